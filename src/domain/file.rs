@@ -1,0 +1,75 @@
+//! A recording from its first byte to its catalog entry.
+
+use serde::{Deserialize, Serialize};
+
+use crate::container::MediaSummary;
+use crate::units::{FileId, Format, PublicationId, StreamKey, TaskId, TemplateId, WallTime};
+
+/// Who asked for a recording.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum RecordingSource {
+    Rule(TemplateId),
+    Task(TaskId),
+}
+
+/// Everything about a recording that its bytes do not say. Written beside the open file, so that recovery can enter it into the catalog.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RecordingIdentity {
+    pub file_id: FileId,
+    pub format: Format,
+    pub key: StreamKey,
+    pub publication: PublicationId,
+    pub source: RecordingSource,
+    /// The push address with its query, secrets removed.
+    pub push_url: String,
+    /// The query of the push address without `?`.
+    pub stream_param: String,
+    /// When writing began.
+    pub start: WallTime,
+    /// RTMP timestamp of the first frame the recorder received from this stream, ms.
+    pub media_start_ms: i64,
+    /// Copied from the template's parameters for this format.
+    pub storage_time_s: u64,
+    pub vod_sub_app_id: u64,
+    pub vod_file_name: String,
+    pub procedure: String,
+    pub storage_mode: String,
+    pub class_id: i64,
+}
+
+/// Why a file ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum EndReason {
+    /// RecordInterval passed.
+    Interval,
+    /// The publication ended.
+    PublicationEnded,
+    /// Codec parameters changed.
+    ParametersChanged,
+    /// Timestamps went back or jumped.
+    TimestampJump,
+    /// The task's window ended, or StopRecordTask.
+    TaskEnded,
+    /// The appliance was stopped.
+    Shutdown,
+    /// Found unfinished at start and recovered.
+    Recovered,
+    /// The disk could not follow, or failed.
+    StorageFailed,
+}
+
+/// A finished, durable file under its final name, for the catalog.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FinishedFile {
+    pub identity: RecordingIdentity,
+    /// When writing ended.
+    pub end: WallTime,
+    pub reason: EndReason,
+    /// Folder of the file's parts, relative to the data folder.
+    pub folder: String,
+    /// The file inside `folder` that a player opens (the playlist for HLS).
+    pub entry: String,
+    /// All parts in bytes; for HLS media, init segments and the playlist.
+    pub size_bytes: u64,
+    pub summary: MediaSummary,
+}

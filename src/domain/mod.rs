@@ -1,0 +1,15 @@
+//! Templates, rules and tasks, live streams and finished files as values: no I/O, time is an input.
+
+pub mod file;
+pub mod live;
+pub mod policy;
+pub mod rule;
+pub mod task;
+pub mod template;
+
+pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
+pub use live::{LiveStream, LiveStreams};
+pub use policy::Policy;
+pub use rule::RecordRule;
+pub use task::RecordTask;
+pub use template::{FormatParam, RecordTemplate};

@@ -1,0 +1,27 @@
+//! Capstan: a live-recording appliance.
+//!
+//! Bytes flow one way, decisions live in pure code, the edges are thin:
+//!
+//! ```text
+//! socket -> chunk -> message -> frame -> recorder -> container writer -> block (mmap arena) -> disk file -> catalog
+//! ```
+//!
+//! Two planes meet only in [`domain`] types and bounded channels: the ingest plane (one executor per core, nothing on it may
+//! block) and the control plane (ordinary threads: HTTP, catalog writer, disk writers).
+
+pub mod app;
+pub mod catalog;
+pub mod codec;
+pub mod config;
+pub mod container;
+pub mod control;
+pub mod domain;
+pub mod ingest;
+pub mod limits;
+pub mod media;
+pub mod metrics;
+pub mod recorder;
+pub mod rtmp;
+pub mod segment;
+pub mod units;
+pub mod wire;

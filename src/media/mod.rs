@@ -1,0 +1,11 @@
+//! From messages to frames: what a publisher sends, in terms that containers understand.
+
+pub mod flv_tag;
+pub mod frame;
+pub mod payload;
+pub mod timeline;
+pub mod track;
+
+pub use frame::{Frame, TagHeader, TrackKind};
+pub use payload::Payload;
+pub use track::{AudioCodec, AudioTrack, Tracks, VideoCodec, VideoTrack};
