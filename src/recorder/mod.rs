@@ -4,6 +4,7 @@
 //! timestamps without a jump) is an *epoch*; an output whose file is of another epoch than the next frame ends that file and begins another.
 
 pub mod cache;
+pub mod clock;
 pub mod output;
 
 use std::collections::VecDeque;
@@ -12,11 +13,11 @@ use std::sync::Arc;
 use crate::container::{Store, hls};
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
-use crate::media::timeline::Timeline;
-use crate::media::{AudioCodec, AudioTrack, Frame, Payload, TrackKind, Tracks, VideoTrack};
+use crate::media::{AudioCodec, AudioTrack, Payload, TrackKind, Tracks, VideoTrack};
 use crate::units::{MonoTime, PublicationId, StreamKey, WallTime};
 
 use cache::{CACHE_BYTES_MAX, Cache};
+use clock::Clocks;
 use output::{Context, Output, Pumped};
 
 /// A publication that has sent one track only is taken as complete after this much media (or time): encoders send both sequence headers at once.
@@ -129,8 +130,7 @@ pub struct Recorder<S: Store> {
     sessions: Vec<Session<S::File>>,
     cache: Cache,
     epochs: VecDeque<Epoch>,
-    video_timeline: Timeline,
-    audio_timeline: Timeline,
+    clocks: Clocks,
     /// Video frames before the next key frame cannot be decoded.
     wait_for_key: bool,
     /// What onMetaData says of the tracks to come: video, audio.
@@ -153,8 +153,7 @@ impl<S: Store> Recorder<S> {
             sessions: Vec::with_capacity(SESSIONS_MAX),
             cache: Cache::default(),
             epochs: VecDeque::from([first]),
-            video_timeline: Timeline::default(),
-            audio_timeline: Timeline::default(),
+            clocks: Clocks::default(),
             wait_for_key: true,
             announced: None,
             first_frame: None,
@@ -266,21 +265,18 @@ impl<S: Store> Recorder<S> {
         match flv_tag::parse_audio(payload)? {
             AudioUnit::Config(track) => self.set_audio(track),
             AudioUnit::Frame(part) => {
-                if part.codec == AudioCodec::Mp3 && self.epoch().tracks.audio.as_ref().is_none_or(|track| flv_tag::mp3_differs(track, &part.media)) {
-                    match flv_tag::mp3_track(&part.media) {
-                        Some(track) => self.set_audio(track),
-                        None if self.epoch().tracks.audio.is_none() => {
-                            self.totals.drop_frames(DropReason::BeforeSequenceHeader, 1);
-                            return Ok(());
-                        }
-                        None => {}
+                let codec = flv_tag::audio_codec(&part.tag_header);
+                if codec == Some(AudioCodec::Mp3) {
+                    // MP3 has no sequence header: every frame says what it is.
+                    if let Some(track) = flv_tag::mp3_track(&part.media) {
+                        self.set_audio(track);
                     }
                 }
-                if self.epoch().tracks.audio.as_ref().is_none_or(|track| track.codec != part.codec) {
-                    self.totals.drop_frames(DropReason::BeforeSequenceHeader, 1);
-                } else {
+                if self.epoch().tracks.audio.as_ref().is_some_and(|track| Some(track.codec) == codec) {
                     self.totals.audio_frames += 1;
                     self.frame(TrackKind::Audio, timestamp_ms, part, now, store);
+                } else {
+                    self.totals.drop_frames(DropReason::BeforeSequenceHeader, 1);
                 }
             }
             AudioUnit::Unsupported { codec } => self.unsupported(codec),
@@ -338,31 +334,21 @@ impl<S: Store> Recorder<S> {
     }
 
     fn frame(&mut self, track: TrackKind, timestamp_ms: u32, part: FramePart<'_>, now: Now, store: &mut S) {
-        let timeline = match track {
-            TrackKind::Video => &mut self.video_timeline,
-            TrackKind::Audio => &mut self.audio_timeline,
-        };
-        let step = timeline.step(timestamp_ms);
+        let step = self.clocks.step(track, timestamp_ms);
         if step.late {
             self.totals.late_frames += 1;
         }
         if step.jump && !self.epoch_is_empty() {
             let tracks = self.epoch().tracks.clone();
             self.new_epoch(tracks, EndReason::TimestampJump);
-            // The other track follows; measured against its old timestamps it would jump once more.
-            match track {
-                TrackKind::Video => self.audio_timeline.resynchronise(step.dts_ms),
-                TrackKind::Audio => self.video_timeline.resynchronise(step.dts_ms),
-            }
         }
         if self.first_frame.is_none() {
             self.first_frame = Some(now.mono);
             self.media_start_ms = step.dts_ms;
         }
         self.totals.media_bytes += part.media.len() as u64;
-        let frame = Frame { track, dts_ms: step.dts_ms, cts_ms: part.cts_ms, key: part.key, tag_header: part.tag_header, media: part.media };
         let epoch = self.epoch().number;
-        self.cache.push(&frame, epoch);
+        self.cache.push(&part.at(track, step.dts_ms), epoch);
         self.pump(now, store, false);
     }
 
