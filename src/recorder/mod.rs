@@ -6,6 +6,8 @@
 pub mod cache;
 pub mod clock;
 pub mod output;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -269,7 +271,7 @@ impl<S: Store> Recorder<S> {
                 if codec == Some(AudioCodec::Mp3) {
                     // MP3 has no sequence header: every frame says what it is.
                     if let Some(track) = flv_tag::mp3_track(&part.media) {
-                        self.set_audio(track);
+                        self.set_audio(Arc::new(track));
                     }
                 }
                 if self.epoch().tracks.audio.as_ref().is_some_and(|track| Some(track.codec) == codec) {
@@ -292,19 +294,19 @@ impl<S: Store> Recorder<S> {
         }
     }
 
-    fn set_video(&mut self, track: VideoTrack) {
-        if self.epoch().tracks.video.as_deref() == Some(&track) {
+    fn set_video(&mut self, track: Arc<VideoTrack>) {
+        if self.epoch().tracks.video.as_ref() == Some(&track) {
             return;
         }
-        self.new_parameters(|tracks| tracks.video = Some(Arc::new(track)), TrackKind::Video);
+        self.new_parameters(|tracks| tracks.video = Some(track), TrackKind::Video);
         self.wait_for_key = true;
     }
 
-    fn set_audio(&mut self, track: AudioTrack) {
-        if self.epoch().tracks.audio.as_deref() == Some(&track) {
+    fn set_audio(&mut self, track: Arc<AudioTrack>) {
+        if self.epoch().tracks.audio.as_ref() == Some(&track) {
             return;
         }
-        self.new_parameters(|tracks| tracks.audio = Some(Arc::new(track)), TrackKind::Audio);
+        self.new_parameters(|tracks| tracks.audio = Some(track), TrackKind::Audio);
     }
 
     /// Codec parameters that were not known: a track that only now appears completes an epoch of which no file has begun; else an epoch ends.
