@@ -16,7 +16,7 @@ use rustix::fs::FlockOperation;
 use crate::catalog::Catalog;
 use crate::config::preflight::{bind_error_sentence, preflight};
 use crate::config::{self, Config};
-use crate::container::hls::SegmenterOptions;
+
 use crate::control::{ControlContext, ControlLimits, Server};
 use crate::domain::{FinishedFile, LiveStreams, Policy, RecordRule, RecordTemplate, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, Ingest, IngestContext, IngestError, IngestSettings};
@@ -124,9 +124,9 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let listeners = ingest::listen(config.ingest.rtmp_listen, cores.len()).map_err(|error| listen_sentence(&error))?;
     let http = std::net::TcpListener::bind(config.http.listen).map_err(|error| StartError(bind_error_sentence(config.http.listen, &error)))?;
 
-    let segmenter = SegmenterOptions::new(config.record.hls_segment_ms);
+    let hls_segment_ms = config.record.hls_segment_ms;
     let insert_supported = finish::probe_insert(data).map_err(because(format_args!("cannot write in {}", data.display())))?;
-    let finish = FinishSettings { data_folder: data.clone(), insert_supported, time_zone: time_zone.clone(), segmenter };
+    let finish = FinishSettings { data_folder: data.clone(), insert_supported, time_zone: time_zone.clone(), hls_segment_ms };
 
     // What the last run left is noted before anything new is written; finishing it goes on while publishers already push.
     let arenas = arena_folder(config, data)?;
@@ -161,7 +161,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let recorder = RecorderSettings {
         durability_ms: config.record.durability_ms,
         hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts,
-        segmenter,
+        hls_segment_ms,
         moov_reserve,
     };
     let arena_bytes = usize::try_from(checked.arena_bytes_per_core).map_err(|_| StartError("ingest.arena_mib is too large".to_owned()))?;

@@ -8,7 +8,7 @@ use rustix::net::SendFlags;
 
 use crate::domain::task::TaskScheduler;
 use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordingSource};
-use crate::metrics::CoreMetrics;
+use crate::metrics::{self, ConnectionError, CoreMetrics, Track};
 use crate::recorder::{DropReason, Now, Publication, Recorder, Totals};
 use crate::rtmp::session::{Event, MediaKind, Phase, PublishRequest, RefuseReason, Session, SessionError, SessionErrorKind};
 use crate::segment::CoreStore;
@@ -53,6 +53,22 @@ pub enum Served {
     Blocked,
 }
 
+/// Why a publication is not admitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    TooMany,
+    NameInUse,
+}
+
+impl Refusal {
+    const fn message(self) -> &'static str {
+        match self {
+            Refusal::TooMany => "too many publishers",
+            Refusal::NameInUse => "the stream is already being published",
+        }
+    }
+}
+
 /// Why a connection is closed.
 #[derive(Debug, thiserror::Error)]
 pub enum CloseReason {
@@ -68,8 +84,8 @@ pub enum CloseReason {
     HandshakeTimeout,
     #[error("no bytes for the idle time-out")]
     Idle,
-    #[error("refused: {0}")]
-    Refused(&'static str),
+    #[error("refused: {}", .0.message())]
+    Refused(Refusal),
     #[error("replaced by a newer publisher of the same name")]
     Replaced,
     #[error("the server is shutting down")]
@@ -81,21 +97,25 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// The reason as metrics name it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            CloseReason::Eof => "closed",
-            CloseReason::Network(_) => "network",
-            CloseReason::Protocol(error) => error.kind().name(),
-            CloseReason::Tag(_) => "tag",
-            CloseReason::HandshakeTimeout => "handshake_timeout",
-            CloseReason::Idle => "idle",
-            CloseReason::Refused(_) => "refused",
-            CloseReason::Replaced => "replaced",
-            CloseReason::Shutdown => "shutdown",
-            CloseReason::RepliesUnread => "replies_unread",
-            CloseReason::Panic => "panic",
-        }
+    /// The reason as metrics count it; `None` for an end that is no error.
+    fn label(&self) -> Option<ConnectionError> {
+        Some(match self {
+            CloseReason::Eof | CloseReason::Replaced | CloseReason::Shutdown => return None,
+            CloseReason::Network(_) | CloseReason::RepliesUnread => ConnectionError::Network,
+            CloseReason::Protocol(error) => match error.kind() {
+                SessionErrorKind::NotRtmp => ConnectionError::NotRtmp,
+                SessionErrorKind::Handshake => ConnectionError::Handshake,
+                SessionErrorKind::Chunk => ConnectionError::Chunk,
+                SessionErrorKind::MessageTooLarge => ConnectionError::TooLarge,
+                SessionErrorKind::Amf => ConnectionError::Amf,
+                SessionErrorKind::Protocol => ConnectionError::Command,
+            },
+            CloseReason::Tag(_) => ConnectionError::Chunk,
+            CloseReason::HandshakeTimeout | CloseReason::Idle => ConnectionError::Timeout,
+            CloseReason::Refused(Refusal::TooMany) => ConnectionError::TooMany,
+            CloseReason::Refused(Refusal::NameInUse) => ConnectionError::NameInUse,
+            CloseReason::Panic => ConnectionError::Internal,
+        })
     }
 
     fn cause(&self) -> EndCause {
@@ -145,10 +165,6 @@ impl Connection {
 
     pub fn publication(&self) -> Option<PublicationId> {
         self.publishing.as_ref().map(|publishing| publishing.id)
-    }
-
-    pub fn open_files(&self) -> usize {
-        self.publishing.as_ref().map_or(0, |publishing| publishing.recorder.open_files())
     }
 
     /// Reads once and uses what came.
@@ -241,11 +257,11 @@ impl Connection {
             let mut streams = shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if streams.len() >= shared.settings.publishers_max {
                 drop(streams);
-                return self.refuse(RefuseReason::Denied, "too many publishers", service);
+                return self.refuse(Refusal::TooMany);
             }
             if shared.settings.duplicate_publisher == DuplicatePublisher::Refuse && streams.get(&name.key).is_some() {
                 drop(streams);
-                return self.refuse(RefuseReason::BadName, "the stream is already being published", service);
+                return self.refuse(Refusal::NameInUse);
             }
             streams.begin(live)
         };
@@ -279,12 +295,14 @@ impl Connection {
         Ok(())
     }
 
-    fn refuse(&mut self, reason: RefuseReason, description: &'static str, service: &Service<'_>) -> Result<(), CloseReason> {
-        tracing::warn!(client = %self.peer, reason = description, "publication refused");
-        service.metrics.publication_refused();
-        self.session.refuse_publish(reason, description);
+    fn refuse(&mut self, refusal: Refusal) -> Result<(), CloseReason> {
+        let reason = match refusal {
+            Refusal::TooMany => RefuseReason::Denied,
+            Refusal::NameInUse => RefuseReason::BadName,
+        };
+        self.session.refuse_publish(reason, refusal.message());
         self.send_replies()?;
-        Err(CloseReason::Refused(description))
+        Err(CloseReason::Refused(refusal))
     }
 
     /// Once a tick for a publishing connection: tasks, storage, counters.
@@ -331,7 +349,7 @@ impl Connection {
         let Some(mut publishing) = self.publishing.take() else { return };
         publishing.recorder.finish(cause.end_reason(), service.now, service.store);
         publishing.report(service.metrics);
-        service.metrics.publication_ended(cause.name());
+        service.metrics.publication_ended(cause.label());
         service.shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end(&publishing.name.key, publishing.id);
         let totals = publishing.recorder.totals();
         let dropped: u64 = totals.dropped.iter().sum();
@@ -362,7 +380,9 @@ impl Connection {
             // The peer may be gone; there is nobody to tell then.
             let _ = self.send_replies();
         }
-        service.metrics.connection_closed(reason.name());
+        if let Some(label) = reason.label() {
+            service.metrics.connection_error(label);
+        }
         if reason.is_ordinary() {
             tracing::debug!(client = %self.peer, %reason, "connection closed");
         } else {
@@ -400,14 +420,25 @@ impl Publishing {
     fn report(&mut self, metrics: &CoreMetrics) {
         let totals = self.recorder.totals();
         let before = std::mem::replace(&mut self.reported, totals);
-        metrics.frames(totals.video_frames - before.video_frames, totals.audio_frames - before.audio_frames, totals.media_bytes - before.media_bytes);
+        metrics.frames(Track::Video, totals.video_frames - before.video_frames);
+        metrics.frames(Track::Audio, totals.audio_frames - before.audio_frames);
+        metrics.media_bytes(totals.media_bytes - before.media_bytes);
+        metrics.frames_late(totals.late_frames - before.late_frames);
         for reason in DropReason::ALL {
-            metrics.dropped_frames(reason.name(), totals.dropped[reason as usize] - before.dropped[reason as usize]);
+            metrics.frames_dropped(drop_label(reason), totals.dropped[reason as usize] - before.dropped[reason as usize]);
         }
-        metrics.late_frames(totals.late_frames - before.late_frames);
         for codec in self.recorder.take_unsupported() {
             metrics.unsupported_codec(codec);
             tracing::warn!(stream = %self.name.key, codec, "this codec is not recorded; the other tracks are");
         }
+    }
+}
+
+fn drop_label(reason: DropReason) -> metrics::DropReason {
+    match reason {
+        DropReason::BeforeKeyFrame => metrics::DropReason::BeforeKeyFrame,
+        DropReason::BeforeSequenceHeader => metrics::DropReason::NoConfiguration,
+        DropReason::UnsupportedCodec => metrics::DropReason::Unsupported,
+        DropReason::StorageBusy => metrics::DropReason::NoBlock,
     }
 }

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
 use crate::limits::RECEIVE_BUFFER_BYTES;
-use crate::metrics::CoreMetrics;
+use crate::metrics::{ConnectionError, CoreMetrics};
 use crate::recorder::Now;
 use crate::rtmp::session::{Session, SessionConfig};
 use crate::segment::CoreStore;
@@ -72,7 +72,6 @@ struct Core {
     accept_failing: bool,
     next_tick: MonoTime,
     next_timeout_check: MonoTime,
-    publisher_count: usize,
 }
 
 impl Core {
@@ -102,7 +101,6 @@ impl Core {
             accept_failing: false,
             next_tick: MonoTime::default(),
             next_timeout_check: MonoTime::default(),
-            publisher_count: 0,
             shared,
         })
     }
@@ -148,9 +146,7 @@ impl Core {
             self.next_timeout_check = MonoTime::from_nanos(now.mono.nanos() + TIMEOUT_CHECK_MS * 1_000_000);
             self.check_timeouts(now);
         }
-        self.metrics.arena_units(self.store.units_free(), self.store.units_total());
-        self.metrics.publishers(self.publisher_count);
-        self.metrics.tick_done();
+        self.metrics.set_blocks(self.store.units_free() as u64, self.store.units_total() as u64);
         false
     }
 
@@ -221,7 +217,7 @@ impl Core {
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(error) => {
                     self.accept_after = MonoTime::from_nanos(now.mono.nanos() + ACCEPT_PAUSE_MS * 1_000_000);
-                    self.metrics.connection_closed("accept_failed");
+                    self.metrics.connection_error(ConnectionError::Accept);
                     if !self.accept_failing {
                         self.accept_failing = true;
                         tracing::error!(core = self.index, %error, "accepting connections fails; running publications go on (raise LimitNOFILE if descriptors are used up)");
@@ -283,18 +279,12 @@ impl Core {
                     Served::Blocked => self.blocked.push(token),
                 }
             }
-            Err(reason) => {
-                if publishing != was_publishing {
-                    self.publisher_count = if publishing { self.publisher_count + 1 } else { self.publisher_count.saturating_sub(1) };
-                }
-                self.close(token, &reason, now);
-            }
+            Err(reason) => self.close(token, &reason, now),
         }
     }
 
     /// A connection began to publish, or ended its publication: the other list watches it now.
     fn moved(&mut self, token: u64, publishing: bool) {
-        self.publisher_count = if publishing { self.publisher_count + 1 } else { self.publisher_count.saturating_sub(1) };
         let (from, to) = if publishing { (&self.young, &self.publishers) } else { (&self.publishers, &self.young) };
         let Some(connection) = self.connections.get(token as u32 as usize).and_then(Option::as_ref) else { return };
         let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
@@ -335,24 +325,21 @@ impl Core {
                 break;
             }
         }
-        self.metrics.pass(passed);
+        self.metrics.record_tick_pass(passed);
     }
 
     fn tick_publishers(&mut self, now: Now) {
         let policy = self.shared.policy.load_full();
-        let mut open_files = 0;
         for place in 0..self.connections.len() {
             let Some(mut connection) = self.connections[place].take() else { continue };
             let token = connection.token;
             let mut service = Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared };
             let result = catch_unwind(AssertUnwindSafe(|| connection.tick(&policy, &mut service)));
-            open_files += connection.open_files();
             self.connections[place] = Some(connection);
             if result.is_err() {
                 self.close(token, &CloseReason::Panic, now);
             }
         }
-        self.metrics.open_files(open_files);
     }
 
     fn check_timeouts(&mut self, now: Now) {
@@ -370,9 +357,6 @@ impl Core {
         if connection.token != token {
             self.connections[place] = Some(connection);
             return;
-        }
-        if connection.is_publishing() {
-            self.publisher_count = self.publisher_count.saturating_sub(1);
         }
         let mut service = Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared };
         if catch_unwind(AssertUnwindSafe(|| connection.close(reason, &mut service))).is_err() {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use percent_encoding::percent_decode_str;
 
 use crate::domain::{EndReason, Policy};
+use crate::metrics::PublicationEnd;
 use crate::units::StreamKey;
 
 /// Why a publication ended, with the codes of the stream-ended event.
@@ -39,18 +40,17 @@ impl EndCause {
         }
     }
 
-    /// The cause as metrics and the log name it.
-    pub const fn name(self) -> &'static str {
+    pub const fn label(self) -> PublicationEnd {
         match self {
-            EndCause::Closed => "closed",
-            EndCause::Content => "protocol_content",
-            EndCause::MessageTooLarge => "message_too_large",
-            EndCause::Idle => "idle",
-            EndCause::Network => "network",
-            EndCause::Replaced => "replaced",
-            EndCause::Shutdown => "shutdown",
-            EndCause::Internal => "internal",
-            EndCause::Amf => "amf",
+            EndCause::Closed => PublicationEnd::Closed,
+            EndCause::Content => PublicationEnd::ProtocolError,
+            EndCause::MessageTooLarge => PublicationEnd::MessageTooLarge,
+            EndCause::Idle => PublicationEnd::Idle,
+            EndCause::Network => PublicationEnd::Network,
+            EndCause::Replaced => PublicationEnd::Replaced,
+            EndCause::Shutdown => PublicationEnd::Shutdown,
+            EndCause::Internal => PublicationEnd::Internal,
+            EndCause::Amf => PublicationEnd::AmfError,
         }
     }
 

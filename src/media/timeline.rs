@@ -1,4 +1,4 @@
-//! Time of a track: from 32-bit RTMP timestamps to milliseconds that do not wrap, and the detection of jumps.
+//! Time of a track: from 32-bit RTMP timestamps to milliseconds that do not wrap.
 
 /// A step back by more than this is a jump. Encoders that interleave badly or restart a muxer step back by some frames; half a second is more
 /// than any of these and less than a restart.
@@ -14,6 +14,11 @@ pub struct Timeline {
 }
 
 impl Timeline {
+    /// A track that begins near `other_ms` of another track, wherever in the circle its timestamps are.
+    pub fn near(other_ms: i64) -> Self {
+        Self { last_ms: Some(other_ms) }
+    }
+
     /// The first timestamp is taken as it is; every other one as the value nearest to its predecessor, before or after it.
     pub fn unwrap_ms(&mut self, timestamp: u32) -> i64 {
         let unwrapped_ms = match self.last_ms {
@@ -23,33 +28,6 @@ impl Timeline {
         };
         self.last_ms = Some(unwrapped_ms);
         unwrapped_ms
-    }
-}
-
-/// How far a timestamp is from where its track was.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Jump {
-    Back { by_ms: i64 },
-    Forward { by_ms: i64 },
-}
-
-/// Compares each decoding time of one track with the one before.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct JumpDetector {
-    last_dts_ms: Option<i64>,
-}
-
-impl JumpDetector {
-    pub fn observe(&mut self, dts_ms: i64) -> Option<Jump> {
-        let last_dts_ms = self.last_dts_ms.replace(dts_ms)?;
-        let step_ms = dts_ms.saturating_sub(last_dts_ms);
-        if step_ms < -JUMP_BACK_MS {
-            Some(Jump::Back { by_ms: step_ms.saturating_neg() })
-        } else if step_ms > JUMP_FORWARD_MS {
-            Some(Jump::Forward { by_ms: step_ms })
-        } else {
-            None
-        }
     }
 }
 
@@ -79,25 +57,6 @@ mod tests {
             let mut timeline = Timeline::default();
             let unwrapped: Vec<i64> = timestamps.iter().map(|timestamp| timeline.unwrap_ms(*timestamp)).collect();
             assert_eq!(&unwrapped, expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn jumps_are_reported_beyond_the_limits_only() {
-        let cases: &[(i64, Option<Jump>)] = &[
-            (1_000, None),
-            (11_000, None),
-            (21_001, Some(Jump::Forward { by_ms: 10_001 })),
-            (20_501, None),
-            (20_000, Some(Jump::Back { by_ms: 501 })),
-            (20_040, None),
-            (-5, Some(Jump::Back { by_ms: 20_045 })),
-            (i64::MAX, Some(Jump::Forward { by_ms: i64::MAX })),
-            (i64::MIN, Some(Jump::Back { by_ms: i64::MAX })),
-        ];
-        let mut detector = JumpDetector::default();
-        for (dts_ms, expected) in cases {
-            assert_eq!(detector.observe(*dts_ms), *expected, "at {dts_ms}");
         }
     }
 

@@ -107,17 +107,20 @@ impl CoreMetrics {
     pub fn publication_ended(&self, reason: PublicationEnd) {
         add_alone(&self.counters.publication_ends.0[reason.index()], 1);
     }
-    /// A frame of `bytes` media bytes arrived.
-    pub fn frame(&self, track: Track, bytes: u64) {
-        add_alone(&self.counters.frames.0[track.index()], 1);
+    /// `count` frames arrived.
+    pub fn frames(&self, track: Track, count: u64) {
+        add_alone(&self.counters.frames.0[track.index()], count);
+    }
+    /// `bytes` of media arrived.
+    pub fn media_bytes(&self, bytes: u64) {
         add_alone(&self.counters.media_bytes, bytes);
     }
     pub fn frames_dropped(&self, reason: DropReason, count: u64) {
         add_alone(&self.counters.dropped_frames.0[reason.index()], count);
     }
-    /// A frame whose timestamp went back behind its track's last one.
-    pub fn frame_late(&self) {
-        add_alone(&self.counters.late_frames, 1);
+    /// Frames whose timestamp went back behind their track's last one.
+    pub fn frames_late(&self, count: u64) {
+        add_alone(&self.counters.late_frames, count);
     }
     /// A track of a codec that is not recorded, once when it is first seen. A name nobody knows counts as `other`.
     pub fn unsupported_codec(&self, name: &str) {

@@ -50,8 +50,8 @@ fn everything_counted_is_in_the_text() {
     for core in [&first, &second] {
         core.connection_opened();
         core.publication_began();
-        core.frame(Track::Video, 1_000);
-        core.frame(Track::Audio, 10);
+        { core.frames(Track::Video, 1); core.media_bytes(1_000) };
+        { core.frames(Track::Audio, 1); core.media_bytes(10) };
         core.record_tick_pass(2_000_000);
     }
     first.publication_ended(PublicationEnd::Replaced);
@@ -59,7 +59,7 @@ fn everything_counted_is_in_the_text() {
     second.publication_ended(PublicationEnd::Closed);
     second.connection_error(ConnectionError::NotRtmp);
     second.frames_dropped(DropReason::NoBlock, 7);
-    second.frame_late();
+    second.frames_late(1);
     second.unsupported_codec("HEVC");
     second.unsupported_codec("\"}\nevil 1");
     second.set_blocks(3, 64);
@@ -169,7 +169,7 @@ fn counts_of_several_threads_add_up_while_somebody_reads() {
             let (core, metrics) = (metrics.core(index), &metrics);
             scope.spawn(move || {
                 for count in 0..COUNT {
-                    core.frame(Track::Video, 3);
+                    { core.frames(Track::Video, 1); core.media_bytes(3) };
                     core.record_tick_pass(count);
                     metrics.record_disk_step(DiskStep::Write, count);
                 }

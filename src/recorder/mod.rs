@@ -12,7 +12,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::container::{Store, hls};
+use crate::container::Store;
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
 use crate::media::{AudioCodec, AudioTrack, Payload, TrackKind, Tracks, VideoTrack};
@@ -44,7 +44,8 @@ pub struct Publication {
 pub struct RecorderSettings {
     pub durability_ms: u64,
     pub hls_transport_stream: bool,
-    pub segmenter: hls::SegmenterOptions,
+    /// Wanted length of an HLS segment.
+    pub hls_segment_ms: u64,
     /// Room left for the final `moov`, by seconds of file.
     pub moov_reserve: MoovReserve,
 }
@@ -188,10 +189,6 @@ impl<S: Store> Recorder<S> {
     /// The stream must not be read further now: its storage is busy.
     pub fn is_blocked(&self) -> bool {
         self.blocked_since.is_some() && self.cache.bytes() > CACHE_BYTES_MAX
-    }
-
-    pub fn open_files(&self) -> usize {
-        self.sessions.iter().flat_map(|session| &session.outputs).filter(|output| output.is_open()).count()
     }
 
     fn epoch(&self) -> &Epoch {

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use crate::container::es::{AdtsWriter, Mp3Writer};
 use crate::container::flv::{self, FlvWriter};
-use crate::container::hls::{self, Segmenter};
-use crate::container::mp4::{self, Mp4Writer};
+use crate::container::hls::{self, SegmentContainer, Segmenter, TsStart};
+use crate::container::mp4::{self, FRAGMENT_MS, Mp4Writer};
 use crate::container::mpegts::TsWriter;
 use crate::container::{MediaPath, OpenMedia, RecordingEnd, Sink, SmallFile, Store};
 use crate::domain::{EndReason, FormatParam, RecordTemplate, RecordingIdentity, RecordingSource};
@@ -139,8 +139,8 @@ struct OpenFile<F> {
     has_audio: bool,
     first_dts_ms: i64,
     last_dts_ms: i64,
-    /// Transport stream: where the running segment begins, its first DTS, and whether by a key frame.
-    segment: Option<hls::Segment>,
+    /// Transport stream: the last place where a segment may begin.
+    ts_start: Option<TsStart>,
 }
 
 /// An HLS recording: one playlist over all its parts.
@@ -200,10 +200,6 @@ impl<F: Sink> Output<F> {
 
     pub fn next(&self) -> Sequence {
         self.next
-    }
-
-    pub fn is_open(&self) -> bool {
-        matches!(self.state, State::Writing(_))
     }
 
     /// Takes frames until there are no more, or it must wait.
@@ -336,21 +332,18 @@ impl<F: Sink> Output<F> {
             if self.hls.is_none() {
                 let file_id = store.next_file_id();
                 begin.push(self.identity(file_id, Format::Hls, &param, context));
-                let container = if extension == "ts" { hls::Container::TransportStream } else { hls::Container::Fragments };
-                hls_text = hls::live_header(container, &context.settings.segmenter);
-                let segmenter = Segmenter::new(context.settings.segmenter);
+                let container = if extension == "ts" { SegmentContainer::Ts } else { SegmentContainer::Fmp4 };
+                hls_text = hls::header(container, context.settings.hls_segment_ms, tracks.video.is_none());
+                let segmenter = Segmenter::new(context.settings.hls_segment_ms);
                 self.hls = Some(HlsRecording { file_id, param, part: 0, epoch: None, segmenter, listed_ms: 0, start: context.now.wall });
             }
             let recording_hls = self.hls.as_mut().expect("just made");
             recording_hls.part += 1;
             let part = recording_hls.part;
             if recording_hls.epoch != Some(epoch) {
-                if recording_hls.epoch.is_some() {
-                    hls_text.push_str(hls::DISCONTINUITY);
-                }
-                if extension != "ts" {
-                    let name = format!("init-{part}.m4s");
-                    hls_text.push_str(&hls::map_line(&name));
+                let map = (extension != "ts").then(|| format!("init-{part}.m4s"));
+                hls::push_part(&mut hls_text, map.as_deref(), recording_hls.epoch.is_some());
+                if let Some(name) = map {
                     small_files.push(SmallFile { folder: recording_hls.file_id, name, bytes: mp4::init_segment(tracks) });
                 }
                 recording_hls.epoch = Some(epoch);
@@ -365,7 +358,7 @@ impl<F: Sink> Output<F> {
             (None, None) => unreachable!("every kind has a recording"),
         };
         let (head, writer) = match &self.kind {
-            Kind::Single(Format::Flv, param) => (flv::head(tracks, param.record_interval_s), Writer::Flv(FlvWriter::new(tracks, zero_ms))),
+            Kind::Single(Format::Flv, param) => (flv::head(tracks, param.record_interval_s), Writer::Flv(FlvWriter::new(zero_ms))),
             Kind::Single(Format::Mp3, _) => (Vec::new(), Writer::Mp3(Mp3Writer::new())),
             Kind::Single(..) => {
                 let config = tracks.audio.as_ref().expect("suitable tracks hold audio");
@@ -388,7 +381,7 @@ impl<F: Sink> Output<F> {
             has_audio: tracks.audio.is_some(),
             first_dts_ms: frame.dts_ms,
             last_dts_ms: frame.dts_ms,
-            segment: None,
+            ts_start: None,
         }));
     }
 
@@ -433,29 +426,29 @@ impl<F: Sink> Output<F> {
             Writer::Mp4(writer) => {
                 let closed = writer.push(frame, &mut open.file);
                 if let (Some(fragment), Some(recording)) = (closed, &mut self.hls) {
-                    if let Some(segment) = recording.segmenter.push(fragment) {
+                    if let Some(segment) = recording.segmenter.push(&fragment) {
                         store.flush(&mut open.file);
                         recording.list(&segment, "m4s", store);
                     }
                 }
             }
             Writer::Ts(writer) => {
-                let recording = self.hls.as_mut().expect("a transport stream belongs to an HLS recording");
-                let may_cut = !open.has_video || (frame.track == TrackKind::Video && frame.key);
-                let due = match &open.segment {
+                let key = frame.track == TrackKind::Video && frame.key;
+                let due = match &open.ts_start {
                     None => true,
-                    Some(segment) => recording.segmenter.is_due(frame.dts_ms - segment.start_ms, may_cut),
+                    Some(start) => (key && open.has_video) || frame.dts_ms - start.start_ms >= FRAGMENT_MS as i64,
                 };
                 if due {
                     let position = open.file.position();
-                    if let Some(mut segment) = open.segment.take() {
-                        segment.end_at(position, frame.dts_ms);
-                        open.file.seal(position);
-                        store.flush(&mut open.file);
-                        recording.list(&segment, "ts", store);
+                    let start = TsStart { offset: position, start_ms: frame.dts_ms, key: key || !open.has_video };
+                    if let Some(ended) = open.ts_start.replace(start) {
+                        let recording = self.hls.as_mut().expect("a transport stream belongs to an HLS recording");
+                        if let Some(segment) = recording.segmenter.push(&ended.until(position, frame.dts_ms)) {
+                            store.flush(&mut open.file);
+                            recording.list(&segment, "ts", store);
+                        }
                     }
                     writer.start_segment(&mut open.file);
-                    open.segment = Some(hls::Segment { offset: position, bytes: 0, start_ms: frame.dts_ms, duration_ms: 0, key: may_cut });
                 }
                 writer.push(frame, &mut open.file);
             }
@@ -470,7 +463,7 @@ impl<F: Sink> Output<F> {
             Writer::Mp4(writer) => {
                 let fragment = writer.close_fragment(&mut open.file);
                 if let Some(recording) = &mut self.hls {
-                    let segments = [fragment.and_then(|fragment| recording.segmenter.push(fragment)), recording.segmenter.finish()];
+                    let segments = [fragment.and_then(|fragment| recording.segmenter.push(&fragment)), recording.segmenter.finish()];
                     store.commit(&mut open.file);
                     store.flush(&mut open.file);
                     for segment in segments.into_iter().flatten() {
@@ -479,12 +472,12 @@ impl<F: Sink> Output<F> {
                 }
             }
             Writer::Ts(_) => {
-                if let (Some(mut segment), Some(recording)) = (open.segment.take(), &mut self.hls) {
-                    let position = open.file.position();
-                    segment.end_at(position, open.last_dts_ms);
-                    open.file.seal(position);
+                if let (Some(ended), Some(recording)) = (open.ts_start.take(), &mut self.hls) {
+                    let last = ended.until(open.file.position(), open.last_dts_ms);
                     store.flush(&mut open.file);
-                    recording.list(&segment, "ts", store);
+                    for segment in [recording.segmenter.push(&last), recording.segmenter.finish()].into_iter().flatten() {
+                        recording.list(&segment, "ts", store);
+                    }
                 }
             }
             Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => {}
@@ -544,6 +537,8 @@ impl HlsRecording {
         let wall = WallTime::from_unix_micros(self.start.unix_micros() + self.listed_ms as i64 * 1_000);
         self.listed_ms += segment.duration_ms;
         let uri = format!("media-{}.{extension}", self.part);
-        store.append_text(self.file_id, LIVE_PLAYLIST_NAME, hls::segment_lines(segment, &uri, wall));
+        let mut lines = String::new();
+        hls::push_segment(&mut lines, segment, &uri, Some(wall));
+        store.append_text(self.file_id, LIVE_PLAYLIST_NAME, lines);
     }
 }

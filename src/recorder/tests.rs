@@ -135,7 +135,7 @@ fn recorder() -> Recorder<MemoryStore> {
     let settings = RecorderSettings {
         durability_ms: 1_000,
         hls_transport_stream: false,
-        segmenter: hls::SegmenterOptions::new(4_000),
+        hls_segment_ms: 4_000,
         moov_reserve: MoovReserve::Insert,
     };
     Recorder::new(publication, settings, now(0))

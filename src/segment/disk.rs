@@ -16,7 +16,7 @@ use rustix::fs::{FallocateFlags, OFlags, SyncFileRangeFlags};
 
 use crate::container::{MediaPath, OpenMedia, RecordingEnd};
 use crate::domain::FinishedFile;
-use crate::metrics::{DiskStep, Metrics};
+use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::units::{FileId, MonoTime};
 
 use super::finish::{self, FinishSettings};
@@ -95,6 +95,7 @@ impl Disk {
         DiskHandle(self.sender.clone())
     }
 
+    /// Commands waiting for the writer.
     pub fn queue_depth(&self) -> impl Fn() -> usize + Send + Sync + use<> {
         let sender = self.sender.clone();
         move || sender.len()
@@ -174,6 +175,7 @@ impl Writer {
                 DiskCommand::Close { serial, bytes, link } => {
                     self.failed.remove(&serial);
                     if let Some(open) = self.open.remove(&serial) {
+                        self.metrics.file_closed();
                         self.forward(FinishCommand::Close { file: open.file, bytes, path: open.path, link });
                     }
                 }
@@ -195,16 +197,17 @@ impl Writer {
                 let allocated = open.head.len() as u64;
                 let on_disk = OpenOnDisk { file, path, direct, allocated, allocate_step: ALLOCATE_BYTES_MIN, failed };
                 self.open.insert(serial, on_disk);
+                self.metrics.file_opened();
             }
             Err(error) => {
                 tracing::error!(file_id = %open.media.folder, part = open.media.part, %error, "cannot create the recording");
-                self.metrics.file_failed("create");
+                self.metrics.file_failed(FileFailure::Create);
                 failed.store(true, Ordering::Relaxed);
                 self.failed.insert(serial);
             }
         }
         self.written.store(true, Ordering::Relaxed);
-        self.metrics.disk_step(DiskStep::Open, started.elapsed());
+        self.metrics.record_disk_step(DiskStep::Open, nanos(started));
     }
 
     fn write(&mut self, write: BlockWrite) {
@@ -216,12 +219,12 @@ impl Writer {
                 match open.write(offset, data, &mut self.bounce) {
                     Ok(()) => {
                         self.written.store(true, Ordering::Relaxed);
-                        self.metrics.disk_step(DiskStep::Write, started.elapsed());
-                        self.metrics.stored(data.len() as u64, (self.clock)().nanos_since(received));
+                        self.metrics.record_disk_step(DiskStep::Write, nanos(started));
+                        self.metrics.record_recv_to_stored((self.clock)().nanos_since(received));
                     }
                     Err(error) => {
                         tracing::error!(path = %open.path.display(), offset, bytes = data.len(), %error, "writing the recording failed; it ends here");
-                        self.metrics.file_failed("write");
+                        self.metrics.file_failed(FileFailure::Write);
                         open.failed.store(true, Ordering::Relaxed);
                     }
                 }
@@ -347,9 +350,9 @@ impl Finisher {
                     // Cuts the preallocation and the padding of the last page.
                     if let Err(error) = cut(&file, bytes) {
                         tracing::error!(path = %path.display(), bytes, %error, "truncating the recording failed");
-                        self.metrics.file_failed("truncate");
+                        self.metrics.file_failed(FileFailure::Write);
                     }
-                    self.metrics.disk_step(DiskStep::Truncate, started.elapsed());
+                    self.metrics.record_disk_step(DiskStep::Resize, nanos(started));
                 }
                 FinishCommand::Text { folder, name, text } => {
                     let path = self.settings.recording_folder().join(folder.to_string()).join(name);
@@ -368,17 +371,24 @@ impl Finisher {
         let started = Instant::now();
         match finish::finish_recording(&self.settings, end.file_id, Some(end)) {
             Ok(file) => {
-                self.metrics.file_finished(file.identity.format.name());
+                self.metrics.file_finished(file.identity.format);
                 (self.finished)(file);
             }
-            Err(finish::FinishError::Empty { file_id }) => tracing::info!(%file_id, "the recording held no frame; nothing is kept"),
+            Err(finish::FinishError::Empty { file_id }) => {
+                self.metrics.file_failed(FileFailure::Empty);
+                tracing::info!(%file_id, "the recording held no frame; nothing is kept");
+            }
             Err(error) => {
-                self.metrics.file_failed("finish");
+                self.metrics.file_failed(FileFailure::Finish);
                 tracing::error!(file_id = %end.file_id, error = &error as &dyn std::error::Error, "finishing the recording failed; it stays in the recording folder");
             }
         }
-        self.metrics.disk_step(DiskStep::Finish, started.elapsed());
+        self.metrics.record_disk_step(DiskStep::Finish, nanos(started));
     }
+}
+
+fn nanos(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn cut(file: &File, bytes: u64) -> io::Result<()> {
@@ -402,9 +412,9 @@ fn sync_loop(folder: &File, period: Duration, written: &AtomicBool, stopped: &Re
             // One call for all open files: a journal commit each would cost a flush of the disk for every stream.
             if let Err(error) = rustix::fs::syncfs(folder) {
                 tracing::error!(%error, "syncing the data folder failed");
-                metrics.file_failed("sync");
+                metrics.file_failed(FileFailure::Sync);
             }
-            metrics.disk_step(DiskStep::Sync, started.elapsed());
+            metrics.record_disk_step(DiskStep::Sync, nanos(started));
         }
     }
 }

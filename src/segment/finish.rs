@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FallocateFlags};
 
+use crate::container::mp4::Fragment;
 use crate::container::{FinishPlan, MediaPath, MediaSummary, ReadAt, RecordingEnd, ScanError, TrackSummary, es, flv, hls, mp4, mpegts};
 use crate::domain::{EndReason, FinishedFile, RecordingIdentity};
 use crate::domain::naming::disk_slug;
@@ -28,7 +29,8 @@ pub struct FinishSettings {
     /// FALLOC_FL_INSERT_RANGE works in the data folder.
     pub insert_supported: bool,
     pub time_zone: jiff::tz::TimeZone,
-    pub segmenter: hls::SegmenterOptions,
+    /// Wanted length of an HLS segment, as the recorder was told.
+    pub hls_segment_ms: u64,
 }
 
 impl FinishSettings {
@@ -90,7 +92,7 @@ struct Part {
     number: u32,
     name: String,
     /// HLS segments can be cut here: fragments of an MP4 file or segment starts of a transport stream.
-    playlist: hls::PartIndex,
+    fragments: Vec<Fragment>,
     summary: MediaSummary,
     shift: u64,
 }
@@ -108,7 +110,7 @@ pub fn finish_recording(settings: &FinishSettings, file_id: FileId, end: Option<
     for (number, name) in media_files(&folder, &identity, &entry).map_err(at("listing", &folder))? {
         let path = folder.join(&name);
         match finish_media(&path, settings.insert_supported)? {
-            Some((playlist, summary, shift)) => parts.push(Part { number, name, playlist, summary, shift }),
+            Some((fragments, summary, shift)) => parts.push(Part { number, name, fragments, summary, shift }),
             None => std::fs::remove_file(&path).map_err(at("removing", &path))?,
         }
     }
@@ -165,7 +167,7 @@ fn media_files(folder: &Path, identity: &RecordingIdentity, entry: &str) -> io::
 }
 
 /// Scans one media file and makes it final. `None`: it holds no complete frame.
-fn finish_media(path: &Path, insert_supported: bool) -> Result<Option<(hls::PartIndex, MediaSummary, u64)>, FinishError> {
+fn finish_media(path: &Path, insert_supported: bool) -> Result<Option<(Vec<Fragment>, MediaSummary, u64)>, FinishError> {
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(at("opening", path))?;
     // Only headers and tables are read: read-ahead would bring in the media.
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
@@ -173,19 +175,19 @@ fn finish_media(path: &Path, insert_supported: bool) -> Result<Option<(hls::Part
     let reader = FileReader { file: &file, length };
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let scanned = match extension {
-        "mp4" | "m4s" => mp4::scan(&reader, insert_supported).map(|scan| (scan.plan, hls::PartIndex::Fragments(scan.fragments), scan.shift)),
-        "ts" => mpegts::scan(&reader).map(|scan| (scan.plan, hls::PartIndex::TransportStream(scan.segments), 0)),
-        "flv" => flv::scan(&reader).map(|plan| (plan, hls::PartIndex::None, 0)),
-        "aac" => es::scan_adts(&reader).map(|plan| (plan, hls::PartIndex::None, 0)),
-        _ => es::scan_mp3(&reader).map(|plan| (plan, hls::PartIndex::None, 0)),
+        "mp4" | "m4s" => mp4::scan(&reader, insert_supported).map(|scan| (scan.plan, scan.fragments, scan.shift)),
+        "ts" => mpegts::scan(&reader).map(|scan| (scan.plan, scan.fragments, 0)),
+        "flv" => flv::scan(&reader).map(|plan| (plan, Vec::new(), 0)),
+        "aac" => es::scan_adts(&reader).map(|plan| (plan, Vec::new(), 0)),
+        _ => es::scan_mp3(&reader).map(|plan| (plan, Vec::new(), 0)),
     };
     match scanned {
-        Ok((plan, playlist, shift)) => {
+        Ok((plan, fragments, shift)) => {
             if plan.torn_bytes > 0 {
                 tracing::info!(path = %path.display(), torn_bytes = plan.torn_bytes, "an incomplete frame at the end was cut off");
             }
             apply(&file, length, &plan).map_err(at("finishing", path))?;
-            Ok(Some((playlist, plan.summary, shift)))
+            Ok(Some((fragments, plan.summary, shift)))
         }
         Err(ScanError::Empty) => Ok(None),
         Err(source) => Err(FinishError::Scan { path: path.to_owned(), source }),
@@ -227,20 +229,37 @@ fn shift_live_playlist(settings: &FinishSettings, shared: MediaPath, shift: u64)
     };
     let uri = format!("media-{}.{}", shared.part, shared.extension);
     let temporary = folder.join("index.m3u8.new");
-    std::fs::write(&temporary, hls::shift_byte_ranges(&text, &uri, shift)).map_err(at("writing", &temporary))?;
+    std::fs::write(&temporary, hls::shift_ranges(&text, &uri, shift)).map_err(at("writing", &temporary))?;
     std::fs::rename(&temporary, &path).map_err(at("renaming", &temporary))
 }
 
 /// The final playlist, built from the media themselves.
 fn write_playlist(folder: &Path, entry: &Path, identity: &RecordingIdentity, parts: &[Part], settings: &FinishSettings) -> Result<(), FinishError> {
-    let described: Vec<hls::PlaylistPart<'_>> = parts
+    let mut duration_ms = 0;
+    let mut maps = Vec::new();
+    let mut starts = Vec::new();
+    for part in parts {
+        // A part without an init segment of its own goes on with the one before.
+        let map = format!("init-{}.m4s", part.number);
+        maps.push(folder.join(&map).exists().then_some(map));
+        starts.push(WallTime::from_unix_micros(identity.start.unix_micros() + duration_ms as i64 * 1_000));
+        duration_ms += part.summary.duration_ms;
+    }
+    let described: Vec<hls::Part<'_>> = parts
         .iter()
-        .map(|part| {
-            let init = format!("init-{}.m4s", part.number);
-            hls::PlaylistPart { uri: &part.name, init: folder.join(&init).exists().then_some(init), index: &part.playlist }
+        .zip(&maps)
+        .zip(&starts)
+        .enumerate()
+        .map(|(index, ((part, map), starts_at))| hls::Part {
+            uri: &part.name,
+            map_uri: map.as_deref(),
+            fragments: &part.fragments,
+            discontinuity: index > 0 && map.is_some(),
+            starts_at: Some(*starts_at),
         })
         .collect();
-    let text = hls::final_playlist(&described, identity.start, &settings.segmenter);
+    let container = if parts[0].name.ends_with(".ts") { hls::SegmentContainer::Ts } else { hls::SegmentContainer::Fmp4 };
+    let text = hls::rebuild(container, settings.hls_segment_ms, &described);
     let live = folder.join(LIVE_PLAYLIST_NAME);
     let mut file = File::create(entry).map_err(at("creating", entry))?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_data()).map_err(at("writing", entry))?;
