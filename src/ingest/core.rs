@@ -132,6 +132,7 @@ impl Core {
 
     /// The regular pass. True: shut down.
     fn tick(&mut self, now: Now) -> bool {
+        self.shared.ticked(self.index, now.mono);
         self.store.tick(now.mono);
         if self.take_commands(now) {
             return true;

@@ -69,6 +69,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     publications: AtomicU64,
+    /// When each core last passed its tick, monotonic nanoseconds.
+    ticks: Vec<AtomicU64>,
     inboxes: Vec<Sender<CoreCommand>>,
 }
 
@@ -83,6 +85,18 @@ impl Shared {
     /// Asks a core to end a publication. False: the core's inbox is full.
     pub fn end_publication(&self, core: usize, connection: u64, publication: PublicationId, cause: EndCause) -> bool {
         self.inboxes[core].try_send(CoreCommand::EndPublication { connection, publication, cause }).is_ok()
+    }
+}
+
+impl Shared {
+    fn ticked(&self, core: usize, now: MonoTime) {
+        self.ticks[core].store(now.nanos(), Ordering::Relaxed);
+    }
+
+    /// True while every core has passed its tick within `limit`.
+    pub fn alive(&self, limit: Duration) -> bool {
+        let now = (self.clock.mono)().nanos();
+        self.ticks.iter().all(|tick| now.saturating_sub(tick.load(Ordering::Relaxed)) <= limit.as_nanos() as u64)
     }
 }
 
@@ -131,7 +145,8 @@ impl Ingest {
     pub fn start(context: IngestContext, parts: Vec<CoreParts>) -> Result<Self, IngestError> {
         let IngestContext { settings, policy, live, metrics, clock } = context;
         let (inboxes, receivers): (Vec<_>, Vec<Receiver<CoreCommand>>) = parts.iter().map(|_| bounded(INBOX_MAX)).unzip();
-        let shared = Arc::new(Shared { settings, policy, live, metrics, clock, publications: AtomicU64::new(0), inboxes });
+        let ticks = parts.iter().map(|_| AtomicU64::new((clock.mono)().nanos())).collect();
+        let shared = Arc::new(Shared { settings, policy, live, metrics, clock, publications: AtomicU64::new(0), ticks, inboxes });
         let mut cores = Vec::new();
         for (index, (part, inbox)) in parts.into_iter().zip(receivers).enumerate() {
             let CoreParts { cpu, listener, store } = part;

@@ -245,6 +245,7 @@ fn write_playlist(folder: &Path, entry: &Path, identity: &RecordingIdentity, par
         starts.push(WallTime::from_unix_micros(identity.start.unix_micros() + duration_ms as i64 * 1_000));
         duration_ms += part.summary.duration_ms;
     }
+    let container = if parts[0].name.ends_with(".ts") { hls::SegmentContainer::Ts } else { hls::SegmentContainer::Fmp4 };
     let described: Vec<hls::Part<'_>> = parts
         .iter()
         .zip(&maps)
@@ -254,11 +255,10 @@ fn write_playlist(folder: &Path, entry: &Path, identity: &RecordingIdentity, par
             uri: &part.name,
             map_uri: map.as_deref(),
             fragments: &part.fragments,
-            discontinuity: index > 0 && map.is_some(),
+            discontinuity: index > 0 && (map.is_some() || container == hls::SegmentContainer::Ts),
             starts_at: Some(*starts_at),
         })
         .collect();
-    let container = if parts[0].name.ends_with(".ts") { hls::SegmentContainer::Ts } else { hls::SegmentContainer::Fmp4 };
     let text = hls::rebuild(container, settings.hls_segment_ms, &described);
     let live = folder.join(LIVE_PLAYLIST_NAME);
     let mut file = File::create(entry).map_err(at("creating", entry))?;
