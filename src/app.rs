@@ -11,16 +11,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use rustix::fs::FlockOperation;
 
 use crate::catalog::Catalog;
-use crate::config::preflight::{bind_error_sentence, preflight};
 use crate::config::{self, Config};
 
 use crate::control::{ControlContext, ControlLimits, Server};
 use crate::domain::{FinishedFile, LiveStreams, Policy, RecordRule, RecordTemplate, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, Ingest, IngestContext, IngestError, IngestSettings};
+use crate::logging::error_chain;
 use crate::metrics::Metrics;
+use crate::preflight::{bind_error_sentence, preflight};
 use crate::recorder::{MoovReserve, RecorderSettings};
 use crate::segment::disk::DiskSettings;
 use crate::segment::finish::{self, FinishSettings};
@@ -35,6 +35,9 @@ const ENTRIES_MAX: usize = 4096;
 const ENTRY_BATCH_MAX: usize = 256;
 /// A catalog that refuses is tried again after this.
 const ENTRY_RETRY: Duration = Duration::from_secs(1);
+
+/// An ingest core that has not passed its tick for this long stands still; systemd restarts us then.
+const STANDSTILL: Duration = Duration::from_secs(5);
 
 /// Why the appliance did not start: one sentence for the user, naming the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -97,14 +100,16 @@ struct Running {
 
 fn start(config: &Config) -> Result<Running, StartError> {
     mono_now();
-    let checked = preflight(config).map_err(|error| StartError(error.to_string()))?;
+    let checked = preflight(config).map_err(|error| StartError(error_chain(&error)))?;
+    for warning in &checked.warnings {
+        tracing::warn!("{warning}");
+    }
     let cores = checked.cores;
-    let data = &config.data_folder;
+    let data = &checked.data_folder;
     for folder in ["recording", "media"] {
         let folder = data.join(folder);
         std::fs::create_dir_all(&folder).map_err(because(format_args!("cannot create {}", folder.display())))?;
     }
-    let lock = lock_folder(data)?;
 
     let clock = Clock { mono: mono_now, wall: wall_now };
     let time_zone = jiff::tz::TimeZone::get(&config.record.time_zone).map_err(|error| StartError(format!("record.time_zone: {error}")))?;
@@ -122,7 +127,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let live = Arc::new(Mutex::new(LiveStreams::default()));
 
     let listeners = ingest::listen(config.ingest.rtmp_listen, cores.len()).map_err(|error| listen_sentence(&error))?;
-    let http = std::net::TcpListener::bind(config.http.listen).map_err(|error| StartError(bind_error_sentence(config.http.listen, &error)))?;
+    let http = std::net::TcpListener::bind(config.http.listen).map_err(|error| StartError(bind_error_sentence("http.listen", config.http.listen, &error)))?;
 
     let hls_segment_ms = config.record.hls_segment_ms;
     let insert_supported = finish::probe_insert(data).map_err(because(format_args!("cannot write in {}", data.display())))?;
@@ -137,6 +142,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let serials = Arc::new(AtomicU64::new(1));
 
     let (entry_sender, entry_queue) = bounded(ENTRIES_MAX);
+    let entry_watch = entry_queue.clone();
     let entries = spawn("catalog-entry", {
         let (catalog, finish, time_zone) = (catalog.clone(), finish.clone(), time_zone.clone());
         move || enter_files(&entry_queue, &catalog, &finish, &time_zone)
@@ -184,7 +190,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let context = IngestContext { settings, policy: Arc::clone(&policy), live: Arc::clone(&live), metrics: Arc::clone(&metrics), clock };
     let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
 
-    register_gauges(&metrics, &disk, &entry_sender);
+    register_gauges(&metrics, &disk, &data.display().to_string(), &entry_watch);
     let server = Server::start(
         http,
         Arc::new(ControlContext {
@@ -207,20 +213,24 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 workers: config.http.workers,
                 connections_max: config.http.connections_max,
             },
+            credentials: credentials(config),
         }),
     )
     .map_err(because("cannot start the HTTP threads"))?;
 
     println!("{}", config::banner(config, cores.len(), first_run));
-    let supervisor = supervise::Supervisor::start();
-    Ok(Running { supervisor, server, ingest, disk, recovery, entries, entry_sender, catalog, arenas, _lock: lock })
+    let shared = Arc::clone(ingest.shared());
+    let supervisor = supervise::Supervisor::ready("recording", move || shared.alive(STANDSTILL)).map_err(because("cannot tell systemd that we are ready"))?;
+    Ok(Running { supervisor, server, ingest, disk, recovery, entries, entry_sender, catalog, arenas, _lock: checked.lock })
 }
 
 impl Running {
     fn run_until(self, mut signals: signal_hook::iterator::Signals) {
         let signal = signals.forever().next();
         tracing::info!(signal, "stopping: every open file is finished first");
-        self.supervisor.stopping();
+        if let Err(error) = self.supervisor.stopping("finishing open files") {
+            tracing::warn!(%error, "cannot reach systemd's notification socket");
+        }
         // A second signal ends us at once; what is open is then finished at the next start.
         let handle = signals.handle();
         let impatient = spawn("signals", move || {
@@ -258,17 +268,9 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(because(format_args!("cannot start the {name} thread")))
 }
 
-fn lock_folder(data: &Path) -> Result<File, StartError> {
-    let path = data.join("lock");
-    let file = File::create(&path).map_err(because(format_args!("cannot write in {}", data.display())))?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| StartError(format!("the data folder {} is used by another Capstan: stop it or set data_folder", data.display())))?;
-    Ok(file)
-}
-
 fn listen_sentence(error: &IngestError) -> StartError {
     match error {
-        IngestError::Listen { address, source } => StartError(bind_error_sentence(*address, source)),
+        IngestError::Listen { address, source } => StartError(bind_error_sentence("ingest.rtmp_listen", *address, source)),
         IngestError::Executor { .. } => StartError(error.to_string()),
     }
 }
@@ -403,11 +405,12 @@ fn recover_left(settings: &FinishSettings, left: &LeftBehind, sender: &Sender<Fi
     }
 }
 
-fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, entries: &Sender<FinishedFile>) {
+fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, folder: &str, entries: &Receiver<FinishedFile>) {
     let depth = disk.queue_depth();
-    metrics.register_gauge("capstan_disk_queue_depth", "Commands waiting for the disk writer.", Box::new(move || depth() as f64));
-    let entries = entries.downgrade();
-    metrics.register_gauge("capstan_catalog_queue_depth", "Finished files waiting for the catalog.", Box::new(move || entries.len() as f64));
+    metrics.register_disk_queue(folder, Box::new(move || depth() as f64));
+    // The channel must end when its last real sender is gone, so the gauge watches the receiving side.
+    let entries = entries.clone();
+    metrics.register_catalog_queue(Box::new(move || entries.len() as f64));
 }
 
 fn health(catalog: Catalog) -> Box<dyn Fn() -> Result<String, String> + Send + Sync> {

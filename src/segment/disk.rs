@@ -44,6 +44,7 @@ pub struct DiskSettings {
 /// The running helper threads.
 pub struct Disk {
     sender: Sender<DiskCommand>,
+    queue: Receiver<DiskCommand>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -63,6 +64,7 @@ impl Disk {
     pub fn start(settings: DiskSettings) -> io::Result<Self> {
         let DiskSettings { finish, durability, finished, metrics, clock } = settings;
         let (sender, receiver) = bounded(DISK_QUEUE_MAX);
+        let queue = receiver.clone();
         let (to_finisher, finisher_queue) = bounded(FINISH_QUEUE_MAX);
         let written = Arc::new(AtomicBool::new(false));
         let (stop_sync, sync_stopped) = bounded(0);
@@ -88,17 +90,17 @@ impl Disk {
             thread("finisher", move || finisher.run(&finisher_queue))?,
             thread("disk-sync", move || sync_loop(&folder, durability, &written, &sync_stopped, &metrics))?,
         ];
-        Ok(Self { sender, threads })
+        Ok(Self { sender, queue, threads })
     }
 
     pub fn handle(&self) -> DiskHandle {
         DiskHandle(self.sender.clone())
     }
 
-    /// Commands waiting for the writer.
+    /// Commands waiting for the writer. Does not keep the queue open.
     pub fn queue_depth(&self) -> impl Fn() -> usize + Send + Sync + use<> {
-        let sender = self.sender.clone();
-        move || sender.len()
+        let queue = self.queue.clone();
+        move || queue.len()
     }
 
     /// Carries out everything queued, then ends the threads. All handles must be gone.
