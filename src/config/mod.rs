@@ -4,6 +4,7 @@
 //! its line, its full key and the bound that was broken, and none of the messages repeats a secret.
 
 mod check;
+mod credential;
 mod render;
 mod table;
 mod value;
@@ -15,9 +16,10 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
+pub use credential::{Credential, Secret};
 pub use render::{banner, settings_markdown, settings_text};
 pub use table::{ApiConfig, Config, HttpConfig, IngestConfig, LogConfig, RecordConfig, Setting, settings};
-pub use value::{Credential, DuplicatePublisher, HlsContainer, LogFormat, Role, Secret};
+pub use value::{DuplicatePublisher, HlsContainer, LogFormat, Role};
 
 use value::Reader;
 

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::value::{Credential, DuplicatePublisher, HlsContainer, ListBounds, LogFormat, Reader, Value};
-use super::value::{CREDENTIALS_MAX, DOMAIN, LOG_LEVEL, PUBLIC_BASE, TIME_ZONE};
+use super::credential::{CREDENTIALS_MAX, Credential};
+use super::value::{DOMAIN, LOG_LEVEL, PUBLIC_BASE, TIME_ZONE};
+use super::value::{DuplicatePublisher, HlsContainer, ListBounds, LogFormat, Reader, Value};
 use crate::units::Format;
 
 /// One row of the table.
@@ -226,4 +227,3 @@ declare! {
         format: LogFormat = LogFormat::Text;
     }
 }
-

@@ -46,17 +46,16 @@ fn wrong_settings_are_named_with_line_key_and_bound() {
         ("[ingest]\ntick_ms = -50", &["line 2: `ingest.tick_ms` = -50 is out of bounds, allowed: 5 to 1000"]),
         ("[ingest]\ntick_ms = 0x_", &["line 2: "]),
         ("[ingest]\ntick_ms = 0xFFFF", &["line 2: `ingest.tick_ms` = 0xFFFF is out of bounds, allowed: 5 to 1000"]),
-        (
-            "[api]\napp_id = 99999999999999999999",
-            &["line 2: `api.app_id` = 99999999999999999999 is out of bounds, allowed: 1 to 4294967295"],
-        ),
+        ("[api]\napp_id = 99999999999999999999", &["line 2: `api.app_id` = 99999999999999999999 is out of bounds, allowed: 1 to 4294967295"]),
         ("[ingest]\ncores = [0, 1, 1]", &["line 2: `ingest.cores` names 1 twice"]),
         ("[ingest]\ncores = [1024]", &["line 2: `ingest.cores` = 1024 is out of bounds, allowed: 0 to 1023"]),
         ("data_folder = \"\"", &["line 1: `data_folder` must be a path of 1 to 4095 bytes"]),
         ("data_folder = \"a\\u0000\"", &["line 1: `data_folder` must be a path of 1 to 4095 bytes"]),
         (
             "[ingest]\nrtmp_listen = \"localhost:1935\"",
-            &["line 2: `ingest.rtmp_listen` = \"localhost:1935\" is out of bounds, allowed: an IP address and a port such as \"127.0.0.1:1935\" or \"[::]:1935\""],
+            &[
+                "line 2: `ingest.rtmp_listen` = \"localhost:1935\" is out of bounds, allowed: an IP address and a port such as \"127.0.0.1:1935\" or \"[::]:1935\"",
+            ],
         ),
         ("[http]\nlisten = \"127.0.0.1:0\"", &["line 2: `http.listen` = \"127.0.0.1:0\" is out of bounds"]),
         ("[ingest]\ndefault_domain = \"intranet\"", &["line 2: `ingest.default_domain` = \"intranet\" is out of bounds, allowed: domain name"]),
@@ -79,7 +78,9 @@ fn wrong_settings_are_named_with_line_key_and_bound() {
         // Listening beyond loopback.
         (
             "[http]\nworkers = 2\nlisten = \"0.0.0.0:8080\"",
-            &["line 3: `http.listen` = 0.0.0.0:8080 is reachable from other machines but no credentials are configured: add an [[api.credentials]] entry with secret_id, secret_key and role, or listen on 127.0.0.1"],
+            &[
+                "line 3: `http.listen` = 0.0.0.0:8080 is reachable from other machines but no credentials are configured: add an [[api.credentials]] entry with secret_id, secret_key and role, or listen on 127.0.0.1",
+            ],
         ),
         (
             "[ingest]\nrtmp_listen = \"[::]:1935\"\n[http]\nlisten = \"192.0.2.1:80\"",
@@ -101,8 +102,14 @@ fn wrong_credentials_are_named_and_never_printed() {
         ("[api]\ncredentials = 3", "line 2: `api.credentials` must be a list of [[api.credentials]] blocks, not an integer"),
         ("[api]\ncredentials = [3]", "line 2: `api.credentials` must be a list of [[api.credentials]] blocks, not an integer"),
         ("\n[[api.credentials]]\nsecret_id = \"a\"\nrole = \"admin\"", "line 2: `api.credentials.secret_key` is missing"),
-        ("[[api.credentials]]\nsecret_id = \"a\"\nsecret_key = \"hunter2\"\nrole = \"admin\"", "line 3: `api.credentials.secret_key` must have 16 to 256 bytes"),
-        ("[[api.credentials]]\nsecret_id = \"a b\"\nsecret_key = \"hunter2-hunter2-\"\nrole = \"admin\"", "line 2: `api.credentials.secret_id` must be"),
+        (
+            "[[api.credentials]]\nsecret_id = \"a\"\nsecret_key = \"hunter2\"\nrole = \"admin\"",
+            "line 3: `api.credentials.secret_key` must have 16 to 256 bytes",
+        ),
+        (
+            "[[api.credentials]]\nsecret_id = \"a b\"\nsecret_key = \"hunter2-hunter2-\"\nrole = \"admin\"",
+            "line 2: `api.credentials.secret_id` must be",
+        ),
         (
             "[[api.credentials]]\nsecret_id = \"a\"\nsecret_key = \"hunter2-hunter2-\"\nrole = \"root\"",
             "line 4: `api.credentials.role` = \"root\" is out of bounds, allowed: \"admin\", \"operator\", \"reader\"",
