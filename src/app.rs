@@ -24,7 +24,7 @@ use crate::preflight::{bind_error_sentence, preflight};
 use crate::recorder::{MoovReserve, RecorderSettings};
 use crate::segment::disk::DiskSettings;
 use crate::segment::finish::{self, FinishSettings};
-use crate::segment::recover::{self, LeftBehind};
+use crate::segment::recover::{LeftBehind, Recovered};
 use crate::segment::{Arena, CoreStore, Disk, FileIds};
 use crate::supervise;
 use crate::units::{MonoTime, TemplateId, WallTime};
@@ -134,8 +134,9 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let finish = FinishSettings { data_folder: data.clone(), insert_supported, time_zone: time_zone.clone(), hls_segment_ms };
 
     // What the last run left is noted before anything new is written; finishing it goes on while publishers already push.
-    let arenas = arena_folder(config, data)?;
-    let left = LeftBehind::find(&finish, &arenas).map_err(because("cannot look for open recordings"))?;
+    let arenas = checked.arena_folder;
+    let mut left = LeftBehind::find(&finish, &arenas).map_err(because("cannot look for open recordings"))?;
+    left.write_back_arenas(&finish);
 
     let last_file = catalog.last_file_id().map_err(|error| StartError(error.to_string()))?;
     let ids = Arc::new(FileIds::new(last_file.max(left.last_file_id()), wall_now));
@@ -288,18 +289,6 @@ fn enter_first_run_rule(catalog: &Catalog) -> Result<(), StartError> {
     catalog.create_rule(rule, u64::MAX).map_err(failed)
 }
 
-/// The folder of this data folder's arenas: the same at the next start, so that what a killed process left is found.
-fn arena_folder(config: &Config, data: &Path) -> Result<PathBuf, StartError> {
-    use sha2::{Digest, Sha256};
-    use std::os::unix::ffi::OsStrExt;
-    let absolute = data.canonicalize().map_err(because(format_args!("cannot resolve {}", data.display())))?;
-    let hash = Sha256::digest(absolute.as_os_str().as_bytes());
-    let name: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let folder = config.ingest.arena_folder.join(format!("capstan-{name}"));
-    std::fs::create_dir_all(&folder).map_err(because(format_args!("cannot create the arena in {}: set ingest.arena_folder", folder.display())))?;
-    Ok(folder)
-}
-
 /// Makes the cores' arenas, all at once: populating memory takes a while.
 fn make_stores(
     folder: &Path,
@@ -387,12 +376,12 @@ fn entered(file: &FinishedFile, settings: &FinishSettings) {
 
 fn recover_left(settings: &FinishSettings, left: &LeftBehind, sender: &Sender<FinishedFile>) {
     let started = Instant::now();
-    let recovered = recover::recover(settings, left, |file| {
+    let recovered = left.recover(settings, |file| {
         if sender.send(file).is_err() {
             tracing::error!("the catalog thread is gone; the file is entered at the next start");
         }
     });
-    if recovered != recover::Recovered::default() {
+    if recovered != Recovered::default() {
         tracing::info!(
             arena_bytes = recovered.arena_bytes,
             finished = recovered.finished,

@@ -25,8 +25,8 @@ const FILES_PER_PUBLISHER: u64 = 4;
 const ARENA_AUTO_BYTES_MAX: u64 = 256 << 20;
 /// Below this a core could not hold the blocks of a few dozen streams.
 const ARENA_BYTES_MIN: u64 = 8 << 20;
-/// Arena files begin with this, so that what a killed process left in the folder is known to be ours.
-pub const ARENA_FILE_PREFIX: &str = "capstan-arena-";
+/// The folder of a data folder's arenas begins with this.
+const ARENA_FOLDER_PREFIX: &str = "capstan-arena-";
 /// Held by the running process; also the proof that the folder can be written.
 const LOCK_FILE: &str = "capstan.lock";
 
@@ -69,6 +69,8 @@ pub struct Preflight {
     pub cores: Vec<usize>,
     /// Whole MiB.
     pub arena_bytes_per_core: u64,
+    /// Of this data folder alone, and the same at every start, so that what a killed process left is found. It exists.
+    pub arena_folder: PathBuf,
     /// Absolute, and it exists.
     pub data_folder: PathBuf,
     /// File descriptors this process may have.
@@ -121,8 +123,10 @@ pub fn preflight(config: &Config) -> Result<Preflight, StartError> {
     }
 
     let (data_folder, lock) = open_data_folder(&config.data_folder)?;
-    let arena_bytes_per_core = size_arena(config, cores.len(), &mut warnings)?;
-    Ok(Preflight { cores, arena_bytes_per_core, data_folder, files_max, warnings, lock })
+    let arena_folder = config.ingest.arena_folder.join(arena_folder_name(&data_folder));
+    let arena_bytes_per_core = size_arena(config, &arena_folder, cores.len(), &mut warnings)?;
+    fs::create_dir_all(&arena_folder).map_err(|source| StartError::ArenaFolder { folder: arena_folder.clone(), source })?;
+    Ok(Preflight { cores, arena_bytes_per_core, arena_folder, data_folder, files_max, warnings, lock })
 }
 
 /// Why a listener could not be bound, and the remedy. `setting` is the key that names the address.
@@ -214,7 +218,7 @@ fn open_data_folder(folder: &Path) -> Result<(PathBuf, File), StartError> {
 }
 
 /// Bytes of one core's arena, whole MiB.
-fn size_arena(config: &Config, cores: usize, warnings: &mut Vec<String>) -> Result<u64, StartError> {
+fn size_arena(config: &Config, arena_folder: &Path, cores: usize, warnings: &mut Vec<String>) -> Result<u64, StartError> {
     let folder = &config.ingest.arena_folder;
     let refuse = |source| StartError::ArenaFolder { folder: folder.clone(), source };
     if !fs::metadata(folder).map_err(refuse)?.is_dir() {
@@ -226,8 +230,8 @@ fn size_arena(config: &Config, cores: usize, warnings: &mut Vec<String>) -> Resu
         warnings.push(format!("ingest.arena_folder = {} is not on a tmpfs: write-back of the disk may stall ingest cores", folder.display()));
     }
     let stat = rustix::fs::statvfs(folder).map_err(|errno| refuse(errno.into()))?;
-    // A killed process's arenas are recovered and then taken over or removed, so their room counts as free.
-    let room = stat.f_bavail.saturating_mul(stat.f_frsize).saturating_add(left_over_bytes(folder));
+    // A killed process's arenas are written back and removed before new ones are made, so their room counts as free.
+    let room = stat.f_bavail.saturating_mul(stat.f_frsize).saturating_add(left_over_bytes(arena_folder));
     let wanted = match config.ingest.arena_mib {
         0 => auto_arena_bytes(room, memory_available_bytes(), cores as u64),
         mib => mib * MIB,
@@ -256,11 +260,19 @@ fn probe(folder: &Path) -> io::Result<()> {
     fs::remove_file(&path)
 }
 
-fn left_over_bytes(folder: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    let ours = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(ARENA_FILE_PREFIX));
+fn left_over_bytes(arena_folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(arena_folder) else { return 0 };
     // Blocks of `stat` are 512 bytes.
-    ours.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.blocks() * 512).sum()
+    entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.blocks() * 512).sum()
+}
+
+/// A name made of the data folder's absolute path.
+fn arena_folder_name(data_folder: &Path) -> String {
+    use sha2::{Digest, Sha256};
+    use std::os::unix::ffi::OsStrExt;
+    let hash = Sha256::digest(data_folder.as_os_str().as_bytes());
+    let hexadecimal: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{ARENA_FOLDER_PREFIX}{hexadecimal}")
 }
 
 /// `MemAvailable` of `/proc/meminfo`. No such file, no bound.
@@ -370,9 +382,9 @@ mod tests {
     fn arenas_of_a_killed_process_count_as_room() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         assert_eq!(left_over_bytes(folder.path()), 0);
-        fs::write(folder.path().join(format!("{ARENA_FILE_PREFIX}0")), vec![1; 1 << 16]).expect("room for 64 KiB");
-        fs::write(folder.path().join("other"), vec![1; 1 << 16]).expect("room for 64 KiB");
-        File::open(folder.path().join(format!("{ARENA_FILE_PREFIX}0"))).and_then(|file| file.sync_all()).expect("allocated");
+        assert_eq!(left_over_bytes(&folder.path().join("absent")), 0);
+        fs::write(folder.path().join("core-0.arena"), vec![1; 1 << 16]).expect("room for 64 KiB");
+        File::open(folder.path().join("core-0.arena")).and_then(|file| file.sync_all()).expect("allocated");
         let left_over = left_over_bytes(folder.path());
         assert!((1 << 16..2 << 16).contains(&left_over), "{left_over}");
     }

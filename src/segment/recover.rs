@@ -30,10 +30,11 @@ pub struct LeftBehind {
     recordings: Vec<FileId>,
     /// Notes of finished files.
     notes: Vec<FileId>,
+    recovered: Recovered,
 }
 
 impl LeftBehind {
-    /// Looks into the recording folder and `arena_folder`; arena files get another name, out of the way of the new ones.
+    /// Looks into the recording folder and `arena_folder`.
     ///
     /// # Errors
     /// If a folder cannot be read.
@@ -49,16 +50,7 @@ impl LeftBehind {
         }
         left.recordings.sort();
         for entry in std::fs::read_dir(arena_folder)? {
-            let path = entry?.path();
-            // A second start may find what a first one did not finish: then both names are there.
-            let aside = match path.extension().and_then(|extension| extension.to_str()) {
-                Some("arena") => (0..).map(|number| path.with_extension(format!("left-{number}"))).find(|aside| !aside.exists()),
-                _ => None,
-            };
-            if let Some(aside) = &aside {
-                std::fs::rename(&path, aside)?;
-            }
-            left.arenas.push(aside.unwrap_or(path));
+            left.arenas.push(entry?.path());
         }
         left.arenas.sort();
         Ok(left)
@@ -70,15 +62,20 @@ impl LeftBehind {
     }
 }
 
-/// Writes back what the arenas hold, finishes every open recording, and hands over every file that the catalog may not have.
-///
-/// What cannot be recovered stays where it is and is counted; nothing here stops the appliance.
-pub fn recover(settings: &FinishSettings, left: &LeftBehind, mut finished: impl FnMut(FinishedFile)) -> Recovered {
-    let mut recovered = Recovered::default();
-    for path in &left.arenas {
-        write_back_arena(settings, path, &mut recovered);
+impl LeftBehind {
+    /// Writes what the dead process had in memory into its recordings, and removes its arena files: the new ones take their place.
+    pub fn write_back_arenas(&mut self, settings: &FinishSettings) {
+        for path in std::mem::take(&mut self.arenas) {
+            write_back_arena(settings, &path, &mut self.recovered);
+        }
     }
-    for &file_id in &left.notes {
+
+    /// Finishes every open recording, and hands over every file that the catalog may not have.
+    ///
+    /// What cannot be recovered stays where it is and is counted; nothing here stops the appliance.
+    pub fn recover(&self, settings: &FinishSettings, mut finished: impl FnMut(FinishedFile)) -> Recovered {
+    let mut recovered = self.recovered;
+    for &file_id in &self.notes {
         // A folder that was not moved yet is finished again below, and its note written anew.
         if settings.recording_folder().join(file_id.to_string()).exists() {
             continue;
@@ -94,7 +91,7 @@ pub fn recover(settings: &FinishSettings, left: &LeftBehind, mut finished: impl 
             }
         }
     }
-    for &file_id in &left.recordings {
+    for &file_id in &self.recordings {
         match finish::finish_recording(settings, file_id, None) {
             Ok(file) => {
                 recovered.finished += 1;
@@ -108,6 +105,7 @@ pub fn recover(settings: &FinishSettings, left: &LeftBehind, mut finished: impl 
         }
     }
     recovered
+}
 }
 
 /// Writes the blocks of a dead process's arena file into their recordings, then removes it.
