@@ -41,7 +41,7 @@ fn type_0(timestamp: u32, length: u32, rest: &[u8]) -> Vec<u8> {
 
 #[test]
 fn messages_of_every_size_and_chunk_size_come_back() {
-    for chunk_bytes in [1, 2, 127, 128, 129, 4096, 65_536] {
+    for chunk_bytes in [9, 127, 128, 129, 4096] {
         let mut writer = ChunkWriter::default();
         let mut bytes = Vec::new();
         writer.write(&header(2, 0, message_type::SET_CHUNK_SIZE), &u32::to_be_bytes(chunk_bytes), &mut bytes);

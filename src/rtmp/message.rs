@@ -1,5 +1,7 @@
 //! Messages: their types (sections 5.4, 6.2 and 7.1) and the splitting of aggregates.
 
+use std::ops::Range;
+
 use crate::media::Payload;
 
 /// Message type ids.
@@ -45,11 +47,12 @@ impl MediaKind {
 }
 
 /// One message inside an aggregate.
-#[derive(Clone, Copy, Debug)]
-pub struct SubMessage<'a> {
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SubMessage {
     pub type_id: u8,
     pub timestamp_ms: u32,
-    pub payload: Payload<'a>,
+    /// Where it lies in the payload of the aggregate.
+    pub range: Range<usize>,
 }
 
 /// A message inside an aggregate is longer than the aggregate.
@@ -82,7 +85,7 @@ impl AggregateCursor {
     ///
     /// # Errors
     /// [`TornAggregate`] if a header or length points past the end; a missing last back pointer is forgiven.
-    pub fn next<'a>(&mut self, aggregate: &Payload<'a>) -> Result<Option<SubMessage<'a>>, TornAggregate> {
+    pub fn next(&mut self, aggregate: &Payload<'_>) -> Result<Option<SubMessage>, TornAggregate> {
         let rest = aggregate.skip(self.offset);
         if rest.is_empty() {
             return Ok(None);
@@ -95,13 +98,13 @@ impl AggregateCursor {
         let length = u32::from_be_bytes([0, l0, l1, l2]) as usize;
         // The upper eight bits come last, as in an FLV tag.
         let timestamp_ms = u32::from_be_bytes([t3, t0, t1, t2]);
-        let body = rest.skip(SUB_HEADER_BYTES);
-        if body.len() < length {
+        if rest.len() - SUB_HEADER_BYTES < length {
             return Err(TornAggregate);
         }
+        let start = self.offset + SUB_HEADER_BYTES;
         let shift_ms = *self.shift_ms.get_or_insert(self.timestamp_ms.wrapping_sub(timestamp_ms));
-        self.offset += SUB_HEADER_BYTES + length + BACK_POINTER_BYTES;
-        Ok(Some(SubMessage { type_id, timestamp_ms: timestamp_ms.wrapping_add(shift_ms), payload: body.first(length) }))
+        self.offset = start + length + BACK_POINTER_BYTES;
+        Ok(Some(SubMessage { type_id, timestamp_ms: timestamp_ms.wrapping_add(shift_ms), range: start..start + length }))
     }
 }
 
@@ -125,7 +128,8 @@ mod tests {
         let mut cursor = AggregateCursor::new(timestamp_ms);
         let mut messages = Vec::new();
         while let Some(message) = cursor.next(payload)? {
-            messages.push((message.type_id, message.timestamp_ms, message.payload.to_vec()));
+            let body = payload.skip(message.range.start).first(message.range.len());
+            messages.push((message.type_id, message.timestamp_ms, body.to_vec()));
         }
         Ok(messages)
     }

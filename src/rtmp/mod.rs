@@ -10,6 +10,12 @@ mod amf3;
 pub mod chunk;
 pub mod chunk_writer;
 pub mod command;
+pub mod error;
+pub mod fuzz;
 pub mod handshake;
 pub mod message;
 pub mod session;
+
+pub use error::{ErrorKind, SessionError};
+pub use message::MediaKind;
+pub use session::{EndCause, Event, Phase, PublishRequest, PublishType, RefuseReason, Session, SessionConfig};
