@@ -1,0 +1,93 @@
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import media  # noqa: E402
+from appliance import Appliance  # noqa: E402
+
+pytest.register_assert_rewrite("media", "appliance")
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def capstan(tmp_path_factory):
+    """A server that the tests of one worker share; each test has a domain of its own. Nothing is recorded without a rule."""
+    appliance = Appliance(tmp_path_factory.mktemp("capstan")).start()
+    yield appliance
+    appliance.stop()
+    left = [path for path in (appliance.data / "recording").iterdir()] if (appliance.data / "recording").exists() else []
+    assert left == [], f"unfinished recordings after a clean stop: {left}"
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts servers with settings of the test's own; they are stopped, and have to end with 0, at its end."""
+    started = []
+
+    def begin(name="capstan", **settings):
+        appliance = Appliance(tmp_path / name, **settings)
+        started.append(appliance)
+        return appliance.start()
+
+    yield begin
+    for appliance in started:
+        if appliance.process and appliance.process.poll() is None:
+            appliance.stop()
+
+
+@pytest.fixture
+def domain(request):
+    """A push domain that no other test uses."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40].strip("-")
+    return f"{name}-{next(_numbers)}.example"
+
+
+@pytest.fixture
+def source():
+    """`source("av")`: path of a generated FLV file."""
+    return media.source
+
+
+class Push:
+    """Running publishers; what is left at the end of the test is killed."""
+
+    def __init__(self):
+        self.running = []
+
+    def start(self, command):
+        process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.running.append(process)
+        return process
+
+    def ffmpeg(self, path, url, *options, realtime=False, ffmpeg=media.FFMPEG):
+        """Starts ffmpeg: as fast as the server takes it, or in real time. H.264 and audio go out as they are in `path`."""
+        pace = ["-re"] if realtime else []
+        return self.start([ffmpeg, "-v", "error", "-nostdin", *pace, "-i", path, "-map", "0", "-c", "copy", "-f", "flv", "-flvflags", "no_duration_filesize", *options, url])
+
+    def __call__(self, path, url, *options, **named):
+        """Pushes a file to its end."""
+        self.finish(self.ffmpeg(path, url, *options, **named))
+
+    @staticmethod
+    def finish(process, seconds=90):
+        output = process.communicate(timeout=seconds)[0]
+        assert process.returncode == 0, f"{' '.join(process.args)} ended with {process.returncode}: {output.decode(errors='replace')}"
+
+
+@pytest.fixture
+def push():
+    pushes = Push()
+    yield pushes
+    for process in pushes.running:
+        if process.poll() is None:
+            process.kill()
+        process.wait(10)
+        if process.stdout:
+            process.stdout.close()

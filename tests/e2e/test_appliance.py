@@ -1,0 +1,246 @@
+"""Start, stop, restart, settings."""
+
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+import media
+from appliance import BINARY, free_port, until
+from check import check, check_fast_start, read
+from rtmp import Live
+
+
+def serve(config, seconds=15):
+    """Runs `capstan serve` with a settings text that is expected to be refused: (code, output)."""
+    done = subprocess.run([BINARY, "serve", "--config", config], capture_output=True, text=True, timeout=seconds)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_first_run(start, source, push):
+    """Nothing configured but addresses: every stream becomes MP4 and HLS, and the banner says so."""
+    appliance = start(record={"first_run_rule": True})
+    push(source("av"), appliance.url("cam"))
+    for file in appliance.by_format("cam", "localhost", "mp4", "hls").values():
+        check(appliance, file, media.packets(source("av")))
+    push(source("av"), appliance.url("other", "some.example", app="app"))
+    appliance.by_format("other", "some.example", "mp4", "hls")
+    assert f"rtmp://127.0.0.1:{appliance.rtmp_port}" in appliance.log
+    assert appliance.http in appliance.log
+    assert str(appliance.data) in appliance.log
+
+
+def test_command_line(tmp_path):
+    shown = subprocess.run([BINARY, "--help"], capture_output=True, text=True, timeout=10)
+    assert shown.returncode == 0 and "serve" in shown.stdout and "check-config" in shown.stdout
+    version = subprocess.run([BINARY, "--version"], capture_output=True, text=True, timeout=10)
+    assert version.returncode == 0 and version.stdout.startswith("capstan ")
+    wrong = subprocess.run([BINARY, "record"], capture_output=True, text=True, timeout=10)
+    assert wrong.returncode == 2
+
+
+def test_check_config(tmp_path):
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_text('data_folder = "./x"\n[ingest]\ntick_ms = 20\n')
+    bad.write_text("[ingest]\n\ntick_seconds = 20\n")
+    done = subprocess.run([BINARY, "check-config", good], capture_output=True, text=True, timeout=10)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([BINARY, "check-config", bad], capture_output=True, text=True, timeout=10)
+    assert done.returncode != 0
+    assert "tick_seconds" in done.stderr and "3" in done.stderr
+    assert not (tmp_path / "x").exists(), "checking makes nothing"
+    absent = subprocess.run([BINARY, "check-config", tmp_path / "absent.toml"], capture_output=True, text=True, timeout=10)
+    assert absent.returncode != 0 and "absent.toml" in absent.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[ingest]\ntick_ms = 1\n", ["tick_ms", "5"]),
+        ('[ingest]\ntick_ms = "fast"\n', ["tick_ms"]),
+        ('[record]\nhls_container = "mkv"\n', ["hls_container", "fmp4", "ts"]),
+        ('[record]\ntime_zone = "Mars/Olympus"\n', ["time_zone"]),
+        ("[recording]\nx = 1\n", ["recording"]),
+        ("surprise = 1\n", ["surprise", "1"]),
+        ('[ingest]\nrtmp_listen = "here"\n', ["rtmp_listen"]),
+        ('[http]\nlisten = "0.0.0.0:0"\n', ["credentials"]),
+        ('[ingest]\nrtmp_listen = "0.0.0.0:0"\n', ["credentials"]),
+        ("[ingest\n", ["1"]),
+    ],
+)
+def test_settings_are_refused_with_a_sentence(tmp_path, text, words):
+    config = tmp_path / "capstan.toml"
+    config.write_text(f'data_folder = "{tmp_path}/data"\n' + text if not text.startswith("surprise") else text)
+    code, output = serve(config)
+    assert code != 0
+    for word in words:
+        assert word in output, output
+    assert "panicked" not in output and "RUST_BACKTRACE" not in output
+
+
+@pytest.mark.parametrize("which", ["rtmp", "http"])
+def test_port_in_use(tmp_path, which):
+    """One sentence that names the address; the other port is not left open."""
+    ports = {"rtmp": free_port(), "http": free_port()}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", ports[which]))
+        taken.listen()
+        config = tmp_path / "capstan.toml"
+        config.write_text(
+            f'data_folder = "{tmp_path}/data"\n[ingest]\nrtmp_listen = "127.0.0.1:{ports["rtmp"]}"\narena_mib = 64\n[http]\nlisten = "127.0.0.1:{ports["http"]}"\n'
+        )
+        code, output = serve(config)
+    assert code != 0
+    assert f"127.0.0.1:{ports[which]}" in output, output
+    assert "panicked" not in output
+
+
+def test_two_servers_on_one_address(start):
+    """SO_REUSEPORT must not let a second server steal publishers silently."""
+    appliance = start()
+    second = appliance.folder / "second.toml"
+    second.write_text(
+        f'data_folder = "{appliance.folder}/second"\n[ingest]\nrtmp_listen = "127.0.0.1:{appliance.rtmp_port}"\narena_mib = 64\n[http]\nlisten = "127.0.0.1:{free_port()}"\n'
+    )
+    code, output = serve(second)
+    assert code != 0 and str(appliance.rtmp_port) in output, output
+
+
+def test_two_servers_on_one_data_folder(start):
+    appliance = start()
+    second = appliance.folder / "second.toml"
+    second.write_text(f'data_folder = "{appliance.data}"\n[ingest]\nrtmp_listen = "127.0.0.1:{free_port()}"\narena_mib = 64\n[http]\nlisten = "127.0.0.1:{free_port()}"\n')
+    code, output = serve(second)
+    assert code != 0 and str(appliance.data) in output, output
+
+
+def test_data_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    config = tmp_path / "capstan.toml"
+    config.write_text(f'data_folder = "{tmp_path}/file/data"\n[ingest]\nrtmp_listen = "127.0.0.1:{free_port()}"\narena_mib = 64\n[http]\nlisten = "127.0.0.1:{free_port()}"\n')
+    code, output = serve(config)
+    assert code != 0 and f"{tmp_path}/file" in output and "panicked" not in output, output
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_stop_while_publishing_leaves_finished_files(start, source, push, how):
+    appliance = start()
+    appliance.record("a.example", flv=True, mp4=True, hls=True, aac=True)
+    live = Live(source("live"), appliance.rtmp_port, "cam?vhost=a.example")
+    second = push.ffmpeg(source("live"), appliance.url("other", "a.example"), realtime=True)
+    appliance.wait_online("cam")
+    appliance.wait_online("other")
+    until(lambda: len(live.sent["video"]) > 50)
+    counted = len(live.sent["video"])
+    begin = time.monotonic()
+    appliance.stop(how)
+    assert time.monotonic() - begin < 10
+    second.wait(10)
+    live._stop_asked.set()
+    live.join(10)
+    assert list((appliance.data / "recording").iterdir()) == []
+    appliance.start()
+    whole = media.packets(source("live"))
+    for stream in ("cam", "other"):
+        for container, file in appliance.by_format(stream, "a.example", "aac", "flv", "hls", "mp4").items():
+            found = read(appliance, file)
+            check(appliance, file, media.Packets({kind: whole[kind][: len(found[kind])] for kind in whole.kinds if kind in found.kinds}))
+            if container == "mp4":
+                check_fast_start(appliance.path_of(file))
+            if container == "flv" and stream == "cam":
+                assert len(found["video"]) >= counted - 2
+
+
+def test_everything_survives_a_restart(start, source, push):
+    appliance = start()
+    template = appliance.template("kept", mp4={"RecordInterval": 600, "StorageTime": 3600}, aac=True)
+    unused = appliance.template("unused", flv=True)
+    appliance.call("ModifyLiveRecordTemplate", TemplateId=template, Description="新闻\nmorning")
+    appliance.rule(template, "a.example", "live", "cam")
+    end = int(time.time()) + 3000
+    waiting = appliance.call("CreateRecordTask", StreamName="later", DomainName="a.example", AppName="live", EndTime=end, TemplateId=unused)["TaskId"]
+    stopped = appliance.call("CreateRecordTask", StreamName="never", DomainName="a.example", AppName="live", EndTime=end)["TaskId"]
+    appliance.call("StopRecordTask", TaskId=stopped)
+    push(source("av"), appliance.url("cam", "a.example"))
+    appliance.by_format("cam", "a.example", "aac", "mp4")
+
+    def all_of_it():
+        window = {"StartTime": end - 4000, "EndTime": end + 10}
+        return (
+            appliance.call("DescribeLiveRecordTemplates"),
+            appliance.call("DescribeLiveRecordRules"),
+            appliance.call("DescribeRecordTask", **window),
+            appliance.search(StreamIds=["cam"]),
+        )
+
+    before = all_of_it()
+    assert [task["TaskId"] for task in before[2]["TaskList"]] == sorted([waiting, stopped], key=lambda task: (task != before[2]["TaskList"][0]["TaskId"]))
+    appliance.stop()
+    appliance.start()
+    assert all_of_it() == before
+    # And it is in force, not only listed.
+    for stream in ("cam", "later", "never"):
+        push(source("av"), appliance.url(stream, "a.example"))
+    appliance.files("cam", "a.example", 4)
+    assert appliance.file("later", "a.example")["BasicInfo"]["Type"] == "flv"
+    assert appliance.search(StreamIds=["never"]) == []
+    new = appliance.template("new", flv=True)
+    assert new > unused
+    ids = [int(file["FileId"]) for file in appliance.search(Sort={"Field": "CreateTime", "Order": "Asc"})]
+    assert len(set(ids)) == len(ids) and min(ids[2:]) > max(ids[:2])
+
+
+def test_killed_server_finishes_its_files_at_the_next_start(start, source):
+    """kill -9: what was open is finished and entered when the server comes back."""
+    appliance = start(record={"durability_ms": 100})
+    appliance.record("a.example", flv=True, mp4=True, hls=True)
+    live = Live(source("live"), appliance.rtmp_port, "cam?vhost=a.example")
+    appliance.wait_online("cam")
+    until(lambda: len(live.sent["video"]) > 80)
+    appliance.kill()
+    live._stop_asked.set()
+    live.join(10)
+    appliance.start()
+    whole = media.packets(source("live"))
+    for file in appliance.by_format("cam", "a.example", "flv", "hls", "mp4").values():
+        found = read(appliance, file)
+        begins = media.assert_part_of(whole, found)
+        assert set(begins.values()) == {0}
+        assert len(found["video"]) > 20
+        check(appliance, file, media.Packets({kind: whole[kind][: len(found[kind])] for kind in whole.kinds}))
+
+
+def test_metrics_and_health(start, source, push):
+    appliance = start()
+    appliance.record("a.example", mp4=True, flv=True)
+    push(source("av"), appliance.url("cam", "a.example"))
+    appliance.files("cam", "a.example", 2)
+    text = appliance.session.get(f"{appliance.http}/metrics", timeout=10)
+    assert text.headers["Content-Type"].startswith("text/plain")
+    whole = media.packets(source("av"))
+    assert appliance.metric("capstan_frames_total", track="video") == len(whole["video"])
+    assert appliance.metric("capstan_frames_total", track="audio") == len(whole["audio"])
+    assert appliance.metric("capstan_publications_total") == 1
+    assert appliance.metric("capstan_publication_ends_total", reason="closed") == 1
+    assert appliance.metric("capstan_files_finished_total") == 2
+    assert appliance.metric("capstan_open_files") == 0
+    assert appliance.metric("capstan_publishers") == 0
+    assert appliance.metric("capstan_dropped_frames_total") == 0
+    assert appliance.metric("capstan_files_failed_total") == 0
+    assert appliance.metric("capstan_recv_to_stored_seconds_count") > 0
+    assert appliance.session.get(f"{appliance.http}/healthz", timeout=10).json()
+    # One line for the begin and one for the end of a publication.
+    lines = [line for line in appliance.log.splitlines() if "cam" in line and "publi" in line.lower()]
+    assert len(lines) == 2, lines
+
+
+def test_log_as_json(start, source, push):
+    import json
+
+    appliance = start(log={"format": "json"})
+    push(source("av"), appliance.url("cam"))
+    appliance.wait_offline("cam")
+    lines = [line for line in appliance.log.splitlines() if line.startswith("{")]
+    assert lines and all(json.loads(line) for line in lines)
