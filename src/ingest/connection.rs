@@ -8,9 +8,14 @@ use rustix::net::SendFlags;
 
 use crate::domain::task::TaskScheduler;
 use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordingSource};
+use crate::limits::AMF_MESSAGE_BYTES_MAX;
+use crate::media::Payload;
 use crate::metrics::{self, ConnectionError, CoreMetrics, Track};
 use crate::recorder::{DropReason, Now, Publication, Recorder, Totals};
-use crate::rtmp::session::{Event, MediaKind, Phase, PublishRequest, RefuseReason, Session, SessionError, SessionErrorKind};
+use crate::rtmp::amf;
+use crate::rtmp::error::{ErrorKind, SessionError};
+use crate::rtmp::message::MediaKind;
+use crate::rtmp::session::{Event, PublishRequest, RefuseReason, Session};
 use crate::segment::CoreStore;
 use crate::units::{MonoTime, PublicationId, WallTime};
 
@@ -103,12 +108,12 @@ impl CloseReason {
             CloseReason::Eof | CloseReason::Replaced | CloseReason::Shutdown => return None,
             CloseReason::Network(_) | CloseReason::RepliesUnread => ConnectionError::Network,
             CloseReason::Protocol(error) => match error.kind() {
-                SessionErrorKind::NotRtmp => ConnectionError::NotRtmp,
-                SessionErrorKind::Handshake => ConnectionError::Handshake,
-                SessionErrorKind::Chunk => ConnectionError::Chunk,
-                SessionErrorKind::MessageTooLarge => ConnectionError::TooLarge,
-                SessionErrorKind::Amf => ConnectionError::Amf,
-                SessionErrorKind::Protocol => ConnectionError::Command,
+                ErrorKind::NotRtmp => ConnectionError::NotRtmp,
+                ErrorKind::Handshake => ConnectionError::Handshake,
+                ErrorKind::Chunk => ConnectionError::Chunk,
+                ErrorKind::MessageTooLarge => ConnectionError::TooLarge,
+                ErrorKind::Amf => ConnectionError::Amf,
+                ErrorKind::Protocol => ConnectionError::Command,
             },
             CloseReason::Tag(_) => ConnectionError::Chunk,
             CloseReason::HandshakeTimeout | CloseReason::Idle => ConnectionError::Timeout,
@@ -122,8 +127,8 @@ impl CloseReason {
         match self {
             CloseReason::Eof | CloseReason::Network(_) => EndCause::Network,
             CloseReason::Protocol(error) => match error.kind() {
-                SessionErrorKind::MessageTooLarge => EndCause::MessageTooLarge,
-                SessionErrorKind::Amf => EndCause::Amf,
+                ErrorKind::MessageTooLarge => EndCause::MessageTooLarge,
+                ErrorKind::Amf => EndCause::Amf,
                 _ => EndCause::Content,
             },
             CloseReason::Tag(_) => EndCause::Content,
@@ -219,17 +224,11 @@ impl Connection {
                     match kind {
                         MediaKind::Video => recorder.video(timestamp_ms, payload, service.now, service.store).map_err(CloseReason::Tag)?,
                         MediaKind::Audio => recorder.audio(timestamp_ms, payload, service.now, service.store).map_err(CloseReason::Tag)?,
-                        MediaKind::Data => {}
+                        MediaKind::Data => announce_tracks(recorder, &payload),
                     }
                 }
-                Some(Event::Metadata(value)) => {
-                    if let Some(publishing) = &mut self.publishing {
-                        let video = value.get("videocodecid").is_some() || value.get("width").is_some();
-                        let audio = value.get("audiocodecid").is_some() || value.get("audiosamplerate").is_some();
-                        if video || audio {
-                            publishing.recorder.announce(video, audio);
-                        }
-                    }
+                Some(Event::Refused { code, description }) => {
+                    tracing::warn!(client = %self.peer, code, description, "refused");
                 }
                 Some(Event::Publish(request)) => self.publish(&request, service)?,
                 Some(Event::PublishEnd(_)) => self.end_publication(EndCause::Closed, service),
@@ -242,7 +241,8 @@ impl Connection {
         self.end_publication(EndCause::Closed, service);
         let shared = service.shared;
         let policy = shared.policy.load();
-        let name = publish_name(&request.host, &request.app, &request.stream, &request.query, &shared.settings.default_domain, &policy);
+        let address = &request.address;
+        let name = publish_name(&address.host, &address.app, &address.stream, &address.query, &shared.settings.default_domain, &policy);
         let id = shared.next_publication();
         let live = LiveStream {
             key: name.key.clone(),
@@ -251,7 +251,7 @@ impl Connection {
             connection: self.token,
             publish_time: service.now.wall,
             client: self.peer.ip().to_string(),
-            stream_param: request.query.clone(),
+            stream_param: address.query.clone(),
         };
         let replaced = {
             let mut streams = shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -275,8 +275,8 @@ impl Connection {
         let publication = Publication {
             id,
             key: name.key.clone(),
-            push_url: push_url(&name.key, &request.query),
-            stream_param: request.query.clone(),
+            push_url: push_url(&name.key, &address.query),
+            stream_param: address.query.clone(),
         };
         let mut publishing = Box::new(Publishing {
             id,
@@ -319,7 +319,7 @@ impl Connection {
     /// The reason to close a silent connection.
     pub fn timed_out(&self, now: MonoTime, shared: &Shared) -> Option<CloseReason> {
         let millis = |duration: std::time::Duration| duration.as_millis() as u64;
-        if self.publishing.is_some() || self.session.phase() == Phase::Publishing {
+        if self.publishing.is_some() {
             (now.millis_since(self.last_input) >= millis(shared.settings.idle_timeout)).then_some(CloseReason::Idle)
         } else {
             (now.millis_since(self.opened) >= millis(shared.settings.handshake_timeout)).then_some(CloseReason::HandshakeTimeout)
@@ -431,6 +431,24 @@ impl Publishing {
             metrics.unsupported_codec(codec);
             tracing::warn!(stream = %self.name.key, codec, "this codec is not recorded; the other tracks are");
         }
+    }
+}
+
+/// onMetaData says which tracks will come: a file need not wait for one that does not.
+fn announce_tracks(recorder: &mut Recorder<CoreStore>, payload: &Payload<'_>) {
+    if payload.len() > AMF_MESSAGE_BYTES_MAX {
+        return;
+    }
+    // Metadata that cannot be read announces nothing; the stream itself is what counts.
+    let Ok(values) = amf::decode_all(&payload.to_vec()) else { return };
+    if values.first().and_then(amf::Value::as_str) != Some("onMetaData") {
+        return;
+    }
+    let Some(metadata) = values.get(1) else { return };
+    let has = |names: [&str; 2]| names.iter().any(|name| metadata.get(name).is_some());
+    let (video, audio) = (has(["videocodecid", "width"]), has(["audiocodecid", "audiosamplerate"]));
+    if video || audio {
+        recorder.announce(video, audio);
     }
 }
 
