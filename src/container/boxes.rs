@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn headers_are_bounded() {
-        let cases: &[(&str, &[u8], u64, Option<(usize, u64)>)] = &[
+        type Case<'a> = (&'a str, &'a [u8], u64, Option<(usize, u64)>);
+        let cases: &[Case] = &[
             ("plain", b"\0\0\0\x0Cfree1234", 12, Some((8, 12))),
             ("to the end", b"\0\0\0\0mdat", 4000, Some((8, 4000))),
             ("64 bit", b"\0\0\0\x01mdat\0\0\0\x01\0\0\0\0", 1 << 33, Some((16, 1 << 32))),

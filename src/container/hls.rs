@@ -244,7 +244,8 @@ mod tests {
     fn segments_end_at_key_frames_or_before_the_target() {
         let second = |count: i64, gop: i64| (0..count).map(|i| (i * 1_000, 1_000, i % gop == 0)).collect::<Vec<_>>();
         type Ended = (i64, u64, u64, bool, bool);
-        let cases: &[(&str, u64, Vec<(i64, u64, bool)>, &[Ended])] = &[
+        type Case<'a> = (&'a str, u64, Vec<(i64, u64, bool)>, &'a [Ended]);
+        let cases: &[Case] = &[
             ("two groups each", 4_000, second(10, 2), &[(0, 4_000, 4, true, false), (4_000, 4_000, 4, true, false), (8_000, 2_000, 2, true, false)]),
             ("a group of 6 s", 4_000, second(8, 6), &[(0, 6_000, 6, true, false), (6_000, 2_000, 2, true, false)]),
             ("no second key frame", 4_000, second(12, 100), &[(0, 10_000, 10, true, false), (10_000, 2_000, 2, false, false)]),

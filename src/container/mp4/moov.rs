@@ -319,22 +319,54 @@ fn parse_trak(trak: &[u8]) -> Option<TrackEntry> {
 
 /// The sampling frequency of an `AudioSpecificConfig` (ISO/IEC 14496-3, 1.6.2.1) that does not fit 16 bits.
 fn high_sample_rate_hz(config: &[u8]) -> Option<u32> {
-    let bits = be32(config, 0).or_else(|| Some(u32::from(be16(config, 0)?) << 16))?;
-    if bits >> 27 == 31 {
-        return None;
-    }
-    match bits >> 23 & 0xF {
+    let mut bytes = [0; 8];
+    let count = config.len().min(bytes.len());
+    bytes[..count].copy_from_slice(&config[..count]);
+    let bits = u64::from_be_bytes(bytes);
+    // 5 bits of object type (31: 6 more), 4 bits of index (15: 24 bits of frequency).
+    let at = if bits >> 59 == 31 { 11 } else { 5 };
+    match bits << at >> 60 {
         0 => Some(96_000),
         1 => Some(88_200),
-        15 => be64_at(config).map(|bits| (bits >> 31 & 0xFF_FFFF) as u32),
+        15 => Some((bits << (at + 4) >> 40) as u32),
         _ => None,
     }
 }
 
-/// The first eight bytes, zeros behind a shorter `config`.
-fn be64_at(config: &[u8]) -> Option<u64> {
-    let mut bytes = [0; 8];
-    let count = config.len().min(8);
-    bytes[..count].copy_from_slice(&config[..count]);
-    (count >= 5).then(|| u64::from_be_bytes(bytes))
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn entries_read_back_as_written() {
+        let audio = |codec, config: &'static [u8], sample_rate_hz| {
+            let config = Bytes::from_static(config);
+            let track = AudioTrack { codec, config, sequence_header: Bytes::new(), sample_rate_hz, channels: 2, samples_per_frame: 1024 };
+            Tracks { video: None, audio: Some(Arc::new(track)) }
+        };
+        let cases = [
+            ("AAC", audio(AudioCodec::Aac, &[0x12, 0x10], 44_100), "aac", OTI_AAC),
+            ("AAC at 96 kHz", audio(AudioCodec::Aac, &[0x10, 0x10], 96_000), "aac", OTI_AAC),
+            ("AAC at an odd rate", audio(AudioCodec::Aac, &[0x17, 0x80, 0x97, 0xA7, 0x10], 77_646), "aac", OTI_AAC),
+            ("MP3", audio(AudioCodec::Mp3, &[], 44_100), "mp3", OTI_MP3_MPEG1),
+            ("MP3 of MPEG-2", audio(AudioCodec::Mp3, &[], 22_050), "mp3", OTI_MP3_MPEG2),
+        ];
+        for (name, tracks, codec, object_type) in cases {
+            let written = entries(&tracks);
+            let mut out = BoxWriter::default();
+            fragmented_moov(&mut out, &written, None);
+            let moov = out.into_bytes();
+            assert_eq!(parse_entries(&moov).as_deref(), Some(&written[..]), "{name}");
+            assert_eq!(written[0].codec, codec);
+            // Object type, audio stream.
+            assert!(moov.windows(2).any(|bytes| bytes == [object_type, 0x15]), "{name}");
+            for cut in 0..moov.len() {
+                assert_eq!(parse_entries(&moov[..cut]), None, "{name} cut at {cut}");
+            }
+        }
+    }
 }
