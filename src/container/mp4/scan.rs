@@ -1,0 +1,328 @@
+//! From what lies on the disk to the plan of the finished file; the same for a clean end and after a crash.
+
+use super::fragment::{FREE_HEAD_BYTES, MDAT_HEAD_BYTES, MOOF_BYTES_MAX, MOOF_HEAD_BYTES, Run, Traf, trafs};
+use super::head::{FTYP_BYTES, Head, INSERT_AT, read};
+use super::moov::{TrackEntry, final_moov, first_pts_ms};
+use super::tables::{SampleTable, TableSample};
+use super::{Fragment, MEDIA_TIME_BIAS_MS};
+use crate::container::boxes::{LARGE_HEADER_BYTES, be32};
+use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, Insert, MediaSummary, ReadAt, ScanError, TrackSummary};
+use crate::media::TrackKind;
+
+/// What [`scan`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mp4Scan {
+    pub plan: FinishPlan,
+    /// Offsets as they are once the plan is applied.
+    pub fragments: Vec<Fragment>,
+    /// How far the plan's insertion moves the fragments.
+    pub shift: u64,
+}
+
+/// Reads the head and the `moof`s of a file that [`super::Mp4Writer`] wrote, whether it ended well, is torn, or is finished already (then the plan changes
+/// nothing). Of a torn fragment the samples that lie in the file completely stay; samples of nothing but zeros at the end of a fragment never reached the disk.
+///
+/// `insert_supported`: the file system can make room inside a file. Else a `moov` that does not fit into the head goes to the end.
+///
+/// # Errors
+/// [`ScanError::Head`] if the tracks cannot be read, [`ScanError::Empty`] without a single sample, [`ScanError::Read`].
+pub fn scan<R: ReadAt + ?Sized>(file: &R, insert_supported: bool) -> Result<Mp4Scan, ScanError> {
+    let head = Head::find(file)?;
+    let mut walk = Walk::new(file, &head);
+    walk.run()?;
+    let Walk { mut tracks, mut fragments, last, .. } = walk;
+    let (Some(last), Some(last_fragment)) = (last, fragments.last_mut()) else { return Err(ScanError::Empty) };
+    last_fragment.bytes = last.media_end - last.moof_at;
+    tracks.iter_mut().for_each(|(_, table)| table.finish());
+    let repairs = last.repairs(file)?;
+    plan(file, &head, &tracks, fragments, last.media_end, repairs, insert_supported)
+}
+
+/// Goes from fragment to fragment.
+struct Walk<'a, R: ReadAt + ?Sized> {
+    file: &'a R,
+    at: u64,
+    tracks: Vec<(TrackEntry, SampleTable)>,
+    fragments: Vec<Fragment>,
+    last: Option<LastFragment>,
+}
+
+/// The last fragment that holds a sample: the file will end with it.
+struct LastFragment {
+    moof_at: u64,
+    moof_bytes: usize,
+    limit: Limit,
+    /// Where its last complete sample ends.
+    media_end: u64,
+}
+
+/// How far the media of a fragment can be trusted; file offsets.
+#[derive(Clone, Copy)]
+struct Limit {
+    start: u64,
+    /// End of the `mdat`, or of the file where that comes first.
+    end: u64,
+    /// From here to `end` there are only zeros: room that was reserved and never written.
+    zeros_from: u64,
+}
+
+impl Limit {
+    fn holds(&self, start: u64, end: u64) -> bool {
+        start >= self.start && end <= self.end && start < self.zeros_from
+    }
+}
+
+impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
+    fn new(file: &'a R, head: &Head) -> Self {
+        let tracks = head.entries.iter().map(|entry| (entry.clone(), SampleTable::default())).collect();
+        Self { file, at: head.bytes, tracks, fragments: Vec::new(), last: None }
+    }
+
+    /// Ends where no `moof` with its `mdat` follows. Two reads a fragment: the `moof`, then the last media bytes together with the next header.
+    fn run(&mut self) -> Result<(), ScanError> {
+        let mut bytes = Vec::with_capacity(MOOF_BYTES_MAX + MDAT_HEAD_BYTES);
+        let mut tail = [0; TAIL_BYTES + 8];
+        read(self.file, self.at, &mut tail[TAIL_BYTES..])?;
+        while let Some(moof_bytes) = moof_bytes(&tail[TAIL_BYTES..]) {
+            bytes.resize(moof_bytes + MDAT_HEAD_BYTES, 0);
+            read(self.file, self.at, &mut bytes)?;
+            let (moof, mdat_head) = bytes.split_at(moof_bytes);
+            let mdat_bytes = be32(mdat_head, 0).unwrap_or(0) as usize;
+            let media_at = self.at + bytes.len() as u64;
+            if &mdat_head[4..] != b"mdat" || mdat_bytes < MDAT_HEAD_BYTES || media_at > self.file.len() {
+                break;
+            }
+            let mdat_end = media_at + (mdat_bytes - MDAT_HEAD_BYTES) as u64;
+            let end = mdat_end.min(self.file.len());
+            read(self.file, end - TAIL_BYTES as u64, &mut tail)?;
+            let zeros_from = match tail[..TAIL_BYTES].iter().rposition(|byte| *byte != 0) {
+                Some(index) => end - (TAIL_BYTES - 1 - index) as u64,
+                None => zeros_from(self.file, media_at, end)?,
+            };
+            self.fragment(moof, mdat_end, Limit { start: media_at, end, zeros_from });
+            self.at = mdat_end;
+        }
+        Ok(())
+    }
+
+    /// Takes the samples of one fragment into the tables.
+    fn fragment(&mut self, moof: &[u8], mdat_end: u64, limit: Limit) {
+        let moof_at = self.at;
+        let mut media_end = 0;
+        let mut fragment = None;
+        for traf in trafs(moof) {
+            let has_video = self.tracks[0].0.kind == TrackKind::Video;
+            let Some((_, table)) = self.tracks.iter_mut().find(|(entry, _)| entry.kind == traf.kind) else { continue };
+            let mut dts_ms = traf.dts_ms;
+            let mut key = None;
+            for (run, samples) in kept_runs(&traf, moof, moof_at, limit) {
+                let mut offset = moof_at + run.data_offset;
+                table.begin_chunk(offset);
+                for (index, entry) in run.entries(moof, traf.kind).take(samples).enumerate() {
+                    let sync = traf.kind == TrackKind::Audio || (run.key && index == 0);
+                    table.push(TableSample { dts_ms, cts_ms: entry.cts_ms, duration_ms: entry.duration_ms, bytes: entry.bytes, sync });
+                    key.get_or_insert(!has_video || (sync && traf.kind == TrackKind::Video));
+                    dts_ms += u64::from(entry.duration_ms);
+                    offset += u64::from(entry.bytes);
+                }
+                media_end = media_end.max(offset);
+            }
+            let Some(key) = key else { continue };
+            let start_ms = traf.dts_ms as i64 - MEDIA_TIME_BIAS_MS as i64;
+            // Video comes first, so that it decides where it has samples.
+            fragment.get_or_insert(Fragment { offset: moof_at, bytes: mdat_end - moof_at, start_ms, duration_ms: dts_ms - traf.dts_ms, key });
+        }
+        if let Some(fragment) = fragment {
+            self.fragments.push(fragment);
+            self.last = Some(LastFragment { moof_at, moof_bytes: moof.len(), limit, media_end });
+        }
+    }
+}
+
+/// Bytes of media that are read with the next header, to see whether a fragment ends in zeros.
+const TAIL_BYTES: usize = 16;
+
+/// The size of a `moof` that we may have written.
+fn moof_bytes(header: &[u8]) -> Option<usize> {
+    let bytes = be32(header, 0)? as usize;
+    (&header[4..] == b"moof" && (MOOF_HEAD_BYTES..=MOOF_BYTES_MAX).contains(&bytes)).then_some(bytes)
+}
+
+/// The runs with how many of their samples lie in the file; ends with the first that is not complete.
+fn kept_runs(traf: &Traf, moof: &[u8], moof_at: u64, limit: Limit) -> impl Iterator<Item = (Run, usize)> {
+    let kind = traf.kind;
+    let mut whole = true;
+    traf.runs(moof).map_while(move |run| {
+        if !whole {
+            return None;
+        }
+        let mut end = moof_at + run.data_offset;
+        let held = run.entries(moof, kind).take_while(|entry| {
+            let start = end;
+            end += u64::from(entry.bytes);
+            limit.holds(start, end)
+        });
+        let samples = held.count();
+        whole = samples == run.samples;
+        (samples > 0).then_some((run, samples))
+    })
+}
+
+impl LastFragment {
+    /// What makes its `moof` and `mdat` say exactly what was kept, for players that address the fragment itself. Nothing if they do.
+    fn repairs<R: ReadAt + ?Sized>(&self, file: &R) -> Result<Vec<(u64, Vec<u8>)>, ScanError> {
+        let mut moof = vec![0; self.moof_bytes];
+        read(file, self.moof_at, &mut moof)?;
+        let found = moof.clone();
+        for traf in trafs(&found) {
+            let Some((run, samples)) = kept_runs(&traf, &found, self.moof_at, self.limit).last() else {
+                moof[traf.range.start + 4..traf.range.start + 8].copy_from_slice(b"free");
+                continue;
+            };
+            let end = run.end_with(traf.kind, samples);
+            put32(&mut moof, run.at, end - run.at);
+            put32(&mut moof, run.at + 12, samples);
+            put32(&mut moof, end, traf.range.end - end);
+            moof[end + 4..end + FREE_HEAD_BYTES].copy_from_slice(b"free");
+        }
+        let mdat_at = self.moof_at + self.moof_bytes as u64;
+        let mdat_bytes = (self.media_end - mdat_at) as u32;
+        Ok(vec![(self.moof_at, moof), (mdat_at, mdat_bytes.to_be_bytes().to_vec())])
+    }
+}
+
+fn put32(bytes: &mut [u8], at: usize, value: usize) {
+    bytes[at..at + 4].copy_from_slice(&(value as u32).to_be_bytes());
+}
+
+/// Where the zeros begin that reach up to `end`; `start` if there is nothing else.
+fn zeros_from<R: ReadAt + ?Sized>(file: &R, start: u64, end: u64) -> Result<u64, ScanError> {
+    let mut buffer = [0; 4096];
+    let mut at = end;
+    while at > start {
+        let count = buffer.len().min((at - start) as usize);
+        read(file, at - count as u64, &mut buffer[..count])?;
+        at -= count as u64;
+        if let Some(index) = buffer[..count].iter().rposition(|byte| *byte != 0) {
+            return Ok(at + index as u64 + 1);
+        }
+    }
+    Ok(start)
+}
+
+/// Bytes of torn data from `start` on. Zeros behind it were reserved only; a stretch of them as long as a step of the search ends it.
+fn torn_bytes<R: ReadAt + ?Sized>(file: &R, start: u64) -> Result<u64, ScanError> {
+    let mut buffer = vec![0; 64 << 10];
+    let (mut at, mut torn_end) = (start, start);
+    while at < file.len() {
+        let count = buffer.len().min((file.len() - at) as usize);
+        read(file, at, &mut buffer[..count])?;
+        // Half a `moov` at the end is an index that was being written, not a frame.
+        if at == start && buffer[..count].get(4..8) == Some(b"moov") {
+            break;
+        }
+        let Some(index) = buffer[..count].iter().rposition(|byte| *byte != 0) else { break };
+        torn_end = at + index as u64 + 1;
+        at += count as u64;
+    }
+    Ok(torn_end - start)
+}
+
+fn plan<R: ReadAt + ?Sized>(
+    file: &R,
+    head: &Head,
+    tracks: &[(TrackEntry, SampleTable)],
+    mut fragments: Vec<Fragment>,
+    media_end: u64,
+    repairs: Vec<(u64, Vec<u8>)>,
+    insert_supported: bool,
+) -> Result<Mp4Scan, ScanError> {
+    let mut moov = final_moov(tracks, 0);
+    let mut shift = 0;
+    let mut at_end = false;
+    let mut finished = false;
+    if missing_bytes(head, &moov) > 0 {
+        finished = file.len() == media_end + moov.len() as u64 && same(file, media_end, &moov)?;
+        at_end = finished || !insert_supported;
+        // A larger shift may need wider chunk offsets and so, once, a larger moov.
+        while !at_end && missing_bytes(head, &moov) > shift {
+            shift = missing_bytes(head, &moov).next_multiple_of(HEAD_ALIGN_BYTES as u64);
+            moov = final_moov(tracks, shift);
+        }
+    }
+
+    let mdat_at = head.bytes + shift - LARGE_HEADER_BYTES as u64;
+    let mut mdat_head = 1_u32.to_be_bytes().to_vec();
+    mdat_head.extend_from_slice(b"mdat");
+    mdat_head.extend_from_slice(&(media_end + shift - mdat_at).to_be_bytes());
+
+    let (mut front, append) = if at_end { (Vec::new(), moov) } else { (moov, Vec::new()) };
+    let free_bytes = (mdat_at - FTYP_BYTES) as u32 - front.len() as u32;
+    front.extend_from_slice(&free_bytes.to_be_bytes());
+    front.extend_from_slice(b"free");
+
+    let mut writes: Vec<_> = repairs.into_iter().map(|(offset, bytes)| (offset + shift, bytes)).collect();
+    writes.push((FTYP_BYTES, front));
+    writes.push((mdat_at, mdat_head));
+    let mut needed = Vec::with_capacity(writes.len());
+    for (offset, bytes) in writes {
+        // What lies behind the insertion point moves; before it only the front is written, and that changes with an insertion.
+        let before = if offset == FTYP_BYTES { offset } else { offset - shift };
+        if !same(file, before, &bytes)? {
+            needed.push((offset, bytes));
+        }
+    }
+    fragments.iter_mut().for_each(|fragment| fragment.offset += shift);
+    let plan = FinishPlan {
+        truncate_to: if finished { file.len() } else { media_end },
+        insert: (shift > 0).then_some(Insert { offset: INSERT_AT, length: shift }),
+        writes: needed,
+        append: if finished { Vec::new() } else { append },
+        torn_bytes: if finished { 0 } else { torn_bytes(file, media_end)? },
+        summary: summary(tracks),
+    };
+    Ok(Mp4Scan { plan, fragments, shift })
+}
+
+/// What the reserve lacks for `moov` and the header of the `free` box behind it.
+fn missing_bytes(head: &Head, moov: &[u8]) -> u64 {
+    (FTYP_BYTES + (moov.len() + FREE_HEAD_BYTES) as u64).saturating_sub(head.reserve_end)
+}
+
+/// The file holds `bytes` at `offset` already.
+fn same<R: ReadAt + ?Sized>(file: &R, offset: u64, bytes: &[u8]) -> Result<bool, ScanError> {
+    let mut buffer = [0; 4096];
+    for (index, part) in bytes.chunks(buffer.len()).enumerate() {
+        let found = &mut buffer[..part.len()];
+        read(file, offset + (index * 4096) as u64, found)?;
+        if found != part {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn summary(tracks: &[(TrackEntry, SampleTable)]) -> MediaSummary {
+    let start_ms = first_pts_ms(tracks);
+    let mut summary = MediaSummary::default();
+    for (entry, table) in tracks {
+        let Some(timing) = table.timing(start_ms) else { continue };
+        summary.duration_ms = summary.duration_ms.max(timing.delay_ms + timing.duration_ms);
+        let track = TrackSummary {
+            codec: entry.codec.to_owned(),
+            frames: table.samples(),
+            bytes: table.media_bytes(),
+            duration_ms: timing.duration_ms,
+            width: u32::from(entry.width),
+            height: u32::from(entry.height),
+            sample_rate_hz: entry.sample_rate_hz,
+            channels: entry.channels,
+            key_frames: table.sync_samples(),
+        };
+        match entry.kind {
+            TrackKind::Video => summary.video = Some(track),
+            TrackKind::Audio => summary.audio = Some(track),
+        }
+    }
+    summary
+}

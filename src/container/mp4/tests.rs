@@ -1,0 +1,492 @@
+//! Whole files: written, cut, finished, and read by a second reader.
+
+use mp4_atom::{Any, Decode, Moov};
+use proptest::prelude::*;
+
+use super::fuzz::{apply, fuzz_scan, sample_frame, sample_tracks};
+use super::{FRAGMENT_MS, Fragment, MEDIA_TIME_BIAS_MS, Mp4Scan, Mp4Writer, head, init_segment, scan};
+use crate::container::boxes::boxes;
+use crate::container::{HEAD_ALIGN_BYTES, MemorySink, ScanError, Sink};
+use crate::media::TrackKind::{self, Audio, Video};
+use crate::media::Tracks;
+
+/// One sample of a case: track, dts, cts, key, bytes.
+type Sent = (TrackKind, i64, i32, bool, usize);
+
+struct Written {
+    file: Vec<u8>,
+    fragments: Vec<Fragment>,
+    /// File offset and length of each sample's media.
+    places: Vec<(usize, usize)>,
+}
+
+/// Media bytes of sample `index`: not zero, and different for each.
+fn media(index: usize, bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| ((index * 31 + at * 7) % 255) as u8 + 1).collect()
+}
+
+fn write(tracks: &Tracks, zero_ms: i64, reserve_bytes: usize, sent: &[Sent], close: bool) -> Written {
+    let mut sink = MemorySink::with_head(&head(tracks, reserve_bytes));
+    let mut writer = Mp4Writer::new(tracks, zero_ms);
+    let (mut fragments, mut places) = (Vec::new(), Vec::new());
+    for (index, (track, dts_ms, cts_ms, key, bytes)) in sent.iter().enumerate() {
+        let media = media(index, *bytes);
+        let (before, bound) = (sink.bytes.len(), writer.push_bytes_max(media.len()));
+        fragments.extend(writer.push(&sample_frame(*track, *dts_ms, *cts_ms, *key, &media), &mut sink));
+        assert!(sink.bytes.len() - before <= bound, "sample {index} took more than announced");
+        places.push((sink.bytes.len() - bytes, *bytes));
+        assert_boxes_fill_the_file(&sink.bytes, index);
+    }
+    if close {
+        fragments.extend(writer.close_fragment(&mut sink));
+        assert_eq!(sink.sealed, sink.position(), "closing seals everything");
+    }
+    Written { file: sink.bytes, fragments, places }
+}
+
+/// Valid after every frame: boxes without a gap, also inside the `moof`.
+fn assert_boxes_fill_the_file(file: &[u8], index: usize) {
+    fn fill(bytes: &[u8], index: usize) {
+        let mut covered = 0;
+        for (kind, body) in boxes(bytes) {
+            covered += 8 + body.len();
+            if [b"moof", b"traf"].contains(&&kind) {
+                fill(body, index);
+            }
+        }
+        assert_eq!(covered, bytes.len(), "after sample {index}");
+    }
+    fill(file, index);
+}
+
+fn finished(file: &[u8], insert_supported: bool) -> (Vec<u8>, Mp4Scan) {
+    let found = scan(file, insert_supported).unwrap();
+    let mut file = file.to_vec();
+    apply(&found.plan, &mut file);
+    let again = scan(file.as_slice(), insert_supported).unwrap();
+    assert!(again.plan.insert.is_none() && again.plan.writes.is_empty() && again.plan.append.is_empty() && again.shift == 0, "{:?}", again.plan);
+    assert_eq!((again.plan.truncate_to, again.plan.torn_bytes), (file.len() as u64, 0));
+    assert_eq!((&again.fragments, &again.plan.summary), (&found.fragments, &found.plan.summary));
+    (file, found)
+}
+
+/// A sample as an independent reader of the finished file finds it: dts and pts on the movie's time line, sync, offset, bytes.
+#[derive(Debug, PartialEq, Clone, Copy)]
+struct Read {
+    dts_ms: i64,
+    pts_ms: i64,
+    sync: bool,
+    offset: usize,
+    bytes: usize,
+}
+
+/// Reads the finished file with mp4-atom and walks the sample tables as the standard says.
+fn read_back(file: &[u8]) -> (Moov, Vec<(TrackKind, Vec<Read>)>) {
+    let (mut moov, mut mdat) = (None, None);
+    let mut at = 0;
+    for (kind, body) in boxes(file) {
+        let large = u32::from_be_bytes(file[at..at + 4].try_into().unwrap()) == 1;
+        let end = at + body.len() + if large { 16 } else { 8 };
+        match &kind {
+            b"moov" => match Any::decode(&mut &file[at..end]).unwrap() {
+                Any::Moov(found) => moov = Some(found),
+                other => panic!("{other:?}"),
+            },
+            b"mdat" => mdat = Some(end - body.len()..end),
+            b"ftyp" | b"free" => {}
+            other => panic!("box {other:?} in a finished file"),
+        }
+        at = end;
+    }
+    assert_eq!(at, file.len());
+    let (moov, mdat) = (moov.unwrap(), mdat.unwrap());
+    assert!(moov.mvex.is_none());
+    let tracks = moov.trak.iter().map(|trak| {
+        let stbl = &trak.mdia.minf.stbl;
+        let mut delay_ms = 0;
+        let mut media_time_ms = 0;
+        for edit in &trak.edts.as_ref().unwrap().elst.as_ref().unwrap().entries {
+            match edit.media_time {
+                None => delay_ms = edit.segment_duration as i64,
+                Some(time) => media_time_ms = time as i64,
+            }
+        }
+        let durations = stbl.stts.entries.iter().flat_map(|entry| std::iter::repeat_n(i64::from(entry.sample_delta), entry.sample_count as usize));
+        let mut offsets: Vec<i64> =
+            stbl.ctts.iter().flat_map(|ctts| &ctts.entries).flat_map(|e| std::iter::repeat_n(e.sample_offset, e.sample_count as usize)).collect();
+        let sizes = match &stbl.stsz.samples {
+            mp4_atom::StszSamples::Different { sizes } => sizes.clone(),
+            other => panic!("{other:?}"),
+        };
+        offsets.resize(sizes.len(), 0);
+        let chunks: Vec<u64> = match (&stbl.stco, &stbl.co64) {
+            (Some(stco), None) => stco.entries.iter().map(|offset| u64::from(*offset)).collect(),
+            (None, Some(co64)) => co64.entries.clone(),
+            other => panic!("{other:?}"),
+        };
+        let mut reads = Vec::new();
+        let mut durations = durations;
+        let mut dts_ms = 0;
+        for (chunk, offset) in chunks.iter().enumerate() {
+            let run = stbl.stsc.entries.iter().rev().find(|entry| entry.first_chunk as usize <= chunk + 1).unwrap();
+            let mut offset = *offset as usize;
+            for _ in 0..run.samples_per_chunk {
+                let index = reads.len();
+                let sync = stbl.stss.as_ref().is_none_or(|stss| stss.entries.contains(&(index as u32 + 1)));
+                let place = dts_ms - media_time_ms + delay_ms;
+                reads.push(Read { dts_ms: place, pts_ms: place + offsets[index], sync, offset, bytes: sizes[index] as usize });
+                assert!(mdat.contains(&offset) && offset + sizes[index] as usize <= mdat.end);
+                offset += sizes[index] as usize;
+                dts_ms += durations.next().unwrap();
+            }
+        }
+        assert_eq!((reads.len(), durations.next()), (sizes.len(), None));
+        assert_eq!(trak.mdia.mdhd.duration as i64, dts_ms);
+        let kind = if &<[u8; 4]>::from(trak.mdia.hdlr.handler) == b"vide" { Video } else { Audio };
+        (kind, reads)
+    });
+    let tracks = tracks.collect();
+    (moov, tracks)
+}
+
+/// The finished file holds exactly the first `kept` samples of `sent`, byte for byte, with all timestamp differences.
+fn assert_holds(name: &str, file: &[u8], sent: &[Sent], kept: usize) {
+    let (_, tracks) = read_back(file);
+    let start_ms = sent[..kept].iter().map(|(_, dts_ms, cts_ms, ..)| dts_ms + i64::from(*cts_ms)).min().unwrap();
+    for kind in [Video, Audio] {
+        let expected: Vec<_> = sent[..kept].iter().enumerate().filter(|(_, sample)| sample.0 == kind).collect();
+        let reads = tracks.iter().find(|(found, _)| *found == kind).map_or(&[][..], |(_, reads)| reads);
+        assert_eq!(reads.len(), expected.len(), "{name}: {kind:?} samples");
+        // A negative composition offset of the first frame moves the decoding times as a whole; presentation is what counts.
+        let lift_ms = expected.first().zip(reads.first()).map_or(0, |((_, sent), read)| sent.1 - start_ms - read.dts_ms);
+        let first_pts_ms = expected.iter().map(|(_, sent)| sent.1 + i64::from(sent.2)).min().unwrap_or(0);
+        assert!(lift_ms == 0 || first_pts_ms < expected[0].1.1, "{name}: {lift_ms}");
+        for ((index, (_, dts_ms, cts_ms, key, bytes)), read) in expected.into_iter().zip(reads) {
+            assert_eq!(read.pts_ms, dts_ms + i64::from(*cts_ms) - start_ms, "{name}: pts of {index}");
+            assert_eq!(read.dts_ms, dts_ms - start_ms - lift_ms, "{name}: dts of {index}");
+            assert_eq!(read.sync, *key || kind == Audio, "{name}: sync of {index}");
+            assert_eq!(&file[read.offset..read.offset + read.bytes], media(index, *bytes), "{name}: media of {index}");
+        }
+    }
+}
+
+/// Interleaved audio (23, 22, 21 ms) and video with `frame_ms` and one B-frame between two others; a key frame every `gop` frames.
+fn interleaved(frames: usize, frame_ms: i64, gop: usize, first_audio_ms: i64) -> Vec<Sent> {
+    let mut sent: Vec<Sent> = Vec::new();
+    for index in 0..frames {
+        let in_gop = index % gop;
+        let cts_ms = if in_gop == 0 {
+            frame_ms
+        } else if in_gop % 2 == 1 {
+            frame_ms * 2
+        } else {
+            0
+        };
+        sent.push((Video, index as i64 * frame_ms, cts_ms as i32, in_gop == 0, 40 + index % 5));
+    }
+    let end_ms = frames as i64 * frame_ms;
+    let mut audio_ms = first_audio_ms;
+    for index in 0.. {
+        if audio_ms > end_ms {
+            break;
+        }
+        sent.push((Audio, audio_ms, 0, true, 9 + index % 3));
+        audio_ms += 23 - index as i64 % 3;
+    }
+    sent.sort_by_key(|sample| sample.1);
+    sent
+}
+
+fn cases() -> Vec<(&'static str, Vec<Sent>)> {
+    let video = |times: &[(i64, i32, bool)]| times.iter().map(|(dts, cts, key)| (Video, *dts, *cts, *key, 20)).collect::<Vec<Sent>>();
+    vec![
+        ("A/V with B-frames", interleaved(90, 40, 25, 0)),
+        ("audio begins before zero", interleaved(40, 40, 20, -300)),
+        ("audio begins late", interleaved(80, 33, 30, 700)),
+        ("VFR", (0..50).map(|i: i64| (Video, i * i * 3 + i % 4, 10, i % 12 == 0, 30)).collect()),
+        ("two frames in one millisecond", video(&[(0, 0, true), (0, 10, false), (0, 20, false), (30, 0, false)])),
+        ("audio only", interleaved(60, 40, 25, 5).into_iter().filter(|sample| sample.0 == Audio).collect()),
+        ("video only", interleaved(60, 40, 25, 5).into_iter().filter(|sample| sample.0 == Video).collect()),
+        ("negative offsets", video(&[(100, -40, true), (140, 0, false), (180, -80, false), (220, 10, false), (260, 0, true)])),
+        ("one frame", video(&[(77, 40, true)])),
+        ("begins without key frame", video(&[(0, 0, false), (40, 0, false), (80, 0, true), (120, 0, false)])),
+        ("a pause of an hour", video(&[(0, 0, true), (40, 0, false), (3_600_000, 0, false), (3_600_040, 0, true)])),
+        (
+            "more frames a second than the room holds",
+            (0..900).map(|i| (if i % 2 == 0 { Video } else { Audio }, i / 2, 0, i == 0 || i % 2 == 1, 8)).collect(),
+        ),
+    ]
+}
+
+fn tracks_of(sent: &[Sent]) -> Tracks {
+    sample_tracks(sent.iter().any(|sample| sample.0 == Video), sent.iter().any(|sample| sample.0 == Audio))
+}
+
+#[test]
+fn finished_files_hold_what_was_sent() {
+    for (name, sent) in cases() {
+        // In front, in front after an insertion, at the end.
+        for (reserve_bytes, insert_supported) in [(64 << 10, true), (0, true), (0, false)] {
+            for close in [true, false] {
+                let written = write(&tracks_of(&sent), 0, reserve_bytes, &sent, close);
+                let (file, found) = finished(&written.file, insert_supported);
+                assert_holds(name, &file, &sent, sent.len());
+                assert_eq!(found.plan.torn_bytes, 0);
+                let moved: Vec<_> =
+                    written.fragments.iter().map(|fragment| Fragment { offset: fragment.offset + found.shift, ..*fragment }).collect();
+                assert_eq!(found.fragments[..moved.len()], moved, "{name}: fragments as the writer told them");
+                assert_eq!(found.fragments.len(), moved.len() + usize::from(!close));
+                for ((offset, bytes), index) in written.places.iter().zip(0..) {
+                    let at = offset + found.shift as usize;
+                    assert_eq!(&file[at..at + bytes], media(index, *bytes), "{name}: media does not move by anything but the shift");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn moov_goes_where_it_fits() {
+    let sent = interleaved(900, 40, 50, 0);
+    let written = write(&tracks_of(&sent), 0, 0, &sent, true);
+    let kinds = |file: &[u8]| boxes(file).map(|(kind, _)| String::from_utf8_lossy(&kind).into_owned()).collect::<Vec<_>>().join(" ");
+    let (front, found) = finished(&written.file, true);
+    let insert = found.plan.insert.unwrap();
+    assert!(insert.offset % 4096 == 0 && insert.length % 4096 == 0 && insert.length == found.shift && insert.length > 0);
+    assert_eq!(kinds(&front), "ftyp moov free mdat");
+    assert_holds("front", &front, &sent, sent.len());
+    let (end, found) = finished(&written.file, false);
+    assert_eq!((found.shift, found.plan.insert), (0, None));
+    assert_eq!(kinds(&end), "ftyp free mdat moov");
+    // A file finished one way stays so where the file system could do better.
+    let again = scan(end.as_slice(), true).unwrap();
+    assert!(again.plan.insert.is_none() && again.plan.writes.is_empty() && again.plan.append.is_empty());
+    let roomy = write(&tracks_of(&sent), 0, 256 << 10, &sent, true);
+    assert_eq!(scan(roomy.file.as_slice(), true).unwrap().plan.insert, None);
+}
+
+#[test]
+fn interrupted_finishing_is_taken_up_again() {
+    let sent = interleaved(120, 40, 50, 0);
+    for (reserve_bytes, insert_supported) in [(0, true), (0, false), (64 << 10, true)] {
+        let written = write(&tracks_of(&sent), 0, reserve_bytes, &sent, false);
+        let (expected, found) = finished(&written.file, insert_supported);
+        // Steps in the plan's order; each write and the append also cut in the middle.
+        let plan = &found.plan;
+        let mut step = plan.clone();
+        (step.writes, step.append) = (Vec::new(), Vec::new());
+        let mut states = vec![step.clone()];
+        for (offset, bytes) in &plan.writes {
+            for cut in [1, bytes.len() / 2, bytes.len() - 1, bytes.len()] {
+                let mut state = step.clone();
+                state.writes.push((*offset, bytes[..cut].to_vec()));
+                states.push(state);
+            }
+            step.writes.push((*offset, bytes.clone()));
+        }
+        for cut in (0..plan.append.len()).step_by(251) {
+            states.push(crate::container::FinishPlan { append: plan.append[..cut].to_vec(), ..step.clone() });
+        }
+        for (index, state) in states.iter().enumerate() {
+            let mut file = written.file.clone();
+            apply(state, &mut file);
+            let (file, found) = finished(&file, insert_supported);
+            assert!(file == expected, "state {index} of {reserve_bytes} {insert_supported}");
+            assert!(found.plan.torn_bytes < 8, "half an index is not media");
+        }
+    }
+}
+
+#[test]
+fn cut_at_every_byte_the_complete_samples_stay() {
+    let mut sent = interleaved(14, 40, 6, 10);
+    sent.retain(|sample| sample.1 < 500);
+    let written = write(&tracks_of(&sent), 0, 0, &sent, false);
+    let head_bytes = head(&tracks_of(&sent), 0).len();
+    for cut in head_bytes..=written.file.len() {
+        let kept = written.places.iter().filter(|(offset, bytes)| offset + bytes <= cut).count();
+        // Reserved room behind the cut is tried at every seventh: it takes longer.
+        for zeros in if cut % 7 == 0 { &[0, 1, 9000][..] } else { &[0] }.iter().copied() {
+            let mut file = written.file[..cut].to_vec();
+            file.resize(cut + zeros, 0);
+            if kept == 0 && (zeros == 0 || cut < written.places[0].0) {
+                assert!(matches!(scan(file.as_slice(), true), Err(ScanError::Empty)), "cut at {cut}");
+                continue;
+            }
+            if kept == 0 && scan(file.as_slice(), true).is_err() {
+                continue;
+            }
+            let (file, found) = finished(&file, cut % 2 == 0);
+            let frames = |track: &Option<crate::container::TrackSummary>| track.as_ref().map_or(0, |track| track.frames as usize);
+            let summary = &found.plan.summary;
+            // With zeros behind, a sample may look whole whose last bytes never arrived; only one of nothing but zeros is known to be torn.
+            let found_frames = frames(&summary.video) + frames(&summary.audio);
+            assert!(found_frames == kept || (zeros > 0 && found_frames == kept + 1), "cut at {cut}, {zeros} zeros: {found_frames} of {kept}");
+            if zeros == 0 {
+                assert_holds(&format!("cut at {cut}"), &file, &sent, kept);
+                let end = written.places[kept - 1].0 + written.places[kept - 1].1;
+                assert!(found.plan.torn_bytes as usize <= cut - end);
+            }
+            // The last fragment, addressed by itself, says what is there.
+            let last = found.fragments.last().unwrap();
+            assert_boxes_fill_the_file(&file[last.offset as usize..(last.offset + last.bytes) as usize], kept);
+        }
+    }
+    for cut in 0..head_bytes {
+        assert!(scan(&written.file[..cut], true).is_err(), "head cut at {cut}");
+    }
+}
+
+#[test]
+fn each_store_of_a_frame_may_be_the_last() {
+    /// Keeps the file after every append and patch.
+    struct Recording {
+        sink: MemorySink,
+        states: Vec<Vec<u8>>,
+    }
+    impl Sink for Recording {
+        fn position(&self) -> u64 {
+            self.sink.position()
+        }
+        fn append(&mut self, bytes: &[u8]) {
+            self.sink.append(bytes);
+            self.states.push(self.sink.bytes.clone());
+        }
+        fn patch(&mut self, offset: u64, bytes: &[u8]) {
+            self.sink.patch(offset, bytes);
+            self.states.push(self.sink.bytes.clone());
+        }
+        fn seal(&mut self, offset: u64) {
+            self.sink.seal(offset);
+        }
+    }
+    let sent = interleaved(30, 40, 11, 0);
+    let tracks = tracks_of(&sent);
+    let mut sink = Recording { sink: MemorySink::with_head(&head(&tracks, 8192)), states: Vec::new() };
+    let mut writer = Mp4Writer::new(&tracks, 0);
+    for (index, (track, dts_ms, cts_ms, key, bytes)) in sent.iter().enumerate() {
+        writer.push(&sample_frame(*track, *dts_ms, *cts_ms, *key, &media(index, *bytes)), &mut sink);
+        let states = std::mem::take(&mut sink.states);
+        let (complete, partial) = states.split_last().unwrap();
+        assert_holds("after a push", &finished(complete, true).0, &sent, index + 1);
+        for state in partial.iter().filter(|_| index > 0) {
+            assert_holds("in a push", &finished(state, true).0, &sent, index);
+        }
+    }
+}
+
+#[test]
+fn fragments_close_when_they_should() {
+    let closed = |sent: &[Sent]| {
+        let written = write(&tracks_of(sent), 1_000, 0, sent, true);
+        written.fragments.iter().map(|fragment| (fragment.start_ms, fragment.duration_ms, fragment.key)).collect::<Vec<_>>()
+    };
+    // Key frames every 400 ms: the duration of the last frame before a key frame is exact.
+    let sent: Vec<Sent> = (0..30).map(|i| (Video, 1_000 + i * 40 + i % 3, 0, i % 10 == 0, 10)).collect();
+    assert_eq!(closed(&sent), [(0, 401, true), (401, 401, true), (802, 401, true)]);
+    // A long group: about a second each, only the first is a key fragment.
+    let sent: Vec<Sent> = (0..60).map(|i| (Video, 1_000 + i * 40, 0, i == 0, 10)).collect();
+    assert_eq!(closed(&sent), [(0, 1_000, true), (1_000, 1_000, false), (2_000, 400, false)]);
+    // Audio alone begins nowhere special.
+    let sent: Vec<Sent> = (0..60).map(|i| (Audio, 1_000 + i * 20, 0, true, 10)).collect();
+    assert_eq!(closed(&sent), [(0, 1_000, true), (1_000, 200, true)]);
+    // Audio before the first video frame does not cost a fragment of its own.
+    let sent: Vec<Sent> = vec![(Audio, 990, 0, true, 10), (Video, 1_000, 0, true, 10), (Audio, 1_011, 0, true, 10), (Video, 1_040, 0, true, 10)];
+    assert_eq!(closed(&sent), [(0, 40, true), (40, 40, true)]);
+    // Large frames bound the bytes that stay open.
+    let sent: Vec<Sent> = (0..4).map(|i| (Video, 1_000 + i * 10, 0, false, 3 << 20)).collect();
+    assert_eq!(closed(&sent).len(), 4);
+    // Room runs out long before a second, and grows.
+    let sent: Vec<Sent> = (0..2_000).map(|i| (if i % 2 == 0 { Video } else { Audio }, 1_000 + i / 8, 0, i == 0, 3)).collect();
+    let fragments = closed(&sent);
+    assert!(fragments.len() > 3 && fragments.len() < 20 && fragments.iter().all(|fragment| fragment.1 < FRAGMENT_MS), "{fragments:?}");
+}
+
+#[test]
+fn time_that_goes_back_keeps_presentation() {
+    let tracks = sample_tracks(true, false);
+    let sent: Vec<Sent> = vec![(Video, 500, 0, true, 9), (Video, 540, 40, false, 9), (Video, 520, 60, false, 9), (Video, 580, 0, false, 9)];
+    let file = finished(&write(&tracks, 0, 0, &sent, true).file, true).0;
+    let (_, read) = read_back(&file);
+    let times: Vec<_> = read[0].1.iter().map(|read| (read.dts_ms, read.pts_ms)).collect();
+    assert_eq!(times, [(0, 0), (40, 80), (40, 80), (80, 80)]);
+    // Further before zero than the bias reaches, and times that no clock has.
+    let wild: Vec<Sent> =
+        vec![(Video, i64::MIN, i32::MIN, true, 9), (Video, -20_000, 0, false, 9), (Video, i64::MAX, i32::MAX, false, 9), (Video, 0, 0, true, 9)];
+    for zero_ms in [0, i64::MIN, i64::MAX] {
+        let found = finished(&write(&tracks, zero_ms, 0, &wild, true).file, true).1;
+        assert_eq!(found.plan.summary.video.unwrap().frames, 4);
+    }
+}
+
+#[test]
+fn frames_that_have_no_place_are_ignored() {
+    let mut sink = MemorySink::with_head(&head(&sample_tracks(true, false), 0));
+    let mut writer = Mp4Writer::new(&sample_tracks(true, false), 0);
+    let before = sink.bytes.clone();
+    assert_eq!(writer.push(&sample_frame(Audio, 0, 0, true, b"abc"), &mut sink), None);
+    assert_eq!(writer.push(&sample_frame(Video, 0, 0, true, b""), &mut sink), None);
+    assert_eq!(writer.close_fragment(&mut sink), None);
+    assert_eq!(sink.bytes, before);
+    assert!(matches!(scan(sink.bytes.as_slice(), true), Err(ScanError::Empty)));
+    assert!(matches!(scan(&b"GIF89a, not a movie"[..], true), Err(ScanError::Head { .. })));
+}
+
+#[test]
+fn heads_are_whole_pages_and_read_by_others() {
+    for (video, audio) in [(true, true), (true, false), (false, true)] {
+        let tracks = sample_tracks(video, audio);
+        for reserve_bytes in [0, 1, 4000, 4096, 100_000] {
+            let head = head(&tracks, reserve_bytes);
+            assert_eq!(head.len() % HEAD_ALIGN_BYTES, 0);
+            let layout: Vec<_> = boxes(&head).map(|(kind, body)| (kind, body.len())).collect();
+            assert_eq!(layout.iter().map(|(kind, _)| kind).collect::<Vec<_>>(), [b"ftyp", b"free", b"moov", b"free"]);
+            assert!(layout[1].1 >= reserve_bytes);
+        }
+        let init = init_segment(&tracks);
+        let moov = boxes(&init).nth(1).unwrap();
+        assert_eq!(&moov.0, b"moov");
+        let mut bytes = &init[init.len() - moov.1.len() - 8..];
+        let Any::Moov(moov) = Any::decode(&mut bytes).unwrap() else { panic!() };
+        assert_eq!(moov.trak.len(), tracks.count());
+        assert!(moov.mvex.is_some() && moov.trak.iter().all(|trak| trak.edts.is_none()));
+    }
+}
+
+#[test]
+fn summary_says_what_is_in_the_file() {
+    let sent = interleaved(50, 40, 25, 100);
+    let found = finished(&write(&tracks_of(&sent), 0, 0, &sent, true).file, true).1;
+    let summary = found.plan.summary;
+    let video = summary.video.unwrap();
+    assert_eq!((video.codec.as_str(), video.frames, video.width, video.height, video.key_frames), ("h264", 50, 640, 360, 2));
+    let audio = summary.audio.unwrap();
+    assert_eq!((audio.codec.as_str(), audio.sample_rate_hz, audio.channels), ("aac", 48_000, 2));
+    let audio_bytes: usize = sent.iter().filter(|sample| sample.0 == Audio).map(|sample| sample.4).sum();
+    assert_eq!(audio.bytes as usize, audio_bytes);
+    // First presentation at 40 ms (frame 0, two frames of delay), the last frame in decoding order ends at 2000 + its delay.
+    let ends = sent.iter().map(|sample| sample.1 + i64::from(sample.2) + if sample.0 == Video { 40 } else { 22 }).max().unwrap();
+    assert!((summary.duration_ms as i64 - (ends - 40)).abs() <= 1, "{} {ends}", summary.duration_ms);
+}
+
+#[test]
+fn recording_files_tell_the_bias() {
+    let sent = interleaved(10, 40, 5, 0);
+    let written = write(&tracks_of(&sent), 0, 0, &sent, false);
+    let (kind, moov) = boxes(&written.file).nth(2).unwrap();
+    assert_eq!(&kind, b"moov");
+    let mut whole = ((moov.len() + 8) as u32).to_be_bytes().to_vec();
+    whole.extend_from_slice(b"moov");
+    whole.extend_from_slice(moov);
+    let Any::Moov(moov) = Any::decode(&mut whole.as_slice()).unwrap() else { panic!() };
+    for trak in moov.trak {
+        assert_eq!(trak.edts.unwrap().elst.unwrap().entries[0].media_time, Some(MEDIA_TIME_BIAS_MS));
+    }
+}
+
+proptest! {
+    #[test]
+    fn damage_never_panics(data in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fuzz_scan(&data);
+    }
+}

@@ -1,0 +1,385 @@
+//! Frames to fragments: appends media, keeps the `moof` in front of it true.
+
+use super::fragment::{
+    FLAGS_SYNC, FREE_HEAD_BYTES, MDAT_HEAD_BYTES, MOOF_HEAD_BYTES, ROOM_BYTES_FIRST, ROOM_BYTES_MAX, ROOM_BYTES_MIN, TFHD_FLAGS, TRAF_HEAD_BYTES,
+    TRUN_AUDIO, TRUN_HEAD_BYTES, TRUN_KEY_HEAD_BYTES, TRUN_VIDEO, TRUN_VIDEO_KEY, default_flags, entry_bytes, track_id,
+};
+use super::{FRAGMENT_MEDIA_BYTES_MAX, FRAGMENT_MS, Fragment, MEDIA_TIME_BIAS_MS, SAMPLE_MS_MAX};
+use crate::container::Sink;
+use crate::limits::MESSAGE_BYTES_MAX;
+use crate::media::{Frame, TrackKind, Tracks};
+
+/// Duration of a video frame before a second one tells: 25 frames a second.
+const VIDEO_FRAME_MS: u32 = 40;
+/// Media times stay below this, so that no difference or sum of two overflows.
+const MEDIA_TIME_MS_MAX: i64 = 1 << 61;
+
+/// Writes one file's fragments. Constant memory, no allocation after `new`.
+#[derive(Debug)]
+pub struct Mp4Writer {
+    zero_ms: i64,
+    sequence_number: u32,
+    video: Option<Track>,
+    audio: Option<Track>,
+    running: Option<Running>,
+}
+
+/// The fragment being written.
+#[derive(Debug)]
+struct Running {
+    moof_at: u64,
+    mdat_at: u64,
+    media_bytes: u64,
+    /// The track of the last sample: if the next is of the same, it continues the run.
+    last: TrackKind,
+}
+
+#[derive(Debug)]
+struct Track {
+    kind: TrackKind,
+    /// Bytes of its `traf` in the running fragment or, between two, in the next.
+    room_bytes: u32,
+    /// File offset of that `traf`.
+    room_at: u64,
+    /// Duration of a sample that no later one measures: the last difference, at first the nominal one.
+    last_delta_ms: u32,
+    /// Media time of the last sample in this file.
+    last_dts_ms: Option<u64>,
+    /// Its samples in the running fragment.
+    samples: Option<Samples>,
+}
+
+/// What a track has in the running fragment. Offsets are file offsets.
+#[derive(Debug)]
+struct Samples {
+    first_dts_ms: u64,
+    /// The first sample is a video key frame.
+    key: bool,
+    /// Bytes of the `traf` in use, without the `free` box behind.
+    used_bytes: u32,
+    run_at: u64,
+    run_head_bytes: u32,
+    run_flags: u32,
+    run_samples: u32,
+    /// The last entry and what it says, because its duration is written again with the next one.
+    entry_at: u64,
+    entry_size: u32,
+    entry_cts_ms: i32,
+}
+
+impl Mp4Writer {
+    /// `zero_ms` is the decoding time that all files of the publication count from. Frames of tracks that `tracks` does not name are ignored.
+    pub fn new(tracks: &Tracks, zero_ms: i64) -> Self {
+        let audio_frame_ms =
+            tracks.audio.as_ref().map_or(0, |audio| (audio.samples_per_frame.saturating_mul(1_000) / audio.sample_rate_hz.max(1)).clamp(1, 1_000));
+        Self {
+            zero_ms,
+            sequence_number: 0,
+            video: tracks.video.is_some().then(|| Track::new(TrackKind::Video, VIDEO_FRAME_MS)),
+            audio: tracks.audio.is_some().then(|| Track::new(TrackKind::Audio, audio_frame_ms)),
+            running: None,
+        }
+    }
+
+    /// Upper bound of the bytes that the next push of a frame with `media_bytes` appends.
+    pub fn push_bytes_max(&self, media_bytes: usize) -> usize {
+        let rooms: u32 = [&self.video, &self.audio].into_iter().flatten().map(|track| track.room_bytes.max(track.next_room_bytes())).sum();
+        MOOF_HEAD_BYTES + rooms as usize + MDAT_HEAD_BYTES + media_bytes
+    }
+
+    /// Writes one sample; if it must begin a new fragment the running one is closed first and returned. An empty frame is ignored, as is one
+    /// longer than a message can be.
+    ///
+    /// Decoding times that go back within a track become that of the frame before; for video the composition offset makes up for it.
+    pub fn push(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) -> Option<Fragment> {
+        let media_bytes = u32::try_from(frame.media.len()).ok().filter(|bytes| (1..=MESSAGE_BYTES_MAX).contains(bytes))?;
+        let track = self.track(frame.track)?;
+        let last_dts_ms = track.last_dts_ms.unwrap_or(0);
+        let (dts_ms, cts_ms) = self.media_time(frame, last_dts_ms);
+        let closed = if self.must_close(frame, media_bytes, dts_ms) { self.close(sink, Some((frame.track, dts_ms))) } else { None };
+
+        if self.running.is_none() {
+            self.open(frame.track, sink);
+        }
+        let Self { video, audio, running: Some(running), .. } = self else { unreachable!("opened above") };
+        let track = match frame.track {
+            TrackKind::Video => video,
+            TrackKind::Audio => audio,
+        };
+        let track = track.as_mut().expect("looked up above");
+        let data_offset = (sink.position() - running.moof_at) as u32;
+        for slice in frame.media.slices() {
+            sink.append(slice);
+        }
+        let sample = Sample { bytes: media_bytes, dts_ms, cts_ms, key: frame.key && frame.track == TrackKind::Video, data_offset };
+        track.add(&sample, running.last == frame.track, sink);
+        running.last = frame.track;
+        running.media_bytes += u64::from(media_bytes);
+        // Last of all: until here a reader of the file takes the new bytes for no part of it.
+        sink.patch(running.mdat_at, &(MDAT_HEAD_BYTES as u32 + running.media_bytes as u32).to_be_bytes());
+        closed
+    }
+
+    /// Closes the running fragment and seals everything written so far: the end of the file, or the caller wants the bytes now.
+    pub fn close_fragment(&mut self, sink: &mut impl Sink) -> Option<Fragment> {
+        self.close(sink, None)
+    }
+
+    fn track(&self, kind: TrackKind) -> Option<&Track> {
+        match kind {
+            TrackKind::Video => self.video.as_ref(),
+            TrackKind::Audio => self.audio.as_ref(),
+        }
+    }
+
+    /// Decoding time in the media time of the file, not before `last_dts_ms`, and the composition offset that keeps the presentation time.
+    fn media_time(&self, frame: &Frame<'_>, last_dts_ms: u64) -> (u64, i32) {
+        let wanted_ms = frame.dts_ms.saturating_sub(self.zero_ms).saturating_add(MEDIA_TIME_BIAS_MS as i64);
+        let dts_ms = wanted_ms.clamp(last_dts_ms as i64, MEDIA_TIME_MS_MAX);
+        let moved_ms = wanted_ms.saturating_sub(dts_ms);
+        let cts_ms = i64::from(frame.cts_ms).saturating_add(moved_ms).clamp(i64::from(i32::MIN), i64::from(i32::MAX));
+        (dts_ms as u64, cts_ms as i32)
+    }
+
+    fn must_close(&self, frame: &Frame<'_>, media_bytes: u32, dts_ms: u64) -> bool {
+        let (Some(running), Some(track)) = (&self.running, self.track(frame.track)) else { return false };
+        if running.media_bytes + u64::from(media_bytes) > FRAGMENT_MEDIA_BYTES_MAX {
+            return true;
+        }
+        // A track without samples here always has room for one, and a key frame may follow audio: it is still the first video sample.
+        let Some(samples) = &track.samples else { return false };
+        (frame.key && frame.track == TrackKind::Video)
+            || dts_ms - samples.first_dts_ms >= FRAGMENT_MS
+            || samples.used_bytes as usize + TRUN_HEAD_BYTES + entry_bytes(track.kind) + FREE_HEAD_BYTES > track.room_bytes as usize
+    }
+
+    fn open(&mut self, first: TrackKind, sink: &mut impl Sink) {
+        self.sequence_number = self.sequence_number.wrapping_add(1);
+        let moof_at = sink.position();
+        let rooms: u32 = [&self.video, &self.audio].into_iter().flatten().map(|track| track.room_bytes).sum();
+        let mut patch = Patch::default();
+        patch.header(MOOF_HEAD_BYTES as u32 + rooms, b"moof");
+        patch.header(16, b"mfhd");
+        patch.u32(0);
+        patch.u32(self.sequence_number);
+        sink.append(patch.bytes());
+        for track in [&mut self.video, &mut self.audio].into_iter().flatten() {
+            track.room_at = sink.position();
+            let mut patch = Patch::default();
+            patch.header(track.room_bytes, b"free");
+            sink.append(patch.bytes());
+            append_zeros(sink, track.room_bytes as usize - FREE_HEAD_BYTES);
+        }
+        let mdat_at = sink.position();
+        let mut patch = Patch::default();
+        patch.header(MDAT_HEAD_BYTES as u32, b"mdat");
+        sink.append(patch.bytes());
+        self.running = Some(Running { moof_at, mdat_at, media_bytes: 0, last: first });
+    }
+
+    /// `next`: the frame that comes after, by track and media time, so that its predecessor's duration is known.
+    fn close(&mut self, sink: &mut impl Sink, next: Option<(TrackKind, u64)>) -> Option<Fragment> {
+        let running = self.running.take()?;
+        let has_video = self.video.is_some();
+        let mut fragment = None;
+        for track in [&mut self.video, &mut self.audio].into_iter().flatten() {
+            let next_dts_ms = next.filter(|(kind, _)| *kind == track.kind).map(|(_, dts_ms)| dts_ms);
+            let Some(closed) = track.close(next_dts_ms, sink) else { continue };
+            // Video comes first, so that it decides where it has samples.
+            fragment.get_or_insert(Fragment {
+                offset: running.moof_at,
+                bytes: sink.position() - running.moof_at,
+                start_ms: closed.first_dts_ms as i64 - MEDIA_TIME_BIAS_MS as i64,
+                duration_ms: closed.duration_ms,
+                key: closed.key || !has_video,
+            });
+        }
+        sink.seal(sink.position());
+        fragment
+    }
+}
+
+/// What a track adds to a fragment that is closed.
+struct Closed {
+    first_dts_ms: u64,
+    duration_ms: u64,
+    key: bool,
+}
+
+/// A sample on its way into the running fragment.
+struct Sample {
+    bytes: u32,
+    dts_ms: u64,
+    cts_ms: i32,
+    key: bool,
+    /// From the start of the `moof`.
+    data_offset: u32,
+}
+
+impl Track {
+    fn new(kind: TrackKind, nominal_ms: u32) -> Self {
+        Self { kind, room_bytes: ROOM_BYTES_FIRST, room_at: 0, last_delta_ms: nominal_ms, last_dts_ms: None, samples: None }
+    }
+
+    /// Room in the fragment after the running one: a quarter more than this one took, but shrinking slowly, for fragments that a key frame cut short.
+    fn next_room_bytes(&self) -> u32 {
+        let used = self.samples.as_ref().map_or(0, |samples| samples.used_bytes);
+        let room = (used + used / 4 + FREE_HEAD_BYTES as u32).max(self.room_bytes - self.room_bytes / 8);
+        room.next_multiple_of(4).clamp(ROOM_BYTES_MIN, ROOM_BYTES_MAX)
+    }
+
+    /// Enters the sample, whose media bytes are already appended, into the `traf`.
+    fn add(&mut self, sample: &Sample, same_track: bool, sink: &mut impl Sink) {
+        if let Some(last_dts_ms) = self.last_dts_ms {
+            let delta_ms = sample.dts_ms - last_dts_ms;
+            if delta_ms > 0 && delta_ms <= SAMPLE_MS_MAX {
+                self.last_delta_ms = delta_ms as u32;
+            }
+        }
+        let last_dts_ms = self.last_dts_ms.replace(sample.dts_ms).unwrap_or(sample.dts_ms);
+        let Some(samples) = &mut self.samples else {
+            self.samples = Some(self.first(sample, sink));
+            return;
+        };
+        // One contiguous store: the entry before with its true duration, a new `trun` where the track changed, the entry, the header of the free room.
+        let mut patch = Patch::default();
+        let delta_ms = (sample.dts_ms - last_dts_ms) as u32;
+        patch.entry(self.kind, delta_ms, samples.entry_size, samples.entry_cts_ms);
+        let (patch_at, entry_before_bytes) = (samples.entry_at, entry_bytes(self.kind) as u32);
+        if same_track {
+            samples.run_samples += 1;
+        } else {
+            // Key frames begin fragments, so a later run never begins with one.
+            samples.run_at = patch_at + u64::from(entry_before_bytes);
+            samples.run_head_bytes = TRUN_HEAD_BYTES as u32;
+            samples.run_flags = if self.kind == TrackKind::Video { TRUN_VIDEO } else { TRUN_AUDIO };
+            samples.run_samples = 1;
+            patch.run(self.kind, samples.run_flags, sample.data_offset);
+        }
+        samples.entry_at = patch_at + patch.bytes().len() as u64;
+        samples.entry_size = sample.bytes;
+        samples.entry_cts_ms = sample.cts_ms;
+        patch.entry(self.kind, self.last_delta_ms, sample.bytes, sample.cts_ms);
+        samples.used_bytes = (patch_at - self.room_at) as u32 + patch.bytes().len() as u32;
+        patch.header(self.room_bytes - samples.used_bytes, b"free");
+        sink.patch(patch_at, patch.bytes());
+        if same_track {
+            let mut patch = Patch::default();
+            patch.header(samples.run_head_bytes + samples.run_samples * entry_before_bytes, b"trun");
+            patch.u32(samples.run_flags);
+            patch.u32(samples.run_samples);
+            sink.patch(samples.run_at, patch.bytes());
+        }
+    }
+
+    /// The first sample turns the track's `free` box into its `traf`, in one store.
+    fn first(&self, sample: &Sample, sink: &mut impl Sink) -> Samples {
+        let (run_flags, run_head_bytes) = match (self.kind, sample.key) {
+            (TrackKind::Video, true) => (TRUN_VIDEO_KEY, TRUN_KEY_HEAD_BYTES),
+            (TrackKind::Video, false) => (TRUN_VIDEO, TRUN_HEAD_BYTES),
+            (TrackKind::Audio, _) => (TRUN_AUDIO, TRUN_HEAD_BYTES),
+        };
+        let mut patch = Patch::default();
+        patch.header(self.room_bytes, b"traf");
+        patch.header(20, b"tfhd");
+        patch.u32(TFHD_FLAGS);
+        patch.u32(track_id(self.kind));
+        patch.u32(default_flags(self.kind));
+        patch.header(20, b"tfdt");
+        patch.u32(1 << 24);
+        patch.u64(sample.dts_ms);
+        patch.run(self.kind, run_flags, sample.data_offset);
+        patch.entry(self.kind, self.last_delta_ms, sample.bytes, sample.cts_ms);
+        let used_bytes = patch.bytes().len() as u32;
+        patch.header(self.room_bytes - used_bytes, b"free");
+        sink.patch(self.room_at, patch.bytes());
+        Samples {
+            first_dts_ms: sample.dts_ms,
+            key: sample.key,
+            used_bytes,
+            run_at: self.room_at + TRAF_HEAD_BYTES as u64,
+            run_head_bytes: run_head_bytes as u32,
+            run_flags,
+            run_samples: 1,
+            entry_at: self.room_at + u64::from(used_bytes) - entry_bytes(self.kind) as u64,
+            entry_size: sample.bytes,
+            entry_cts_ms: sample.cts_ms,
+        }
+    }
+
+    fn close(&mut self, next_dts_ms: Option<u64>, sink: &mut impl Sink) -> Option<Closed> {
+        let next_room_bytes = self.next_room_bytes();
+        let samples = self.samples.take();
+        self.room_bytes = next_room_bytes;
+        let (samples, last_dts_ms) = (samples?, self.last_dts_ms?);
+        let mut last_ms = u64::from(self.last_delta_ms);
+        if let Some(delta_ms) = next_dts_ms.map(|next| next - last_dts_ms).filter(|delta_ms| *delta_ms <= SAMPLE_MS_MAX && *delta_ms != last_ms) {
+            last_ms = delta_ms;
+            sink.patch(samples.entry_at, &(delta_ms as u32).to_be_bytes());
+        }
+        Some(Closed { first_dts_ms: samples.first_dts_ms, duration_ms: last_dts_ms - samples.first_dts_ms + last_ms, key: samples.key })
+    }
+}
+
+fn append_zeros(sink: &mut impl Sink, mut count: usize) {
+    const ZEROS: [u8; 1024] = [0; 1024];
+    while count > 0 {
+        let part = count.min(ZEROS.len());
+        sink.append(&ZEROS[..part]);
+        count -= part;
+    }
+}
+
+/// Bytes of one store, built on the stack.
+struct Patch {
+    bytes: [u8; Self::BYTES_MAX],
+    len: usize,
+}
+
+impl Patch {
+    /// The longest: the beginning of a video `traf` up to the header of the free room.
+    const BYTES_MAX: usize = TRAF_HEAD_BYTES + TRUN_KEY_HEAD_BYTES + entry_bytes(TrackKind::Video) + FREE_HEAD_BYTES;
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+    fn raw<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.bytes[self.len..self.len + N].copy_from_slice(&bytes);
+        self.len += N;
+    }
+    fn u32(&mut self, value: u32) {
+        self.raw(value.to_be_bytes());
+    }
+    fn u64(&mut self, value: u64) {
+        self.raw(value.to_be_bytes());
+    }
+    fn header(&mut self, size: u32, kind: &[u8; 4]) {
+        self.u32(size);
+        self.raw(*kind);
+    }
+    /// The header of a `trun` with one sample.
+    fn run(&mut self, kind: TrackKind, flags: u32, data_offset: u32) {
+        let key = flags == TRUN_VIDEO_KEY;
+        let head_bytes = if key { TRUN_KEY_HEAD_BYTES } else { TRUN_HEAD_BYTES };
+        self.header((head_bytes + entry_bytes(kind)) as u32, b"trun");
+        self.u32(flags);
+        self.u32(1);
+        self.u32(data_offset);
+        if key {
+            self.u32(FLAGS_SYNC);
+        }
+    }
+    fn entry(&mut self, kind: TrackKind, duration_ms: u32, bytes: u32, cts_ms: i32) {
+        self.u32(duration_ms);
+        self.u32(bytes);
+        if kind == TrackKind::Video {
+            self.u32(cts_ms as u32);
+        }
+    }
+}
+
+impl Default for Patch {
+    fn default() -> Self {
+        Self { bytes: [0; Self::BYTES_MAX], len: 0 }
+    }
+}
