@@ -15,7 +15,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crate::catalog::Catalog;
 use crate::config::{self, Config};
 
-use crate::control::{ControlContext, ControlLimits, Server};
+use crate::control::{auth, ControlContext, ControlLimits, Server};
 use crate::domain::{FinishedFile, LiveStreams, Policy, RecordRule, RecordTemplate, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
@@ -392,6 +392,14 @@ fn recover_left(settings: &FinishSettings, left: &LeftBehind, sender: &Sender<Fi
             "recovered what the last run left"
         );
     }
+}
+
+fn credentials(config: &Config) -> Vec<auth::Credential> {
+    let of = |credential: &config::Credential| auth::Credential {
+        secret_id: credential.secret_id.clone(),
+        secret_key: credential.secret_key.expose().to_owned(),
+    };
+    config.api.credentials.iter().map(of).collect()
 }
 
 fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, folder: &str, entries: &Receiver<FinishedFile>) {

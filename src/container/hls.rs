@@ -61,6 +61,13 @@ impl TsStart {
     }
 }
 
+impl From<Fragment> for Segment {
+    fn from(fragment: Fragment) -> Self {
+        let Fragment { offset, bytes, start_ms, duration_ms, key } = fragment;
+        Self { offset, bytes, start_ms, duration_ms, key, discontinuity: false }
+    }
+}
+
 /// The target duration for a wanted segment length, whole seconds in milliseconds.
 pub fn target_ms(segment_ms: u64) -> u64 {
     segment_ms.saturating_mul(2).max(TARGET_MS_MIN).div_ceil(1_000) * 1_000
@@ -103,6 +110,13 @@ impl Segmenter {
         }
         self.open = Some(self.begin(fragment, !continuous));
         Some(ended)
+    }
+
+    /// For a writer that must know beforehand (MPEG-TS begins a segment with its tables): does a segment of `length_ms` end before this frame?
+    /// `key`: a segment may begin with it.
+    pub fn is_due(&self, length_ms: i64, key: bool) -> bool {
+        let full = key && length_ms.saturating_add_unsigned(CUT_EARLY_MS) >= self.segment_ms as i64;
+        full || length_ms.saturating_add_unsigned(FRAGMENT_MS) >= self.target_ms as i64
     }
 
     /// The running segment: the file or the recording ends here.

@@ -458,5 +458,6 @@ fn drop_label(reason: DropReason) -> metrics::DropReason {
         DropReason::BeforeSequenceHeader => metrics::DropReason::NoConfiguration,
         DropReason::UnsupportedCodec => metrics::DropReason::Unsupported,
         DropReason::StorageBusy => metrics::DropReason::NoBlock,
+        DropReason::Unfit => metrics::DropReason::Malformed,
     }
 }

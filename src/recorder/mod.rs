@@ -76,20 +76,13 @@ pub enum DropReason {
     UnsupportedCodec,
     /// The storage was busy for too long.
     StorageBusy,
+    /// A container cannot hold it (an AAC access unit beyond what ADTS can say).
+    Unfit,
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 4] =
-        [DropReason::BeforeKeyFrame, DropReason::BeforeSequenceHeader, DropReason::UnsupportedCodec, DropReason::StorageBusy];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            DropReason::BeforeKeyFrame => "before_key_frame",
-            DropReason::BeforeSequenceHeader => "before_sequence_header",
-            DropReason::UnsupportedCodec => "unsupported_codec",
-            DropReason::StorageBusy => "storage_busy",
-        }
-    }
+    pub const ALL: [DropReason; 5] =
+        [DropReason::BeforeKeyFrame, DropReason::BeforeSequenceHeader, DropReason::UnsupportedCodec, DropReason::StorageBusy, DropReason::Unfit];
 }
 
 /// What one publication brought, growing.
@@ -383,6 +376,7 @@ impl<S: Store> Recorder<S> {
             now,
             media_start_ms: self.media_start_ms,
             files_begun: 0,
+            frames_unfit: 0,
         };
         for session in &mut self.sessions {
             for output in &mut session.outputs {
@@ -390,7 +384,9 @@ impl<S: Store> Recorder<S> {
                 needed = needed.min(output.next());
             }
         }
-        self.totals.files += context.files_begun;
+        let (files_begun, frames_unfit) = (context.files_begun, context.frames_unfit);
+        self.totals.files += files_begun;
+        self.totals.drop_frames(DropReason::Unfit, frames_unfit);
         self.blocked_since = if blocked { self.blocked_since.or(Some(now.mono)) } else { None };
         self.cache.trim(needed);
         while self.epochs.len() > 1 && self.epochs[0].number < self.oldest_epoch_in_use() {

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use crate::container::es::{AdtsWriter, Mp3Writer};
 use crate::container::flv::{self, FlvWriter};
 use crate::container::hls::{self, SegmentContainer, Segmenter, TsStart};
-use crate::container::mp4::{self, FRAGMENT_MS, Mp4Writer};
-use crate::container::mpegts::TsWriter;
+use crate::container::mp4::{self, Mp4Writer};
+use crate::container::mpegts::{SEGMENT_START_BYTES, TsWriter};
 use crate::container::{MediaPath, OpenMedia, RecordingEnd, Sink, SmallFile, Store};
 use crate::domain::{EndReason, FormatParam, RecordTemplate, RecordingIdentity, RecordingSource};
 use crate::media::{AudioCodec, Frame, TrackKind, Tracks};
@@ -43,6 +43,8 @@ pub struct Context<'a> {
     pub now: Now,
     pub media_start_ms: i64,
     pub files_begun: u64,
+    /// Frames that their container cannot hold.
+    pub frames_unfit: u64,
 }
 
 impl Context<'_> {
@@ -121,7 +123,7 @@ impl Writer {
         match self {
             Writer::Flv(writer) => writer.push_bytes_max(frame),
             Writer::Mp4(writer) => writer.push_bytes_max(frame.media.len()),
-            Writer::Ts(writer) => writer.push_bytes_max(frame),
+            Writer::Ts(writer) => SEGMENT_START_BYTES + writer.push_bytes_max(frame),
             Writer::Adts(writer) => writer.push_bytes_max(frame),
             Writer::Mp3(writer) => writer.push_bytes_max(frame),
         }
@@ -235,7 +237,7 @@ impl<F: Sink> Output<F> {
                     if !store.reserve(&mut open.file, open.writer.push_bytes_max(&frame)) {
                         return Pumped::Blocked;
                     }
-                    self.write(&frame, store);
+                    context.frames_unfit += u64::from(!self.write(&frame, store));
                     self.next += 1;
                 }
             }
@@ -267,9 +269,29 @@ impl<F: Sink> Output<F> {
             return true;
         }
         let Some(zero_ms) = self.file_zero_ms(&tracks, epoch, context) else { return false };
-        self.need_key = false;
-        self.open_file(frame, epoch, &tracks, zero_ms, context, store);
+        let epoch_zero_ms = *context.epoch(epoch).zero_ms.get_or_insert(zero_ms);
+        match self.writer(&tracks, zero_ms, epoch_zero_ms, context.settings) {
+            Some((head, writer)) => {
+                self.need_key = false;
+                self.open_file(frame, epoch, &tracks, (head, writer), context, store);
+            }
+            None => {
+                self.next += 1;
+                context.frames_unfit += 1;
+            }
+        }
         true
+    }
+
+    /// The head and the writer of the next file. `None`: this container cannot hold these tracks (an AAC profile that ADTS does not know).
+    fn writer(&self, tracks: &Tracks, zero_ms: i64, epoch_zero_ms: i64, settings: &RecorderSettings) -> Option<(Vec<u8>, Writer)> {
+        Some(match &self.kind {
+            Kind::Single(Format::Flv, param) => (flv::head(tracks, param.record_interval_s), Writer::Flv(FlvWriter::new(zero_ms))),
+            Kind::Single(Format::Mp3, _) => (Vec::new(), Writer::Mp3(Mp3Writer::new())),
+            Kind::Single(..) => (Vec::new(), Writer::Adts(AdtsWriter::new(tracks.audio.as_ref()?).ok()?)),
+            Kind::Hybrid { .. } => (mp4::head(tracks, self.moov_reserve_bytes(settings)), Writer::Mp4(Box::new(Mp4Writer::new(tracks, epoch_zero_ms)))),
+            Kind::TransportStream(_) => (Vec::new(), Writer::Ts(Box::new(TsWriter::new(tracks, epoch_zero_ms).ok()?))),
+        })
     }
 
     /// The smallest DTS of the tracks' first frames from `next` on. `None`: a track's first frame is still to come.
@@ -302,8 +324,8 @@ impl<F: Sink> Output<F> {
         Some(video.into_iter().chain(audio).min().unwrap_or(first_dts_ms))
     }
 
-    fn open_file<S: Store<File = F>>(&mut self, frame: &Frame<'_>, epoch: u32, tracks: &Tracks, zero_ms: i64, context: &mut Context<'_>, store: &mut S) {
-        let epoch_zero_ms = *context.epoch(epoch).zero_ms.get_or_insert(zero_ms);
+    fn open_file<S: Store<File = F>>(&mut self, frame: &Frame<'_>, epoch: u32, tracks: &Tracks, writer: (Vec<u8>, Writer), context: &mut Context<'_>, store: &mut S) {
+        let (head, writer) = writer;
         let extension = self.kind.extension();
         let mut begin = Vec::new();
         let mut small_files = Vec::new();
@@ -357,16 +379,6 @@ impl<F: Sink> Output<F> {
             (None, Some(own)) => (own, None),
             (None, None) => unreachable!("every kind has a recording"),
         };
-        let (head, writer) = match &self.kind {
-            Kind::Single(Format::Flv, param) => (flv::head(tracks, param.record_interval_s), Writer::Flv(FlvWriter::new(zero_ms))),
-            Kind::Single(Format::Mp3, _) => (Vec::new(), Writer::Mp3(Mp3Writer::new())),
-            Kind::Single(..) => {
-                let config = tracks.audio.as_ref().expect("suitable tracks hold audio");
-                (Vec::new(), Writer::Adts(AdtsWriter::new(config)))
-            }
-            Kind::Hybrid { .. } => (mp4::head(tracks, self.moov_reserve_bytes(context.settings)), Writer::Mp4(Box::new(Mp4Writer::new(tracks, epoch_zero_ms)))),
-            Kind::TransportStream(_) => (Vec::new(), Writer::Ts(Box::new(TsWriter::new(tracks, epoch_zero_ms)))),
-        };
         let file = store.open(OpenMedia { media, link, begin, small_files, head });
         if let (false, Some(recording_hls)) = (hls_text.is_empty(), &self.hls) {
             store.append_text(recording_hls.file_id, LIVE_PLAYLIST_NAME, hls_text);
@@ -415,13 +427,14 @@ impl<F: Sink> Output<F> {
         }
     }
 
-    /// Writes one frame into the open file. Room is reserved.
-    fn write<S: Store<File = F>>(&mut self, frame: &Frame<'_>, store: &mut S) {
+    /// Writes one frame into the open file. Room is reserved. False: the container cannot hold this frame.
+    fn write<S: Store<File = F>>(&mut self, frame: &Frame<'_>, store: &mut S) -> bool {
         let State::Writing(open) = &mut self.state else { unreachable!("a frame is written to an open file") };
         open.last_dts_ms = frame.dts_ms;
+        let mut fits = true;
         match &mut open.writer {
             Writer::Flv(writer) => writer.push(frame, &mut open.file),
-            Writer::Adts(writer) => writer.push(frame, &mut open.file),
+            Writer::Adts(writer) => fits = writer.push(frame, &mut open.file).is_ok(),
             Writer::Mp3(writer) => writer.push(frame, &mut open.file),
             Writer::Mp4(writer) => {
                 let closed = writer.push(frame, &mut open.file);
@@ -433,27 +446,21 @@ impl<F: Sink> Output<F> {
                 }
             }
             Writer::Ts(writer) => {
-                let key = frame.track == TrackKind::Video && frame.key;
-                let due = match &open.ts_start {
-                    None => true,
-                    Some(start) => (key && open.has_video) || frame.dts_ms - start.start_ms >= FRAGMENT_MS as i64,
-                };
-                if due {
+                let key = !open.has_video || (frame.track == TrackKind::Video && frame.key);
+                let recording = self.hls.as_mut().expect("a transport stream belongs to an HLS recording");
+                if open.ts_start.as_ref().is_none_or(|start| recording.segmenter.is_due(frame.dts_ms - start.start_ms, key)) {
                     let position = open.file.position();
-                    let start = TsStart { offset: position, start_ms: frame.dts_ms, key: key || !open.has_video };
-                    if let Some(ended) = open.ts_start.replace(start) {
-                        let recording = self.hls.as_mut().expect("a transport stream belongs to an HLS recording");
-                        if let Some(segment) = recording.segmenter.push(&ended.until(position, frame.dts_ms)) {
-                            store.flush(&mut open.file);
-                            recording.list(&segment, "ts", store);
-                        }
+                    if let Some(ended) = open.ts_start.replace(TsStart { offset: position, start_ms: frame.dts_ms, key }) {
+                        store.flush(&mut open.file);
+                        recording.list(&ended.until(position, frame.dts_ms).into(), "ts", store);
                     }
                     writer.start_segment(&mut open.file);
                 }
-                writer.push(frame, &mut open.file);
+                fits = writer.push(frame, &mut open.file).is_ok();
             }
         }
         store.commit(&mut open.file);
+        fits
     }
 
     /// Closes the open file, and with it the recording that is this one file.
@@ -473,11 +480,8 @@ impl<F: Sink> Output<F> {
             }
             Writer::Ts(_) => {
                 if let (Some(ended), Some(recording)) = (open.ts_start.take(), &mut self.hls) {
-                    let last = ended.until(open.file.position(), open.last_dts_ms);
                     store.flush(&mut open.file);
-                    for segment in [recording.segmenter.push(&last), recording.segmenter.finish()].into_iter().flatten() {
-                        recording.list(&segment, "ts", store);
-                    }
+                    recording.list(&ended.until(open.file.position(), open.last_dts_ms).into(), "ts", store);
                 }
             }
             Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => {}

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use rustix::fs::{FallocateFlags, OFlags, SyncFileRangeFlags};
+use rustix::fs::{FallocateFlags, OFlags};
 
 use crate::container::{MediaPath, OpenMedia, RecordingEnd};
 use crate::domain::FinishedFile;
@@ -148,7 +148,7 @@ impl AlignedBuffer {
 struct OpenOnDisk {
     file: File,
     path: PathBuf,
-    /// False where the file system refuses O_DIRECT: buffered writes, pushed out at once.
+    /// False where the file system refuses O_DIRECT: buffered writes, pushed out by the sync thread.
     direct: bool,
     allocated: u64,
     allocate_step: u64,
@@ -249,8 +249,7 @@ impl OpenOnDisk {
             self.allocate(end)?;
         }
         if !self.direct {
-            self.file.write_all_at(data, offset)?;
-            return push_out(&self.file, offset, data.len() as u64);
+            return self.file.write_all_at(data, offset);
         }
         let whole = data.len() - data.len() % WRITE_ALIGN_BYTES as usize;
         match self.file.write_all_at(&data[..whole], offset) {
@@ -282,14 +281,6 @@ impl OpenOnDisk {
             }
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-/// Starts write-back of a range of a buffered file, so that dirty pages do not pile up.
-fn push_out(file: &File, offset: u64, length: u64) -> io::Result<()> {
-    match rustix::fs::sync_file_range(file, offset, length, SyncFileRangeFlags::WRITE) {
-        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL | rustix::io::Errno::SPIPE) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 

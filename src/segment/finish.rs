@@ -151,8 +151,8 @@ fn read_identity(folder: &Path, file_id: FileId) -> Result<RecordingIdentity, Fi
 /// `media-<n>.<ext>` in the order of n. A file that already has its final name (we died before the folder was moved) counts too.
 fn media_files(folder: &Path, identity: &RecordingIdentity, entry: &str) -> io::Result<Vec<(u32, String)>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let Ok(name) = entry?.file_name().into_string() else { continue };
+    for file in std::fs::read_dir(folder)? {
+        let Ok(name) = file?.file_name().into_string() else { continue };
         let number = match name.strip_prefix("media-").and_then(|rest| rest.split_once('.')) {
             _ if identity.format != Format::Hls && name == entry => Some(1),
             Some((number, _)) => number.parse().ok(),
@@ -176,7 +176,7 @@ fn finish_media(path: &Path, insert_supported: bool) -> Result<Option<(Vec<Fragm
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let scanned = match extension {
         "mp4" | "m4s" => mp4::scan(&reader, insert_supported).map(|scan| (scan.plan, scan.fragments, scan.shift)),
-        "ts" => mpegts::scan(&reader).map(|scan| (scan.plan, scan.fragments, 0)),
+        "ts" => mpegts::scan(&reader).map(|scan| (scan.plan, ts_fragments(&scan.segments), 0)),
         "flv" => flv::scan(&reader).map(|plan| (plan, Vec::new(), 0)),
         "aac" => es::scan_adts(&reader).map(|plan| (plan, Vec::new(), 0)),
         _ => es::scan_mp3(&reader).map(|plan| (plan, Vec::new(), 0)),
@@ -192,6 +192,14 @@ fn finish_media(path: &Path, insert_supported: bool) -> Result<Option<(Vec<Fragm
         Err(ScanError::Empty) => Ok(None),
         Err(source) => Err(FinishError::Scan { path: path.to_owned(), source }),
     }
+}
+
+/// The places where segments may begin, as the segmenter takes them.
+fn ts_fragments(starts: &[mpegts::TsSegment]) -> Vec<Fragment> {
+    starts
+        .iter()
+        .map(|start| Fragment { offset: start.offset, bytes: start.bytes, start_ms: start.start_ms, duration_ms: start.duration_ms, key: start.key })
+        .collect()
 }
 
 /// Carries a plan out: truncate, insert, writes, append, sync. Nothing moves a media byte in memory.
