@@ -1,0 +1,171 @@
+//! PAT and PMT: one program with at most one video and one audio stream.
+
+use super::{HAS_PAYLOAD, PACKET_BYTES, PACKET_HEADER_BYTES, PAYLOAD_UNIT_START, PID_AUDIO, PID_PAT, PID_PMT, PID_VIDEO, SYNC_BYTE};
+use crate::media::AudioCodec;
+use crate::wire::{Put, Reader, Truncated};
+
+const STREAM_TYPE_MPEG1_AUDIO: u8 = 0x03;
+const STREAM_TYPE_MPEG2_AUDIO: u8 = 0x04;
+const STREAM_TYPE_ADTS: u8 = 0x0f;
+const STREAM_TYPE_AVC: u8 = 0x1b;
+
+const TABLE_PAT: u8 = 0;
+const TABLE_PMT: u8 = 2;
+const PROGRAM_NUMBER: u16 = 1;
+const CRC_BYTES: usize = 4;
+
+/// The streams of the program, as the PMT tells them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Program {
+    pub video: bool,
+    pub audio: Option<AudioStream>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum AudioStream {
+    Adts,
+    /// 32, 44.1 or 48 kHz.
+    Mpeg1,
+    /// Lower rates.
+    Mpeg2,
+}
+
+impl AudioStream {
+    pub fn codec(self) -> AudioCodec {
+        match self {
+            AudioStream::Adts => AudioCodec::Aac,
+            AudioStream::Mpeg1 | AudioStream::Mpeg2 => AudioCodec::Mp3,
+        }
+    }
+
+    fn stream_type(self) -> u8 {
+        match self {
+            AudioStream::Adts => STREAM_TYPE_ADTS,
+            AudioStream::Mpeg1 => STREAM_TYPE_MPEG1_AUDIO,
+            AudioStream::Mpeg2 => STREAM_TYPE_MPEG2_AUDIO,
+        }
+    }
+}
+
+impl Program {
+    /// The stream that carries the clock reference.
+    pub fn pcr_pid(self) -> u16 {
+        if self.video { PID_VIDEO } else { PID_AUDIO }
+    }
+
+    /// A packet with the program association section (ISO/IEC 13818-1, 2.4.4.3). The continuity counter is 0.
+    pub fn pat_packet() -> [u8; PACKET_BYTES] {
+        let mut programs = Vec::new();
+        programs.put_u16(PROGRAM_NUMBER);
+        programs.put_u16(0xe000 | PID_PMT);
+        section_packet(PID_PAT, TABLE_PAT, &programs)
+    }
+
+    /// A packet with the program map section (2.4.4.8). The continuity counter is 0.
+    pub fn pmt_packet(self) -> [u8; PACKET_BYTES] {
+        let mut streams = Vec::new();
+        streams.put_u16(0xe000 | self.pcr_pid());
+        streams.put_u16(0xf000); // no program descriptors
+        let video = self.video.then_some((STREAM_TYPE_AVC, PID_VIDEO));
+        let audio = self.audio.map(|audio| (audio.stream_type(), PID_AUDIO));
+        for (stream_type, pid) in [video, audio].into_iter().flatten() {
+            streams.put_u8(stream_type);
+            streams.put_u16(0xe000 | pid);
+            streams.put_u16(0xf000); // no descriptors
+        }
+        section_packet(PID_PMT, TABLE_PMT, &streams)
+    }
+
+    /// Reads the payload of a PMT packet of ours; `None` if it is damaged or another's.
+    pub fn parse_pmt(payload: &[u8]) -> Option<Self> {
+        let (&pointer, rest) = payload.split_first()?;
+        let section = rest.get(usize::from(pointer)..)?;
+        let length = usize::from(u16::from_be_bytes([*section.get(1)? & 0x0f, *section.get(2)?]));
+        let section = section.get(..3 + length)?;
+        if section[0] != TABLE_PMT || length < 9 + CRC_BYTES || crc32(section) != 0 {
+            return None;
+        }
+        Self::streams(&section[8..section.len() - CRC_BYTES]).ok()
+    }
+
+    fn streams(bytes: &[u8]) -> Result<Self, Truncated> {
+        let mut reader = Reader::new(bytes);
+        reader.u16()?;
+        let descriptors_bytes = reader.u16()? & 0x0fff;
+        reader.skip(usize::from(descriptors_bytes))?;
+        let mut program = Self { video: false, audio: None };
+        while !reader.is_empty() {
+            let stream_type = reader.u8()?;
+            let pid = reader.u16()? & 0x1fff;
+            let descriptors_bytes = reader.u16()? & 0x0fff;
+            reader.skip(usize::from(descriptors_bytes))?;
+            match (pid, stream_type) {
+                (PID_VIDEO, STREAM_TYPE_AVC) => program.video = true,
+                (PID_AUDIO, STREAM_TYPE_ADTS) => program.audio = Some(AudioStream::Adts),
+                (PID_AUDIO, STREAM_TYPE_MPEG1_AUDIO) => program.audio = Some(AudioStream::Mpeg1),
+                (PID_AUDIO, STREAM_TYPE_MPEG2_AUDIO) => program.audio = Some(AudioStream::Mpeg2),
+                _ => {}
+            }
+        }
+        Ok(program)
+    }
+}
+
+/// One section in one packet: version 0, current, number 0 of 0.
+fn section_packet(pid: u16, table_id: u8, body: &[u8]) -> [u8; PACKET_BYTES] {
+    let mut section = Vec::new();
+    section.put_u8(table_id);
+    section.put_u16(0xb000 | (5 + body.len() + CRC_BYTES) as u16);
+    section.put_u16(PROGRAM_NUMBER); // the transport stream id of a PAT is 1 too
+    section.put(&[0xc1, 0, 0]);
+    section.put(body);
+    let crc = crc32(&section);
+    section.put_u32(crc);
+
+    let [pid_high, pid_low] = pid.to_be_bytes();
+    let mut packet = [0xff; PACKET_BYTES];
+    packet[..PACKET_HEADER_BYTES + 1].copy_from_slice(&[SYNC_BYTE, PAYLOAD_UNIT_START | pid_high, pid_low, HAS_PAYLOAD, 0]);
+    packet[PACKET_HEADER_BYTES + 1..][..section.len()].copy_from_slice(&section);
+    packet
+}
+
+/// The CRC of annex A: polynomial 0x04c11db7, most significant bit first. 0 over a section with its CRC. Bit by bit: it runs once per file.
+fn crc32(bytes: &[u8]) -> u32 {
+    bytes
+        .iter()
+        .fold(0xffff_ffff, |crc, byte| (0..8).fold(crc ^ u32::from(*byte) << 24, |crc, _| crc << 1 ^ if crc >> 31 == 1 { 0x04c1_1db7 } else { 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crc_of_the_check_text() {
+        assert_eq!(crc32(b"123456789"), 0x0376_e6e7);
+    }
+
+    #[test]
+    fn the_pmt_tells_its_streams_and_damage_is_seen() {
+        for video in [false, true] {
+            for audio in [None, Some(AudioStream::Adts), Some(AudioStream::Mpeg1), Some(AudioStream::Mpeg2)] {
+                let program = Program { video, audio };
+                let packet = program.pmt_packet();
+                assert_eq!(Program::parse_pmt(&packet[4..]), Some(program));
+                let section_end = 8 + usize::from(packet[7]);
+                for at in 5..section_end {
+                    let mut damaged = packet;
+                    damaged[at] ^= 1;
+                    assert_eq!(Program::parse_pmt(&damaged[4..]), None, "byte {at}");
+                    assert_eq!(Program::parse_pmt(&packet[4..at]), None, "cut at {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_pat_is_the_one_every_tool_writes() {
+        let expected = [0x47, 0x40, 0, 0x10, 0, 0, 0xb0, 0x0d, 0, 1, 0xc1, 0, 0, 0, 1, 0xf0, 0, 0x2a, 0xb1, 0x04, 0xb2, 0xff];
+        assert_eq!(Program::pat_packet()[..expected.len()], expected);
+    }
+}

@@ -1,0 +1,346 @@
+//! Frames into transport packets.
+
+use super::annexb::{START_CODE, convert, measure};
+use super::tables::{AudioStream, Program};
+use super::{
+    HAS_ADAPTATION, HAS_PAYLOAD, HAS_PCR, PACKET_BYTES, PACKET_ROOM_BYTES, PAYLOAD_UNIT_START, PCR_LEAD_TICKS, PID_AUDIO, PID_VIDEO, RANDOM_ACCESS,
+    SYNC_BYTE, TICKS_MASK, TICKS_PER_MS, TRANSPORT_PRIORITY, ZERO_TICKS,
+};
+use crate::codec::aac::{ADTS_HEADER_BYTES, AacError, AdtsHeader, parse_aac_config};
+use crate::codec::avc::{AvcError, parse_avc_config};
+use crate::container::Sink;
+use crate::media::{AudioCodec, AudioTrack, Frame, TrackKind, Tracks};
+
+/// Tables are repeated this often inside a segment, so that a player can begin anywhere. Broadcast wants 500 ms at most.
+const TABLES_INTERVAL_MS: i64 = 500;
+/// The lowest rate that MPEG-1 audio has; below it is MPEG-2.
+const MPEG1_AUDIO_RATE_HZ_MIN: u32 = 32_000;
+/// What [`TsWriter::start_segment`] appends: PAT and PMT.
+pub const SEGMENT_START_BYTES: usize = 2 * PACKET_BYTES;
+
+/// Start code, access unit delimiter for any slice types, stop bit.
+const ACCESS_UNIT_DELIMITER: [u8; 6] = [0, 0, 0, 1, 0x09, 0xf0];
+const STREAM_ID_AUDIO: u8 = 0xc0;
+const STREAM_ID_VIDEO: u8 = 0xe0;
+/// Start code, stream id, length, flags, PTS and DTS.
+const PES_HEADER_BYTES_MAX: usize = 19;
+/// Length field, flags and PCR of an adaptation field.
+const ADAPTATION_BYTES_MAX: usize = 8;
+/// What the first packet has for adaptation field and PES header besides media.
+const FIRST_PACKET_BYTES_MAX: usize = PES_HEADER_BYTES_MAX + ADAPTATION_BYTES_MAX;
+const STUFFING: [u8; PACKET_ROOM_BYTES] = [0xff; PACKET_ROOM_BYTES];
+
+/// Writes the packets of one file: every frame a PES packet, whole before the next begins.
+#[derive(Clone, Debug)]
+pub struct TsWriter {
+    zero_ms: i64,
+    pat: [u8; PACKET_BYTES],
+    pmt: [u8; PACKET_BYTES],
+    tables: TablesState,
+    tables_counter: u8,
+    video: Option<Video>,
+    audio: Option<Audio>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum TablesState {
+    /// To be written before the next frame.
+    Due,
+    /// Written, and no frame since.
+    Fresh,
+    /// Written just before the frame of this decoding time.
+    Since(i64),
+}
+
+#[derive(Clone, Debug)]
+struct Video {
+    counter: u8,
+    nal_length_bytes: u8,
+    /// SPS and PPS in Annex B.
+    parameter_sets: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+struct Audio {
+    counter: u8,
+    /// `None` for MP3.
+    adts: Option<AdtsHeader>,
+    /// No video: the clock reference is here.
+    has_pcr: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TsError {
+    #[error("reading the AVC configuration for MPEG-TS")]
+    Avc(#[from] AvcError),
+    #[error("AAC for MPEG-TS")]
+    Aac(#[from] AacError),
+    #[error("a frame of a track that the program does not have")]
+    UnknownTrack,
+}
+
+impl TsWriter {
+    /// `zero_ms` is the decoding time that becomes the beginning of the file.
+    ///
+    /// # Errors
+    /// [`TsError`] if a configuration cannot be read, or AAC is of a kind that ADTS cannot express.
+    pub fn new(tracks: &Tracks, zero_ms: i64) -> Result<Self, TsError> {
+        let video = match &tracks.video {
+            Some(track) => {
+                let config = parse_avc_config(&track.config)?;
+                let sets = config.sps.iter().chain(&config.pps);
+                let parameter_sets = sets.flat_map(|set| START_CODE.iter().chain(*set)).copied().collect();
+                Some(Video { counter: 0, nal_length_bytes: config.nal_length_bytes, parameter_sets })
+            }
+            None => None,
+        };
+        let audio = match &tracks.audio {
+            Some(track) => Some(Audio { counter: 0, adts: adts_header(track)?, has_pcr: video.is_none() }),
+            None => None,
+        };
+        let program = Program { video: video.is_some(), audio: tracks.audio.as_deref().map(audio_stream) };
+        let (pat, pmt) = (Program::pat_packet(), program.pmt_packet());
+        Ok(Self { zero_ms, pat, pmt, tables: TablesState::Due, tables_counter: 0, video, audio })
+    }
+
+    /// Begins an HLS segment: PAT and PMT, [`SEGMENT_START_BYTES`] in all. The next frame should be a key frame.
+    pub fn start_segment(&mut self, sink: &mut impl Sink) {
+        self.write_tables(TRANSPORT_PRIORITY, sink);
+        self.tables = TablesState::Fresh;
+        sink.seal(sink.position());
+    }
+
+    /// The most bytes that [`TsWriter::push`] appends for `frame`.
+    pub fn push_bytes_max(&self, frame: &Frame<'_>) -> usize {
+        let media_bytes = frame.media.len();
+        let stream_bytes = match (frame.track, &self.video) {
+            (TrackKind::Video, Some(video)) => {
+                // A start code of 4 bytes for a shorter length; units have a byte at least.
+                let length_bytes = usize::from(video.nal_length_bytes);
+                let units_bytes = media_bytes * (START_CODE.len() + 1) / (length_bytes + 1);
+                ACCESS_UNIT_DELIMITER.len() + video.parameter_sets.len() + units_bytes.max(media_bytes)
+            }
+            _ => ADTS_HEADER_BYTES + media_bytes,
+        };
+        let packets = (FIRST_PACKET_BYTES_MAX + stream_bytes).div_ceil(PACKET_ROOM_BYTES);
+        SEGMENT_START_BYTES + packets * PACKET_BYTES
+    }
+
+    /// Appends one PES packet, and tables before it where they are due.
+    ///
+    /// # Errors
+    /// [`AacError::AccessUnitTooLong`] and [`TsError::UnknownTrack`]: nothing is appended, the frame is lost to this file.
+    pub fn push(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) -> Result<(), TsError> {
+        match frame.track {
+            TrackKind::Video => self.push_video(frame, sink)?,
+            TrackKind::Audio => self.push_audio(frame, sink)?,
+        }
+        sink.seal(sink.position());
+        Ok(())
+    }
+
+    fn push_video(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) -> Result<(), TsError> {
+        if self.video.is_none() {
+            return Err(TsError::UnknownTrack);
+        }
+        self.write_due_tables(frame.dts_ms, sink);
+        let times = self.times(frame);
+        let video = self.video.as_mut().ok_or(TsError::UnknownTrack)?;
+        let units = measure(frame.media, video.nal_length_bytes);
+        let sets: &[u8] = if frame.key && !(units.has_sps && units.has_pps) { &video.parameter_sets } else { &[] };
+        let stream_bytes = ACCESS_UNIT_DELIMITER.len() + sets.len() + units.bytes;
+        let header = PesHeader::new(STREAM_ID_VIDEO, times, stream_bytes);
+        let adaptation = Adaptation::with_pcr(frame.key, times);
+        let mut packets = Packets::begin(PID_VIDEO, &mut video.counter, header.len + stream_bytes, &adaptation, sink);
+        packets.write(header.as_slice());
+        packets.write(&ACCESS_UNIT_DELIMITER);
+        packets.write(sets);
+        convert(frame.media, video.nal_length_bytes, |bytes| packets.write(bytes));
+        packets.end();
+        Ok(())
+    }
+
+    fn push_audio(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) -> Result<(), TsError> {
+        let adts = match &self.audio {
+            Some(Audio { adts: Some(adts), .. }) => Some(adts.for_access_unit(frame.media.len())?),
+            Some(Audio { adts: None, .. }) => None,
+            None => return Err(TsError::UnknownTrack),
+        };
+        let adts = adts.as_ref().map_or(&[][..], |header| header);
+        self.write_due_tables(frame.dts_ms, sink);
+        let times = self.times(frame);
+        let audio = self.audio.as_mut().ok_or(TsError::UnknownTrack)?;
+        let stream_bytes = adts.len() + frame.media.len();
+        let header = PesHeader::new(STREAM_ID_AUDIO, times, stream_bytes);
+        let adaptation = if audio.has_pcr { Adaptation::with_pcr(true, times) } else { Adaptation::NONE };
+        let mut packets = Packets::begin(PID_AUDIO, &mut audio.counter, header.len + stream_bytes, &adaptation, sink);
+        packets.write(header.as_slice());
+        packets.write(adts);
+        for slice in frame.media.slices() {
+            packets.write(slice);
+        }
+        packets.end();
+        Ok(())
+    }
+
+    fn times(&self, frame: &Frame<'_>) -> Times {
+        // Frames of before the beginning keep their distance down to clock reference 0.
+        let earliest = PCR_LEAD_TICKS - ZERO_TICKS;
+        let dts = frame.dts_ms.saturating_sub(self.zero_ms).saturating_mul(TICKS_PER_MS).max(earliest);
+        let pts = dts.saturating_add(i64::from(frame.cts_ms) * TICKS_PER_MS).max(-ZERO_TICKS);
+        Times { dts: dts.saturating_add(ZERO_TICKS), pts: pts.saturating_add(ZERO_TICKS) }
+    }
+
+    fn write_due_tables(&mut self, dts_ms: i64, sink: &mut impl Sink) {
+        match self.tables {
+            TablesState::Since(last_ms) if dts_ms.saturating_sub(last_ms).unsigned_abs() < TABLES_INTERVAL_MS.unsigned_abs() => return,
+            TablesState::Since(_) | TablesState::Due => self.write_tables(0, sink),
+            TablesState::Fresh => {}
+        }
+        self.tables = TablesState::Since(dts_ms);
+    }
+
+    fn write_tables(&mut self, priority: u8, sink: &mut impl Sink) {
+        for (packet, priority) in [(&mut self.pat, priority), (&mut self.pmt, 0)] {
+            packet[1] = packet[1] & !TRANSPORT_PRIORITY | priority;
+            packet[3] = HAS_PAYLOAD | self.tables_counter;
+            sink.append(packet);
+        }
+        self.tables_counter = (self.tables_counter + 1) & 0x0f;
+    }
+}
+
+fn adts_header(track: &AudioTrack) -> Result<Option<AdtsHeader>, AacError> {
+    match track.codec {
+        AudioCodec::Aac => AdtsHeader::new(&parse_aac_config(&track.config)?).map(Some),
+        AudioCodec::Mp3 => Ok(None),
+    }
+}
+
+fn audio_stream(track: &AudioTrack) -> AudioStream {
+    match track.codec {
+        AudioCodec::Aac => AudioStream::Adts,
+        AudioCodec::Mp3 if track.sample_rate_hz >= MPEG1_AUDIO_RATE_HZ_MIN => AudioStream::Mpeg1,
+        AudioCodec::Mp3 => AudioStream::Mpeg2,
+    }
+}
+
+/// At 90 kHz, not yet cut to 33 bits.
+#[derive(Clone, Copy)]
+struct Times {
+    dts: i64,
+    pts: i64,
+}
+
+/// The header of a PES packet (ISO/IEC 13818-1, 2.4.3.6).
+struct PesHeader {
+    bytes: [u8; PES_HEADER_BYTES_MAX],
+    len: usize,
+}
+
+impl PesHeader {
+    fn new(stream_id: u8, Times { dts, pts }: Times, stream_bytes: usize) -> Self {
+        let mut bytes = [0; PES_HEADER_BYTES_MAX];
+        let (flags, times_bytes) = if pts == dts { (0x80, 5) } else { (0xc0, 10) };
+        // A length of 0 is allowed for video, and all there is beyond 16 bits.
+        let length = u16::try_from(3 + times_bytes + stream_bytes).unwrap_or(0);
+        let [l1, l0] = length.to_be_bytes();
+        // 0x84: the marker of this syntax, data alignment: a PES packet begins with a frame.
+        bytes[..9].copy_from_slice(&[0, 0, 1, stream_id, l1, l0, 0x84, flags, times_bytes as u8]);
+        bytes[9..14].copy_from_slice(&time_field(flags >> 6, pts));
+        if pts != dts {
+            bytes[14..19].copy_from_slice(&time_field(1, dts));
+        }
+        Self { bytes, len: 9 + times_bytes }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// 33 bits in 5 bytes: a prefix, and a marker bit behind the bits 32 to 30, 29 to 15 and 14 to 0.
+fn time_field(prefix: u8, ticks: i64) -> [u8; 5] {
+    let ticks = (ticks & TICKS_MASK) as u64;
+    [prefix << 4 | (ticks >> 29) as u8 & 0x0e | 1, (ticks >> 22) as u8, (ticks >> 14) as u8 | 1, (ticks >> 7) as u8, (ticks << 1) as u8 | 1]
+}
+
+/// The adaptation field of a first packet, behind its length byte (2.4.3.4).
+struct Adaptation {
+    bytes: [u8; ADAPTATION_BYTES_MAX - 1],
+    len: usize,
+}
+
+impl Adaptation {
+    const NONE: Self = Self { bytes: [0; ADAPTATION_BYTES_MAX - 1], len: 0 };
+
+    fn with_pcr(key: bool, times: Times) -> Self {
+        let base = (times.dts.saturating_sub(PCR_LEAD_TICKS) & TICKS_MASK) as u64;
+        let flags = HAS_PCR | if key { RANDOM_ACCESS } else { 0 };
+        // 33 bits of base, 6 reserved, 9 of extension (0).
+        let [_, _, _, b4, b3, b2, b1, b0] = (base << 7 | 0x7e).to_be_bytes();
+        Self { bytes: [flags, b4, b3, b2, b1, b0, 0], len: ADAPTATION_BYTES_MAX - 1 }
+    }
+}
+
+/// Cuts one PES packet of known length into transport packets as its bytes come.
+struct Packets<'a, S: Sink> {
+    sink: &'a mut S,
+    counter: &'a mut u8,
+    pid: u16,
+    /// Bytes of the PES packet still to come.
+    left: usize,
+    /// Of these, how many go into the packet under way.
+    room: usize,
+}
+
+impl<'a, S: Sink> Packets<'a, S> {
+    fn begin(pid: u16, counter: &'a mut u8, pes_bytes: usize, adaptation: &Adaptation, sink: &'a mut S) -> Self {
+        let mut packets = Self { sink, counter, pid, left: pes_bytes, room: 0 };
+        packets.open(PAYLOAD_UNIT_START, adaptation);
+        packets
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.room == 0 {
+                self.open(0, &Adaptation::NONE);
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(self.room));
+            self.sink.append(now);
+            self.room -= now.len();
+            self.left -= now.len();
+            bytes = later;
+        }
+    }
+
+    fn end(self) {
+        assert_eq!(self.left, 0, "the PES packet is as long as its header says");
+    }
+
+    /// Begins a packet: header, adaptation field, and stuffing in it if what is left does not fill the packet.
+    fn open(&mut self, unit_start: u8, adaptation: &Adaptation) {
+        let adaptation_bytes = if adaptation.len == 0 { 0 } else { 1 + adaptation.len };
+        self.room = self.left.min(PACKET_ROOM_BYTES - adaptation_bytes);
+        let stuffing_bytes = PACKET_ROOM_BYTES - adaptation_bytes - self.room;
+        let is_last = self.room == self.left;
+
+        let [pid_high, pid_low] = self.pid.to_be_bytes();
+        let priority = if is_last { TRANSPORT_PRIORITY } else { 0 };
+        let has_adaptation = adaptation_bytes + stuffing_bytes > 0;
+        let control = HAS_PAYLOAD | if has_adaptation { HAS_ADAPTATION } else { 0 };
+        self.sink.append(&[SYNC_BYTE, unit_start | priority | pid_high, pid_low, control | *self.counter]);
+        *self.counter = (*self.counter + 1) & 0x0f;
+        if !has_adaptation {
+            return;
+        }
+        self.sink.append(&[(adaptation_bytes + stuffing_bytes - 1) as u8]);
+        if adaptation.len > 0 {
+            self.sink.append(&adaptation.bytes[..adaptation.len]);
+            self.sink.append(&STUFFING[..stuffing_bytes]);
+        } else if stuffing_bytes > 1 {
+            self.sink.append(&[0]);
+            self.sink.append(&STUFFING[..stuffing_bytes - 2]);
+        }
+    }
+}
