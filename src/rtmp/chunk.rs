@@ -6,8 +6,7 @@
 use super::chunk_writer::{CHUNK_BYTES_DEFAULT, MessageHeader, TIMESTAMP_EXTENDED};
 use super::message::message_type;
 use crate::limits::{AMF_MESSAGE_BYTES_MAX, CHUNK_BYTES_MAX, CHUNK_STREAMS_MAX, CONNECTION_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGES_PARTIAL_MAX};
-use crate::media::Payload;
-use crate::media::payload::Span;
+use crate::media::payload::{Payload, Span};
 
 /// Basic header 3, message header 11, extended timestamp 4.
 const HEADER_BYTES_MAX: usize = 18;

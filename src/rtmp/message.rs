@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::media::Payload;
+use crate::media::payload::Payload;
 
 /// Message type ids.
 pub mod message_type {

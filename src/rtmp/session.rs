@@ -14,7 +14,7 @@ use super::error::SessionError;
 use super::handshake::{Handshake, RANDOM_BYTES};
 use super::message::{AggregateCursor, MediaKind, message_type, user_control};
 use crate::limits::MESSAGE_STREAMS_MAX;
-use crate::media::Payload;
+use crate::media::payload::Payload;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionConfig {
