@@ -1,13 +1,37 @@
 //! The HTTP control plane: `?Action=...`, finished files, metrics and health.
+//!
+//! ```text
+//! client -> gate (bounds, time-outs) -> server (tiny_http, workers) -> router -> protocol -> auth -> actions -> catalog
+//!                                                                          \---> media, /metrics, /healthz
+//! ```
+//!
+//! `gate`, `head` and `server` deal with sockets; everything behind `router` is plain values in, plain values out.
+
+pub mod actions;
+pub mod auth;
+pub mod counters;
+pub mod errors;
+pub mod gate;
+pub mod head;
+pub mod http;
+pub mod media;
+pub mod params;
+pub mod protocol;
+pub mod router;
+pub mod server;
+pub mod times;
+pub mod tree;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, CatalogError};
 use crate::domain::{LiveStreams, Policy};
 use crate::units::WallTime;
+
+pub use server::Server;
 
 /// What the control plane works on; built by `app`.
 pub struct ControlContext {
@@ -26,6 +50,8 @@ pub struct ControlContext {
     /// `Ok` with a JSON text of the state, or `Err` with one when something is wrong (HTTP 503).
     pub health: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
     pub limits: ControlLimits,
+    /// Keys of clients. While there is none, calls over loopback need no signature.
+    pub credentials: Vec<auth::Credential>,
 }
 
 /// Quotas of the API (settings).
@@ -37,4 +63,26 @@ pub struct ControlLimits {
     /// HTTP worker threads and concurrent connections.
     pub workers: usize,
     pub connections_max: usize,
+}
+
+/// Replaces the policy that the ingest cores read by what the catalog holds now.
+///
+/// Several callers at once are fine: a snapshot is put in place only if none was meanwhile, else it is read again. So the last snapshot is
+/// never older than the last committed change.
+///
+/// # Errors
+/// [`CatalogError`] if the catalog cannot be read; the policy stays as it was.
+pub fn refresh_policy(context: &ControlContext) -> Result<(), CatalogError> {
+    loop {
+        let current = context.policy.load_full();
+        let mut policy = context.catalog.policy(current.version + 1, (context.clock)())?;
+        if policy.task_default.is_none() {
+            // A setting, not an entry of the catalog.
+            policy.task_default = current.task_default.clone();
+        }
+        let previous = context.policy.compare_and_swap(&current, Arc::new(policy));
+        if Arc::ptr_eq(&previous, &current) {
+            return Ok(());
+        }
+    }
 }

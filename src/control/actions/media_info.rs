@@ -1,0 +1,292 @@
+//! One catalog entry as the API shows it: `MediaInfo`.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Map, Value, json};
+
+use crate::catalog::MediaRow;
+use crate::control::times;
+use crate::units::Format;
+
+/// The name of the one storage region there is.
+pub const STORAGE_REGION: &str = "local";
+
+/// Everything but letters, digits and `-._~` (RFC 3986, 2.3).
+const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The parts of a `MediaInfo` besides its FileId; an empty filter means all of them.
+const PARTS: [(&str, &str, fn(&MediaRow, &str) -> Value); 9] = [
+    ("basicInfo", "BasicInfo", basic_info),
+    ("metaData", "MetaData", |row, _| meta_data(row)),
+    ("transcodeInfo", "TranscodeInfo", transcode_info),
+    ("animatedGraphicsInfo", "AnimatedGraphicsInfo", |_, _| json!({ "AnimatedGraphicsSet": [] })),
+    ("sampleSnapshotInfo", "SampleSnapshotInfo", |_, _| json!({ "SampleSnapshotSet": [] })),
+    ("imageSpriteInfo", "ImageSpriteInfo", |_, _| json!({ "ImageSpriteSet": [] })),
+    ("snapshotByTimeOffsetInfo", "SnapshotByTimeOffsetInfo", |_, _| json!({ "SnapshotByTimeOffsetSet": [] })),
+    ("keyFrameDescInfo", "KeyFrameDescInfo", |_, _| json!({ "KeyFrameDescSet": [] })),
+    ("adaptiveDynamicStreamingInfo", "AdaptiveDynamicStreamingInfo", |_, _| json!({ "AdaptiveDynamicStreamingSet": [] })),
+];
+
+/// `filters` name the parts wanted (any case); unknown names are ignored, none means all. Parts not wanted are absent.
+pub fn media_info(row: &MediaRow, filters: &[String], public_base: &str, app_id: u64) -> Value {
+    let url = media_url(row, public_base, app_id);
+    let mut info = Map::new();
+    info.insert("FileId".to_owned(), Value::from(row.file.identity.file_id.to_string()));
+    for (filter, name, part) in PARTS {
+        if filters.is_empty() || filters.iter().any(|wanted| wanted.eq_ignore_ascii_case(filter)) {
+            info.insert(name.to_owned(), part(row, &url));
+        }
+    }
+    Value::Object(info)
+}
+
+/// `<public base>/vod/<AppId>/<FileId>/<name>.<ext>`.
+pub fn media_url(row: &MediaRow, public_base: &str, app_id: u64) -> String {
+    let identity = &row.file.identity;
+    let name = if row.name.is_empty() { "file" } else { &row.name };
+    format!("{public_base}/vod/{app_id}/{}/{}.{}", identity.file_id, utf8_percent_encode(name, NAME), identity.format.extension())
+}
+
+fn basic_info(row: &MediaRow, url: &str) -> Value {
+    let identity = &row.file.identity;
+    let source = json!({
+        "SourceType": "Record",
+        "SourceContext": identity.push_url,
+        "LiveRecordInfo": {
+            "Domain": identity.key.domain,
+            "Path": identity.key.app,
+            "StreamId": identity.key.stream,
+            "RecordStartTime": times::utc(identity.start),
+            "RecordEndTime": times::utc(row.file.end),
+        },
+    });
+    json!({
+        "Name": row.name,
+        "Description": row.description,
+        "CreateTime": times::utc(row.create_time),
+        "UpdateTime": times::utc(row.update_time),
+        "ExpireTime": times::utc_or_never(row.expire_time),
+        // Classes are not offered yet: every file is in the one that always exists.
+        "ClassId": 0,
+        "ClassName": "Other",
+        "ClassPath": "Other",
+        "CoverUrl": "",
+        "Type": identity.format.name(),
+        "MediaUrl": url,
+        "SourceInfo": source,
+        "StorageRegion": STORAGE_REGION,
+        "TagSet": [],
+        "Vid": identity.file_id.to_string(),
+        "Category": category(row),
+        "Status": "Normal",
+        "StorageClass": storage_class(&identity.storage_mode),
+        "StoragePath": format!("{}/{}", row.file.folder, row.file.entry),
+    })
+}
+
+fn category(row: &MediaRow) -> &'static str {
+    match row.file.identity.format {
+        Format::Aac | Format::Mp3 => "Audio",
+        _ if row.file.summary.video.is_none() && row.file.summary.audio.is_some() => "Audio",
+        _ => "Video",
+    }
+}
+
+fn storage_class(storage_mode: &str) -> &'static str {
+    if storage_mode == "cold" { "STANDARD_IA" } else { "STANDARD" }
+}
+
+/// Bits per second of `bytes` in `duration_ms`; 0 if there is no duration.
+fn bitrate(bytes: u64, duration_ms: u64) -> u64 {
+    let bits = u128::from(bytes) * 8_000;
+    bits.checked_div(u128::from(duration_ms)).map_or(0, |rate| u64::try_from(rate).unwrap_or(u64::MAX)).min(i64::MAX as u64)
+}
+
+/// Milliseconds as seconds.
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
+/// What `MetaData` and the original's entry in `TranscodeInfo` have in common.
+struct Original {
+    bitrate: u64,
+    width: u32,
+    height: u32,
+    duration_s: f64,
+    video: Vec<Value>,
+    audio: Vec<Value>,
+}
+
+impl Original {
+    fn of(row: &MediaRow) -> Self {
+        let summary = &row.file.summary;
+        let (mut video, mut audio) = (Vec::new(), Vec::new());
+        if let Some(track) = &summary.video {
+            let frames_per_s = (u128::from(track.frames) * 1_000 + u128::from(track.duration_ms) / 2).checked_div(u128::from(track.duration_ms));
+            video.push(json!({
+                "Bitrate": bitrate(track.bytes, track.duration_ms),
+                "Width": track.width,
+                "Height": track.height,
+                "Codec": track.codec,
+                "Fps": frames_per_s.map_or(0, |fps| u64::try_from(fps).unwrap_or(0)),
+                "CodecTag": if track.codec == "h264" { "avc1" } else { "" },
+            }));
+        }
+        if let Some(track) = &summary.audio {
+            audio.push(json!({
+                "Bitrate": bitrate(track.bytes, track.duration_ms),
+                "SamplingRate": track.sample_rate_hz,
+                "Codec": track.codec,
+            }));
+        }
+        let bytes = |track: &Option<_>, of: fn(&_) -> u64| track.as_ref().map_or(0, of);
+        let media_bytes = bytes(&summary.video, |track| track.bytes) + bytes(&summary.audio, |track| track.bytes);
+        Self {
+            bitrate: bitrate(media_bytes, summary.duration_ms),
+            width: summary.video.as_ref().map_or(0, |track| track.width),
+            height: summary.video.as_ref().map_or(0, |track| track.height),
+            duration_s: seconds(summary.duration_ms),
+            video,
+            audio,
+        }
+    }
+}
+
+fn meta_data(row: &MediaRow) -> Value {
+    let original = Original::of(row);
+    let summary = &row.file.summary;
+    json!({
+        "Size": row.file.size_bytes,
+        "Container": row.file.identity.format.name(),
+        "Bitrate": original.bitrate,
+        "Width": original.width,
+        "Height": original.height,
+        "Duration": original.duration_s,
+        "Rotate": 0,
+        "VideoStreamSet": original.video,
+        "AudioStreamSet": original.audio,
+        "VideoDuration": summary.video.as_ref().map_or(0.0, |track| seconds(track.duration_ms)),
+        "AudioDuration": summary.audio.as_ref().map_or(0.0, |track| seconds(track.duration_ms)),
+        "Md5": "",
+    })
+}
+
+fn transcode_info(row: &MediaRow, url: &str) -> Value {
+    let original = Original::of(row);
+    json!({ "TranscodeSet": [{
+        "Url": url,
+        "Definition": 0,
+        "Bitrate": original.bitrate,
+        "Width": original.width,
+        "Height": original.height,
+        "Size": row.file.size_bytes,
+        "Duration": original.duration_s,
+        "Md5": "",
+        "Container": row.file.identity.format.name(),
+        "VideoStreamSet": original.video,
+        "AudioStreamSet": original.audio,
+        "DigitalWatermarkType": "",
+        "CopyRightWatermarkText": "",
+        "BlindWatermarkDefinition": 0,
+        "FileId": row.file.identity.file_id.to_string(),
+    }] })
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::domain::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
+    use crate::units::{FileId, PublicationId, StreamKey, TemplateId, WallTime};
+
+    pub fn row(format: Format, with_video: bool) -> MediaRow {
+        let identity = RecordingIdentity {
+            file_id: FileId::parse("387702290000000001").unwrap(),
+            format,
+            key: StreamKey::new("push.example.com", "live", "camera-1"),
+            publication: PublicationId(7),
+            source: RecordingSource::Rule(TemplateId(1001)),
+            push_url: "rtmp://push.example.com/live/camera-1?user=x".to_owned(),
+            stream_param: "user=x".to_owned(),
+            start: WallTime::from_unix_seconds(1_767_254_400),
+            media_start_ms: 0,
+            storage_time_s: 0,
+            vod_sub_app_id: 0,
+            vod_file_name: String::new(),
+            procedure: String::new(),
+            storage_mode: "normal".to_owned(),
+            class_id: 0,
+        };
+        let mut file = FinishedFile {
+            identity,
+            end: WallTime::from_unix_seconds(1_767_254_410),
+            reason: EndReason::PublicationEnded,
+            folder: "media/2026-01-01/387702290000000001".to_owned(),
+            entry: format!("camera-1.{}", format.extension()),
+            size_bytes: 5_000_000,
+            summary: Default::default(),
+        };
+        file.summary.duration_ms = 10_010;
+        if with_video {
+            let video = file.summary.video.insert(Default::default());
+            (video.codec, video.frames, video.bytes, video.duration_ms) = ("h264".to_owned(), 300, 4_504_500, 10_010);
+            (video.width, video.height, video.key_frames) = (1920, 1080, 5);
+        }
+        let audio = file.summary.audio.insert(Default::default());
+        (audio.codec, audio.frames, audio.bytes, audio.duration_ms) = ("aac".to_owned(), 469, 160_160, 10_010);
+        (audio.sample_rate_hz, audio.channels) = (48_000, 2);
+        MediaRow {
+            file,
+            name: "camera-1_2026 新".to_owned(),
+            description: String::new(),
+            create_time: WallTime::from_unix_seconds(1_767_254_411),
+            update_time: WallTime::from_unix_seconds(1_767_254_411),
+            expire_time: None,
+        }
+    }
+
+    #[test]
+    fn golden_media_info() {
+        let info = media_info(
+            &row(Format::Mp4, true),
+            &["basicInfo".to_owned(), "METADATA".to_owned(), "nope".to_owned()],
+            "http://127.0.0.1:8080",
+            1_300_000_001,
+        );
+        let expected = r#"{"BasicInfo":{"Category":"Video","ClassId":0,"ClassName":"Other","ClassPath":"Other","CoverUrl":"","CreateTime":"2026-01-01T08:00:11Z","Description":"","ExpireTime":"9999-12-31T23:59:59Z","MediaUrl":"http://127.0.0.1:8080/vod/1300000001/387702290000000001/camera-1_2026%20%E6%96%B0.mp4","Name":"camera-1_2026 新","SourceInfo":{"LiveRecordInfo":{"Domain":"push.example.com","Path":"live","RecordEndTime":"2026-01-01T08:00:10Z","RecordStartTime":"2026-01-01T08:00:00Z","StreamId":"camera-1"},"SourceContext":"rtmp://push.example.com/live/camera-1?user=x","SourceType":"Record"},"Status":"Normal","StorageClass":"STANDARD","StoragePath":"media/2026-01-01/387702290000000001/camera-1.mp4","StorageRegion":"local","TagSet":[],"Type":"mp4","UpdateTime":"2026-01-01T08:00:11Z","Vid":"387702290000000001"},"FileId":"387702290000000001","MetaData":{"AudioDuration":10.01,"AudioStreamSet":[{"Bitrate":128000,"Codec":"aac","SamplingRate":48000}],"Bitrate":3728000,"Container":"mp4","Duration":10.01,"Height":1080,"Md5":"","Rotate":0,"Size":5000000,"VideoDuration":10.01,"VideoStreamSet":[{"Bitrate":3600000,"Codec":"h264","CodecTag":"avc1","Fps":30,"Height":1080,"Width":1920}],"Width":1920}}"#;
+        assert_eq!(info.to_string(), expected);
+    }
+
+    #[test]
+    fn all_parts_and_odd_files() {
+        let base = "https://media.example.com/x";
+        let all = media_info(&row(Format::Hls, false), &[], base, 1);
+        let names: Vec<&str> = all.as_object().unwrap().keys().map(String::as_str).collect();
+        let expected = [
+            "AdaptiveDynamicStreamingInfo",
+            "AnimatedGraphicsInfo",
+            "BasicInfo",
+            "FileId",
+            "ImageSpriteInfo",
+            "KeyFrameDescInfo",
+            "MetaData",
+            "SampleSnapshotInfo",
+            "SnapshotByTimeOffsetInfo",
+            "TranscodeInfo",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(all["BasicInfo"]["Category"], "Audio");
+        assert_eq!(all["BasicInfo"]["MediaUrl"], "https://media.example.com/x/vod/1/387702290000000001/camera-1_2026%20%E6%96%B0.m3u8");
+        assert_eq!(all["MetaData"]["VideoStreamSet"], json!([]));
+        assert_eq!(all["MetaData"]["VideoDuration"].to_string(), "0.0");
+        assert_eq!(all["TranscodeInfo"]["TranscodeSet"][0]["Definition"], 0);
+        assert_eq!(all["TranscodeInfo"]["TranscodeSet"][0]["Container"], "hls");
+        let mut odd = row(Format::Flv, true);
+        odd.file.summary = Default::default();
+        odd.file.identity.storage_mode = "cold".to_owned();
+        odd.expire_time = Some(WallTime::from_unix_seconds(1_767_254_400));
+        odd.name = "../a?b#c%".to_owned();
+        let info = media_info(&odd, &[], "", 1);
+        assert_eq!((&info["MetaData"]["Bitrate"], &info["BasicInfo"]["StorageClass"]), (&json!(0), &json!("STANDARD_IA")));
+        assert_eq!(info["BasicInfo"]["ExpireTime"], "2026-01-01T08:00:00Z");
+        assert_eq!(info["BasicInfo"]["MediaUrl"], "/vod/1/387702290000000001/..%2Fa%3Fb%23c%25.flv");
+    }
+}

@@ -1,0 +1,140 @@
+//! Rules that several actions share: names, texts and domains.
+
+use crate::control::errors::{ApiError, refuse};
+use crate::limits::{APP_BYTES_MAX, DOMAIN_BYTES_MAX, STREAM_BYTES_MAX};
+
+/// Template names, catalog name patterns and names of task flows, bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
+
+/// What was given, short enough for a message.
+pub fn shorten(text: &str) -> String {
+    const CHARS_MAX: usize = 64;
+    if text.chars().count() <= CHARS_MAX { text.to_owned() } else { text.chars().take(CHARS_MAX).chain(['…']).collect() }
+}
+
+/// `low..=high`, else `InvalidParameterValue` with the bound.
+pub fn in_range<T: PartialOrd + std::fmt::Display>(value: T, low: T, high: T, name: &str) -> Result<T, ApiError> {
+    if value >= low && value <= high {
+        return Ok(value);
+    }
+    Err(ApiError::value(format!("{name} is {value}; it must be {low} to {high}.")))
+}
+
+/// 1 to 255 bytes of letters and digits of any script, `_` and `-`.
+pub fn template_name(name: String) -> Result<String, ApiError> {
+    let is_good = (1..=NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '-'));
+    if is_good {
+        return Ok(name);
+    }
+    Err(ApiError::value(format!("TemplateName must be 1 to {NAME_BYTES_MAX} bytes of letters, digits, _ and -.")))
+}
+
+/// At most 1,024 bytes, no control characters but newline and tab.
+pub fn description(text: String) -> Result<String, ApiError> {
+    let is_good = text.len() <= DESCRIPTION_BYTES_MAX && !text.chars().any(|letter| letter.is_control() && !matches!(letter, '\n' | '\t'));
+    if is_good {
+        return Ok(text);
+    }
+    Err(ApiError::value(format!("Description must be at most {DESCRIPTION_BYTES_MAX} bytes without control characters.")))
+}
+
+/// A push domain, in lower case.
+///
+/// # Errors
+/// `InvalidParameter.DomainTooLong`, `InvalidParameter.DomainFormatError`.
+pub fn domain(name: &str) -> Result<String, ApiError> {
+    if name.len() > DOMAIN_BYTES_MAX {
+        return Err(refuse("InvalidParameter.DomainTooLong", format!("DomainName must be at most {DOMAIN_BYTES_MAX} bytes.")));
+    }
+    let name = name.to_ascii_lowercase();
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if name.split('.').all(is_label) && (name.contains('.') || name == "localhost") {
+        return Ok(name);
+    }
+    let message = "DomainName must be labels of letters, digits and -, joined by dots, or localhost.";
+    Err(refuse("InvalidParameter.DomainFormatError", message))
+}
+
+fn is_path_char(letter: char) -> bool {
+    !letter.is_control() && !matches!(letter, ' ' | '?' | '&' | '#')
+}
+
+/// Empty, or 1 to 255 bytes without control characters, space, `?`, `&`, `#`. `code` is the family's for a bad value.
+pub fn app(name: String, code: &'static str) -> Result<String, ApiError> {
+    if name.len() <= APP_BYTES_MAX && name.chars().all(is_path_char) {
+        return Ok(name);
+    }
+    Err(refuse(code, format!("AppName must be at most {APP_BYTES_MAX} bytes without control characters, space, ?, & and #.")))
+}
+
+/// As [`app`], and without `/`.
+pub fn stream(name: String, code: &'static str) -> Result<String, ApiError> {
+    if name.len() <= STREAM_BYTES_MAX && name.chars().all(|letter| is_path_char(letter) && letter != '/') {
+        return Ok(name);
+    }
+    Err(refuse(code, format!("StreamName must be at most {STREAM_BYTES_MAX} bytes without control characters, space, ?, &, # and /.")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains() {
+        let label = "a".repeat(63);
+        let longest = format!("{label}.{label}.{label}.{}", "b".repeat(61));
+        assert_eq!(longest.len(), DOMAIN_BYTES_MAX);
+        for (name, expected) in [
+            ("push.example.com", Ok("push.example.com")),
+            ("PUSH.Example.com", Ok("push.example.com")),
+            ("localhost", Ok("localhost")),
+            ("LOCALHOST", Ok("localhost")),
+            ("127.0.0.1", Ok("127.0.0.1")),
+            (longest.as_str(), Ok(longest.as_str())),
+            ("", Err("InvalidParameter.DomainFormatError")),
+            ("example", Err("InvalidParameter.DomainFormatError")),
+            ("a..b", Err("InvalidParameter.DomainFormatError")),
+            (".a.b", Err("InvalidParameter.DomainFormatError")),
+            ("a.b.", Err("InvalidParameter.DomainFormatError")),
+            ("a_b.c", Err("InvalidParameter.DomainFormatError")),
+            ("a b.c", Err("InvalidParameter.DomainFormatError")),
+            ("例.com", Err("InvalidParameter.DomainFormatError")),
+            (format!("{longest}x").as_str(), Err("InvalidParameter.DomainTooLong")),
+        ] {
+            assert_eq!(domain(name).as_deref().map_err(|error| error.code), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        let long = "x".repeat(256);
+        for (name, good) in
+            [("news-mp4_1", true), ("新闻", true), ("", false), ("a b", false), ("a.b", false), ("a/b", false), (&long, false), (&long[1..], true)]
+        {
+            assert_eq!(template_name(name.to_owned()).is_ok(), good, "{name}");
+        }
+        for (text, good) in [("", true), ("Morning\nnews\t1", true), ("a\r", false), ("a\0", false)] {
+            assert_eq!(description(text.to_owned()).is_ok(), good, "{text:?}");
+        }
+        assert!(description("x".repeat(1024)).is_ok() && description("x".repeat(1025)).is_err());
+        for (name, app_good, stream_good) in [
+            ("", true, true),
+            ("live", true, true),
+            ("live/radio", true, false),
+            ("カメラ-1", true, true),
+            ("a b", false, false),
+            ("a?b", false, false),
+            ("a&b", false, false),
+            ("a#b", false, false),
+            ("a\u{7f}", false, false),
+            (&long, false, false),
+            (&long[1..], true, true),
+        ] {
+            assert_eq!(app(name.to_owned(), "X").is_ok(), app_good, "{name}");
+            assert_eq!(stream(name.to_owned(), "X").is_ok(), stream_good, "{name}");
+        }
+        assert_eq!(shorten(&long).chars().count(), 65);
+        assert_eq!(in_range(5, 1, 4, "Limit").unwrap_err().message, "Limit is 5; it must be 1 to 4.");
+    }
+}

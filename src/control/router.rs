@@ -1,0 +1,98 @@
+//! From a request to its answer: which room it is for, the checks of a call in their order, one log line.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::counters::{Counters, count};
+use super::errors::ApiError;
+use super::http::{HttpAnswer, HttpRequest};
+use super::protocol::{Form, Reply, envelope};
+use super::{ControlContext, actions, auth, media};
+use crate::units::WallTime;
+
+/// The control plane without its sockets.
+pub struct Control {
+    pub context: Arc<ControlContext>,
+    pub counters: Counters,
+}
+
+impl Control {
+    pub fn new(context: Arc<ControlContext>) -> Self {
+        Self { context, counters: Counters::default() }
+    }
+
+    /// Answers any request. A panic behind it ends this request only.
+    pub fn handle(&self, request: &HttpRequest) -> HttpAnswer {
+        match request.path() {
+            "/" => self.api(request),
+            path => catch_unwind(AssertUnwindSafe(|| self.page(path, request))).unwrap_or_else(|panic| {
+                count(&self.counters.panics);
+                tracing::error!(path, panic = panic_text(panic.as_ref()), "a request ended in a panic");
+                HttpAnswer::text(500, "text/plain", "The appliance could not answer; its log says why.\n")
+            }),
+        }
+    }
+
+    fn page(&self, path: &str, request: &HttpRequest) -> HttpAnswer {
+        let begun = Instant::now();
+        let context = &self.context;
+        let is_read = matches!(request.method.as_str(), "GET" | "HEAD");
+        let answer = match path {
+            path if path.starts_with(media::PREFIX) => {
+                count(&self.counters.media_requests);
+                media::answer(context, request)
+            }
+            "/metrics" | "/healthz" if !is_read => HttpAnswer::text(405, "text/plain", "Use GET.\n").with("Allow", "GET, HEAD"),
+            "/metrics" => HttpAnswer::text(200, "text/plain; version=0.0.4", (context.metrics_text)() + &self.counters.render()),
+            "/healthz" => match (context.health)() {
+                Ok(state) => HttpAnswer::text(200, "application/json", state),
+                Err(state) => HttpAnswer::text(503, "application/json", state),
+            },
+            _ => HttpAnswer::text(404, "text/plain", "There is nothing here. The API is at /, finished files are under /vod/.\n"),
+        };
+        tracing::debug!(method = request.method, path, status = answer.status, us = begun.elapsed().as_micros() as u64, "http");
+        answer
+    }
+
+    fn api(&self, request: &HttpRequest) -> HttpAnswer {
+        let begun = Instant::now();
+        let request_id = uuid::Uuid::new_v4().to_string();
+        let mut action = "-";
+        let now = (self.context.clock)();
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&self.context, request, now, &mut action))).unwrap_or_else(|panic| {
+            count(&self.counters.panics);
+            Err(ApiError::internal(format!("panic: {}", panic_text(panic.as_ref()))))
+        });
+        let us = begun.elapsed().as_micros() as u64;
+        let peer = request.peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let code = outcome.as_ref().map_or_else(|error| error.code, |_| "ok");
+        self.counters.call(action, code);
+        match &outcome {
+            Err(ApiError { detail: Some(detail), .. }) => tracing::error!(request_id, action, code, us, peer, detail, "call"),
+            Err(error) => tracing::info!(request_id, action, code, us, peer, message = error.message, "call"),
+            Ok(_) if action.starts_with("Describe") || action.starts_with("Search") => tracing::debug!(request_id, action, code, us, peer, "call"),
+            Ok(_) => tracing::info!(request_id, action, code, us, peer, "call"),
+        }
+        match outcome {
+            Ok(reply) => envelope(Ok(reply), &request_id),
+            Err(error) => envelope(Err(&error), &request_id),
+        }
+    }
+}
+
+/// The checks in their fixed order: form, signature, version and action, parameters; then the action itself.
+fn call(context: &ControlContext, request: &HttpRequest, now: WallTime, action: &mut &'static str) -> Result<Reply, ApiError> {
+    let form = Form::read(request)?;
+    auth::check(&context.credentials, &form, now)?;
+    let call = form.call()?;
+    let found = actions::find(&call)?;
+    *action = found.name;
+    (found.run)(&actions::Scope { context, now }, call.parameters?)
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}
