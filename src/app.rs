@@ -1,1 +1,410 @@
-//! TODO
+//! The wiring: builds every part, joins them by bounded channels, starts and stops them in order.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use crate::catalog::Catalog;
+use crate::config::{self, Config};
+
+use crate::control::{ControlContext, ControlLimits, Server};
+use crate::domain::{FinishedFile, LiveStreams, Policy, RecordRule, RecordTemplate, naming, policy};
+use crate::ingest::{self, Clock, CoreParts, Ingest, IngestContext, IngestError, IngestSettings};
+use crate::logging::error_chain;
+use crate::metrics::Metrics;
+use crate::preflight::{bind_error_sentence, preflight};
+use crate::recorder::{MoovReserve, RecorderSettings};
+use crate::segment::disk::DiskSettings;
+use crate::segment::finish::{self, FinishSettings};
+use crate::segment::recover::{LeftBehind, Recovered};
+use crate::segment::{Arena, CoreStore, Disk, FileIds};
+use crate::supervise;
+use crate::units::{MonoTime, TemplateId, WallTime};
+
+/// Finished files on their way into the catalog. When full the finisher waits; the files stay adoptable.
+const ENTRIES_MAX: usize = 4096;
+/// Files entered in one transaction.
+const ENTRY_BATCH_MAX: usize = 256;
+/// A catalog that refuses is tried again after this.
+const ENTRY_RETRY: Duration = Duration::from_secs(1);
+
+/// An ingest core that has not passed its tick for this long stands still; systemd restarts us then.
+const STANDSTILL: Duration = Duration::from_secs(5);
+
+/// Why the appliance did not start: one sentence for the user, naming the remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct StartError(String);
+
+fn because(what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> StartError {
+    move |error| StartError(format!("{what}: {error}"))
+}
+
+/// Monotonic nanoseconds since the first call.
+fn mono_now() -> MonoTime {
+    static START: OnceLock<Instant> = OnceLock::new();
+    MonoTime::from_nanos(START.get_or_init(Instant::now).elapsed().as_nanos() as u64)
+}
+
+fn wall_now() -> WallTime {
+    let micros = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+        Err(before) => -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX),
+    };
+    WallTime::from_unix_micros(micros)
+}
+
+/// Runs the appliance until SIGINT or SIGTERM; every open file is finished then.
+pub fn run(config: Config) -> ExitCode {
+    let signals = match signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM]) {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("capstan: cannot receive signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match start(&config) {
+        Ok(running) => {
+            running.run_until(signals);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("capstan: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything that runs, in the order in which it is stopped.
+struct Running {
+    supervisor: supervise::Supervisor,
+    server: Server,
+    ingest: Ingest,
+    disk: Disk,
+    recovery: JoinHandle<()>,
+    entries: JoinHandle<()>,
+    entry_sender: Sender<FinishedFile>,
+    catalog: Catalog,
+    arenas: PathBuf,
+    /// Held as long as we run: two appliances on one data folder would destroy each other's files.
+    _lock: File,
+}
+
+fn start(config: &Config) -> Result<Running, StartError> {
+    mono_now();
+    let checked = preflight(config).map_err(|error| StartError(error_chain(&error)))?;
+    for warning in &checked.warnings {
+        tracing::warn!("{warning}");
+    }
+    let cores = checked.cores;
+    let data = &checked.data_folder;
+    for folder in ["recording", "media"] {
+        let folder = data.join(folder);
+        std::fs::create_dir_all(&folder).map_err(because(format_args!("cannot create {}", folder.display())))?;
+    }
+
+    let clock = Clock { mono: mono_now, wall: wall_now };
+    let time_zone = jiff::tz::TimeZone::get(&config.record.time_zone).map_err(|error| StartError(format!("record.time_zone: {error}")))?;
+    let metrics = Metrics::new(cores.len());
+    let catalog_path = data.join("catalog.sqlite");
+    let catalog = Catalog::open(&catalog_path).map_err(|error| StartError(format!("cannot open the catalog {}: {error}", catalog_path.display())))?;
+    let first_run = catalog.is_new().map_err(|error| StartError(error.to_string()))?;
+    if first_run && config.record.first_run_rule {
+        enter_first_run_rule(&catalog)?;
+    }
+    let now = wall_now();
+    let mut policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
+    policy.task_default = Some(Arc::new(policy::default_task_template(config.record.default_task_format)));
+    let policy: Arc<ArcSwap<Policy>> = Arc::new(ArcSwap::from_pointee(policy));
+    let live = Arc::new(Mutex::new(LiveStreams::default()));
+
+    let listeners = ingest::listen(config.ingest.rtmp_listen, cores.len()).map_err(|error| listen_sentence(&error))?;
+    let http = std::net::TcpListener::bind(config.http.listen).map_err(|error| StartError(bind_error_sentence("http.listen", config.http.listen, &error)))?;
+
+    let hls_segment_ms = config.record.hls_segment_ms;
+    let insert_supported = finish::probe_insert(data).map_err(because(format_args!("cannot write in {}", data.display())))?;
+    let finish = FinishSettings { data_folder: data.clone(), insert_supported, time_zone: time_zone.clone(), hls_segment_ms };
+
+    // What the last run left is noted before anything new is written; finishing it goes on while publishers already push.
+    let arenas = checked.arena_folder;
+    let mut left = LeftBehind::find(&finish, &arenas).map_err(because("cannot look for open recordings"))?;
+    left.write_back_arenas(&finish);
+
+    let last_file = catalog.last_file_id().map_err(|error| StartError(error.to_string()))?;
+    let ids = Arc::new(FileIds::new(last_file.max(left.last_file_id()), wall_now));
+    let serials = Arc::new(AtomicU64::new(1));
+
+    let (entry_sender, entry_queue) = bounded(ENTRIES_MAX);
+    let entry_watch = entry_queue.clone();
+    let entries = spawn("catalog-entry", {
+        let (catalog, finish, time_zone) = (catalog.clone(), finish.clone(), time_zone.clone());
+        move || enter_files(&entry_queue, &catalog, &finish, &time_zone)
+    })?;
+    let finished: Box<dyn FnMut(FinishedFile) + Send> = {
+        let sender = entry_sender.clone();
+        Box::new(move |file| {
+            if sender.send(file).is_err() {
+                tracing::error!("the catalog thread is gone; the file is entered at the next start");
+            }
+        })
+    };
+    let durability = Duration::from_millis(config.record.durability_ms);
+    let disk = Disk::start(DiskSettings { finish: finish.clone(), durability, finished, metrics: Arc::clone(&metrics), clock: mono_now })
+        .map_err(because("cannot start the disk threads"))?;
+    let recovery = spawn("recovery", {
+        let (finish, sender) = (finish.clone(), entry_sender.clone());
+        move || recover_left(&finish, &left, &sender)
+    })?;
+
+    let moov_reserve = if insert_supported { MoovReserve::Insert } else { MoovReserve::Whole };
+    let recorder = RecorderSettings {
+        durability_ms: config.record.durability_ms,
+        hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts,
+        hls_segment_ms,
+        moov_reserve,
+    };
+    let arena_bytes = usize::try_from(checked.arena_bytes_per_core).map_err(|_| StartError("ingest.arena_mib is too large".to_owned()))?;
+    let handle = disk.handle();
+    let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle.0, &ids, &serials)?;
+    drop(handle);
+    let parts = cores.iter().zip(listeners).zip(stores).map(|((&cpu, listener), store)| CoreParts { cpu, listener, store }).collect();
+    let settings = IngestSettings {
+        tick: Duration::from_millis(config.ingest.tick_ms),
+        handshake_timeout: Duration::from_secs(config.ingest.handshake_timeout_s),
+        idle_timeout: Duration::from_secs(config.ingest.idle_timeout_s),
+        publishers_max: config.ingest.publishers_max,
+        duplicate_publisher: match config.ingest.duplicate_publisher {
+            config::DuplicatePublisher::Replace => ingest::DuplicatePublisher::Replace,
+            config::DuplicatePublisher::Refuse => ingest::DuplicatePublisher::Refuse,
+        },
+        default_domain: config.ingest.default_domain.clone(),
+        recorder,
+    };
+    let context = IngestContext { settings, policy: Arc::clone(&policy), live: Arc::clone(&live), metrics: Arc::clone(&metrics), clock };
+    let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
+
+    register_gauges(&metrics, &disk, &data.display().to_string(), &entry_watch);
+    let server = Server::start(
+        http,
+        Arc::new(ControlContext {
+            catalog: catalog.clone(),
+            policy,
+            live,
+            media_root: data.clone(),
+            public_base: config.public_base(),
+            app_id: config.api.app_id,
+            clock: wall_now,
+            metrics_text: {
+                let metrics = Arc::clone(&metrics);
+                Box::new(move || metrics.render())
+            },
+            health: health(catalog.clone()),
+            limits: ControlLimits {
+                templates_max: config.api.templates_max,
+                rules_max: config.api.rules_max,
+                tasks_max: config.api.tasks_max,
+                workers: config.http.workers,
+                connections_max: config.http.connections_max,
+            },
+            credentials: credentials(config),
+        }),
+    )
+    .map_err(because("cannot start the HTTP threads"))?;
+
+    println!("{}", config::banner(config, cores.len(), first_run));
+    let shared = Arc::clone(ingest.shared());
+    let supervisor = supervise::Supervisor::ready("recording", move || shared.alive(STANDSTILL)).map_err(because("cannot tell systemd that we are ready"))?;
+    Ok(Running { supervisor, server, ingest, disk, recovery, entries, entry_sender, catalog, arenas, _lock: checked.lock })
+}
+
+impl Running {
+    fn run_until(self, mut signals: signal_hook::iterator::Signals) {
+        let signal = signals.forever().next();
+        tracing::info!(signal, "stopping: every open file is finished first");
+        if let Err(error) = self.supervisor.stopping("finishing open files") {
+            tracing::warn!(%error, "cannot reach systemd's notification socket");
+        }
+        // A second signal ends us at once; what is open is then finished at the next start.
+        let handle = signals.handle();
+        let impatient = spawn("signals", move || {
+            if signals.forever().next().is_some() {
+                tracing::warn!("stopped at once; open files are finished at the next start");
+                std::process::exit(1);
+            }
+        });
+        self.server.stop();
+        self.ingest.stop();
+        self.disk.stop();
+        for thread in [self.recovery] {
+            if thread.join().is_err() {
+                tracing::error!("the recovery thread panicked");
+            }
+        }
+        drop(self.entry_sender);
+        if self.entries.join().is_err() {
+            tracing::error!("the catalog entry thread panicked");
+        }
+        self.catalog.close();
+        // Everything in it is on the disk.
+        if let Err(error) = std::fs::remove_dir_all(&self.arenas) {
+            tracing::warn!(path = %self.arenas.display(), %error, "the arena could not be removed");
+        }
+        handle.close();
+        if let Ok(impatient) = impatient {
+            let _ = impatient.join();
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(because(format_args!("cannot start the {name} thread")))
+}
+
+fn listen_sentence(error: &IngestError) -> StartError {
+    match error {
+        IngestError::Listen { address, source } => StartError(bind_error_sentence("ingest.rtmp_listen", *address, source)),
+        IngestError::Executor { .. } => StartError(error.to_string()),
+    }
+}
+
+/// The template and rule of a new catalog: every stream as MP4 and HLS.
+fn enter_first_run_rule(catalog: &Catalog) -> Result<(), StartError> {
+    let now = wall_now();
+    let failed = |error: crate::catalog::CatalogError| StartError(format!("entering the first-run rule: {error}"));
+    let mut template = RecordTemplate::empty(TemplateId(0), "first-run");
+    template.description = "Every stream as MP4 and HLS. Made at the first start.".to_owned();
+    template.mp4.enable = true;
+    template.hls.enable = true;
+    let template_id = catalog.create_template(template, u64::MAX).map_err(failed)?;
+    let rule = RecordRule { domain: String::new(), app: String::new(), stream: String::new(), template_id, create_time: now, update_time: now };
+    catalog.create_rule(rule, u64::MAX).map_err(failed)
+}
+
+/// Makes the cores' arenas, all at once: populating memory takes a while.
+fn make_stores(
+    folder: &Path,
+    cores: usize,
+    bytes: usize,
+    to_disk: &Sender<crate::segment::DiskCommand>,
+    ids: &Arc<FileIds>,
+    serials: &Arc<AtomicU64>,
+) -> Result<Vec<CoreStore>, StartError> {
+    let arenas: Vec<io::Result<Arena>> = std::thread::scope(|scope| {
+        let makers: Vec<_> = (0..cores).map(|core| scope.spawn(move || Arena::create(&folder.join(format!("core-{core}.arena")), bytes))).collect();
+        makers.into_iter().map(|maker| maker.join().unwrap_or_else(|_| Err(io::Error::other("the arena thread panicked")))).collect()
+    });
+    arenas
+        .into_iter()
+        .map(|arena| {
+            let remedy = format_args!("cannot allocate {} MiB for each core in {}: set ingest.arena_mib or ingest.arena_folder", bytes >> 20, folder.display()).to_string();
+            arena.map(|arena| CoreStore::new(arena, to_disk.clone(), Arc::clone(ids), Arc::clone(serials))).map_err(because(remedy))
+        })
+        .collect()
+}
+
+/// Enters finished files into the catalog, many at once when they come in bursts. A catalog that refuses costs time, not files.
+fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, settings: &FinishSettings, zone: &jiff::tz::TimeZone) {
+    let mut waiting: Vec<FinishedFile> = Vec::new();
+    let mut ended = false;
+    while !(ended && waiting.is_empty()) {
+        if waiting.is_empty() {
+            match queue.recv() {
+                Ok(file) => waiting.push(file),
+                Err(_) => return,
+            }
+        }
+        while waiting.len() < ENTRY_BATCH_MAX {
+            match queue.try_recv() {
+                Ok(file) => waiting.push(file),
+                Err(error) => {
+                    ended |= error.is_disconnected();
+                    break;
+                }
+            }
+        }
+        let named = waiting.iter().map(|file| (file.clone(), naming::catalog_name(&file.identity, file.end, zone))).collect();
+        match catalog.enter_files(named, wall_now()) {
+            Ok(()) => {
+                for file in waiting.drain(..) {
+                    entered(&file, settings);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, files = waiting.len(), "the catalog takes no files; trying again");
+                if ended {
+                    tracing::error!(files = waiting.len(), "the files are entered at the next start");
+                    return;
+                }
+                // Waits for the next file or the time, whichever is first.
+                match queue.recv_timeout(ENTRY_RETRY) {
+                    Ok(file) => waiting.push(file),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => ended = true,
+                }
+            }
+        }
+    }
+}
+
+fn entered(file: &FinishedFile, settings: &FinishSettings) {
+    tracing::info!(
+        file_id = %file.identity.file_id,
+        stream = %file.identity.key,
+        format = file.identity.format.name(),
+        bytes = file.size_bytes,
+        duration_ms = file.summary.duration_ms,
+        reason = ?file.reason,
+        path = %format_args!("{}/{}", file.folder, file.entry),
+        "file finished"
+    );
+    let note = finish::note_path(settings, file.identity.file_id);
+    if let Err(error) = std::fs::remove_file(&note) {
+        if error.kind() != io::ErrorKind::NotFound {
+            tracing::warn!(path = %note.display(), %error, "the note of an entered file could not be removed");
+        }
+    }
+}
+
+fn recover_left(settings: &FinishSettings, left: &LeftBehind, sender: &Sender<FinishedFile>) {
+    let started = Instant::now();
+    let recovered = left.recover(settings, |file| {
+        if sender.send(file).is_err() {
+            tracing::error!("the catalog thread is gone; the file is entered at the next start");
+        }
+    });
+    if recovered != Recovered::default() {
+        tracing::info!(
+            arena_bytes = recovered.arena_bytes,
+            finished = recovered.finished,
+            adopted = recovered.adopted,
+            empty = recovered.empty,
+            failed = recovered.failed,
+            seconds = started.elapsed().as_secs_f64(),
+            "recovered what the last run left"
+        );
+    }
+}
+
+fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, folder: &str, entries: &Receiver<FinishedFile>) {
+    let depth = disk.queue_depth();
+    metrics.register_disk_queue(folder, Box::new(move || depth() as f64));
+    // The channel must end when its last real sender is gone, so the gauge watches the receiving side.
+    let entries = entries.clone();
+    metrics.register_catalog_queue(Box::new(move || entries.len() as f64));
+}
+
+fn health(catalog: Catalog) -> Box<dyn Fn() -> Result<String, String> + Send + Sync> {
+    Box::new(move || match catalog.last_file_id() {
+        Ok(_) => Ok(r#"{"status":"ok"}"#.to_owned()),
+        Err(error) => Err(serde_json::json!({"status": "degraded", "catalog": error.to_string()}).to_string()),
+    })
+}

@@ -1,1 +1,92 @@
-fn main() {}
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use capstan::config::{Config, ConfigError, settings_text};
+use capstan::logging::error_chain;
+use clap::{Parser, Subcommand};
+
+/// Read when no file is named, if it is there.
+const CONFIG_FILE_DEFAULT: &str = "capstan.toml";
+
+/// Live-recording appliance: RTMP in; MP4, HLS, FLV, AAC and MP3 files out, without re-encoding.
+#[derive(Parser)]
+#[command(version, after_long_help = after_help())]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Take streams in and record them (also without any command).
+    Serve {
+        /// Settings; without it ./capstan.toml if there is one, else the defaults.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Check a configuration file without starting anything.
+    CheckConfig {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print every setting with its default, as a configuration file.
+    Settings,
+}
+
+fn after_help() -> String {
+    format!("Settings (TOML, in ./{CONFIG_FILE_DEFAULT} or the file given by serve --config):\n\n{}", settings_text())
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command.unwrap_or(Command::Serve { config: None }) {
+        Command::Serve { config } => serve(config.as_deref()),
+        Command::CheckConfig { file } => match Config::load(&file) {
+            Ok(_) => {
+                println!("{}: OK", file.display());
+                ExitCode::SUCCESS
+            }
+            Err(error) => refuse_config(&file, &error),
+        },
+        Command::Settings => {
+            print!("{}", settings_text());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn serve(file: Option<&Path>) -> ExitCode {
+    let default = Path::new(CONFIG_FILE_DEFAULT);
+    // Only absence means "no configuration": a file that cannot be read must not be passed over.
+    let file = file.or_else(|| default.try_exists().unwrap_or(true).then_some(default));
+    let config = match file {
+        Some(file) => match Config::load(file) {
+            Ok(config) => config,
+            Err(error) => return refuse_config(file, &error),
+        },
+        None => Config::default(),
+    };
+    if let Err(error) = capstan::logging::init(&config.log) {
+        return refuse(&error_chain(&error));
+    }
+    capstan::app::run(config)
+}
+
+/// One line for each problem, each with the file's name in front, as compilers do it.
+fn refuse_config(file: &Path, error: &ConfigError) -> ExitCode {
+    match error {
+        ConfigError::Invalid { problems } => {
+            for problem in problems {
+                eprintln!("capstan: {}: {problem}", file.display());
+            }
+            ExitCode::FAILURE
+        }
+        other => refuse(&error_chain(other)),
+    }
+}
+
+fn refuse(sentence: &str) -> ExitCode {
+    eprintln!("capstan: {sentence}");
+    ExitCode::FAILURE
+}

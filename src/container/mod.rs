@@ -9,10 +9,14 @@ pub mod flv;
 pub mod hls;
 pub mod mp4;
 pub mod mpegts;
+mod window;
 
 use std::io;
 
-use serde::{Deserialize, Serialize};
+use crate::domain::{EndReason, RecordingIdentity};
+use crate::units::{FileId, WallTime};
+
+pub use crate::domain::file::{MediaSummary, TrackSummary};
 
 /// Heads are a multiple of this, so that every later byte lies at the same offset (modulo a page) in its arena block and in the file.
 pub const HEAD_ALIGN_BYTES: usize = 4096;
@@ -107,31 +111,6 @@ pub struct Insert {
     pub length: u64,
 }
 
-/// What a finished file holds. Durations and times are milliseconds of media time.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MediaSummary {
-    /// From the first presentation time to the end of the last sample.
-    pub duration_ms: u64,
-    pub video: Option<TrackSummary>,
-    pub audio: Option<TrackSummary>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrackSummary {
-    /// `h264`, `aac`, `mp3`.
-    pub codec: String,
-    pub frames: u64,
-    pub bytes: u64,
-    pub duration_ms: u64,
-    /// Video only, pixels; else 0.
-    pub width: u32,
-    pub height: u32,
-    /// Audio only; else 0.
-    pub sample_rate_hz: u32,
-    pub channels: u8,
-    pub key_frames: u64,
-}
-
 /// What is wrong with bytes that `scan` cannot use at all. A torn end is no error: it is cut off.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
@@ -141,4 +120,67 @@ pub enum ScanError {
     Head { what: &'static str },
     #[error("the file holds no complete frame")]
     Empty,
+}
+
+/// One media file inside a recording's folder: `media-<part>.<extension>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MediaPath {
+    /// The recording, which is also the name of its folder.
+    pub folder: FileId,
+    /// Counts from 1.
+    pub part: u32,
+    /// `mp4`, `flv`, `aac`, `mp3`, `m4s` or `ts`.
+    pub extension: &'static str,
+}
+
+/// A small file that is written whole when a media file is opened: an HLS init segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmallFile {
+    pub folder: FileId,
+    pub name: String,
+    pub bytes: Vec<u8>,
+}
+
+/// What opening a media file takes. Nothing of it blocks the caller: it is carried out elsewhere, before the first write.
+#[derive(Debug, Clone)]
+pub struct OpenMedia {
+    pub media: MediaPath,
+    /// The same bytes under a second name: the MP4 file that is also the HLS recording's part.
+    pub link: Option<MediaPath>,
+    /// Recordings that begin with this file.
+    pub begin: Vec<RecordingIdentity>,
+    pub small_files: Vec<SmallFile>,
+    /// Written at offset 0; whole multiples of [`HEAD_ALIGN_BYTES`].
+    pub head: Vec<u8>,
+}
+
+/// The end of a recording: its media files are closed, its folder can be finished.
+#[derive(Debug, Clone)]
+pub struct RecordingEnd {
+    pub file_id: FileId,
+    pub end: WallTime,
+    pub reason: EndReason,
+    /// The HLS recording (still running) that shares this recording's only media file as its part.
+    pub shared_with: Option<MediaPath>,
+}
+
+/// Where a recorder keeps its files. Implemented by the arena and the disk writer, and in memory for tests. No call blocks.
+pub trait Store {
+    type File: Sink;
+    /// A new id, greater than all before.
+    fn next_file_id(&mut self) -> FileId;
+    fn open(&mut self, open: OpenMedia) -> Self::File;
+    /// Makes sure that `bytes` more can be appended to `file`; false: no free block now, try again later.
+    fn reserve(&mut self, file: &mut Self::File, bytes: usize) -> bool;
+    /// Says that everything appended so far forms complete frames; hands over what is full.
+    fn commit(&mut self, file: &mut Self::File);
+    /// Hands over all sealed bytes, also of blocks that are not full.
+    fn flush(&mut self, file: &mut Self::File);
+    /// True once a write of `file` has failed: it takes nothing more.
+    fn has_failed(&self, file: &Self::File) -> bool;
+    /// Appends a text to a small file of a recording (the live playlist), behind everything flushed before.
+    fn append_text(&mut self, folder: FileId, name: &'static str, text: String);
+    /// No more bytes come to `file`.
+    fn close(&mut self, file: Self::File);
+    fn end_recording(&mut self, end: RecordingEnd);
 }

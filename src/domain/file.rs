@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::container::MediaSummary;
 use crate::units::{FileId, Format, PublicationId, StreamKey, TaskId, TemplateId, WallTime};
 
 /// Who asked for a recording.
@@ -72,4 +71,29 @@ pub struct FinishedFile {
     /// All parts in bytes; for HLS media, init segments and the playlist.
     pub size_bytes: u64,
     pub summary: MediaSummary,
+}
+
+/// What a finished file holds. Durations and times are milliseconds of media time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MediaSummary {
+    /// From the first presentation time to the end of the last sample.
+    pub duration_ms: u64,
+    pub video: Option<TrackSummary>,
+    pub audio: Option<TrackSummary>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackSummary {
+    /// `h264`, `aac`, `mp3`.
+    pub codec: String,
+    pub frames: u64,
+    pub bytes: u64,
+    pub duration_ms: u64,
+    /// Video only, pixels; else 0.
+    pub width: u32,
+    pub height: u32,
+    /// Audio only; else 0.
+    pub sample_rate_hz: u32,
+    pub channels: u8,
+    pub key_frames: u64,
 }

@@ -1,1 +1,207 @@
-//! TODO
+//! The ingest plane: one executor per core, pinned, each with its own listener, its own connections, its own arena. Nothing on it may block.
+//!
+//! A recorder has no viewer waiting, so it lets bytes gather: one task per core drains all publishing sockets every tick (50 ms) into one receive buffer.
+//! Young connections (handshake, commands) are looked at every few milliseconds until they publish. Sockets are found through two edge-triggered
+//! epoll lists that nobody sleeps in, so an idle socket costs nothing and a busy one causes no wake-up.
+
+pub mod connection;
+pub mod core;
+pub mod publish;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use crate::domain::{LiveStreams, Policy};
+use crate::metrics::Metrics;
+use crate::recorder::{Now, RecorderSettings};
+use crate::segment::CoreStore;
+use crate::units::{MonoTime, PublicationId, WallTime};
+
+use publish::EndCause;
+
+/// Commands waiting for one core. The senders (calls, other cores) wait for nothing: a full inbox is an error for them.
+const INBOX_MAX: usize = 4096;
+
+/// What to do with a second publisher of a live stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DuplicatePublisher {
+    /// It takes the name over: reconnecting encoders often leave a half-open socket behind.
+    Replace,
+    /// It is refused with `NetStream.Publish.BadName`.
+    Refuse,
+}
+
+#[derive(Clone, Debug)]
+pub struct IngestSettings {
+    pub tick: Duration,
+    pub handshake_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub publishers_max: usize,
+    pub duplicate_publisher: DuplicatePublisher,
+    pub default_domain: String,
+    pub recorder: RecorderSettings,
+}
+
+/// The two clocks of the process.
+#[derive(Clone, Copy)]
+pub struct Clock {
+    pub mono: fn() -> MonoTime,
+    pub wall: fn() -> WallTime,
+}
+
+impl Clock {
+    pub fn now(self) -> Now {
+        Now { mono: (self.mono)(), wall: (self.wall)() }
+    }
+}
+
+/// What the cores share; locked only when publishing begins or ends.
+pub struct Shared {
+    pub settings: IngestSettings,
+    pub policy: Arc<ArcSwap<Policy>>,
+    pub live: Arc<Mutex<LiveStreams>>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    publications: AtomicU64,
+    /// When each core last passed its tick, monotonic nanoseconds.
+    ticks: Vec<AtomicU64>,
+    inboxes: Vec<Sender<CoreCommand>>,
+}
+
+impl Shared {
+    /// Microseconds since the epoch, counted up when two publications begin in the same one: unique also over restarts.
+    fn next_publication(&self) -> PublicationId {
+        let now = u64::try_from((self.clock.wall)().unix_micros()).unwrap_or(0);
+        let previous = self.publications.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1))).unwrap_or_else(|last| last);
+        PublicationId(now.max(previous + 1))
+    }
+
+    /// Asks a core to end a publication. False: the core's inbox is full.
+    pub fn end_publication(&self, core: usize, connection: u64, publication: PublicationId, cause: EndCause) -> bool {
+        self.inboxes[core].try_send(CoreCommand::EndPublication { connection, publication, cause }).is_ok()
+    }
+}
+
+impl Shared {
+    fn ticked(&self, core: usize, now: MonoTime) {
+        self.ticks[core].store(now.nanos(), Ordering::Relaxed);
+    }
+
+    /// True while every core has passed its tick within `limit`.
+    pub fn alive(&self, limit: Duration) -> bool {
+        let now = (self.clock.mono)().nanos();
+        self.ticks.iter().all(|tick| now.saturating_sub(tick.load(Ordering::Relaxed)) <= limit.as_nanos() as u64)
+    }
+}
+
+pub enum CoreCommand {
+    EndPublication { connection: u64, publication: PublicationId, cause: EndCause },
+    /// Finish every file and end.
+    Shutdown,
+}
+
+/// What one core runs with.
+pub struct CoreParts {
+    /// The CPU it is pinned to.
+    pub cpu: usize,
+    pub listener: TcpListener,
+    pub store: CoreStore,
+}
+
+/// The running cores.
+pub struct Ingest {
+    shared: Arc<Shared>,
+    cores: Vec<ExecutorJoinHandle<()>>,
+}
+
+/// What [`Ingest::start`] takes beside the cores.
+pub struct IngestContext {
+    pub settings: IngestSettings,
+    pub policy: Arc<ArcSwap<Policy>>,
+    pub live: Arc<Mutex<LiveStreams>>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    #[error("starting the executor on CPU {cpu}: {message}")]
+    Executor { cpu: usize, message: String },
+    #[error("listening on {address}: {source}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+}
+
+impl Ingest {
+    /// Starts one executor per core.
+    ///
+    /// # Errors
+    /// If an executor cannot be made (locked memory, io_uring not permitted).
+    pub fn start(context: IngestContext, parts: Vec<CoreParts>) -> Result<Self, IngestError> {
+        let IngestContext { settings, policy, live, metrics, clock } = context;
+        let (inboxes, receivers): (Vec<_>, Vec<Receiver<CoreCommand>>) = parts.iter().map(|_| bounded(INBOX_MAX)).unzip();
+        let ticks = parts.iter().map(|_| AtomicU64::new((clock.mono)().nanos())).collect();
+        let shared = Arc::new(Shared { settings, policy, live, metrics, clock, publications: AtomicU64::new(0), ticks, inboxes });
+        let mut cores = Vec::new();
+        for (index, (part, inbox)) in parts.into_iter().zip(receivers).enumerate() {
+            let CoreParts { cpu, listener, store } = part;
+            let shared = Arc::clone(&shared);
+            let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+                .name(&format!("ingest-{index}"))
+                // Sockets are read outside the ring; it carries timers only.
+                .io_memory(1 << 20)
+                .spawn(move || async move { core::run(index, listener, store, inbox, shared).await })
+                .map_err(|error| IngestError::Executor { cpu, message: error.to_string() })?;
+            cores.push(executor);
+        }
+        Ok(Self { shared, cores })
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Finishes every file and ends the executors.
+    pub fn stop(self) {
+        for inbox in &self.shared.inboxes {
+            // The core drains its inbox every tick, so this does not wait for long; it must not be lost.
+            if inbox.send(CoreCommand::Shutdown).is_err() {
+                tracing::error!("an ingest core is gone already");
+            }
+        }
+        for core in self.cores {
+            if let Err(error) = core.join() {
+                tracing::error!(%error, "an ingest core ended with an error");
+            }
+        }
+    }
+}
+
+/// Binds `count` listeners to one address, so that the kernel spreads the publishers over the cores.
+///
+/// # Errors
+/// If the address is in use (also by another Capstan: sharing a port with a stranger would split the publishers) or not ours.
+pub fn listen(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, IngestError> {
+    let failed = |source| IngestError::Listen { address, source };
+    let socket = |address: SocketAddr, share: bool| -> std::io::Result<TcpListener> {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(share)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        if share {
+            socket.listen(1024)?;
+        }
+        Ok(socket.into())
+    };
+    // A listener of another program with SO_REUSEPORT would not hinder ours; this probe without it does meet it.
+    let probe = socket(address, false).map_err(failed)?;
+    let address = probe.local_addr().map_err(failed)?;
+    drop(probe);
+    (0..count).map(|_| socket(address, true)).collect::<std::io::Result<Vec<TcpListener>>>().map_err(failed)
+}

@@ -59,14 +59,26 @@ impl<'a> Payload<'a> {
         self
     }
 
+    /// The first `count` bytes of the payload (all of them if it is shorter).
+    pub fn first(mut self, count: usize) -> Self {
+        self.len = self.len.min(count);
+        self
+    }
+
     /// The pieces in order; none is empty.
     pub fn slices(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let (prefix, input, skip) = (self.prefix, self.input, self.span_skip);
+        let (prefix, input, skip, mut left) = (self.prefix, self.input, self.span_skip, self.len);
         let spans = self.spans.iter().enumerate().map(move |(index, span)| {
             let start = span.start + if index == 0 { skip } else { 0 };
             &input[start as usize..span.end as usize]
         });
-        std::iter::once(prefix).chain(spans).filter(|slice| !slice.is_empty())
+        // The length cuts the last piece off after `first`.
+        let cut = move |slice: &'a [u8]| {
+            let slice = &slice[..slice.len().min(left)];
+            left -= slice.len();
+            slice
+        };
+        std::iter::once(prefix).chain(spans).map(cut).filter(|slice| !slice.is_empty())
     }
 
     /// Copies the first bytes into `head`; returns how many there were.
@@ -109,8 +121,13 @@ mod tests {
             let mut head = [0; 4];
             let filled = rest.peek(&mut head);
             assert_eq!(&head[..filled], &rest.to_vec()[..filled]);
+            for again in 0..=rest.len() + 1 {
+                let first = rest.first(again);
+                assert_eq!(first.to_vec(), &rest.to_vec()[..again.min(rest.len())], "first {again}");
+                assert_eq!(first.skip(1).to_vec(), first.to_vec().get(1..).unwrap_or_default());
+            }
             for again in 0..=rest.len() {
-                assert_eq!(rest.skip(again).to_vec(), &b"XYabcdefgh"[count + again..]);
+                assert_eq!(rest.skip(again).to_vec(), &b"XYabcdefgh"[(count + again).min(10)..]);
             }
         }
     }

@@ -1,1 +1,429 @@
-//! TODO
+//! One recorder for each publication: messages in, files out. Sans-IO: time is an argument, files are behind [`Store`].
+//!
+//! Frames go through the [`cache`]; every [`output::Output`] takes them from there at its own pace. What belongs together (one set of codec parameters,
+//! timestamps without a jump) is an *epoch*; an output whose file is of another epoch than the next frame ends that file and begins another.
+
+pub mod cache;
+pub mod clock;
+pub mod output;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::container::Store;
+use crate::domain::{EndReason, RecordTemplate, RecordingSource};
+use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
+use crate::media::{AudioCodec, AudioTrack, Payload, TrackKind, Tracks, VideoTrack};
+use crate::units::{MonoTime, PublicationId, StreamKey, WallTime};
+
+use cache::{CACHE_BYTES_MAX, Cache};
+use clock::Clocks;
+use output::{Context, Output, Pumped};
+
+/// A publication that has sent one track only is taken as complete after this much media (or time): encoders send both sequence headers at once.
+const TRACK_WAIT_MS: u64 = 1_000;
+/// Storage that takes nothing for this long: the frames are lost, counted, and the file ends.
+const STORAGE_WAIT_MS: u64 = 10_000;
+/// Sessions of one publication: one by rule and [`TASKS_RECORDING_MAX`](crate::domain::task::TASKS_RECORDING_MAX) by task, and one that is ending.
+pub const SESSIONS_MAX: usize = 8;
+
+/// What a recorder knows of its publication.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    pub id: PublicationId,
+    pub key: StreamKey,
+    /// The push address with its query, secrets removed.
+    pub push_url: String,
+    pub stream_param: String,
+}
+
+/// Settings of the recorder.
+#[derive(Clone, Copy, Debug)]
+pub struct RecorderSettings {
+    pub durability_ms: u64,
+    pub hls_transport_stream: bool,
+    /// Wanted length of an HLS segment.
+    pub hls_segment_ms: u64,
+    /// Room left for the final `moov`, by seconds of file.
+    pub moov_reserve: MoovReserve,
+}
+
+/// How much head room an MP4 file gets for its final `moov`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoovReserve {
+    /// The file system inserts room later: short recordings stay small.
+    Insert,
+    /// It cannot: room for the whole interval from the beginning.
+    Whole,
+}
+
+/// The two clocks, read once a tick.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub mono: MonoTime,
+    pub wall: WallTime,
+}
+
+/// Why a frame is not in any file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DropReason {
+    /// Before the first key frame (of the publication, or after new codec parameters).
+    BeforeKeyFrame,
+    /// Before the sequence header of its track.
+    BeforeSequenceHeader,
+    UnsupportedCodec,
+    /// The storage was busy for too long.
+    StorageBusy,
+}
+
+impl DropReason {
+    pub const ALL: [DropReason; 4] =
+        [DropReason::BeforeKeyFrame, DropReason::BeforeSequenceHeader, DropReason::UnsupportedCodec, DropReason::StorageBusy];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            DropReason::BeforeKeyFrame => "before_key_frame",
+            DropReason::BeforeSequenceHeader => "before_sequence_header",
+            DropReason::UnsupportedCodec => "unsupported_codec",
+            DropReason::StorageBusy => "storage_busy",
+        }
+    }
+}
+
+/// What one publication brought, growing.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Totals {
+    pub video_frames: u64,
+    pub audio_frames: u64,
+    pub media_bytes: u64,
+    pub dropped: [u64; DropReason::ALL.len()],
+    /// Frames whose timestamp went back a little against their track.
+    pub late_frames: u64,
+    pub files: u64,
+}
+
+impl Totals {
+    fn drop_frames(&mut self, reason: DropReason, count: u64) {
+        self.dropped[reason as usize] += count;
+    }
+}
+
+/// Frames that belong together: one set of codec parameters, no jump of the timestamps.
+#[derive(Debug)]
+pub struct Epoch {
+    pub number: u32,
+    pub tracks: Tracks,
+    /// Why what was before it ended.
+    pub reason: EndReason,
+    /// The DTS that is 0 in fragment and transport-stream time; known once a file begins.
+    pub zero_ms: Option<i64>,
+}
+
+/// Who asked for what, and the files that come of it.
+struct Session<F> {
+    source: RecordingSource,
+    outputs: Vec<Output<F>>,
+}
+
+pub struct Recorder<S: Store> {
+    publication: Publication,
+    settings: RecorderSettings,
+    sessions: Vec<Session<S::File>>,
+    cache: Cache,
+    epochs: VecDeque<Epoch>,
+    clocks: Clocks,
+    /// Video frames before the next key frame cannot be decoded.
+    wait_for_key: bool,
+    /// What onMetaData says of the tracks to come: video, audio.
+    announced: Option<(bool, bool)>,
+    /// When the first frame came.
+    first_frame: Option<MonoTime>,
+    media_start_ms: i64,
+    next_flush: MonoTime,
+    blocked_since: Option<MonoTime>,
+    totals: Totals,
+    unsupported: Vec<&'static str>,
+}
+
+impl<S: Store> Recorder<S> {
+    pub fn new(publication: Publication, settings: RecorderSettings, now: Now) -> Self {
+        let first = Epoch { number: 0, tracks: Tracks::default(), reason: EndReason::PublicationEnded, zero_ms: None };
+        Self {
+            publication,
+            settings,
+            sessions: Vec::with_capacity(SESSIONS_MAX),
+            cache: Cache::default(),
+            epochs: VecDeque::from([first]),
+            clocks: Clocks::default(),
+            wait_for_key: true,
+            announced: None,
+            first_frame: None,
+            media_start_ms: 0,
+            next_flush: now.mono,
+            blocked_since: None,
+            totals: Totals::default(),
+            unsupported: Vec::new(),
+        }
+    }
+
+    pub fn publication(&self) -> &Publication {
+        &self.publication
+    }
+
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The tracks as last announced.
+    pub fn tracks(&self) -> &Tracks {
+        &self.epoch().tracks
+    }
+
+    /// Codecs met and not recorded; each is named once.
+    pub fn take_unsupported(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.unsupported)
+    }
+
+    /// The stream must not be read further now: its storage is busy.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked_since.is_some() && self.cache.bytes() > CACHE_BYTES_MAX
+    }
+
+    fn epoch(&self) -> &Epoch {
+        self.epochs.back().expect("there is always an epoch")
+    }
+
+    fn epoch_mut(&mut self) -> &mut Epoch {
+        self.epochs.back_mut().expect("there is always an epoch")
+    }
+
+    /// Begins to record for `source` by `template`, with the GOP that is in memory.
+    pub fn start(&mut self, source: RecordingSource, template: &Arc<RecordTemplate>, now: Now, store: &mut S) {
+        let from = self.cache.join_point(self.epoch().tracks.video.is_some());
+        let outputs = Output::for_template(template, &source, from, &self.settings);
+        self.sessions.push(Session { source, outputs });
+        self.pump(now, store, false);
+    }
+
+    /// Ends what was begun for `source`, with every frame received so far.
+    pub fn stop(&mut self, source: &RecordingSource, reason: EndReason, now: Now, store: &mut S) {
+        self.pump(now, store, true);
+        let Some(index) = self.sessions.iter().position(|session| session.source == *source) else { return };
+        let mut session = self.sessions.remove(index);
+        for output in &mut session.outputs {
+            output.end(reason, now, store);
+        }
+    }
+
+    /// Ends everything: the publication is over.
+    pub fn finish(&mut self, reason: EndReason, now: Now, store: &mut S) {
+        self.pump(now, store, true);
+        for mut session in self.sessions.drain(..) {
+            for output in &mut session.outputs {
+                output.end(reason, now, store);
+            }
+        }
+    }
+
+    /// What the publisher says of its tracks before it sends them (`onMetaData`).
+    pub fn announce(&mut self, video: bool, audio: bool) {
+        self.announced = Some((video, audio));
+    }
+
+    /// One video message.
+    ///
+    /// # Errors
+    /// If it is no FLV video tag body.
+    pub fn video(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) -> Result<(), TagError> {
+        match flv_tag::parse_video(payload)? {
+            VideoUnit::Config(track) => self.set_video(track),
+            VideoUnit::Frame(part) => {
+                if self.epoch().tracks.video.is_none() {
+                    self.totals.drop_frames(DropReason::BeforeSequenceHeader, 1);
+                } else if self.wait_for_key && !part.key {
+                    self.totals.drop_frames(DropReason::BeforeKeyFrame, 1);
+                } else {
+                    self.wait_for_key = false;
+                    self.totals.video_frames += 1;
+                    self.frame(TrackKind::Video, timestamp_ms, part, now, store);
+                }
+            }
+            VideoUnit::Unsupported { codec } => self.unsupported(codec),
+            VideoUnit::EndOfSequence | VideoUnit::Info | VideoUnit::Empty => {}
+        }
+        Ok(())
+    }
+
+    /// One audio message.
+    ///
+    /// # Errors
+    /// If it is no FLV audio tag body.
+    pub fn audio(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) -> Result<(), TagError> {
+        match flv_tag::parse_audio(payload)? {
+            AudioUnit::Config(track) => self.set_audio(track),
+            AudioUnit::Frame(part) => {
+                let codec = flv_tag::audio_codec(&part.tag_header);
+                if codec == Some(AudioCodec::Mp3) {
+                    // MP3 has no sequence header: every frame says what it is.
+                    if let Some(track) = flv_tag::mp3_track(&part.media) {
+                        self.set_audio(Arc::new(track));
+                    }
+                }
+                if self.epoch().tracks.audio.as_ref().is_some_and(|track| Some(track.codec) == codec) {
+                    self.totals.audio_frames += 1;
+                    self.frame(TrackKind::Audio, timestamp_ms, part, now, store);
+                } else {
+                    self.totals.drop_frames(DropReason::BeforeSequenceHeader, 1);
+                }
+            }
+            AudioUnit::Unsupported { codec } => self.unsupported(codec),
+            AudioUnit::Empty => {}
+        }
+        Ok(())
+    }
+
+    fn unsupported(&mut self, codec: &'static str) {
+        self.totals.drop_frames(DropReason::UnsupportedCodec, 1);
+        if !self.unsupported.contains(&codec) {
+            self.unsupported.push(codec);
+        }
+    }
+
+    fn set_video(&mut self, track: Arc<VideoTrack>) {
+        if self.epoch().tracks.video.as_ref() == Some(&track) {
+            return;
+        }
+        self.new_parameters(|tracks| tracks.video = Some(track), TrackKind::Video);
+        self.wait_for_key = true;
+    }
+
+    fn set_audio(&mut self, track: Arc<AudioTrack>) {
+        if self.epoch().tracks.audio.as_ref() == Some(&track) {
+            return;
+        }
+        self.new_parameters(|tracks| tracks.audio = Some(track), TrackKind::Audio);
+    }
+
+    /// Codec parameters that were not known: a track that only now appears completes an epoch of which no file has begun; else an epoch ends.
+    fn new_parameters(&mut self, change: impl FnOnce(&mut Tracks), kind: TrackKind) {
+        let epoch = self.epoch_mut();
+        let known = match kind {
+            TrackKind::Video => epoch.tracks.video.is_some(),
+            TrackKind::Audio => epoch.tracks.audio.is_some(),
+        };
+        let begun = epoch.zero_ms.is_some();
+        if !begun && (!known || self.epoch_is_empty()) {
+            change(&mut self.epoch_mut().tracks);
+            return;
+        }
+        let mut tracks = self.epoch().tracks.clone();
+        change(&mut tracks);
+        self.new_epoch(tracks, EndReason::ParametersChanged);
+    }
+
+    fn epoch_is_empty(&self) -> bool {
+        self.cache.end() == self.cache.first() || self.cache.get(self.cache.end() - 1).1 != self.epoch().number
+    }
+
+    fn new_epoch(&mut self, tracks: Tracks, reason: EndReason) {
+        let number = self.epoch().number + 1;
+        self.epochs.push_back(Epoch { number, tracks, reason, zero_ms: None });
+    }
+
+    fn frame(&mut self, track: TrackKind, timestamp_ms: u32, part: FramePart<'_>, now: Now, store: &mut S) {
+        let step = self.clocks.step(track, timestamp_ms);
+        if step.late {
+            self.totals.late_frames += 1;
+        }
+        if step.jump && !self.epoch_is_empty() {
+            let tracks = self.epoch().tracks.clone();
+            self.new_epoch(tracks, EndReason::TimestampJump);
+        }
+        if self.first_frame.is_none() {
+            self.first_frame = Some(now.mono);
+            self.media_start_ms = step.dts_ms;
+        }
+        self.totals.media_bytes += part.media.len() as u64;
+        let epoch = self.epoch().number;
+        self.cache.push(&part.at(track, step.dts_ms), epoch);
+        self.pump(now, store, false);
+    }
+
+    /// May a file of the newest epoch begin, or might another track still come?
+    fn tracks_are_complete(&self, now: Now) -> bool {
+        let tracks = &self.epoch().tracks;
+        let announced = match self.announced {
+            Some((video, audio)) => (!video || tracks.video.is_some()) && (!audio || tracks.audio.is_some()),
+            None => false,
+        };
+        tracks.count() == 2
+            || (announced && !tracks.is_empty())
+            || self.first_frame.is_some_and(|first| now.mono.millis_since(first) >= TRACK_WAIT_MS)
+            || self.cached_span_ms() >= TRACK_WAIT_MS as i64
+    }
+
+    fn cached_span_ms(&self) -> i64 {
+        let (first, end) = (self.cache.first(), self.cache.end());
+        if first == end { 0 } else { self.cache.get(end - 1).0.dts_ms - self.cache.get(first).0.dts_ms }
+    }
+
+    /// Lets every output take what it can.
+    fn pump(&mut self, now: Now, store: &mut S, closing: bool) {
+        let mut needed = self.cache.end();
+        let mut blocked = false;
+        let mut context = Context {
+            publication: &self.publication,
+            settings: &self.settings,
+            cache: &self.cache,
+            tracks_complete: closing || self.tracks_are_complete(now),
+            epochs: &mut self.epochs,
+            closing,
+            now,
+            media_start_ms: self.media_start_ms,
+            files_begun: 0,
+        };
+        for session in &mut self.sessions {
+            for output in &mut session.outputs {
+                blocked |= output.pump(&mut context, store) == Pumped::Blocked;
+                needed = needed.min(output.next());
+            }
+        }
+        self.totals.files += context.files_begun;
+        self.blocked_since = if blocked { self.blocked_since.or(Some(now.mono)) } else { None };
+        self.cache.trim(needed);
+        while self.epochs.len() > 1 && self.epochs[0].number < self.oldest_epoch_in_use() {
+            self.epochs.pop_front();
+        }
+    }
+
+    fn oldest_epoch_in_use(&self) -> u32 {
+        if self.cache.first() == self.cache.end() { self.epoch().number } else { self.cache.get(self.cache.first()).1 }
+    }
+
+    /// Once a tick: flushes what has waited long enough, lets blocked outputs go on, ends what the storage has failed.
+    pub fn tick(&mut self, now: Now, store: &mut S) {
+        if self.blocked_since.is_some() || self.sessions.iter().flat_map(|session| &session.outputs).any(|output| output.next() < self.cache.end()) {
+            self.pump(now, store, false);
+        }
+        if self.blocked_since.is_some_and(|since| now.mono.millis_since(since) >= STORAGE_WAIT_MS) {
+            let end = self.cache.end();
+            for output in self.sessions.iter_mut().flat_map(|session| &mut session.outputs) {
+                let lost = output.give_up(end, now, store);
+                self.totals.drop_frames(DropReason::StorageBusy, lost);
+            }
+            self.blocked_since = None;
+            self.cache.trim(end);
+        }
+        for output in self.sessions.iter_mut().flat_map(|session| &mut session.outputs) {
+            output.check_storage(now, store);
+        }
+        if now.mono >= self.next_flush {
+            self.next_flush = MonoTime::from_nanos(now.mono.nanos() + self.settings.durability_ms * 1_000_000);
+            for output in self.sessions.iter_mut().flat_map(|session| &mut session.outputs) {
+                output.flush(store);
+            }
+        }
+    }
+}

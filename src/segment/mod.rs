@@ -1,1 +1,12 @@
-//! TODO
+//! The only place that touches recorded files: the arena in which open files grow, and the helper threads that bring blocks to the disk and
+//! finish recordings. Creating, allocating, truncating, syncing and renaming happen here, never on an ingest core.
+
+pub mod arena;
+pub mod disk;
+pub mod finish;
+pub mod recover;
+pub mod store;
+
+pub use arena::Arena;
+pub use disk::{Disk, DiskHandle};
+pub use store::{CoreStore, DiskCommand, FileIds};

@@ -1,0 +1,229 @@
+//! The one declaration of every setting. Struct, default, parser, help text and README table all come from it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::credential::{CREDENTIALS_MAX, Credential};
+use super::value::{DOMAIN, LOG_LEVEL, PUBLIC_BASE, TIME_ZONE};
+use super::value::{DuplicatePublisher, HlsContainer, ListBounds, LogFormat, Reader, Value};
+use crate::units::Format;
+
+/// One row of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Section and name: `ingest.tick_ms`; no section for what stands at the top of the file.
+    pub key: String,
+    /// What may be written, with its bounds.
+    pub values: String,
+    /// As it would stand in the file.
+    pub default: String,
+    /// Empty for values without a unit.
+    pub unit: &'static str,
+    /// Written as repeated `[[section.name]]` blocks.
+    pub blocks: bool,
+    pub doc: String,
+}
+
+/// Joins the lines of a doc comment.
+fn doc_text(lines: &[&str]) -> String {
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
+
+macro_rules! or_unit {
+    () => {
+        ()
+    };
+    ($value:expr) => {
+        $value
+    };
+}
+
+macro_rules! or_empty {
+    () => {
+        ""
+    };
+    ($value:literal) => {
+        $value
+    };
+}
+
+macro_rules! declare {
+    (
+        top {
+            $( $(#[doc = $top_doc:literal])+ $top:ident: $top_type:ty = $top_default:expr; )+
+        }
+        $(
+            $(#[doc = $section_doc:literal])+
+            $section:ident: $Section:ident {
+                $( $(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:expr $(, in $bounds:expr)? $(, unit $unit:literal)?; )+
+            }
+        )+
+    ) => {
+        /// Every setting, typed.
+        #[derive(Clone, Debug)]
+        pub struct Config {
+            $( $(#[doc = $top_doc])+ pub $top: $top_type, )+
+            $( $(#[doc = $section_doc])+ pub $section: $Section, )+
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $( $top: $top_default, )+ $( $section: $Section::default(), )+ }
+            }
+        }
+
+        $(
+            $(#[doc = $section_doc])+
+            #[derive(Clone, Debug)]
+            pub struct $Section {
+                $( $(#[doc = $doc])+ pub $key: $type, )+
+            }
+
+            impl Default for $Section {
+                fn default() -> Self {
+                    Self { $( $key: $default, )+ }
+                }
+            }
+        )+
+
+        impl Config {
+            pub(super) fn is_section(name: &str) -> bool {
+                [$( stringify!($section) ),+].contains(&name)
+            }
+
+            /// Takes over a value from the top of the file. False: no such setting. Wrong values go to the reader's problems.
+            pub(super) fn read_top(&mut self, key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> bool {
+                match key {
+                    $( stringify!($top) => {
+                        if let Some(value) = <$top_type as Value>::read(value, &(), reader) {
+                            self.$top = value;
+                        }
+                    } )+
+                    _ => return false,
+                }
+                true
+            }
+
+            /// As [`Config::read_top`] for `[section]`.
+            pub(super) fn read_in_section(&mut self, section: &str, key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> bool {
+                match (section, key) {
+                    $( $( (stringify!($section), stringify!($key)) => {
+                        if let Some(value) = <$type as Value>::read(value, &or_unit!($($bounds)?), reader) {
+                            self.$section.$key = value;
+                        }
+                    } )+ )+
+                    _ => return false,
+                }
+                true
+            }
+        }
+
+        /// The table, in the order of declaration.
+        pub fn settings() -> Vec<Setting> {
+            let config = Config::default();
+            vec![
+                $( Setting {
+                    key: stringify!($top).to_owned(),
+                    values: <$top_type as Value>::values(&()),
+                    default: config.$top.show(),
+                    unit: "",
+                    blocks: <$top_type as Value>::BLOCKS,
+                    doc: doc_text(&[$($top_doc),+]),
+                }, )+
+                $( $( Setting {
+                    key: concat!(stringify!($section), ".", stringify!($key)).to_owned(),
+                    values: <$type as Value>::values(&or_unit!($($bounds)?)),
+                    default: config.$section.$key.show(),
+                    unit: or_empty!($($unit)?),
+                    blocks: <$type as Value>::BLOCKS,
+                    doc: doc_text(&[$($doc),+]),
+                }, )+ )+
+            ]
+        }
+    };
+}
+
+declare! {
+    top {
+        /// Folder of everything Capstan keeps: catalog, open and finished recordings. Created if absent.
+        data_folder: PathBuf = PathBuf::from("./capstan-data");
+    }
+
+    /// Taking streams in.
+    ingest: IngestConfig {
+        /// Where publishers connect by RTMP. Beyond loopback only with `api.credentials`.
+        rtmp_listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1935));
+        /// CPUs that take streams in, one pinned executor each. Empty: every CPU this process may use.
+        cores: Vec<usize> = Vec::new(), in ListBounds { length_max: 256, value_max: 1023 };
+        /// How often a core empties its sockets. Longer costs less CPU and more buffer.
+        tick_ms: u64 = 50, in 5..=1_000, unit "ms";
+        /// A second publisher of a live stream takes its name over (`replace`) or is turned away (`refuse`).
+        duplicate_publisher: DuplicatePublisher = DuplicatePublisher::Replace;
+        /// A publisher that sends nothing for this long is disconnected.
+        idle_timeout_s: u64 = 30, in 1..=3_600, unit "s";
+        /// From the connection to the begin of publishing.
+        handshake_timeout_s: u64 = 10, in 1..=300, unit "s";
+        /// Publishers at the same time, all cores together.
+        publishers_max: usize = 10_000, in 1..=100_000;
+        /// Memory between network and disk for each core. 0: by the room in `arena_folder` and the free memory.
+        arena_mib: u64 = 0, in 0..=1_048_576, unit "MiB";
+        /// Folder of that memory, on a tmpfs so that the disk never stalls a core.
+        arena_folder: PathBuf = PathBuf::from("/dev/shm");
+        /// Domain of publishers that connect to a bare IP address and name no `vhost`.
+        default_domain: String = "localhost".to_owned(), in DOMAIN;
+    }
+
+    /// API, finished files, metrics and health.
+    http: HttpConfig {
+        /// Where HTTP is served. Beyond loopback only with `api.credentials`.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        /// Threads that answer requests.
+        workers: usize = 4, in 1..=64;
+        /// Connections at the same time; more are refused.
+        connections_max: usize = 256, in 1..=10_000;
+        /// Begin of the addresses of finished files. Empty: `http://` and the listen address.
+        public_base: String = String::new(), in PUBLIC_BASE;
+    }
+
+    /// How recordings are written.
+    record: RecordConfig {
+        /// Zone of the times in file names, by its IANA name.
+        time_zone: String = "UTC".to_owned(), in TIME_ZONE;
+        /// At most this much of a recording is lost when the power fails.
+        durability_ms: u64 = 1_000, in 100..=60_000, unit "ms";
+        /// Container of HLS segments.
+        hls_container: HlsContainer = HlsContainer::Fmp4;
+        /// An HLS segment ends at the first key frame after this.
+        hls_segment_ms: u64 = 4_000, in 500..=60_000, unit "ms";
+        /// What a record task without a template records.
+        default_task_format: Format = Format::Flv;
+        /// Enter a rule that records every stream as MP4 and HLS when the catalog is created.
+        first_run_rule: bool = true;
+    }
+
+    /// Who may call the API, and its quotas.
+    api: ApiConfig {
+        /// The account's AppId in file addresses and answers.
+        app_id: u64 = 1_300_000_001, in 1..=4_294_967_295;
+        /// Keys of API callers, one `[[api.credentials]]` block each: `secret_id`, `secret_key` (16 bytes or more) and
+        /// `role` (`admin`, `operator` or `reader`).
+        credentials: Vec<Credential> = Vec::new(), in CREDENTIALS_MAX;
+        /// Record templates.
+        templates_max: u64 = 1_000, in 1..=100_000;
+        /// Record rules.
+        rules_max: u64 = 10_000, in 1..=100_000;
+        /// Record tasks waiting or running.
+        tasks_max: u64 = 10_000, in 1..=100_000;
+    }
+
+    /// The log, on standard error.
+    log: LogConfig {
+        /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,capstan::rtmp=debug`.
+        level: String = "info".to_owned(), in LOG_LEVEL;
+        /// Lines for people or for machines.
+        format: LogFormat = LogFormat::Text;
+    }
+}

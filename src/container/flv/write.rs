@@ -1,0 +1,110 @@
+//! The head of an FLV file, and the writer of its tags.
+
+use super::metadata::Metadata;
+use super::{
+    FILE_FLAG_AUDIO, FILE_FLAG_VIDEO, FILE_HEADER_BYTES, PREVIOUS_TAG_SIZE_BYTES, TAG_AUDIO, TAG_BODY_BYTES_MAX, TAG_HEADER_BYTES, TAG_SCRIPT,
+    TAG_VIDEO, tag_header,
+};
+use crate::container::{HEAD_ALIGN_BYTES, Sink};
+use crate::media::{Frame, TrackKind, Tracks};
+use crate::wire::Put;
+
+/// The key-frame index has room for one entry in so many seconds: seeking to within 4 s is what players need, and a denser index is thinned.
+const INDEX_STEP_S: u64 = 4;
+/// Room for files cut early or of short groups of pictures.
+const INDEX_ENTRIES_MIN: u64 = 64;
+/// Two hours, the longest interval of a template: 32 KiB. Longer files are thinned.
+const INDEX_ENTRIES_MAX: u64 = 1800;
+
+/// The head of a file: header, onMetaData with reserved room, sequence headers; a whole multiple of [`HEAD_ALIGN_BYTES`].
+///
+/// `record_interval_s` is the longest that the file shall get, 0 if that is open; the room for the key-frame index follows it.
+pub fn head(tracks: &Tracks, record_interval_s: u64) -> Vec<u8> {
+    let video_config = tracks.video.as_ref().map(|track| (TAG_VIDEO, &track.sequence_header));
+    let audio_config = tracks.audio.as_ref().map(|track| (TAG_AUDIO, &track.sequence_header));
+    let sequence_headers = || [video_config, audio_config].into_iter().flatten().filter(|(_, body)| !body.is_empty());
+    let sequence_header_bytes: usize = sequence_headers().map(|(_, body)| TAG_HEADER_BYTES + body.len() + PREVIOUS_TAG_SIZE_BYTES).sum();
+
+    let key_frames = match (&tracks.video, record_interval_s) {
+        (None, _) => 0,
+        (Some(_), 0) => INDEX_ENTRIES_MAX,
+        (Some(_), interval_s) => (interval_s / INDEX_STEP_S).clamp(INDEX_ENTRIES_MIN, INDEX_ENTRIES_MAX),
+    };
+    let metadata = Metadata::of_tracks(tracks);
+    let other_bytes = FILE_HEADER_BYTES + sequence_header_bytes;
+    let head_bytes = (other_bytes + metadata.tag_bytes_for(key_frames as usize)).next_multiple_of(HEAD_ALIGN_BYTES);
+
+    let mut head = Vec::with_capacity(head_bytes);
+    let audio_flag = if tracks.audio.is_some() { FILE_FLAG_AUDIO } else { 0 };
+    let video_flag = if tracks.video.is_some() { FILE_FLAG_VIDEO } else { 0 };
+    head.put(&[b'F', b'L', b'V', 1, audio_flag | video_flag, 0, 0, 0, 9]);
+    head.put_u32(0);
+    head.put(&metadata.tag(head_bytes - other_bytes));
+    for (tag_type, body) in sequence_headers() {
+        head.put(&tag_header(tag_type, body.len(), 0));
+        head.put(body);
+        head.put_u32((TAG_HEADER_BYTES + body.len()) as u32);
+    }
+    assert_eq!(head.len(), head_bytes);
+    head
+}
+
+/// Appends one tag per frame, its body exactly as it was sent.
+#[derive(Clone, Debug)]
+pub struct FlvWriter {
+    zero_ms: i64,
+}
+
+impl FlvWriter {
+    /// `zero_ms` is the decoding time that becomes timestamp 0.
+    pub fn new(zero_ms: i64) -> Self {
+        Self { zero_ms }
+    }
+
+    /// The most bytes that [`FlvWriter::push`] appends for `frame`.
+    pub fn push_bytes_max(&self, frame: &Frame<'_>) -> usize {
+        TAG_HEADER_BYTES + frame.tag_header.as_slice().len() + frame.media.len() + PREVIOUS_TAG_SIZE_BYTES
+    }
+
+    pub fn push(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) {
+        let tag_type = match frame.track {
+            TrackKind::Video => TAG_VIDEO,
+            TrackKind::Audio => TAG_AUDIO,
+        };
+        let body_head = frame.tag_header.as_slice();
+        let body_bytes = body_head.len() + frame.media.len();
+        // Both headers at once: they fit the largest tag header that `TagHeader` holds.
+        let mut head = [0; TAG_HEADER_BYTES + 8];
+        head[..TAG_HEADER_BYTES].copy_from_slice(&tag_header(tag_type, body_bytes, self.timestamp(frame.dts_ms)));
+        head[TAG_HEADER_BYTES..TAG_HEADER_BYTES + body_head.len()].copy_from_slice(body_head);
+        sink.append(&head[..TAG_HEADER_BYTES + body_head.len()]);
+        for slice in frame.media.slices() {
+            sink.append(slice);
+        }
+        end_tag(body_bytes, sink);
+    }
+
+    /// The most bytes that [`FlvWriter::push_script`] appends for `body`.
+    pub fn push_script_bytes_max(&self, body: &[u8]) -> usize {
+        TAG_HEADER_BYTES + body.len() + PREVIOUS_TAG_SIZE_BYTES
+    }
+
+    /// Appends a script tag (a name and a value in AMF0) at a time in the terms of [`Frame::dts_ms`].
+    pub fn push_script(&mut self, timestamp_ms: i64, body: &[u8], sink: &mut impl Sink) {
+        sink.append(&tag_header(TAG_SCRIPT, body.len(), self.timestamp(timestamp_ms)));
+        sink.append(body);
+        end_tag(body.len(), sink);
+    }
+
+    /// Milliseconds in the file, modulo 2^32. Frames of before the beginning stand at 0.
+    fn timestamp(&self, dts_ms: i64) -> u32 {
+        dts_ms.saturating_sub(self.zero_ms).max(0) as u32
+    }
+}
+
+fn end_tag(body_bytes: usize, sink: &mut impl Sink) {
+    sink.append(&((TAG_HEADER_BYTES + body_bytes) as u32).to_be_bytes());
+    sink.seal(sink.position());
+}
+
+const _: () = assert!(INDEX_ENTRIES_MAX * 18 + (crate::limits::SEQUENCE_HEADER_BYTES_MAX as u64) < TAG_BODY_BYTES_MAX as u64);

@@ -1,0 +1,462 @@
+//! One connection: bytes in, protocol events to the recorder, replies out.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use crate::domain::task::TaskScheduler;
+use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordingSource};
+use crate::limits::AMF_MESSAGE_BYTES_MAX;
+use crate::media::Payload;
+use crate::metrics::{self, ConnectionError, CoreMetrics, Track};
+use crate::recorder::{DropReason, Now, Publication, Recorder, Totals};
+use crate::rtmp::amf;
+use crate::rtmp::error::{ErrorKind, SessionError};
+use crate::rtmp::message::MediaKind;
+use crate::rtmp::session::{Event, PublishRequest, RefuseReason, Session};
+use crate::segment::CoreStore;
+use crate::units::{MonoTime, PublicationId, WallTime};
+
+use super::publish::{EndCause, PublishName, publish_name, push_url};
+use super::{DuplicatePublisher, Shared};
+
+/// Longest wait for a listener at the other end of our replies; they are a few hundred bytes, so a full socket buffer means a dead or hostile peer.
+const REPLY_BYTES_MAX: usize = 64 << 10;
+
+/// What a connection works with while it is served.
+pub struct Service<'a> {
+    pub core: usize,
+    pub now: Now,
+    pub store: &'a mut CoreStore,
+    pub metrics: &'a CoreMetrics,
+    pub shared: &'a Shared,
+}
+
+/// A running publication of this connection.
+struct Publishing {
+    id: PublicationId,
+    name: PublishName,
+    recorder: Recorder<CoreStore>,
+    tasks: TaskScheduler,
+    policy_version: u64,
+    next_task_check: Option<WallTime>,
+    since: Now,
+    /// Totals already counted in the metrics.
+    reported: Totals,
+}
+
+/// How a connection stands after it was served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Served {
+    /// All input is used up.
+    Idle,
+    /// There may be more to read.
+    More,
+    /// The storage is busy: do not read, come again next tick.
+    Blocked,
+}
+
+/// Why a publication is not admitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    TooMany,
+    NameInUse,
+}
+
+impl Refusal {
+    const fn message(self) -> &'static str {
+        match self {
+            Refusal::TooMany => "too many publishers",
+            Refusal::NameInUse => "the stream is already being published",
+        }
+    }
+}
+
+/// Why a connection is closed.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseReason {
+    #[error("the publisher closed the connection")]
+    Eof,
+    #[error("the connection failed")]
+    Network(#[source] std::io::Error),
+    #[error("protocol error")]
+    Protocol(#[source] SessionError),
+    #[error("malformed media tag")]
+    Tag(#[source] crate::media::flv_tag::TagError),
+    #[error("no publication within the handshake time-out")]
+    HandshakeTimeout,
+    #[error("no bytes for the idle time-out")]
+    Idle,
+    #[error("refused: {}", .0.message())]
+    Refused(Refusal),
+    #[error("replaced by a newer publisher of the same name")]
+    Replaced,
+    #[error("the server is shutting down")]
+    Shutdown,
+    #[error("the peer does not read our replies")]
+    RepliesUnread,
+    #[error("a defect in the server")]
+    Panic,
+}
+
+impl CloseReason {
+    /// The reason as metrics count it; `None` for an end that is no error.
+    fn label(&self) -> Option<ConnectionError> {
+        Some(match self {
+            CloseReason::Eof | CloseReason::Replaced | CloseReason::Shutdown => return None,
+            CloseReason::Network(_) | CloseReason::RepliesUnread => ConnectionError::Network,
+            CloseReason::Protocol(error) => match error.kind() {
+                ErrorKind::NotRtmp => ConnectionError::NotRtmp,
+                ErrorKind::Handshake => ConnectionError::Handshake,
+                ErrorKind::Chunk => ConnectionError::Chunk,
+                ErrorKind::MessageTooLarge => ConnectionError::TooLarge,
+                ErrorKind::Amf => ConnectionError::Amf,
+                ErrorKind::Protocol => ConnectionError::Command,
+            },
+            CloseReason::Tag(_) => ConnectionError::Chunk,
+            CloseReason::HandshakeTimeout | CloseReason::Idle => ConnectionError::Timeout,
+            CloseReason::Refused(Refusal::TooMany) => ConnectionError::TooMany,
+            CloseReason::Refused(Refusal::NameInUse) => ConnectionError::NameInUse,
+            CloseReason::Panic => ConnectionError::Internal,
+        })
+    }
+
+    fn cause(&self) -> EndCause {
+        match self {
+            CloseReason::Eof | CloseReason::Network(_) => EndCause::Network,
+            CloseReason::Protocol(error) => match error.kind() {
+                ErrorKind::MessageTooLarge => EndCause::MessageTooLarge,
+                ErrorKind::Amf => EndCause::Amf,
+                _ => EndCause::Content,
+            },
+            CloseReason::Tag(_) => EndCause::Content,
+            CloseReason::HandshakeTimeout | CloseReason::Idle => EndCause::Idle,
+            CloseReason::Refused(_) | CloseReason::RepliesUnread => EndCause::Content,
+            CloseReason::Replaced => EndCause::Replaced,
+            CloseReason::Shutdown => EndCause::Shutdown,
+            CloseReason::Panic => EndCause::Internal,
+        }
+    }
+
+    /// An end that a well-behaved publisher causes.
+    pub fn is_ordinary(&self) -> bool {
+        matches!(self, CloseReason::Eof | CloseReason::Shutdown | CloseReason::Replaced)
+    }
+}
+
+pub struct Connection {
+    pub stream: TcpStream,
+    pub peer: SocketAddr,
+    /// Its number on its core.
+    pub token: u64,
+    session: Session,
+    /// Input that could not be used yet because the storage was busy.
+    pending: Vec<u8>,
+    opened: MonoTime,
+    last_input: MonoTime,
+    publishing: Option<Box<Publishing>>,
+}
+
+impl Connection {
+    pub fn new(stream: TcpStream, peer: SocketAddr, token: u64, session: Session, now: MonoTime) -> Self {
+        Self { stream, peer, token, session, pending: Vec::new(), opened: now, last_input: now, publishing: None }
+    }
+
+    pub fn is_publishing(&self) -> bool {
+        self.publishing.is_some()
+    }
+
+    pub fn publication(&self) -> Option<PublicationId> {
+        self.publishing.as_ref().map(|publishing| publishing.id)
+    }
+
+    /// Reads once and uses what came.
+    ///
+    /// # Errors
+    /// The reason to close the connection; its publication must then be ended with [`Connection::close`].
+    pub fn serve(&mut self, buffer: &mut [u8], service: &mut Service<'_>) -> Result<Served, CloseReason> {
+        if !self.pending.is_empty() {
+            let pending = std::mem::take(&mut self.pending);
+            if self.feed(&pending, service)? == Served::Blocked {
+                return Ok(Served::Blocked);
+            }
+        }
+        if self.is_blocked() {
+            return Ok(Served::Blocked);
+        }
+        let count = match rustix::net::recv(&self.stream, &mut *buffer, rustix::net::RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return Err(CloseReason::Eof),
+            Ok((count, _)) => count,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(Served::Idle),
+            Err(error) => return Err(CloseReason::Network(error.into())),
+        };
+        self.last_input = service.now.mono;
+        let served = self.feed(&buffer[..count], service);
+        // What was asked is answered also when the next byte was wrong.
+        let sent = self.send_replies();
+        match served? {
+            Served::Blocked => Ok(Served::Blocked),
+            _ => {
+                sent?;
+                Ok(if count == buffer.len() { Served::More } else { Served::Idle })
+            }
+        }
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.publishing.as_ref().is_some_and(|publishing| publishing.recorder.is_blocked())
+    }
+
+    fn feed(&mut self, input: &[u8], service: &mut Service<'_>) -> Result<Served, CloseReason> {
+        let mut consumed = 0;
+        loop {
+            if self.is_blocked() {
+                self.pending.extend_from_slice(&input[consumed..]);
+                return Ok(Served::Blocked);
+            }
+            match self.session.poll(input, &mut consumed).map_err(CloseReason::Protocol)? {
+                None => return Ok(Served::Idle),
+                Some(Event::Media { kind, timestamp_ms, payload }) => {
+                    let Some(publishing) = &mut self.publishing else { continue };
+                    let recorder = &mut publishing.recorder;
+                    match kind {
+                        MediaKind::Video => recorder.video(timestamp_ms, payload, service.now, service.store).map_err(CloseReason::Tag)?,
+                        MediaKind::Audio => recorder.audio(timestamp_ms, payload, service.now, service.store).map_err(CloseReason::Tag)?,
+                        MediaKind::Data => announce_tracks(recorder, &payload),
+                    }
+                }
+                Some(Event::Refused { code, description }) => {
+                    tracing::warn!(client = %self.peer, code, description, "refused");
+                }
+                Some(Event::Publish(request)) => self.publish(&request, service)?,
+                Some(Event::PublishEnd(_)) => self.end_publication(EndCause::Closed, service),
+            }
+        }
+    }
+
+    /// Admits a publication, or refuses it with a reason.
+    fn publish(&mut self, request: &PublishRequest, service: &mut Service<'_>) -> Result<(), CloseReason> {
+        self.end_publication(EndCause::Closed, service);
+        let shared = service.shared;
+        let policy = shared.policy.load();
+        let address = &request.address;
+        let name = publish_name(&address.host, &address.app, &address.stream, &address.query, &shared.settings.default_domain, &policy);
+        let id = shared.next_publication();
+        let live = LiveStream {
+            key: name.key.clone(),
+            publication: id,
+            core: service.core,
+            connection: self.token,
+            publish_time: service.now.wall,
+            client: self.peer.ip().to_string(),
+            stream_param: address.query.clone(),
+        };
+        let replaced = {
+            let mut streams = shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if streams.len() >= shared.settings.publishers_max {
+                drop(streams);
+                return self.refuse(Refusal::TooMany);
+            }
+            if shared.settings.duplicate_publisher == DuplicatePublisher::Refuse && streams.get(&name.key).is_some() {
+                drop(streams);
+                return self.refuse(Refusal::NameInUse);
+            }
+            streams.begin(live)
+        };
+        if let Some(old) = replaced {
+            if !shared.end_publication(old.core, old.connection, old.publication, EndCause::Replaced) {
+                tracing::error!(stream = %name.key, "the core of the replaced publisher does not take commands");
+            }
+        }
+        tracing::info!(stream = %name.key, publication = %id, client = %self.peer, encoder = %request.encoder, "publishing began");
+        service.metrics.publication_began();
+        let publication = Publication {
+            id,
+            key: name.key.clone(),
+            push_url: push_url(&name.key, &address.query),
+            stream_param: address.query.clone(),
+        };
+        let mut publishing = Box::new(Publishing {
+            id,
+            recorder: Recorder::new(publication, shared.settings.recorder, service.now),
+            tasks: TaskScheduler::default(),
+            policy_version: policy.version,
+            next_task_check: None,
+            since: service.now,
+            reported: Totals::default(),
+            name,
+        });
+        publishing.start_rule(&policy, service);
+        publishing.schedule_tasks(&policy, service);
+        self.publishing = Some(publishing);
+        self.session.accept_publish();
+        Ok(())
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> Result<(), CloseReason> {
+        let reason = match refusal {
+            Refusal::TooMany => RefuseReason::Denied,
+            Refusal::NameInUse => RefuseReason::BadName,
+        };
+        self.session.refuse_publish(reason, refusal.message());
+        self.send_replies()?;
+        Err(CloseReason::Refused(refusal))
+    }
+
+    /// Once a tick for a publishing connection: tasks, storage, counters.
+    pub fn tick(&mut self, policy: &Policy, service: &mut Service<'_>) {
+        let Some(publishing) = &mut self.publishing else { return };
+        if publishing.policy_version != policy.version || publishing.next_task_check.is_some_and(|check| service.now.wall >= check) {
+            publishing.policy_version = policy.version;
+            publishing.schedule_tasks(policy, service);
+        }
+        publishing.recorder.tick(service.now, service.store);
+        publishing.report(service.metrics);
+    }
+
+    /// The reason to close a silent connection.
+    pub fn timed_out(&self, now: MonoTime, shared: &Shared) -> Option<CloseReason> {
+        let millis = |duration: std::time::Duration| duration.as_millis() as u64;
+        if self.publishing.is_some() {
+            (now.millis_since(self.last_input) >= millis(shared.settings.idle_timeout)).then_some(CloseReason::Idle)
+        } else {
+            (now.millis_since(self.opened) >= millis(shared.settings.handshake_timeout)).then_some(CloseReason::HandshakeTimeout)
+        }
+    }
+
+    fn send_replies(&mut self) -> Result<(), CloseReason> {
+        loop {
+            let output = self.session.output();
+            if output.is_empty() {
+                return Ok(());
+            }
+            if output.len() > REPLY_BYTES_MAX {
+                return Err(CloseReason::RepliesUnread);
+            }
+            match rustix::net::send(&self.stream, output, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(count) => self.session.output_sent(count),
+                // Sent with the next replies; the bound above ends a peer that never reads.
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+                Err(error) => return Err(CloseReason::Network(error.into())),
+            }
+        }
+    }
+
+    /// Ends the publication, if there is one; the connection stays.
+    fn end_publication(&mut self, cause: EndCause, service: &mut Service<'_>) {
+        let Some(mut publishing) = self.publishing.take() else { return };
+        publishing.recorder.finish(cause.end_reason(), service.now, service.store);
+        publishing.report(service.metrics);
+        service.metrics.publication_ended(cause.label());
+        service.shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end(&publishing.name.key, publishing.id);
+        let totals = publishing.recorder.totals();
+        let dropped: u64 = totals.dropped.iter().sum();
+        tracing::info!(
+            stream = %publishing.name.key,
+            publication = %publishing.id,
+            client = %self.peer,
+            code = cause.code(),
+            cause = cause.message(),
+            seconds = service.now.mono.millis_since(publishing.since.mono) as f64 / 1_000.0,
+            video_frames = totals.video_frames,
+            audio_frames = totals.audio_frames,
+            media_bytes = totals.media_bytes,
+            dropped,
+            late = totals.late_frames,
+            files = totals.files,
+            "publishing ended"
+        );
+        // A connection that has published gets the handshake time anew.
+        self.opened = service.now.mono;
+    }
+
+    /// Ends the publication by our decision and tells the publisher.
+    pub fn close(&mut self, reason: &CloseReason, service: &mut Service<'_>) {
+        self.end_publication(reason.cause(), service);
+        if matches!(reason, CloseReason::Replaced | CloseReason::Shutdown | CloseReason::Idle) {
+            self.session.end("NetStream.Unpublish.Success", reason.cause().message());
+            // The peer may be gone; there is nobody to tell then.
+            let _ = self.send_replies();
+        }
+        if let Some(label) = reason.label() {
+            service.metrics.connection_error(label);
+        }
+        if reason.is_ordinary() {
+            tracing::debug!(client = %self.peer, %reason, "connection closed");
+        } else {
+            tracing::warn!(client = %self.peer, reason = reason as &dyn std::error::Error, "connection closed");
+        }
+    }
+}
+
+impl Publishing {
+    fn start_rule(&mut self, policy: &Policy, service: &mut Service<'_>) {
+        let template = policy.rule_for(&self.name.key);
+        if let Some(template) = template.filter(|template| template.enabled().next().is_some()) {
+            self.recorder.start(RecordingSource::Rule(template.id), &template, service.now, service.store);
+        }
+    }
+
+    /// Begins and ends what the tasks of this moment say.
+    fn schedule_tasks(&mut self, policy: &Policy, service: &mut Service<'_>) {
+        let mut tasks: Vec<Arc<RecordTask>> = policy.tasks_for(&self.name.key).to_vec();
+        if let Some(alias) = &self.name.alias {
+            tasks.extend_from_slice(policy.tasks_for(alias));
+        }
+        let change = self.tasks.poll(&tasks, service.now.wall);
+        for task in change.stop {
+            self.recorder.stop(&RecordingSource::Task(task.id.clone()), EndReason::TaskEnded, service.now, service.store);
+        }
+        for task in change.start {
+            let template = policy.task_template(&task);
+            self.recorder.start(RecordingSource::Task(task.id.clone()), &template, service.now, service.store);
+        }
+        self.next_task_check = self.tasks.next_wakeup(&tasks, service.now.wall);
+    }
+
+    /// Brings the metrics up to what the recorder has counted.
+    fn report(&mut self, metrics: &CoreMetrics) {
+        let totals = self.recorder.totals();
+        let before = std::mem::replace(&mut self.reported, totals);
+        metrics.frames(Track::Video, totals.video_frames - before.video_frames);
+        metrics.frames(Track::Audio, totals.audio_frames - before.audio_frames);
+        metrics.media_bytes(totals.media_bytes - before.media_bytes);
+        metrics.frames_late(totals.late_frames - before.late_frames);
+        for reason in DropReason::ALL {
+            metrics.frames_dropped(drop_label(reason), totals.dropped[reason as usize] - before.dropped[reason as usize]);
+        }
+        for codec in self.recorder.take_unsupported() {
+            metrics.unsupported_codec(codec);
+            tracing::warn!(stream = %self.name.key, codec, "this codec is not recorded; the other tracks are");
+        }
+    }
+}
+
+/// onMetaData says which tracks will come: a file need not wait for one that does not.
+fn announce_tracks(recorder: &mut Recorder<CoreStore>, payload: &Payload<'_>) {
+    if payload.len() > AMF_MESSAGE_BYTES_MAX {
+        return;
+    }
+    // Metadata that cannot be read announces nothing; the stream itself is what counts.
+    let Ok(values) = amf::decode_all(&payload.to_vec()) else { return };
+    if values.first().and_then(amf::Value::as_str) != Some("onMetaData") {
+        return;
+    }
+    let Some(metadata) = values.get(1) else { return };
+    let has = |names: [&str; 2]| names.iter().any(|name| metadata.get(name).is_some());
+    let (video, audio) = (has(["videocodecid", "width"]), has(["audiocodecid", "audiosamplerate"]));
+    if video || audio {
+        recorder.announce(video, audio);
+    }
+}
+
+fn drop_label(reason: DropReason) -> metrics::DropReason {
+    match reason {
+        DropReason::BeforeKeyFrame => metrics::DropReason::BeforeKeyFrame,
+        DropReason::BeforeSequenceHeader => metrics::DropReason::NoConfiguration,
+        DropReason::UnsupportedCodec => metrics::DropReason::Unsupported,
+        DropReason::StorageBusy => metrics::DropReason::NoBlock,
+    }
+}

@@ -1,0 +1,385 @@
+//! The loop of one ingest core.
+
+use std::collections::VecDeque;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::Receiver;
+use glommio::timer::sleep;
+use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+
+use crate::limits::RECEIVE_BUFFER_BYTES;
+use crate::metrics::{ConnectionError, CoreMetrics};
+use crate::recorder::Now;
+use crate::rtmp::session::{Session, SessionConfig};
+use crate::segment::CoreStore;
+use crate::units::MonoTime;
+
+use super::connection::{CloseReason, Connection, Served, Service};
+use super::publish::EndCause;
+use super::{CoreCommand, Shared};
+
+/// Young connections are looked at this often.
+const HANDSHAKE_TICK: Duration = Duration::from_millis(4);
+/// A connection that has not published after this is looked at with the slow tick only: half-open ones shall not keep the core awake.
+const HANDSHAKE_QUICK_MS: u64 = 2_000;
+/// Longest pass over the sockets before commands, timers and young connections get their turn.
+const PASS_NANOS_MAX: u64 = 10_000_000;
+/// Connections accepted in one pass; the rest waits in the kernel's backlog.
+const ACCEPT_MAX: usize = 256;
+/// After accept has failed (no descriptors, no memory) it is not tried for this long: the error comes back at once and would spin.
+const ACCEPT_PAUSE_MS: u64 = 200;
+/// Silent connections are looked for this often.
+const TIMEOUT_CHECK_MS: u64 = 500;
+/// Readiness events fetched at once.
+const EVENTS_MAX: usize = 1024;
+const LISTENER: u64 = u64::MAX;
+
+/// Runs until the core is told to shut down.
+pub async fn run(index: usize, listener: TcpListener, store: CoreStore, inbox: Receiver<CoreCommand>, shared: Arc<Shared>) {
+    match Core::new(index, listener, store, inbox, shared) {
+        Ok(mut core) => core.run().await,
+        Err(error) => tracing::error!(core = index, %error, "the ingest core cannot watch its sockets"),
+    }
+}
+
+struct Core {
+    index: usize,
+    listener: TcpListener,
+    store: CoreStore,
+    inbox: Receiver<CoreCommand>,
+    shared: Arc<Shared>,
+    metrics: CoreMetrics,
+    /// The listener and connections that do not publish yet.
+    young: rustix::fd::OwnedFd,
+    publishers: rustix::fd::OwnedFd,
+    connections: Vec<Option<Box<Connection>>>,
+    free: Vec<usize>,
+    /// Makes a token differ from that of an earlier connection in the same place.
+    generation: u64,
+    /// Publishing connections with something to read, in turn.
+    ready: VecDeque<u64>,
+    /// Connections whose storage is busy: looked at every tick.
+    blocked: Vec<u64>,
+    buffer: Vec<u8>,
+    events: Vec<epoll::Event>,
+    young_until: MonoTime,
+    accept_after: MonoTime,
+    accept_failing: bool,
+    next_tick: MonoTime,
+    next_timeout_check: MonoTime,
+}
+
+impl Core {
+    fn new(index: usize, listener: TcpListener, store: CoreStore, inbox: Receiver<CoreCommand>, shared: Arc<Shared>) -> std::io::Result<Self> {
+        let young = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let publishers = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        // Level-triggered: what one pass does not accept is there in the next.
+        epoll::add(&young, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
+        let metrics = shared.metrics.core(index);
+        Ok(Self {
+            index,
+            listener,
+            store,
+            inbox,
+            metrics,
+            young,
+            publishers,
+            connections: Vec::new(),
+            free: Vec::new(),
+            generation: 0,
+            ready: VecDeque::new(),
+            blocked: Vec::new(),
+            buffer: vec![0; RECEIVE_BUFFER_BYTES],
+            events: Vec::with_capacity(EVENTS_MAX),
+            young_until: MonoTime::default(),
+            accept_after: MonoTime::default(),
+            accept_failing: false,
+            next_tick: MonoTime::default(),
+            next_timeout_check: MonoTime::default(),
+            shared,
+        })
+    }
+
+    async fn run(&mut self) {
+        loop {
+            let now = self.shared.clock.now();
+            self.serve_young(now);
+            if now.mono >= self.next_tick {
+                self.next_tick = MonoTime::from_nanos(now.mono.nanos() + self.shared.settings.tick.as_nanos() as u64);
+                if self.tick(now) {
+                    self.shut_down().await;
+                    return;
+                }
+            }
+            let until_tick = Duration::from_nanos(self.next_tick.nanos_since((self.shared.clock.mono)()));
+            let pause = if !self.ready.is_empty() {
+                // A flat-out publisher: go round again at once.
+                self.drain(now);
+                Duration::ZERO
+            } else if now.mono < self.young_until {
+                until_tick.min(HANDSHAKE_TICK)
+            } else {
+                until_tick
+            };
+            sleep(pause).await;
+        }
+    }
+
+    /// The regular pass. True: shut down.
+    fn tick(&mut self, now: Now) -> bool {
+        self.shared.ticked(self.index, now.mono);
+        self.store.tick(now.mono);
+        if self.take_commands(now) {
+            return true;
+        }
+        for token in std::mem::take(&mut self.blocked) {
+            self.ready.push_back(token);
+        }
+        self.fetch_ready();
+        self.drain(now);
+        self.tick_publishers(now);
+        if now.mono >= self.next_timeout_check {
+            self.next_timeout_check = MonoTime::from_nanos(now.mono.nanos() + TIMEOUT_CHECK_MS * 1_000_000);
+            self.check_timeouts(now);
+        }
+        self.metrics.set_blocks(self.store.units_free() as u64, self.store.units_total() as u64);
+        false
+    }
+
+    fn take_commands(&mut self, now: Now) -> bool {
+        while let Ok(command) = self.inbox.try_recv() {
+            match command {
+                CoreCommand::Shutdown => return true,
+                CoreCommand::EndPublication { connection, publication, cause } => {
+                    let current = self.connection(connection).and_then(|connection| connection.publication());
+                    // The connection may have ended by itself meanwhile, or publish something else.
+                    if current == Some(publication) {
+                        let reason = match cause {
+                            EndCause::Replaced => CloseReason::Replaced,
+                            _ => CloseReason::Shutdown,
+                        };
+                        // First what has arrived already: it was sent before the newer publisher took over.
+                        self.serve(connection, now);
+                        self.close(connection, &reason, now);
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    fn connection(&mut self, token: u64) -> Option<&mut Box<Connection>> {
+        let slot = self.connections.get_mut(token as u32 as usize)?;
+        slot.as_mut().filter(|connection| connection.token == token)
+    }
+
+    /// Accepts, and serves the connections that do not publish yet.
+    fn serve_young(&mut self, now: Now) {
+        let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        self.events.clear();
+        if let Err(error) = epoll::wait(&self.young, rustix::buffer::spare_capacity(&mut self.events), Some(&zero)) {
+            if error != Errno::INTR {
+                tracing::error!(core = self.index, %error, "waiting for young connections failed");
+            }
+            return;
+        }
+        let events = std::mem::take(&mut self.events);
+        for event in &events {
+            let token = event.data.u64();
+            if token == LISTENER {
+                self.accept(now);
+            } else {
+                self.serve(token, now);
+            }
+        }
+        self.events = events;
+    }
+
+    fn accept(&mut self, now: Now) {
+        if now.mono < self.accept_after {
+            return;
+        }
+        for _ in 0..ACCEPT_MAX {
+            match rustix::net::acceptfrom_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok((socket, address)) => {
+                    if self.accept_failing {
+                        self.accept_failing = false;
+                        tracing::info!(core = self.index, "accepting connections again");
+                    }
+                    let peer = address.and_then(|address| SocketAddr::try_from(address).ok()).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+                    self.add(TcpStream::from(socket), peer, now);
+                }
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(error) => {
+                    self.accept_after = MonoTime::from_nanos(now.mono.nanos() + ACCEPT_PAUSE_MS * 1_000_000);
+                    self.metrics.connection_error(ConnectionError::Accept);
+                    if !self.accept_failing {
+                        self.accept_failing = true;
+                        tracing::error!(core = self.index, %error, "accepting connections fails; running publications go on (raise LimitNOFILE if descriptors are used up)");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, stream: TcpStream, peer: SocketAddr, now: Now) {
+        self.metrics.connection_opened();
+        let mut random = [0; 1528];
+        if let Err(error) = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()) {
+            tracing::error!(%error, "no random bytes for the handshake");
+            return;
+        }
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() - 1
+        });
+        self.generation += 1;
+        let token = (self.generation << 32) | place as u64;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        if let Err(error) = epoll::add(&self.young, &stream, epoll::EventData::new_u64(token), flags) {
+            tracing::error!(%error, client = %peer, "the connection cannot be watched");
+            self.free.push(place);
+            return;
+        }
+        // Replies are small and awaited by the publisher.
+        let _ = stream.set_nodelay(true);
+        let session = Session::new(SessionConfig::default(), random);
+        self.connections[place] = Some(Box::new(Connection::new(stream, peer, token, session, now.mono)));
+        self.young_until = MonoTime::from_nanos(now.mono.nanos() + HANDSHAKE_QUICK_MS * 1_000_000);
+    }
+
+    /// Reads from one connection, inside a panic boundary: a defect costs this connection, not the core.
+    fn serve(&mut self, token: u64, now: Now) {
+        let place = token as u32 as usize;
+        let Some(mut connection) = self.connections.get_mut(place).and_then(Option::take) else { return };
+        if connection.token != token {
+            self.connections[place] = Some(connection);
+            return;
+        }
+        let was_publishing = connection.is_publishing();
+        let mut service = Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared };
+        let buffer = &mut self.buffer;
+        let served = catch_unwind(AssertUnwindSafe(|| connection.serve(buffer, &mut service))).unwrap_or(Err(CloseReason::Panic));
+        let publishing = connection.is_publishing();
+        self.connections[place] = Some(connection);
+        match served {
+            Ok(served) => {
+                if publishing != was_publishing {
+                    self.moved(token, publishing);
+                }
+                match served {
+                    Served::Idle => {}
+                    Served::More => self.ready.push_back(token),
+                    Served::Blocked => self.blocked.push(token),
+                }
+            }
+            Err(reason) => self.close(token, &reason, now),
+        }
+    }
+
+    /// A connection began to publish, or ended its publication: the other list watches it now.
+    fn moved(&mut self, token: u64, publishing: bool) {
+        let (from, to) = if publishing { (&self.young, &self.publishers) } else { (&self.publishers, &self.young) };
+        let Some(connection) = self.connections.get(token as u32 as usize).and_then(Option::as_ref) else { return };
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        let moved = epoll::delete(from, &connection.stream).and_then(|()| epoll::add(to, &connection.stream, epoll::EventData::new_u64(token), flags));
+        if let Err(error) = moved {
+            tracing::error!(%error, client = %connection.peer, "the connection cannot be watched");
+        }
+    }
+
+    fn fetch_ready(&mut self) {
+        let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        loop {
+            self.events.clear();
+            match epoll::wait(&self.publishers, rustix::buffer::spare_capacity(&mut self.events), Some(&zero)) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => {
+                    tracing::error!(core = self.index, %error, "waiting for publishers failed");
+                    return;
+                }
+            }
+            self.ready.extend(self.events.iter().map(|event| event.data.u64()));
+            if self.events.len() < EVENTS_MAX {
+                return;
+            }
+        }
+    }
+
+    /// Serves ready connections in turn, for at most a pass.
+    fn drain(&mut self, now: Now) {
+        let started = (self.shared.clock.mono)();
+        let mut passed = 0;
+        // Connections that have more are put behind the others: one fat stream does not starve the rest.
+        while let Some(token) = self.ready.pop_front() {
+            self.serve(token, Now { mono: MonoTime::from_nanos(now.mono.nanos() + passed), wall: now.wall });
+            passed = (self.shared.clock.mono)().nanos_since(started);
+            if passed >= PASS_NANOS_MAX {
+                break;
+            }
+        }
+        self.metrics.record_tick_pass(passed);
+    }
+
+    fn tick_publishers(&mut self, now: Now) {
+        let policy = self.shared.policy.load_full();
+        for place in 0..self.connections.len() {
+            let Some(mut connection) = self.connections[place].take() else { continue };
+            let token = connection.token;
+            let mut service = Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared };
+            let result = catch_unwind(AssertUnwindSafe(|| connection.tick(&policy, &mut service)));
+            self.connections[place] = Some(connection);
+            if result.is_err() {
+                self.close(token, &CloseReason::Panic, now);
+            }
+        }
+    }
+
+    fn check_timeouts(&mut self, now: Now) {
+        for place in 0..self.connections.len() {
+            let due = self.connections[place].as_ref().and_then(|connection| connection.timed_out(now.mono, &self.shared).map(|reason| (connection.token, reason)));
+            if let Some((token, reason)) = due {
+                self.close(token, &reason, now);
+            }
+        }
+    }
+
+    fn close(&mut self, token: u64, reason: &CloseReason, now: Now) {
+        let place = token as u32 as usize;
+        let Some(mut connection) = self.connections.get_mut(place).and_then(Option::take) else { return };
+        if connection.token != token {
+            self.connections[place] = Some(connection);
+            return;
+        }
+        let mut service = Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared };
+        if catch_unwind(AssertUnwindSafe(|| connection.close(reason, &mut service))).is_err() {
+            tracing::error!(client = %connection.peer, "closing the connection panicked; its files are finished at the next start");
+        }
+        // Dropping the socket takes it out of both lists.
+        self.free.push(place);
+    }
+
+    async fn shut_down(&mut self) {
+        let now = self.shared.clock.now();
+        // What has arrived is recorded first.
+        self.fetch_ready();
+        self.drain(now);
+        for place in 0..self.connections.len() {
+            if let Some(token) = self.connections[place].as_ref().map(|connection| connection.token) {
+                self.close(token, &CloseReason::Shutdown, now);
+            }
+        }
+        while self.store.backlog() > 0 {
+            self.store.tick((self.shared.clock.mono)());
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+}

@@ -1,0 +1,544 @@
+//! One output of a session: a format (or MP4 and HLS together, which share one file) from its first file to its last.
+
+use std::collections::VecDeque;
+
+use crate::container::es::{AdtsWriter, Mp3Writer};
+use crate::container::flv::{self, FlvWriter};
+use crate::container::hls::{self, SegmentContainer, Segmenter, TsStart};
+use crate::container::mp4::{self, FRAGMENT_MS, Mp4Writer};
+use crate::container::mpegts::TsWriter;
+use crate::container::{MediaPath, OpenMedia, RecordingEnd, Sink, SmallFile, Store};
+use crate::domain::{EndReason, FormatParam, RecordTemplate, RecordingIdentity, RecordingSource};
+use crate::media::{AudioCodec, Frame, TrackKind, Tracks};
+use crate::units::{FileId, Format, MonoTime, WallTime};
+
+use super::cache::{Cache, Sequence};
+use super::{Epoch, MoovReserve, Now, Publication, RecorderSettings};
+
+/// The other track's first frame is waited for this long (media time), so that the file's zero is the smaller of the two.
+const FIRST_FRAMES_WAIT_MS: i64 = 500;
+/// After a storage failure an output begins again at the first key frame after this.
+const RETRY_MS: u64 = 5_000;
+/// Head room for the final `moov` where the file system can insert more: the first half minute needs no insertion.
+const MOOV_RESERVE_BYTES: usize = 32 << 10;
+/// `moov` bytes for one second of two tracks with irregular timestamps (60 fps and 50 audio frames a second), where nothing can be inserted.
+const MOOV_BYTES_PER_SECOND: usize = 2_000;
+const MOOV_RESERVE_BYTES_MAX: usize = 8 << 20;
+/// HLS recordings have no interval; their MP4 part is sized like one of this length.
+const HLS_RESERVE_S: u64 = 1_800;
+
+/// The name of the live playlist inside an HLS recording's folder.
+pub const LIVE_PLAYLIST_NAME: &str = "index.m3u8";
+
+/// What an output needs of its recorder.
+pub struct Context<'a> {
+    pub publication: &'a Publication,
+    pub settings: &'a RecorderSettings,
+    pub cache: &'a Cache,
+    pub epochs: &'a mut VecDeque<Epoch>,
+    /// No other track is expected any more.
+    pub tracks_complete: bool,
+    /// Nothing comes any more: what is there must go out.
+    pub closing: bool,
+    pub now: Now,
+    pub media_start_ms: i64,
+    pub files_begun: u64,
+}
+
+impl Context<'_> {
+    fn epoch(&mut self, number: u32) -> &mut Epoch {
+        let first = self.epochs[0].number;
+        &mut self.epochs[(number - first) as usize]
+    }
+
+    fn newest_epoch(&self) -> u32 {
+        self.epochs.back().map_or(0, |epoch| epoch.number)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pumped {
+    /// Everything that can be taken is taken.
+    Done,
+    /// The storage has no room now.
+    Blocked,
+}
+
+/// What one media file serves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Kind {
+    Single(Format, FormatParam),
+    /// Fragmented MP4: an MP4 recording, an HLS recording, or both from one write.
+    Hybrid { mp4: Option<FormatParam>, hls: Option<FormatParam> },
+    /// HLS as one MPEG transport stream with byte ranges.
+    TransportStream(FormatParam),
+}
+
+impl Kind {
+    fn interval_ms(&self) -> Option<i64> {
+        let param = match self {
+            Kind::Single(_, param) => param,
+            Kind::Hybrid { mp4: Some(param), .. } => param,
+            Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(_) => return None,
+        };
+        Some(i64::try_from(param.record_interval_s.saturating_mul(1_000)).unwrap_or(i64::MAX))
+    }
+
+    fn is_audio_only(&self) -> bool {
+        matches!(self, Kind::Single(Format::Aac | Format::Mp3, _))
+    }
+
+    /// The tracks of the epoch that this output can hold.
+    fn suitable(&self, tracks: &Tracks) -> Tracks {
+        let audio_of = |codec| Tracks { video: None, audio: tracks.audio.clone().filter(|audio| audio.codec == codec) };
+        match self {
+            Kind::Single(Format::Aac, _) => audio_of(AudioCodec::Aac),
+            Kind::Single(Format::Mp3, _) => audio_of(AudioCodec::Mp3),
+            _ => tracks.clone(),
+        }
+    }
+
+    fn extension(&self) -> &'static str {
+        match self {
+            Kind::Single(format, _) => format.extension(),
+            Kind::Hybrid { mp4: Some(_), .. } => "mp4",
+            Kind::Hybrid { mp4: None, .. } => "m4s",
+            Kind::TransportStream(_) => "ts",
+        }
+    }
+}
+
+enum Writer {
+    Flv(FlvWriter),
+    Mp4(Box<Mp4Writer>),
+    Ts(Box<TsWriter>),
+    Adts(AdtsWriter),
+    Mp3(Mp3Writer),
+}
+
+impl Writer {
+    fn push_bytes_max(&self, frame: &Frame<'_>) -> usize {
+        match self {
+            Writer::Flv(writer) => writer.push_bytes_max(frame),
+            Writer::Mp4(writer) => writer.push_bytes_max(frame.media.len()),
+            Writer::Ts(writer) => writer.push_bytes_max(frame),
+            Writer::Adts(writer) => writer.push_bytes_max(frame),
+            Writer::Mp3(writer) => writer.push_bytes_max(frame),
+        }
+    }
+}
+
+/// An open media file.
+struct OpenFile<F> {
+    file: F,
+    writer: Writer,
+    epoch: u32,
+    /// The recording that is this one file; `None` for a part of an HLS recording alone.
+    recording: Option<FileId>,
+    has_video: bool,
+    has_audio: bool,
+    first_dts_ms: i64,
+    last_dts_ms: i64,
+    /// Transport stream: the last place where a segment may begin.
+    ts_start: Option<TsStart>,
+}
+
+/// An HLS recording: one playlist over all its parts.
+struct HlsRecording {
+    file_id: FileId,
+    param: FormatParam,
+    /// The part that is open, or was last; counts from 1.
+    part: u32,
+    /// The epoch of the last part: another one needs its own init segment and a discontinuity.
+    epoch: Option<u32>,
+    segmenter: Segmenter,
+    /// Media duration listed so far, ms: gives the wall time of a segment.
+    listed_ms: u64,
+    start: WallTime,
+}
+
+enum State<F> {
+    /// The next file has not begun.
+    Starting,
+    Writing(Box<OpenFile<F>>),
+}
+
+pub struct Output<F> {
+    kind: Kind,
+    source: RecordingSource,
+    state: State<F>,
+    hls: Option<HlsRecording>,
+    /// The next frame to take.
+    next: Sequence,
+    /// Begin at a video key frame (joined in the middle, or frames were lost).
+    need_key: bool,
+    retry_at: Option<MonoTime>,
+}
+
+impl<F: Sink> Output<F> {
+    /// The outputs for the enabled formats of a template, beginning with frame `from`.
+    pub fn for_template(template: &RecordTemplate, source: &RecordingSource, from: Sequence, settings: &RecorderSettings) -> Vec<Self> {
+        let enabled = |format| Some(template.param(format)).filter(|param| param.enable).cloned();
+        let mut kinds = Vec::new();
+        let (mp4, hls) = (enabled(Format::Mp4), enabled(Format::Hls));
+        match (mp4, hls) {
+            (mp4, Some(hls)) if settings.hls_transport_stream => {
+                kinds.extend(mp4.map(|mp4| Kind::Hybrid { mp4: Some(mp4), hls: None }));
+                kinds.push(Kind::TransportStream(hls));
+            }
+            (None, None) => {}
+            (mp4, hls) => kinds.push(Kind::Hybrid { mp4, hls }),
+        }
+        for format in [Format::Flv, Format::Aac, Format::Mp3] {
+            kinds.extend(enabled(format).map(|param| Kind::Single(format, param)));
+        }
+        kinds
+            .into_iter()
+            .map(|kind| Self { kind, source: source.clone(), state: State::Starting, hls: None, next: from, need_key: false, retry_at: None })
+            .collect()
+    }
+
+    pub fn next(&self) -> Sequence {
+        self.next
+    }
+
+    /// Takes frames until there are no more, or it must wait.
+    pub fn pump<S: Store<File = F>>(&mut self, context: &mut Context<'_>, store: &mut S) -> Pumped {
+        self.next = self.next.max(context.cache.first());
+        while self.next < context.cache.end() {
+            let (frame, epoch) = context.cache.get(self.next);
+            match &mut self.state {
+                State::Starting => {
+                    if !self.begin(&frame, epoch, context, store) {
+                        return Pumped::Done;
+                    }
+                }
+                State::Writing(open) => {
+                    if open.epoch != epoch {
+                        let reason = context.epoch(epoch).reason;
+                        self.close_file(reason, context.now, store);
+                        continue;
+                    }
+                    let wanted = match frame.track {
+                        TrackKind::Video => open.has_video,
+                        TrackKind::Audio => open.has_audio,
+                    };
+                    if !wanted {
+                        self.next += 1;
+                        continue;
+                    }
+                    let may_cut = !open.has_video || (frame.track == TrackKind::Video && frame.key);
+                    if may_cut && self.kind.interval_ms().is_some_and(|interval_ms| frame.dts_ms - open.first_dts_ms >= interval_ms) {
+                        self.close_file(EndReason::Interval, context.now, store);
+                        continue;
+                    }
+                    if !store.reserve(&mut open.file, open.writer.push_bytes_max(&frame)) {
+                        return Pumped::Blocked;
+                    }
+                    self.write(&frame, store);
+                    self.next += 1;
+                }
+            }
+        }
+        Pumped::Done
+    }
+
+    /// Tries to open the file that begins with `frame`. False: wait for more frames. True: the state or the next frame has changed.
+    fn begin<S: Store<File = F>>(&mut self, frame: &Frame<'_>, epoch: u32, context: &mut Context<'_>, store: &mut S) -> bool {
+        if let Some(retry_at) = self.retry_at {
+            if context.now.mono < retry_at && !context.closing {
+                self.next += 1;
+                self.need_key = true;
+                return true;
+            }
+            self.retry_at = None;
+        }
+        let newest = epoch == context.newest_epoch();
+        if newest && !context.tracks_complete {
+            return false;
+        }
+        let tracks = self.kind.suitable(&context.epoch(epoch).tracks);
+        if tracks.is_empty() || (self.kind.is_audio_only() && frame.track == TrackKind::Video) {
+            self.next += 1;
+            return true;
+        }
+        if self.need_key && tracks.video.is_some() && !(frame.track == TrackKind::Video && frame.key) {
+            self.next += 1;
+            return true;
+        }
+        let Some(zero_ms) = self.file_zero_ms(&tracks, epoch, context) else { return false };
+        self.need_key = false;
+        self.open_file(frame, epoch, &tracks, zero_ms, context, store);
+        true
+    }
+
+    /// The smallest DTS of the tracks' first frames from `next` on. `None`: a track's first frame is still to come.
+    fn file_zero_ms(&self, tracks: &Tracks, epoch: u32, context: &Context<'_>) -> Option<i64> {
+        let (mut video, mut audio, mut span_ms) = (None, None, 0);
+        let first_dts_ms = context.cache.get(self.next).0.dts_ms;
+        let mut ended = context.closing;
+        for sequence in self.next..context.cache.end() {
+            let (frame, of) = context.cache.get(sequence);
+            if of != epoch {
+                ended = true;
+                break;
+            }
+            span_ms = frame.dts_ms - first_dts_ms;
+            match frame.track {
+                TrackKind::Video if video.is_none() => video = Some(frame.dts_ms),
+                TrackKind::Audio if audio.is_none() => audio = Some(frame.dts_ms),
+                _ => continue,
+            }
+            if video.is_some() == tracks.video.is_some() && audio.is_some() == tracks.audio.is_some() {
+                ended = true;
+                break;
+            }
+        }
+        if !ended && span_ms < FIRST_FRAMES_WAIT_MS {
+            return None;
+        }
+        let video = video.filter(|_| tracks.video.is_some());
+        let audio = audio.filter(|_| tracks.audio.is_some());
+        Some(video.into_iter().chain(audio).min().unwrap_or(first_dts_ms))
+    }
+
+    fn open_file<S: Store<File = F>>(&mut self, frame: &Frame<'_>, epoch: u32, tracks: &Tracks, zero_ms: i64, context: &mut Context<'_>, store: &mut S) {
+        let epoch_zero_ms = *context.epoch(epoch).zero_ms.get_or_insert(zero_ms);
+        let extension = self.kind.extension();
+        let mut begin = Vec::new();
+        let mut small_files = Vec::new();
+        let mut recording = None;
+        let mut link = None;
+        match &self.kind {
+            Kind::Single(format, param) => {
+                let file_id = store.next_file_id();
+                begin.push(self.identity(file_id, *format, param, context));
+                recording = Some(file_id);
+            }
+            Kind::Hybrid { mp4: Some(param), .. } => {
+                let file_id = store.next_file_id();
+                begin.push(self.identity(file_id, Format::Mp4, param, context));
+                recording = Some(file_id);
+            }
+            Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(_) => {}
+        }
+        let hls_param = match &self.kind {
+            Kind::Hybrid { hls, .. } => hls.clone(),
+            Kind::TransportStream(param) => Some(param.clone()),
+            Kind::Single(..) => None,
+        };
+        let mut hls_text = String::new();
+        if let Some(param) = hls_param {
+            if self.hls.is_none() {
+                let file_id = store.next_file_id();
+                begin.push(self.identity(file_id, Format::Hls, &param, context));
+                let container = if extension == "ts" { SegmentContainer::Ts } else { SegmentContainer::Fmp4 };
+                hls_text = hls::header(container, context.settings.hls_segment_ms, tracks.video.is_none());
+                let segmenter = Segmenter::new(context.settings.hls_segment_ms);
+                self.hls = Some(HlsRecording { file_id, param, part: 0, epoch: None, segmenter, listed_ms: 0, start: context.now.wall });
+            }
+            let recording_hls = self.hls.as_mut().expect("just made");
+            recording_hls.part += 1;
+            let part = recording_hls.part;
+            if recording_hls.epoch != Some(epoch) {
+                let map = (extension != "ts").then(|| format!("init-{part}.m4s"));
+                hls::push_part(&mut hls_text, map.as_deref(), recording_hls.epoch.is_some());
+                if let Some(name) = map {
+                    small_files.push(SmallFile { folder: recording_hls.file_id, name, bytes: mp4::init_segment(tracks) });
+                }
+                recording_hls.epoch = Some(epoch);
+            }
+            let own = MediaPath { folder: recording_hls.file_id, part, extension: if extension == "ts" { "ts" } else { "m4s" } };
+            link = Some(own);
+        }
+        // The media file lies in the folder of the recording that is this one file, and is linked into the HLS recording's; or it lies in the latter.
+        let (media, link) = match (recording, link) {
+            (Some(folder), link) => (MediaPath { folder, part: 1, extension }, link),
+            (None, Some(own)) => (own, None),
+            (None, None) => unreachable!("every kind has a recording"),
+        };
+        let (head, writer) = match &self.kind {
+            Kind::Single(Format::Flv, param) => (flv::head(tracks, param.record_interval_s), Writer::Flv(FlvWriter::new(zero_ms))),
+            Kind::Single(Format::Mp3, _) => (Vec::new(), Writer::Mp3(Mp3Writer::new())),
+            Kind::Single(..) => {
+                let config = tracks.audio.as_ref().expect("suitable tracks hold audio");
+                (Vec::new(), Writer::Adts(AdtsWriter::new(config)))
+            }
+            Kind::Hybrid { .. } => (mp4::head(tracks, self.moov_reserve_bytes(context.settings)), Writer::Mp4(Box::new(Mp4Writer::new(tracks, epoch_zero_ms)))),
+            Kind::TransportStream(_) => (Vec::new(), Writer::Ts(Box::new(TsWriter::new(tracks, epoch_zero_ms)))),
+        };
+        let file = store.open(OpenMedia { media, link, begin, small_files, head });
+        if let (false, Some(recording_hls)) = (hls_text.is_empty(), &self.hls) {
+            store.append_text(recording_hls.file_id, LIVE_PLAYLIST_NAME, hls_text);
+        }
+        context.files_begun += 1;
+        self.state = State::Writing(Box::new(OpenFile {
+            file,
+            writer,
+            epoch,
+            recording,
+            has_video: tracks.video.is_some(),
+            has_audio: tracks.audio.is_some(),
+            first_dts_ms: frame.dts_ms,
+            last_dts_ms: frame.dts_ms,
+            ts_start: None,
+        }));
+    }
+
+    fn moov_reserve_bytes(&self, settings: &RecorderSettings) -> usize {
+        match settings.moov_reserve {
+            MoovReserve::Insert => MOOV_RESERVE_BYTES,
+            MoovReserve::Whole => {
+                let seconds = self.kind.interval_ms().map_or(HLS_RESERVE_S, |interval_ms| interval_ms as u64 / 1_000);
+                (seconds as usize).saturating_mul(MOOV_BYTES_PER_SECOND).clamp(MOOV_RESERVE_BYTES, MOOV_RESERVE_BYTES_MAX)
+            }
+        }
+    }
+
+    fn identity(&self, file_id: FileId, format: Format, param: &FormatParam, context: &Context<'_>) -> RecordingIdentity {
+        RecordingIdentity {
+            file_id,
+            format,
+            key: context.publication.key.clone(),
+            publication: context.publication.id,
+            source: self.source.clone(),
+            push_url: context.publication.push_url.clone(),
+            stream_param: context.publication.stream_param.clone(),
+            start: context.now.wall,
+            media_start_ms: context.media_start_ms,
+            storage_time_s: param.storage_time_s,
+            vod_sub_app_id: param.vod_sub_app_id,
+            vod_file_name: param.vod_file_name.clone(),
+            procedure: param.procedure.clone(),
+            storage_mode: param.storage_mode.clone(),
+            class_id: param.class_id,
+        }
+    }
+
+    /// Writes one frame into the open file. Room is reserved.
+    fn write<S: Store<File = F>>(&mut self, frame: &Frame<'_>, store: &mut S) {
+        let State::Writing(open) = &mut self.state else { unreachable!("a frame is written to an open file") };
+        open.last_dts_ms = frame.dts_ms;
+        match &mut open.writer {
+            Writer::Flv(writer) => writer.push(frame, &mut open.file),
+            Writer::Adts(writer) => writer.push(frame, &mut open.file),
+            Writer::Mp3(writer) => writer.push(frame, &mut open.file),
+            Writer::Mp4(writer) => {
+                let closed = writer.push(frame, &mut open.file);
+                if let (Some(fragment), Some(recording)) = (closed, &mut self.hls) {
+                    if let Some(segment) = recording.segmenter.push(&fragment) {
+                        store.flush(&mut open.file);
+                        recording.list(&segment, "m4s", store);
+                    }
+                }
+            }
+            Writer::Ts(writer) => {
+                let key = frame.track == TrackKind::Video && frame.key;
+                let due = match &open.ts_start {
+                    None => true,
+                    Some(start) => (key && open.has_video) || frame.dts_ms - start.start_ms >= FRAGMENT_MS as i64,
+                };
+                if due {
+                    let position = open.file.position();
+                    let start = TsStart { offset: position, start_ms: frame.dts_ms, key: key || !open.has_video };
+                    if let Some(ended) = open.ts_start.replace(start) {
+                        let recording = self.hls.as_mut().expect("a transport stream belongs to an HLS recording");
+                        if let Some(segment) = recording.segmenter.push(&ended.until(position, frame.dts_ms)) {
+                            store.flush(&mut open.file);
+                            recording.list(&segment, "ts", store);
+                        }
+                    }
+                    writer.start_segment(&mut open.file);
+                }
+                writer.push(frame, &mut open.file);
+            }
+        }
+        store.commit(&mut open.file);
+    }
+
+    /// Closes the open file, and with it the recording that is this one file.
+    fn close_file<S: Store<File = F>>(&mut self, reason: EndReason, now: Now, store: &mut S) {
+        let State::Writing(mut open) = std::mem::replace(&mut self.state, State::Starting) else { return };
+        match &mut open.writer {
+            Writer::Mp4(writer) => {
+                let fragment = writer.close_fragment(&mut open.file);
+                if let Some(recording) = &mut self.hls {
+                    let segments = [fragment.and_then(|fragment| recording.segmenter.push(&fragment)), recording.segmenter.finish()];
+                    store.commit(&mut open.file);
+                    store.flush(&mut open.file);
+                    for segment in segments.into_iter().flatten() {
+                        recording.list(&segment, "m4s", store);
+                    }
+                }
+            }
+            Writer::Ts(_) => {
+                if let (Some(ended), Some(recording)) = (open.ts_start.take(), &mut self.hls) {
+                    let last = ended.until(open.file.position(), open.last_dts_ms);
+                    store.flush(&mut open.file);
+                    for segment in [recording.segmenter.push(&last), recording.segmenter.finish()].into_iter().flatten() {
+                        recording.list(&segment, "ts", store);
+                    }
+                }
+            }
+            Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => {}
+        }
+        store.close(open.file);
+        if let Some(file_id) = open.recording {
+            let shared_with = self.hls.as_ref().map(|hls| MediaPath { folder: hls.file_id, part: hls.part, extension: "m4s" });
+            store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with });
+        }
+    }
+
+    /// Ends the output: the open file and the HLS recording over all its parts.
+    pub fn end<S: Store<File = F>>(&mut self, reason: EndReason, now: Now, store: &mut S) {
+        self.close_file(reason, now, store);
+        if let Some(recording) = self.hls.take() {
+            store.end_recording(RecordingEnd { file_id: recording.file_id, end: now.wall, reason, shared_with: None });
+        }
+    }
+
+    /// Hands sealed bytes to the disk although their block is not full.
+    pub fn flush<S: Store<File = F>>(&mut self, store: &mut S) {
+        if let State::Writing(open) = &mut self.state {
+            store.flush(&mut open.file);
+        }
+    }
+
+    /// The storage took nothing for too long: skips to `end`, closes the file. Returns the frames lost.
+    pub fn give_up<S: Store<File = F>>(&mut self, end: Sequence, now: Now, store: &mut S) -> u64 {
+        let lost = end.saturating_sub(self.next);
+        if lost > 0 {
+            self.fail(now, store);
+            self.next = end;
+        }
+        lost
+    }
+
+    /// Ends a file that the disk has refused; another is begun later.
+    pub fn check_storage<S: Store<File = F>>(&mut self, now: Now, store: &mut S) {
+        if let State::Writing(open) = &self.state {
+            if store.has_failed(&open.file) {
+                self.fail(now, store);
+            }
+        }
+    }
+
+    fn fail<S: Store<File = F>>(&mut self, now: Now, store: &mut S) {
+        // An HLS recording goes on with its next part.
+        self.close_file(EndReason::StorageFailed, now, store);
+        self.need_key = true;
+        self.retry_at = Some(MonoTime::from_nanos(now.mono.nanos() + RETRY_MS * 1_000_000));
+    }
+}
+
+impl HlsRecording {
+    /// Lists a complete segment in the live playlist.
+    fn list<S: Store>(&mut self, segment: &hls::Segment, extension: &str, store: &mut S) {
+        let wall = WallTime::from_unix_micros(self.start.unix_micros() + self.listed_ms as i64 * 1_000);
+        self.listed_ms += segment.duration_ms;
+        let uri = format!("media-{}.{extension}", self.part);
+        let mut lines = String::new();
+        hls::push_segment(&mut lines, segment, &uri, Some(wall));
+        store.append_text(self.file_id, LIVE_PLAYLIST_NAME, lines);
+    }
+}

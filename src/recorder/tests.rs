@@ -1,0 +1,290 @@
+//! A recorder on a store in memory.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::container::{MediaPath, MemorySink, OpenMedia, RecordingEnd, Sink};
+use crate::units::{FileId, Format, TaskId, TemplateId};
+
+/// Keeps every file; `room` false: takes nothing, as a store whose disk hangs.
+struct MemoryStore {
+    next_id: u64,
+    files: BTreeMap<u64, (OpenMedia, Vec<u8>)>,
+    ended: Vec<RecordingEnd>,
+    texts: BTreeMap<u64, String>,
+    room: bool,
+}
+
+struct MemoryFile {
+    number: u64,
+    sink: MemorySink,
+}
+
+impl Sink for MemoryFile {
+    fn position(&self) -> u64 {
+        self.sink.position()
+    }
+    fn append(&mut self, bytes: &[u8]) {
+        self.sink.append(bytes);
+    }
+    fn patch(&mut self, offset: u64, bytes: &[u8]) {
+        self.sink.patch(offset, bytes);
+    }
+    fn seal(&mut self, offset: u64) {
+        self.sink.seal(offset);
+    }
+}
+
+impl Store for MemoryStore {
+    type File = MemoryFile;
+    fn next_file_id(&mut self) -> FileId {
+        self.next_id += 1;
+        FileId::new(FileId::MIN + self.next_id).unwrap()
+    }
+    fn open(&mut self, open: OpenMedia) -> MemoryFile {
+        let number = self.files.len() as u64;
+        let sink = MemorySink::with_head(&open.head);
+        self.files.insert(number, (open, Vec::new()));
+        MemoryFile { number, sink }
+    }
+    fn reserve(&mut self, _: &mut MemoryFile, _: usize) -> bool {
+        self.room
+    }
+    fn commit(&mut self, _: &mut MemoryFile) {}
+    fn flush(&mut self, _: &mut MemoryFile) {}
+    fn has_failed(&self, _: &MemoryFile) -> bool {
+        false
+    }
+    fn append_text(&mut self, folder: FileId, _: &'static str, text: String) {
+        self.texts.entry(folder.get()).or_default().push_str(&text);
+    }
+    fn close(&mut self, file: MemoryFile) {
+        self.files.get_mut(&file.number).unwrap().1 = file.sink.bytes;
+    }
+    fn end_recording(&mut self, end: RecordingEnd) {
+        self.ended.push(end);
+    }
+}
+
+impl MemoryStore {
+    fn new() -> Self {
+        Self { next_id: 0, files: BTreeMap::new(), ended: Vec::new(), texts: BTreeMap::new(), room: true }
+    }
+
+    /// The tags of one FLV file behind its script tag and sequence headers: type, timestamp, body.
+    fn flv_tags(&self, number: u64) -> Vec<(u8, u32, Vec<u8>)> {
+        let bytes = &self.files[&number].1;
+        let mut tags = Vec::new();
+        let mut at = 13;
+        while at + 11 <= bytes.len() {
+            let size = usize::from(bytes[at + 1]) << 16 | usize::from(bytes[at + 2]) << 8 | usize::from(bytes[at + 3]);
+            let time = u32::from_be_bytes([bytes[at + 7], bytes[at + 4], bytes[at + 5], bytes[at + 6]]);
+            tags.push((bytes[at], time, bytes[at + 11..at + 11 + size].to_vec()));
+            at += 11 + size + 4;
+        }
+        tags.retain(|(kind, _, body)| *kind != 18 && body.get(1) != Some(&0));
+        tags
+    }
+}
+
+const SPS: &[u8] = &[0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x47, 0xfe, 0x88];
+const PPS: &[u8] = &[0x68, 0xce, 0x3c, 0x80];
+
+fn video_header(level: u8) -> Vec<u8> {
+    let mut body = vec![0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, level, 0xff, 0xe1, 0, SPS.len() as u8];
+    body.extend_from_slice(SPS);
+    body.extend_from_slice(&[1, 0, PPS.len() as u8]);
+    body.extend_from_slice(PPS);
+    body
+}
+
+const AUDIO_HEADER: &[u8] = &[0xaf, 0, 0x12, 0x10];
+
+fn video_frame(key: bool, number: u32) -> Vec<u8> {
+    let mut body = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0, 0, 0, 0, 5, if key { 0x65 } else { 0x41 }];
+    body.extend_from_slice(&number.to_be_bytes());
+    body
+}
+
+fn audio_frame(number: u32) -> Vec<u8> {
+    let mut body = vec![0xaf, 1];
+    body.extend_from_slice(&number.to_be_bytes());
+    body
+}
+
+fn now(millis: u64) -> Now {
+    Now { mono: MonoTime::from_millis(millis), wall: WallTime::from_unix_millis(1_767_225_600_000 + millis as i64) }
+}
+
+fn template(formats: &[Format], interval_s: u64) -> Arc<RecordTemplate> {
+    let mut template = RecordTemplate::empty(TemplateId(1001), "test");
+    for &format in formats {
+        template.param_mut(format).enable = true;
+        template.param_mut(format).record_interval_s = interval_s;
+    }
+    Arc::new(template)
+}
+
+fn recorder() -> Recorder<MemoryStore> {
+    let publication = Publication {
+        id: PublicationId(7),
+        key: StreamKey::new("localhost", "live", "cam"),
+        push_url: "rtmp://localhost/live/cam".to_owned(),
+        stream_param: String::new(),
+    };
+    let settings = RecorderSettings {
+        durability_ms: 1_000,
+        hls_transport_stream: false,
+        hls_segment_ms: 4_000,
+        moov_reserve: MoovReserve::Insert,
+    };
+    Recorder::new(publication, settings, now(0))
+}
+
+fn source() -> RecordingSource {
+    RecordingSource::Rule(TemplateId(1001))
+}
+
+/// Sends frames `range` of a stream with a key frame each second, 25 pictures and as many audio frames a second; video then audio at each step.
+fn send(recorder: &mut Recorder<MemoryStore>, store: &mut MemoryStore, range: std::ops::Range<u32>) {
+    for number in range {
+        let time = number * 40;
+        let at = now(u64::from(time));
+        recorder.video(time, Payload::contiguous(&video_frame(number % 25 == 0, number)), at, store).unwrap();
+        recorder.audio(time + 7, Payload::contiguous(&audio_frame(number)), at, store).unwrap();
+    }
+}
+
+fn headers(recorder: &mut Recorder<MemoryStore>, store: &mut MemoryStore) {
+    recorder.video(0, Payload::contiguous(&video_header(30)), now(0), store).unwrap();
+    recorder.audio(0, Payload::contiguous(AUDIO_HEADER), now(0), store).unwrap();
+}
+
+/// The running numbers inside the frames of one kind (9 video, 8 audio).
+fn numbers(tags: &[(u8, u32, Vec<u8>)], kind: u8) -> Vec<u32> {
+    tags.iter().filter(|tag| tag.0 == kind).map(|tag| u32::from_be_bytes(tag.2[tag.2.len() - 4..].try_into().unwrap())).collect()
+}
+
+#[test]
+fn a_split_loses_and_doubles_nothing_and_each_file_begins_at_zero() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    recorder.start(source(), &template(&[Format::Flv], 2), now(0), &mut store);
+    headers(&mut recorder, &mut store);
+    send(&mut recorder, &mut store, 0..170);
+    recorder.finish(EndReason::PublicationEnded, now(7_000), &mut store);
+    let files: Vec<_> = (0..store.files.len() as u64).map(|number| store.flv_tags(number)).collect();
+    assert_eq!(files.len(), 4, "6.8 s in files of 2 s");
+    for kind in [8, 9] {
+        let all: Vec<u32> = files.iter().flat_map(|tags| numbers(tags, kind)).collect();
+        assert_eq!(all, (0..170).collect::<Vec<u32>>());
+    }
+    for tags in &files {
+        assert_eq!(tags.iter().map(|tag| tag.1).min(), Some(0));
+        assert_eq!(tags[0].2[0], 0x17, "a file begins with a key frame");
+    }
+    assert_eq!(store.ended.iter().map(|end| end.reason).collect::<Vec<_>>(), [EndReason::Interval, EndReason::Interval, EndReason::Interval, EndReason::PublicationEnded]);
+    assert_eq!(recorder.totals().files, 4);
+}
+
+#[test]
+fn a_task_that_joins_begins_with_the_gop_in_memory() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    headers(&mut recorder, &mut store);
+    send(&mut recorder, &mut store, 0..70);
+    let task = RecordingSource::Task(TaskId("t1".into()));
+    recorder.start(task.clone(), &template(&[Format::Flv], 1800), now(2_800), &mut store);
+    send(&mut recorder, &mut store, 70..100);
+    recorder.stop(&task, EndReason::TaskEnded, now(4_000), &mut store);
+    let tags = store.flv_tags(0);
+    assert_eq!(numbers(&tags, 9), (50..100).collect::<Vec<u32>>());
+    assert_eq!(numbers(&tags, 8), (50..100).collect::<Vec<u32>>());
+    assert_eq!(tags[0].1, 0);
+    assert_eq!(store.ended[0].reason, EndReason::TaskEnded);
+}
+
+#[test]
+fn new_parameters_end_the_file_and_the_same_again_change_nothing() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    recorder.start(source(), &template(&[Format::Mp4, Format::Hls], 1800), now(0), &mut store);
+    headers(&mut recorder, &mut store);
+    send(&mut recorder, &mut store, 0..50);
+    headers(&mut recorder, &mut store);
+    send(&mut recorder, &mut store, 50..75);
+    recorder.video(3_000, Payload::contiguous(&video_header(31)), now(3_000), &mut store).unwrap();
+    send(&mut recorder, &mut store, 75..100);
+    recorder.finish(EndReason::PublicationEnded, now(4_000), &mut store);
+    assert_eq!(store.files.len(), 2);
+    let (first, second) = (&store.files[&0].0, &store.files[&1].0);
+    assert_eq!(first.begin.len(), 2, "an MP4 and an HLS recording begin");
+    assert_eq!(second.begin.len(), 1, "the HLS recording goes on");
+    let hls = first.link.unwrap().folder;
+    assert_eq!(second.link, Some(MediaPath { folder: hls, part: 2, extension: "m4s" }));
+    assert_eq!(second.small_files[0].name, "init-2.m4s");
+    assert!(store.texts[&hls.get()].contains("#EXT-X-DISCONTINUITY"));
+    let reasons: Vec<_> = store.ended.iter().map(|end| (end.reason, end.file_id == hls)).collect();
+    assert_eq!(reasons, [(EndReason::ParametersChanged, false), (EndReason::PublicationEnded, false), (EndReason::PublicationEnded, true)]);
+}
+
+#[test]
+fn a_jump_of_the_timestamps_begins_one_new_file() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    recorder.start(source(), &template(&[Format::Flv], 1800), now(0), &mut store);
+    headers(&mut recorder, &mut store);
+    send(&mut recorder, &mut store, 0..50);
+    send(&mut recorder, &mut store, 5_000..5_050);
+    recorder.finish(EndReason::PublicationEnded, now(4_000), &mut store);
+    assert_eq!(store.files.len(), 2);
+    assert_eq!(numbers(&store.flv_tags(0), 8).len(), 50);
+    assert_eq!(numbers(&store.flv_tags(1), 8).len(), 50);
+    assert_eq!(store.ended[0].reason, EndReason::TimestampJump);
+}
+
+#[test]
+fn frames_before_the_first_key_frame_are_counted() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    recorder.start(source(), &template(&[Format::Flv], 1800), now(0), &mut store);
+    recorder.video(0, Payload::contiguous(&video_frame(true, 0)), now(0), &mut store).unwrap();
+    headers(&mut recorder, &mut store);
+    send(&mut recorder, &mut store, 20..50);
+    recorder.finish(EndReason::PublicationEnded, now(4_000), &mut store);
+    assert_eq!(numbers(&store.flv_tags(0), 9), (25..50).collect::<Vec<u32>>());
+    assert_eq!(numbers(&store.flv_tags(0), 8), (20..50).collect::<Vec<u32>>(), "audio can be decoded from its first frame");
+    let dropped = recorder.totals().dropped;
+    assert_eq!((dropped[DropReason::BeforeSequenceHeader as usize], dropped[DropReason::BeforeKeyFrame as usize]), (1, 5));
+}
+
+#[test]
+fn a_busy_store_costs_nothing_until_it_has_been_busy_for_too_long() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    recorder.start(source(), &template(&[Format::Flv], 1800), now(0), &mut store);
+    headers(&mut recorder, &mut store);
+    send(&mut recorder, &mut store, 0..50);
+    store.room = false;
+    send(&mut recorder, &mut store, 50..100);
+    recorder.tick(now(4_010), &mut store);
+    store.room = true;
+    recorder.tick(now(4_050), &mut store);
+    send(&mut recorder, &mut store, 100..125);
+    store.room = false;
+    send(&mut recorder, &mut store, 125..150);
+    recorder.tick(now(30_000), &mut store);
+    store.room = true;
+    send(&mut recorder, &mut store, 900..925);
+    recorder.finish(EndReason::PublicationEnded, now(37_000), &mut store);
+    assert_eq!(numbers(&store.flv_tags(0), 9), (0..125).collect::<Vec<u32>>());
+    assert_eq!(recorder.totals().dropped[DropReason::StorageBusy as usize], 50);
+    assert_eq!(store.ended[0].reason, EndReason::StorageFailed);
+    assert_eq!(numbers(&store.flv_tags(1), 9), (900..925).collect::<Vec<u32>>(), "recording resumes by itself");
+}
+
+#[test]
+fn audio_formats_take_the_audio_alone() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    recorder.start(source(), &template(&[Format::Aac, Format::Mp3], 1800), now(0), &mut store);
+    headers(&mut recorder, &mut store);
+    send(&mut recorder, &mut store, 0..50);
+    recorder.finish(EndReason::PublicationEnded, now(2_000), &mut store);
+    assert_eq!(store.files.len(), 1, "no MP3 file of an AAC track");
+    let bytes = &store.files[&0].1;
+    assert_eq!(bytes.len(), 50 * (7 + 4), "an ADTS header and the frame, fifty times");
+}

@@ -1,0 +1,426 @@
+//! The arena: a preallocated tmpfs file, mapped and populated once, cut into blocks that open files grow in.
+//!
+//! tmpfs has no write-back, so a store to the map never stalls, never meets a full disk and never raises SIGBUS once the file is allocated; and
+//! its pages outlive a killed process. Each block has a header in the file that says which bytes of which recording it holds, so that the next start
+//! can write back what had not reached the disk.
+//!
+//! This is the one module with `unsafe`. Its contract:
+//! * a [`Block`] is the only owner of its memory; it moves between threads, it is never copied;
+//! * bytes before a block's sealed mark are immutable until the block is freed; [`SealedBytes`] lends them to the disk writer;
+//! * a block is freed only after every `SealedBytes` of it is gone: the disk writer handles both in the order in which they were sent.
+#![allow(unsafe_code)]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::fs::{FallocateFlags, fallocate};
+
+/// The smallest block: enough for a second of a weak stream (0.5 Mbit/s).
+pub const UNIT_BYTES: usize = 64 << 10;
+/// The largest block: one efficient direct write.
+pub const SLAB_BYTES: usize = 1 << 20;
+const SLAB_UNITS: usize = SLAB_BYTES / UNIT_BYTES;
+const HEADER_BYTES: usize = 64;
+/// "CAPARENA", then the format version.
+const MAGIC: u64 = u64::from_le_bytes(*b"CAPARENA");
+const VERSION: u64 = 1;
+
+/// Words of a block header, in this order.
+#[derive(Clone, Copy)]
+enum Word {
+    /// 0: free; else the FileId of the recording.
+    File = 0,
+    /// File offset of the block's first byte.
+    Offset = 1,
+    /// Bytes of the block that hold complete data.
+    Length = 2,
+    /// Units of the block.
+    Units = 3,
+    /// Which part of the recording: `media-<part>`.
+    Part = 4,
+}
+
+/// Block sizes. A weak stream gets small ones, so that ten thousand fit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BlockClass {
+    Small,
+    Medium,
+    Large,
+}
+
+impl BlockClass {
+    pub const fn units(self) -> usize {
+        match self {
+            BlockClass::Small => 1,
+            BlockClass::Medium => 4,
+            BlockClass::Large => SLAB_UNITS,
+        }
+    }
+    pub const fn bytes(self) -> usize {
+        self.units() * UNIT_BYTES
+    }
+    /// The class that holds about one second of `bytes_per_second`.
+    pub const fn for_rate(bytes_per_second: u64) -> Self {
+        match bytes_per_second {
+            0..=131_071 => BlockClass::Small,
+            131_072..=1_048_575 => BlockClass::Medium,
+            _ => BlockClass::Large,
+        }
+    }
+    const fn index(self) -> usize {
+        match self {
+            BlockClass::Small => 0,
+            BlockClass::Medium => 1,
+            BlockClass::Large => 2,
+        }
+    }
+}
+
+/// The mapped file. Shared by the blocks that lie in it.
+struct ArenaMap {
+    map: MmapRaw,
+    slabs: usize,
+}
+
+impl ArenaMap {
+    fn data_start(slabs: usize) -> usize {
+        // One page for the file's own header, then the block headers, rounded up to pages.
+        4096 + (slabs * SLAB_UNITS * HEADER_BYTES).next_multiple_of(4096)
+    }
+
+    fn file_bytes(slabs: usize) -> usize {
+        Self::data_start(slabs) + slabs * SLAB_BYTES
+    }
+
+    fn unit_pointer(&self, unit: usize) -> *mut u8 {
+        assert!(unit < self.slabs * SLAB_UNITS, "unit {unit} outside the arena");
+        let offset = Self::data_start(self.slabs) + unit * UNIT_BYTES;
+        // SAFETY: the assertion keeps the offset inside the mapping, whose length is `file_bytes(slabs)`.
+        unsafe { self.map.as_mut_ptr().add(offset) }
+    }
+
+    fn header_word(&self, unit: usize, word: Word) -> &AtomicU64 {
+        assert!(unit < self.slabs * SLAB_UNITS, "unit {unit} outside the arena");
+        let offset = 4096 + unit * HEADER_BYTES + word as usize * 8;
+        // SAFETY: inside the mapping (see above), aligned to 8 because the map is page-aligned and every part of the offset is a multiple of 8;
+        // header words are only ever accessed as atomics.
+        unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(offset).cast::<u64>()) }
+    }
+}
+
+/// A block of the arena, owned: exclusive access to its memory until it is given back to its [`Arena`].
+pub struct Block {
+    map: Arc<ArenaMap>,
+    unit: usize,
+    class: BlockClass,
+    /// Bytes that will not change any more.
+    sealed: usize,
+}
+
+impl Block {
+    pub fn bytes(&self) -> usize {
+        self.class.bytes()
+    }
+
+    /// Copies `bytes` to `at`.
+    ///
+    /// # Panics
+    /// If that is outside the block or touches sealed bytes: a broken invariant of the writer.
+    pub fn write(&mut self, at: usize, bytes: &[u8]) {
+        assert!(at >= self.sealed, "a store at {at} into sealed bytes ({})", self.sealed);
+        assert!(at + bytes.len() <= self.bytes(), "a store runs past the block");
+        // SAFETY: the destination is inside this block (asserted), this block is the only owner of the bytes from `sealed` on, and `bytes`
+        // cannot overlap it because no `&[u8]` to unsealed arena memory is ever given out.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.unit_pointer(self.unit).add(at), bytes.len()) }
+    }
+
+    /// Makes the first `upto` bytes immutable. Going back is ignored.
+    pub fn seal(&mut self, upto: usize) {
+        assert!(upto <= self.bytes(), "sealed past the block");
+        self.sealed = self.sealed.max(upto);
+    }
+
+    /// Lends sealed bytes to the disk writer.
+    pub fn sealed_bytes(&self, start: usize, end: usize) -> SealedBytes {
+        assert!(start <= end && end <= self.sealed, "only sealed bytes are lent");
+        SealedBytes { map: Arc::clone(&self.map), unit: self.unit, start, end }
+    }
+
+    /// Enters into the block's header what it will hold: part `part` of recording `file` from `offset` on; no byte yet.
+    pub fn describe(&self, file: u64, part: u32, offset: u64) {
+        let word = |word| self.map.header_word(self.unit, word);
+        word(Word::Offset).store(offset, Ordering::Relaxed);
+        word(Word::Part).store(u64::from(part), Ordering::Relaxed);
+        word(Word::Length).store(0, Ordering::Relaxed);
+        word(Word::Units).store(self.class.units() as u64, Ordering::Relaxed);
+        // Last, so that a header with a file is complete.
+        word(Word::File).store(file, Ordering::Release);
+    }
+
+    /// Moves the header's length forward after more bytes are complete.
+    pub fn describe_length(&self, length: usize) {
+        self.map.header_word(self.unit, Word::Length).store(length as u64, Ordering::Release);
+    }
+}
+
+/// Immutable bytes of a block on their way to the disk.
+pub struct SealedBytes {
+    map: Arc<ArenaMap>,
+    unit: usize,
+    start: usize,
+    end: usize,
+}
+
+impl SealedBytes {
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: the range is inside the block and sealed (asserted when it was made): nobody writes to it before the block is freed, which
+        // happens after this value is gone (module contract).
+        unsafe { std::slice::from_raw_parts(self.map.unit_pointer(self.unit).add(self.start), self.end - self.start) }
+    }
+}
+
+/// State of one slab: unused, or cut into blocks of one class.
+#[derive(Clone, Copy)]
+struct Slab {
+    class: Option<BlockClass>,
+    /// One bit per unit; set: the block beginning there is free. Only bits at multiples of the class's units are used.
+    free: u16,
+}
+
+/// The allocator of one core's arena. Not shared: blocks come back to it through a channel.
+pub struct Arena {
+    map: Arc<ArenaMap>,
+    slabs: Vec<Slab>,
+    unused: Vec<usize>,
+    /// Slabs with at least one free block, by class. May hold stale entries, dropped when met.
+    partial: [Vec<usize>; 3],
+    free_units: usize,
+}
+
+impl Arena {
+    /// Creates the arena file at `path` (replacing an old one), allocates and populates it.
+    ///
+    /// # Errors
+    /// What the file system says: no room on the tmpfs, no permission.
+    pub fn create(path: &Path, bytes: usize) -> io::Result<Self> {
+        let slabs = (bytes / SLAB_BYTES).max(1);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        // fallocate, not set_len: touching a hole of a mapped file on a full tmpfs is SIGBUS, not an error.
+        fallocate(&file, FallocateFlags::empty(), 0, ArenaMap::file_bytes(slabs) as u64)?;
+        let map = MmapOptions::new().len(ArenaMap::file_bytes(slabs)).map_raw(&file)?;
+        // All page faults now, none on the ingest core later.
+        map.advise(Advice::PopulateWrite)?;
+        let map = Arc::new(ArenaMap { map, slabs });
+        // SAFETY: the first page holds nothing but these two words, written once before the arena is shared.
+        unsafe {
+            let words = map.map.as_mut_ptr().cast::<u64>();
+            words.add(1).write(VERSION);
+            words.write(MAGIC);
+        }
+        Ok(Self {
+            slabs: vec![Slab { class: None, free: 0 }; slabs],
+            unused: (0..slabs).rev().collect(),
+            // Every slab at most once a class, so these never grow on the hot path.
+            partial: std::array::from_fn(|_| Vec::with_capacity(slabs)),
+            free_units: slabs * SLAB_UNITS,
+            map,
+        })
+    }
+
+    pub fn units_total(&self) -> usize {
+        self.slabs.len() * SLAB_UNITS
+    }
+
+    pub fn units_free(&self) -> usize {
+        self.free_units
+    }
+
+    /// A free block of `class`, or a smaller one where no slab is left; `None`: the arena is used up.
+    pub fn allocate(&mut self, class: BlockClass) -> Option<Block> {
+        self.allocate_exact(class).or_else(|| match class {
+            BlockClass::Large => self.allocate(BlockClass::Medium),
+            BlockClass::Medium => self.allocate(BlockClass::Small),
+            BlockClass::Small => None,
+        })
+    }
+
+    fn allocate_exact(&mut self, class: BlockClass) -> Option<Block> {
+        let partial = &mut self.partial[class.index()];
+        while let Some(&slab_index) = partial.last() {
+            let slab = &mut self.slabs[slab_index];
+            if slab.class == Some(class) && slab.free != 0 {
+                let first = slab.free.trailing_zeros() as usize;
+                slab.free &= !(1 << first);
+                if slab.free == 0 {
+                    partial.pop();
+                }
+                self.free_units -= class.units();
+                return Some(Block { map: Arc::clone(&self.map), unit: slab_index * SLAB_UNITS + first, class, sealed: 0 });
+            }
+            partial.pop();
+        }
+        let slab_index = self.unused.pop()?;
+        let mut free = 0_u16;
+        for first in (0..SLAB_UNITS).step_by(class.units()).skip(1) {
+            free |= 1 << first;
+        }
+        self.slabs[slab_index] = Slab { class: Some(class), free };
+        if free != 0 {
+            self.partial[class.index()].push(slab_index);
+        }
+        self.free_units -= class.units();
+        Some(Block { map: Arc::clone(&self.map), unit: slab_index * SLAB_UNITS, class, sealed: 0 })
+    }
+
+    /// Takes a block back.
+    pub fn free(&mut self, block: Block) {
+        assert!(Arc::ptr_eq(&block.map, &self.map), "a block of another arena");
+        self.map.header_word(block.unit, Word::File).store(0, Ordering::Release);
+        let (slab_index, first) = (block.unit / SLAB_UNITS, block.unit % SLAB_UNITS);
+        let slab = &mut self.slabs[slab_index];
+        assert_eq!(slab.class, Some(block.class), "the slab holds blocks of another class");
+        assert_eq!(slab.free & (1 << first), 0, "a block is freed twice");
+        let was_full = slab.free == 0;
+        slab.free |= 1 << first;
+        self.free_units += block.class.units();
+        let blocks = SLAB_UNITS / block.class.units();
+        if slab.free.count_ones() as usize == blocks {
+            *slab = Slab { class: None, free: 0 };
+            self.partial[block.class.index()].retain(|&index| index != slab_index);
+            self.unused.push(slab_index);
+        } else if was_full {
+            self.partial[block.class.index()].push(slab_index);
+        }
+    }
+}
+
+/// What a block of a dead process's arena held.
+#[derive(Debug, PartialEq, Eq)]
+pub struct OrphanBlock {
+    pub file: u64,
+    pub part: u64,
+    pub offset: u64,
+    pub bytes: Vec<u8>,
+}
+
+/// Reads the blocks that were in use in the arena file of a process that is gone, and hands each to `take`.
+///
+/// # Errors
+/// If the file cannot be read or is no arena. A header that makes no sense is skipped.
+pub fn read_orphans(path: &Path, mut take: impl FnMut(OrphanBlock)) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let file = File::open(path)?;
+    let file_bytes = file.metadata()?.len();
+    let mut first = [0; 16];
+    file.read_exact_at(&mut first, 0)?;
+    let word = |bytes: &[u8], index: usize| u64::from_le_bytes(bytes[index * 8..index * 8 + 8].try_into().expect("eight bytes"));
+    if word(&first, 0) != MAGIC || word(&first, 1) != VERSION {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not an arena of this version"));
+    }
+    // The number of slabs follows from the length: both grow together.
+    let slabs = (0..=(file_bytes as usize / SLAB_BYTES)).rev().find(|&slabs| ArenaMap::file_bytes(slabs) as u64 <= file_bytes).unwrap_or(0);
+    let mut header = [0; HEADER_BYTES];
+    for unit in 0..slabs * SLAB_UNITS {
+        file.read_exact_at(&mut header, (4096 + unit * HEADER_BYTES) as u64)?;
+        let field = |which: Word| word(&header, which as usize);
+        let (id, part, offset, length, units) = (field(Word::File), field(Word::Part), field(Word::Offset), field(Word::Length), field(Word::Units));
+        if id == 0 || units == 0 || units > SLAB_UNITS as u64 || length > units * UNIT_BYTES as u64 || length == 0 {
+            continue;
+        }
+        let mut bytes = vec![0; length as usize];
+        file.read_exact_at(&mut bytes, (ArenaMap::data_start(slabs) + unit * UNIT_BYTES) as u64)?;
+        take(OrphanBlock { file: id, part, offset, bytes });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arena(mib: usize) -> (tempfile::TempDir, Arena) {
+        let folder = tempfile::tempdir().unwrap();
+        let arena = Arena::create(&folder.path().join("core-0.arena"), mib << 20).unwrap();
+        (folder, arena)
+    }
+
+    #[test]
+    fn blocks_are_cut_from_slabs_and_slabs_come_back() {
+        let (_folder, mut arena) = arena(2);
+        let mut blocks = Vec::new();
+        while let Some(block) = arena.allocate_exact(BlockClass::Medium) {
+            blocks.push(block);
+        }
+        assert_eq!(blocks.len(), 8);
+        assert_eq!(arena.units_free(), 0);
+        assert!(arena.allocate(BlockClass::Small).is_none());
+        for block in blocks {
+            arena.free(block);
+        }
+        assert_eq!(arena.units_free(), arena.units_total());
+        let large = arena.allocate_exact(BlockClass::Large).unwrap();
+        assert_eq!(large.bytes(), SLAB_BYTES);
+        let small: Vec<_> = std::iter::from_fn(|| arena.allocate_exact(BlockClass::Small)).collect();
+        assert_eq!(small.len(), 16);
+        // Nothing large is left, nor medium: a request falls back to what there is.
+        arena.free(large);
+        assert!(arena.allocate(BlockClass::Large).is_some());
+    }
+
+    #[test]
+    fn a_request_falls_back_to_a_smaller_class() {
+        let (_folder, mut arena) = arena(1);
+        let first = arena.allocate(BlockClass::Small).unwrap();
+        let second = arena.allocate(BlockClass::Large).unwrap();
+        assert_eq!(second.bytes(), UNIT_BYTES);
+        arena.free(first);
+        arena.free(second);
+        assert_eq!(arena.allocate(BlockClass::Large).unwrap().bytes(), SLAB_BYTES);
+    }
+
+    #[test]
+    fn sealed_bytes_are_what_was_written() {
+        let (_folder, mut arena) = arena(1);
+        let mut block = arena.allocate(BlockClass::Small).unwrap();
+        block.write(0, b"hello world");
+        block.seal(5);
+        let lent = block.sealed_bytes(1, 5);
+        block.write(5, b"!");
+        assert_eq!(lent.as_slice(), b"ello");
+    }
+
+    #[test]
+    #[should_panic(expected = "sealed bytes")]
+    fn a_store_into_sealed_bytes_is_a_broken_invariant() {
+        let (_folder, mut arena) = arena(1);
+        let mut block = arena.allocate(BlockClass::Small).unwrap();
+        block.write(0, b"hello");
+        block.seal(5);
+        block.write(4, b"x");
+    }
+
+    #[test]
+    fn orphans_are_found_after_the_process_is_gone() {
+        let (folder, mut arena) = arena(2);
+        let path = folder.path().join("core-0.arena");
+        let mut kept = arena.allocate(BlockClass::Medium).unwrap();
+        kept.write(0, b"first block");
+        kept.describe(42, 3, 8192);
+        kept.describe_length(11);
+        let mut freed = arena.allocate(BlockClass::Small).unwrap();
+        freed.write(0, b"gone");
+        freed.describe(43, 1, 0);
+        freed.describe_length(4);
+        arena.free(freed);
+        drop((kept, arena));
+        let mut found = Vec::new();
+        read_orphans(&path, |orphan| found.push(orphan)).unwrap();
+        assert_eq!(found, [OrphanBlock { file: 42, part: 3, offset: 8192, bytes: b"first block".to_vec() }]);
+        std::fs::write(&path, b"not an arena at all, only text").unwrap();
+        assert!(read_orphans(&path, |_| ()).is_err());
+    }
+}

@@ -1,0 +1,422 @@
+//! The helper threads of one data folder: the writer (create, allocate, direct writes), the finisher (truncate, index, sync, rename) and the
+//! sync thread (one `syncfs` for all open files, so that a power cut costs at most `durability_ms`).
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use rustix::fs::{FallocateFlags, OFlags, SyncFileRangeFlags};
+
+use crate::container::{MediaPath, OpenMedia, RecordingEnd};
+use crate::domain::FinishedFile;
+use crate::metrics::{DiskStep, FileFailure, Metrics};
+use crate::units::{FileId, MonoTime};
+
+use super::finish::{self, FinishSettings};
+use super::store::{BlockWrite, DiskCommand, FileSerial, WRITE_ALIGN_BYTES};
+
+/// Commands on their way from all cores to one writer: two for each of some thousands of streams a second. When full, commands wait on the core.
+const DISK_QUEUE_MAX: usize = 8192;
+/// Work on its way from the writer to the finisher. When full, the writer waits.
+const FINISH_QUEUE_MAX: usize = 65_536;
+/// Preallocation begins with this and doubles, so that a weak stream does not hold a fat one's space.
+const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
+const ALLOCATE_BYTES_MAX: u64 = 64 << 20;
+
+/// How the helper threads of a folder work.
+pub struct DiskSettings {
+    pub finish: FinishSettings,
+    pub durability: Duration,
+    /// Finished recordings go here. Called on the finisher thread; may wait.
+    pub finished: Box<dyn FnMut(FinishedFile) + Send>,
+    pub metrics: Arc<Metrics>,
+    /// The process's monotonic clock.
+    pub clock: fn() -> MonoTime,
+}
+
+/// The running helper threads.
+pub struct Disk {
+    sender: Sender<DiskCommand>,
+    queue: Receiver<DiskCommand>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Where the cores send their commands.
+#[derive(Clone)]
+pub struct DiskHandle(pub Sender<DiskCommand>);
+
+enum FinishCommand {
+    Close { file: File, bytes: u64, path: PathBuf, link: Option<MediaPath> },
+    Text { folder: FileId, name: &'static str, text: String },
+    EndRecording(RecordingEnd),
+}
+
+impl Disk {
+    /// # Errors
+    /// If a thread cannot be started or the recording folder cannot be opened.
+    pub fn start(settings: DiskSettings) -> io::Result<Self> {
+        let DiskSettings { finish, durability, finished, metrics, clock } = settings;
+        let (sender, receiver) = bounded(DISK_QUEUE_MAX);
+        let queue = receiver.clone();
+        let (to_finisher, finisher_queue) = bounded(FINISH_QUEUE_MAX);
+        let written = Arc::new(AtomicBool::new(false));
+        let (stop_sync, sync_stopped) = bounded(0);
+        let recording = finish.recording_folder();
+        let folder = File::open(&recording)?;
+        let mut writer = Writer {
+            recording,
+            open: HashMap::new(),
+            failed: HashSet::new(),
+            bounce: AlignedBuffer::new(256 << 10),
+            to_finisher,
+            written: Arc::clone(&written),
+            metrics: Arc::clone(&metrics),
+            clock,
+        };
+        let mut finisher = Finisher { settings: finish, finished, metrics: Arc::clone(&metrics) };
+        let threads = vec![
+            thread("disk-writer", move || {
+                writer.run(&receiver);
+                // Dropping the sender of `to_finisher` (in `writer`) ends the finisher, this one the sync thread.
+                drop(stop_sync);
+            })?,
+            thread("finisher", move || finisher.run(&finisher_queue))?,
+            thread("disk-sync", move || sync_loop(&folder, durability, &written, &sync_stopped, &metrics))?,
+        ];
+        Ok(Self { sender, queue, threads })
+    }
+
+    pub fn handle(&self) -> DiskHandle {
+        DiskHandle(self.sender.clone())
+    }
+
+    /// Commands waiting for the writer. Does not keep the queue open.
+    pub fn queue_depth(&self) -> impl Fn() -> usize + Send + Sync + use<> {
+        let queue = self.queue.clone();
+        move || queue.len()
+    }
+
+    /// Carries out everything queued, then ends the threads. All handles must be gone.
+    pub fn stop(self) {
+        drop(self.sender);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a disk thread panicked");
+            }
+        }
+    }
+}
+
+fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body)
+}
+
+/// Memory that a direct write accepts.
+struct AlignedBuffer {
+    memory: Vec<u8>,
+    start: usize,
+}
+
+impl AlignedBuffer {
+    fn new(bytes: usize) -> Self {
+        let memory = vec![0; bytes + WRITE_ALIGN_BYTES as usize];
+        let start = memory.as_ptr().align_offset(WRITE_ALIGN_BYTES as usize);
+        Self { memory, start }
+    }
+
+    fn capacity(&self) -> usize {
+        self.memory.len() - WRITE_ALIGN_BYTES as usize
+    }
+
+    /// `bytes`, padded with zeros to a whole number of pages.
+    fn padded(&mut self, bytes: &[u8]) -> &[u8] {
+        let padded = bytes.len().next_multiple_of(WRITE_ALIGN_BYTES as usize);
+        let target = &mut self.memory[self.start..self.start + padded];
+        target[..bytes.len()].copy_from_slice(bytes);
+        target[bytes.len()..].fill(0);
+        target
+    }
+}
+
+struct OpenOnDisk {
+    file: File,
+    path: PathBuf,
+    /// False where the file system refuses O_DIRECT: buffered writes, pushed out at once.
+    direct: bool,
+    allocated: u64,
+    allocate_step: u64,
+    failed: Arc<AtomicBool>,
+}
+
+struct Writer {
+    recording: PathBuf,
+    open: HashMap<FileSerial, OpenOnDisk>,
+    /// Files that could not even be created: what comes for them is dropped.
+    failed: HashSet<FileSerial>,
+    bounce: AlignedBuffer,
+    to_finisher: Sender<FinishCommand>,
+    written: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
+    clock: fn() -> MonoTime,
+}
+
+impl Writer {
+    fn run(&mut self, receiver: &Receiver<DiskCommand>) {
+        while let Ok(command) = receiver.recv() {
+            match command {
+                DiskCommand::Open { serial, open, failed } => self.open(serial, &open, failed),
+                DiskCommand::Write(write) => self.write(write),
+                DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
+                DiskCommand::Close { serial, bytes, link } => {
+                    self.failed.remove(&serial);
+                    if let Some(open) = self.open.remove(&serial) {
+                        self.metrics.file_closed();
+                        self.forward(FinishCommand::Close { file: open.file, bytes, path: open.path, link });
+                    }
+                }
+                DiskCommand::EndRecording(end) => self.forward(FinishCommand::EndRecording(end)),
+            }
+        }
+    }
+
+    fn forward(&self, command: FinishCommand) {
+        if self.to_finisher.send(command).is_err() {
+            tracing::error!("the finisher is gone; unfinished recordings are finished at the next start");
+        }
+    }
+
+    fn open(&mut self, serial: FileSerial, open: &OpenMedia, failed: Arc<AtomicBool>) {
+        let started = Instant::now();
+        match create(&self.recording, open, &mut self.bounce) {
+            Ok((file, path, direct)) => {
+                let allocated = open.head.len() as u64;
+                let on_disk = OpenOnDisk { file, path, direct, allocated, allocate_step: ALLOCATE_BYTES_MIN, failed };
+                self.open.insert(serial, on_disk);
+                self.metrics.file_opened();
+            }
+            Err(error) => {
+                tracing::error!(file_id = %open.media.folder, part = open.media.part, %error, "cannot create the recording");
+                self.metrics.file_failed(FileFailure::Create);
+                failed.store(true, Ordering::Relaxed);
+                self.failed.insert(serial);
+            }
+        }
+        self.written.store(true, Ordering::Relaxed);
+        self.metrics.record_disk_step(DiskStep::Open, nanos(started));
+    }
+
+    fn write(&mut self, write: BlockWrite) {
+        let BlockWrite { serial, offset, bytes, release, received } = write;
+        if let Some(open) = self.open.get_mut(&serial) {
+            let data = bytes.as_slice();
+            if !data.is_empty() && !open.failed.load(Ordering::Relaxed) {
+                let started = Instant::now();
+                match open.write(offset, data, &mut self.bounce) {
+                    Ok(()) => {
+                        self.written.store(true, Ordering::Relaxed);
+                        self.metrics.record_disk_step(DiskStep::Write, nanos(started));
+                        self.metrics.record_recv_to_stored((self.clock)().nanos_since(received));
+                    }
+                    Err(error) => {
+                        tracing::error!(path = %open.path.display(), offset, bytes = data.len(), %error, "writing the recording failed; it ends here");
+                        self.metrics.file_failed(FileFailure::Write);
+                        open.failed.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+        } else if !self.failed.contains(&serial) {
+            unreachable!("a write to a file that was never opened");
+        }
+        drop(bytes);
+        if let Some((block, give_back)) = release {
+            // The core's return queue holds every block of its arena; it is gone only when the core is.
+            let _ = give_back.send(block);
+        }
+    }
+}
+
+impl OpenOnDisk {
+    fn write(&mut self, offset: u64, data: &[u8], bounce: &mut AlignedBuffer) -> io::Result<()> {
+        let end = offset + data.len() as u64;
+        if end > self.allocated {
+            self.allocate(end)?;
+        }
+        if !self.direct {
+            self.file.write_all_at(data, offset)?;
+            return push_out(&self.file, offset, data.len() as u64);
+        }
+        let whole = data.len() - data.len() % WRITE_ALIGN_BYTES as usize;
+        match self.file.write_all_at(&data[..whole], offset) {
+            Ok(()) if whole == data.len() => Ok(()),
+            Ok(()) => self.file.write_all_at(bounce.padded(&data[whole..]), offset + whole as u64),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+                // Some file systems take the flag and refuse the write.
+                self.file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+                self.direct = false;
+                self.write(offset, data, bounce)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn allocate(&mut self, end: u64) -> io::Result<()> {
+        let length = (end - self.allocated).max(self.allocate_step).next_multiple_of(WRITE_ALIGN_BYTES);
+        // KEEP_SIZE: the length stays what was written, so that an unfinished file has no tail of zeros for a player.
+        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.allocated, length) {
+            Ok(()) => {
+                self.allocated += length;
+                self.allocate_step = (self.allocate_step * 2).min(ALLOCATE_BYTES_MAX);
+                Ok(())
+            }
+            // No room for a whole step, or no such call on this file system: the write itself decides.
+            Err(rustix::io::Errno::NOSPC | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                self.allocated = end;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Starts write-back of a range of a buffered file, so that dirty pages do not pile up.
+fn push_out(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    match rustix::fs::sync_file_range(file, offset, length, SyncFileRangeFlags::WRITE) {
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL | rustix::io::Errno::SPIPE) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Creates the recording's folders, their identities and small files, and the media file with its head.
+fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io::Result<(File, PathBuf, bool)> {
+    for identity in &open.begin {
+        let folder = recording.join(identity.file_id.to_string());
+        std::fs::create_dir(&folder)?;
+        let text = serde_json::to_vec_pretty(identity).map_err(io::Error::other)?;
+        std::fs::write(folder.join(finish::IDENTITY_NAME), text)?;
+    }
+    for small in &open.small_files {
+        std::fs::write(recording.join(small.folder.to_string()).join(&small.name), &small.bytes)?;
+    }
+    let path = finish::media_path(recording, open.media);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    let direct_flag = i32::try_from(OFlags::DIRECT.bits()).unwrap_or_default();
+    let (file, mut direct) = match options.clone().custom_flags(direct_flag).open(&path) {
+        Ok(file) => (file, true),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+            // The failed open may have created the file already.
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+            (file, false)
+        }
+        Err(error) => return Err(error),
+    };
+    let mut file = file;
+    let step = bounce.capacity();
+    for (index, piece) in open.head.chunks(step).enumerate() {
+        let offset = (index * step) as u64;
+        let result = file.write_all_at(bounce.padded(piece), offset);
+        if let Err(error) = result {
+            if !direct || error.raw_os_error() != Some(rustix::io::Errno::INVAL.raw_os_error()) {
+                return Err(error);
+            }
+            file = OpenOptions::new().read(true).write(true).open(&path)?;
+            direct = false;
+            file.write_all_at(piece, offset)?;
+        }
+    }
+    if let Some(link) = open.link {
+        std::fs::hard_link(&path, finish::media_path(recording, link))?;
+    }
+    Ok((file, path, direct))
+}
+
+struct Finisher {
+    settings: FinishSettings,
+    finished: Box<dyn FnMut(FinishedFile) + Send>,
+    metrics: Arc<Metrics>,
+}
+
+impl Finisher {
+    fn run(&mut self, queue: &Receiver<FinishCommand>) {
+        while let Ok(command) = queue.recv() {
+            match command {
+                FinishCommand::Close { file, bytes, path, .. } => {
+                    let started = Instant::now();
+                    // Cuts the preallocation and the padding of the last page.
+                    if let Err(error) = cut(&file, bytes) {
+                        tracing::error!(path = %path.display(), bytes, %error, "truncating the recording failed");
+                        self.metrics.file_failed(FileFailure::Write);
+                    }
+                    self.metrics.record_disk_step(DiskStep::Resize, nanos(started));
+                }
+                FinishCommand::Text { folder, name, text } => {
+                    let path = self.settings.recording_folder().join(folder.to_string()).join(name);
+                    let appended = OpenOptions::new().append(true).create(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+                    if let Err(error) = appended {
+                        // The final playlist is built from the media, so this costs only what a viewer sees meanwhile.
+                        tracing::warn!(path = %path.display(), %error, "appending to the live playlist failed");
+                    }
+                }
+                FinishCommand::EndRecording(end) => self.end_recording(&end),
+            }
+        }
+    }
+
+    fn end_recording(&mut self, end: &RecordingEnd) {
+        let started = Instant::now();
+        match finish::finish_recording(&self.settings, end.file_id, Some(end)) {
+            Ok(file) => {
+                self.metrics.file_finished(file.identity.format);
+                (self.finished)(file);
+            }
+            Err(finish::FinishError::Empty { file_id }) => {
+                self.metrics.file_failed(FileFailure::Empty);
+                tracing::info!(%file_id, "the recording held no frame; nothing is kept");
+            }
+            Err(error) => {
+                self.metrics.file_failed(FileFailure::Finish);
+                tracing::error!(file_id = %end.file_id, error = &error as &dyn std::error::Error, "finishing the recording failed; it stays in the recording folder");
+            }
+        }
+        self.metrics.record_disk_step(DiskStep::Finish, nanos(started));
+    }
+}
+
+fn nanos(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn cut(file: &File, bytes: u64) -> io::Result<()> {
+    if file.metadata()?.len() > bytes {
+        file.set_len(bytes)?;
+    } else {
+        // Nothing to cut from the length, but preallocated space behind it.
+        rustix::fs::ftruncate(file, file.metadata()?.len())?;
+    }
+    Ok(())
+}
+
+fn sync_loop(folder: &File, period: Duration, written: &AtomicBool, stopped: &Receiver<()>, metrics: &Metrics) {
+    loop {
+        match stopped.recv_timeout(period) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if written.swap(false, Ordering::Relaxed) {
+            let started = Instant::now();
+            // One call for all open files: a journal commit each would cost a flush of the disk for every stream.
+            if let Err(error) = rustix::fs::syncfs(folder) {
+                tracing::error!(%error, "syncing the data folder failed");
+                metrics.file_failed(FileFailure::Sync);
+            }
+            metrics.record_disk_step(DiskStep::Sync, nanos(started));
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Turning a recording's folder into a finished file: the same code at the end of a recording and after a crash.
+//!
+//! Order that never changes: media scanned, indexed and synced; folder under its final name, synced; then the catalog. A note beside the recordings
+//! (`<FileId>.finished`) stands until the catalog has the file, so that a crash in between loses no entry.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Advice, FallocateFlags};
+
+use crate::container::mp4::Fragment;
+use crate::container::{FinishPlan, MediaPath, MediaSummary, ReadAt, RecordingEnd, ScanError, TrackSummary, es, flv, hls, mp4, mpegts};
+use crate::domain::{EndReason, FinishedFile, RecordingIdentity};
+use crate::domain::naming::disk_slug;
+use crate::units::{FileId, Format, WallTime};
+
+/// The recording's identity inside its folder.
+pub const IDENTITY_NAME: &str = "identity.json";
+/// The live playlist inside an HLS recording's folder.
+pub const LIVE_PLAYLIST_NAME: &str = "index.m3u8";
+/// What a finished folder says of itself.
+const FINISHED_NAME: &str = "recording.json";
+
+#[derive(Clone)]
+pub struct FinishSettings {
+    pub data_folder: PathBuf,
+    /// FALLOC_FL_INSERT_RANGE works in the data folder.
+    pub insert_supported: bool,
+    pub time_zone: jiff::tz::TimeZone,
+    /// Wanted length of an HLS segment, as the recorder was told.
+    pub hls_segment_ms: u64,
+}
+
+impl FinishSettings {
+    pub fn recording_folder(&self) -> PathBuf {
+        self.data_folder.join("recording")
+    }
+    pub fn media_folder(&self) -> PathBuf {
+        self.data_folder.join("media")
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FinishError {
+    #[error("recording {file_id} holds no complete frame")]
+    Empty { file_id: FileId },
+    #[error("reading the identity of recording {file_id}")]
+    Identity { file_id: FileId, source: io::Error },
+    #[error("{step} {path}")]
+    File { step: &'static str, path: PathBuf, source: io::Error },
+    #[error("scanning {path}")]
+    Scan { path: PathBuf, source: ScanError },
+}
+
+fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FinishError {
+    move |source| FinishError::File { step, path: path.to_owned(), source }
+}
+
+/// Where a media file lies while its recording is open.
+pub fn media_path(recording: &Path, media: MediaPath) -> PathBuf {
+    recording.join(media.folder.to_string()).join(format!("media-{}.{}", media.part, media.extension))
+}
+
+/// A file as `scan` reads it.
+struct FileReader<'a> {
+    file: &'a File,
+    length: u64,
+}
+
+impl ReadAt for FileReader<'_> {
+    fn len(&self) -> u64 {
+        self.length
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+}
+
+/// One media file of the recording, scanned and made final.
+struct Part {
+    number: u32,
+    name: String,
+    /// HLS segments can be cut here: fragments of an MP4 file or segment starts of a transport stream.
+    fragments: Vec<Fragment>,
+    summary: MediaSummary,
+    shift: u64,
+}
+
+/// Finishes recording `file_id`: `end` as the recorder said it, or `None` when it is found at start.
+///
+/// # Errors
+/// [`FinishError::Empty`] if nothing was recorded: its folder is removed. Any other error leaves the folder for the next start.
+pub fn finish_recording(settings: &FinishSettings, file_id: FileId, end: Option<&RecordingEnd>) -> Result<FinishedFile, FinishError> {
+    let folder = settings.recording_folder().join(file_id.to_string());
+    let identity = read_identity(&folder, file_id)?;
+    let slug = disk_slug(&identity.key.stream);
+    let entry = format!("{slug}.{}", identity.format.extension());
+    let mut parts = Vec::new();
+    for (number, name) in media_files(&folder, &identity, &entry).map_err(at("listing", &folder))? {
+        let path = folder.join(&name);
+        match finish_media(&path, settings.insert_supported)? {
+            Some((fragments, summary, shift)) => parts.push(Part { number, name, fragments, summary, shift }),
+            None => std::fs::remove_file(&path).map_err(at("removing", &path))?,
+        }
+    }
+    if parts.is_empty() {
+        std::fs::remove_dir_all(&folder).map_err(at("removing", &folder))?;
+        return Err(FinishError::Empty { file_id });
+    }
+    if let (Some(shared), [part]) = (end.and_then(|end| end.shared_with), parts.as_slice()) {
+        shift_live_playlist(settings, shared, part.shift)?;
+    }
+
+    let entry_path = folder.join(&entry);
+    if identity.format == Format::Hls {
+        write_playlist(&folder, &entry_path, &identity, &parts, settings)?;
+    } else {
+        let path = folder.join(&parts[0].name);
+        std::fs::rename(&path, &entry_path).map_err(at("renaming", &path))?;
+    }
+    let summary = total(&parts);
+    let finished = FinishedFile {
+        end: end.map_or_else(|| WallTime::from_unix_micros(identity.start.unix_micros() + summary.duration_ms as i64 * 1000), |end| end.end),
+        reason: end.map_or(EndReason::Recovered, |end| end.reason),
+        folder: format!("media/{}/{file_id}", day(identity.start, &settings.time_zone)),
+        entry,
+        size_bytes: folder_bytes(&folder).map_err(at("measuring", &folder))?,
+        summary,
+        identity,
+    };
+    publish(settings, &folder, &finished)?;
+    Ok(finished)
+}
+
+fn read_identity(folder: &Path, file_id: FileId) -> Result<RecordingIdentity, FinishError> {
+    let read = || -> io::Result<RecordingIdentity> { Ok(serde_json::from_slice(&std::fs::read(folder.join(IDENTITY_NAME))?)?) };
+    read().map_err(|source| FinishError::Identity { file_id, source })
+}
+
+/// `media-<n>.<ext>` in the order of n. A file that already has its final name (we died before the folder was moved) counts too.
+fn media_files(folder: &Path, identity: &RecordingIdentity, entry: &str) -> io::Result<Vec<(u32, String)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let Ok(name) = entry?.file_name().into_string() else { continue };
+        let number = match name.strip_prefix("media-").and_then(|rest| rest.split_once('.')) {
+            _ if identity.format != Format::Hls && name == entry => Some(1),
+            Some((number, _)) => number.parse().ok(),
+            None => None,
+        };
+        if let Some(number) = number {
+            found.push((number, name));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Scans one media file and makes it final. `None`: it holds no complete frame.
+fn finish_media(path: &Path, insert_supported: bool) -> Result<Option<(Vec<Fragment>, MediaSummary, u64)>, FinishError> {
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(at("opening", path))?;
+    // Only headers and tables are read: read-ahead would bring in the media.
+    let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
+    let length = file.metadata().map_err(at("measuring", path))?.len();
+    let reader = FileReader { file: &file, length };
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let scanned = match extension {
+        "mp4" | "m4s" => mp4::scan(&reader, insert_supported).map(|scan| (scan.plan, scan.fragments, scan.shift)),
+        "ts" => mpegts::scan(&reader).map(|scan| (scan.plan, scan.fragments, 0)),
+        "flv" => flv::scan(&reader).map(|plan| (plan, Vec::new(), 0)),
+        "aac" => es::scan_adts(&reader).map(|plan| (plan, Vec::new(), 0)),
+        _ => es::scan_mp3(&reader).map(|plan| (plan, Vec::new(), 0)),
+    };
+    match scanned {
+        Ok((plan, fragments, shift)) => {
+            if plan.torn_bytes > 0 {
+                tracing::info!(path = %path.display(), torn_bytes = plan.torn_bytes, "an incomplete frame at the end was cut off");
+            }
+            apply(&file, length, &plan).map_err(at("finishing", path))?;
+            Ok(Some((fragments, plan.summary, shift)))
+        }
+        Err(ScanError::Empty) => Ok(None),
+        Err(source) => Err(FinishError::Scan { path: path.to_owned(), source }),
+    }
+}
+
+/// Carries a plan out: truncate, insert, writes, append, sync. Nothing moves a media byte in memory.
+fn apply(file: &File, length: u64, plan: &FinishPlan) -> io::Result<()> {
+    if plan.truncate_to < length {
+        file.set_len(plan.truncate_to)?;
+    }
+    if let Some(insert) = plan.insert {
+        // Dirty pages are written out by the call itself; synced before, so that the step is short and on disk data only.
+        file.sync_data()?;
+        rustix::fs::fallocate(file, FallocateFlags::INSERT_RANGE, insert.offset, insert.length)?;
+    }
+    for (offset, bytes) in &plan.writes {
+        file.write_all_at(bytes, *offset)?;
+    }
+    if !plan.append.is_empty() {
+        let end = file.metadata()?.len();
+        file.write_all_at(&plan.append, end)?;
+    }
+    file.sync_data()
+}
+
+/// The byte ranges of a part that another recording shares have moved: the live playlist says so.
+fn shift_live_playlist(settings: &FinishSettings, shared: MediaPath, shift: u64) -> Result<(), FinishError> {
+    if shift == 0 {
+        return Ok(());
+    }
+    let folder = settings.recording_folder().join(shared.folder.to_string());
+    let path = folder.join(LIVE_PLAYLIST_NAME);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        // The playlist is already finished, or not begun.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(at("reading", &path)(error)),
+    };
+    let uri = format!("media-{}.{}", shared.part, shared.extension);
+    let temporary = folder.join("index.m3u8.new");
+    std::fs::write(&temporary, hls::shift_ranges(&text, &uri, shift)).map_err(at("writing", &temporary))?;
+    std::fs::rename(&temporary, &path).map_err(at("renaming", &temporary))
+}
+
+/// The final playlist, built from the media themselves.
+fn write_playlist(folder: &Path, entry: &Path, identity: &RecordingIdentity, parts: &[Part], settings: &FinishSettings) -> Result<(), FinishError> {
+    let mut duration_ms = 0;
+    let mut maps = Vec::new();
+    let mut starts = Vec::new();
+    for part in parts {
+        // A part without an init segment of its own goes on with the one before.
+        let map = format!("init-{}.m4s", part.number);
+        maps.push(folder.join(&map).exists().then_some(map));
+        starts.push(WallTime::from_unix_micros(identity.start.unix_micros() + duration_ms as i64 * 1_000));
+        duration_ms += part.summary.duration_ms;
+    }
+    let container = if parts[0].name.ends_with(".ts") { hls::SegmentContainer::Ts } else { hls::SegmentContainer::Fmp4 };
+    let described: Vec<hls::Part<'_>> = parts
+        .iter()
+        .zip(&maps)
+        .zip(&starts)
+        .enumerate()
+        .map(|(index, ((part, map), starts_at))| hls::Part {
+            uri: &part.name,
+            map_uri: map.as_deref(),
+            fragments: &part.fragments,
+            discontinuity: index > 0 && (map.is_some() || container == hls::SegmentContainer::Ts),
+            starts_at: Some(*starts_at),
+        })
+        .collect();
+    let text = hls::rebuild(container, settings.hls_segment_ms, &described);
+    let live = folder.join(LIVE_PLAYLIST_NAME);
+    let mut file = File::create(entry).map_err(at("creating", entry))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_data()).map_err(at("writing", entry))?;
+    if live != entry {
+        match std::fs::remove_file(&live) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(at("removing", &live)(error)),
+        }
+    }
+    Ok(())
+}
+
+fn total(parts: &[Part]) -> MediaSummary {
+    let mut total = MediaSummary::default();
+    for part in parts {
+        total.duration_ms += part.summary.duration_ms;
+        add_track(&mut total.video, part.summary.video.as_ref());
+        add_track(&mut total.audio, part.summary.audio.as_ref());
+    }
+    total
+}
+
+fn add_track(total: &mut Option<TrackSummary>, part: Option<&TrackSummary>) {
+    match (total, part) {
+        (_, None) => {}
+        (total @ None, Some(part)) => *total = Some(part.clone()),
+        (Some(total), Some(part)) => {
+            total.frames += part.frames;
+            total.bytes += part.bytes;
+            total.duration_ms += part.duration_ms;
+            total.key_frames += part.key_frames;
+        }
+    }
+}
+
+fn day(time: WallTime, zone: &jiff::tz::TimeZone) -> String {
+    let timestamp = jiff::Timestamp::from_microsecond(time.unix_micros()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    timestamp.to_zoned(zone.clone()).strftime("%Y-%m-%d").to_string()
+}
+
+/// Bytes of everything in the folder that a user gets, our own notes not counted.
+fn folder_bytes(folder: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name() != IDENTITY_NAME {
+            bytes += entry.metadata()?.len();
+        }
+    }
+    Ok(bytes)
+}
+
+fn sync_folder(path: &Path) -> Result<(), FinishError> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(at("syncing", path))
+}
+
+/// The note that stands until the catalog has the file.
+pub fn note_path(settings: &FinishSettings, file_id: FileId) -> PathBuf {
+    settings.recording_folder().join(format!("{file_id}.finished"))
+}
+
+/// Moves the folder to its final place, durable.
+fn publish(settings: &FinishSettings, folder: &Path, finished: &FinishedFile) -> Result<(), FinishError> {
+    let text = serde_json::to_vec_pretty(finished).map_err(|error| at("describing", folder)(io::Error::other(error)))?;
+    let identity = folder.join(IDENTITY_NAME);
+    write_synced(&folder.join(FINISHED_NAME), &text)?;
+    sync_folder(folder)?;
+    write_synced(&note_path(settings, finished.identity.file_id), &text)?;
+    let target = settings.data_folder.join(&finished.folder);
+    let parent = target.parent().unwrap_or(&settings.data_folder);
+    if !parent.exists() {
+        std::fs::create_dir_all(parent).map_err(at("creating", parent))?;
+        sync_folder(&settings.media_folder())?;
+    }
+    std::fs::rename(folder, &target).map_err(at("renaming", folder))?;
+    sync_folder(parent)?;
+    sync_folder(&settings.recording_folder())?;
+    // From here on `recording.json` says the same and more.
+    let moved = target.join(identity.file_name().unwrap_or_default());
+    std::fs::remove_file(&moved).map_err(at("removing", &moved))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), FinishError> {
+    let mut file = File::create(path).map_err(at("creating", path))?;
+    file.write_all(bytes).and_then(|()| file.sync_data()).map_err(at("writing", path))
+}
+
+/// Does the file system of `folder` make room inside a file (FALLOC_FL_INSERT_RANGE)?
+///
+/// # Errors
+/// If the folder takes no file at all.
+pub fn probe_insert(folder: &Path) -> io::Result<bool> {
+    let path = folder.join(".insert-probe");
+    let file = File::create(&path)?;
+    file.write_all_at(&[1; 8192], 0)?;
+    let supported = rustix::fs::fallocate(&file, FallocateFlags::INSERT_RANGE, 4096, 4096).is_ok();
+    std::fs::remove_file(&path)?;
+    Ok(supported)
+}

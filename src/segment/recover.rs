@@ -1,0 +1,139 @@
+//! What the last run left behind: blocks of its arena, open recordings, finished files that the catalog had not taken.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::domain::FinishedFile;
+use crate::units::FileId;
+
+use super::arena::read_orphans;
+use super::finish::{self, FinishError, FinishSettings};
+
+/// What recovery did, for one log line and the counters.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Recovered {
+    /// Bytes that were in the arena of the dead process.
+    pub arena_bytes: u64,
+    pub finished: u64,
+    pub empty: u64,
+    pub failed: u64,
+    /// Files that were finished but perhaps not in the catalog.
+    pub adopted: u64,
+}
+
+/// What was there when we started. Taken before anything new is written, so that recovery can run beside the recording.
+#[derive(Debug, Default)]
+pub struct LeftBehind {
+    arenas: Vec<PathBuf>,
+    recordings: Vec<FileId>,
+    /// Notes of finished files.
+    notes: Vec<FileId>,
+    recovered: Recovered,
+}
+
+impl LeftBehind {
+    /// Looks into the recording folder and `arena_folder`.
+    ///
+    /// # Errors
+    /// If a folder cannot be read.
+    pub fn find(settings: &FinishSettings, arena_folder: &Path) -> io::Result<Self> {
+        let mut left = Self::default();
+        for entry in std::fs::read_dir(settings.recording_folder())? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if let Some(id) = name.strip_suffix(".finished").and_then(FileId::parse) {
+                left.notes.push(id);
+            } else if let Some(id) = FileId::parse(&name) {
+                left.recordings.push(id);
+            }
+        }
+        left.recordings.sort();
+        for entry in std::fs::read_dir(arena_folder)? {
+            left.arenas.push(entry?.path());
+        }
+        left.arenas.sort();
+        Ok(left)
+    }
+
+    /// New ids must stay above these.
+    pub fn last_file_id(&self) -> Option<FileId> {
+        self.recordings.iter().chain(&self.notes).max().copied()
+    }
+}
+
+impl LeftBehind {
+    /// Writes what the dead process had in memory into its recordings, and removes its arena files: the new ones take their place.
+    pub fn write_back_arenas(&mut self, settings: &FinishSettings) {
+        for path in std::mem::take(&mut self.arenas) {
+            write_back_arena(settings, &path, &mut self.recovered);
+        }
+    }
+
+    /// Finishes every open recording, and hands over every file that the catalog may not have.
+    ///
+    /// What cannot be recovered stays where it is and is counted; nothing here stops the appliance.
+    pub fn recover(&self, settings: &FinishSettings, mut finished: impl FnMut(FinishedFile)) -> Recovered {
+    let mut recovered = self.recovered;
+    for &file_id in &self.notes {
+        // A folder that was not moved yet is finished again below, and its note written anew.
+        if settings.recording_folder().join(file_id.to_string()).exists() {
+            continue;
+        }
+        match std::fs::read(finish::note_path(settings, file_id)).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
+            Ok(file) => {
+                recovered.adopted += 1;
+                finished(file);
+            }
+            Err(error) => {
+                recovered.failed += 1;
+                tracing::error!(%file_id, %error, "the note of a finished file is not readable");
+            }
+        }
+    }
+    for &file_id in &self.recordings {
+        match finish::finish_recording(settings, file_id, None) {
+            Ok(file) => {
+                recovered.finished += 1;
+                finished(file);
+            }
+            Err(FinishError::Empty { .. }) => recovered.empty += 1,
+            Err(error) => {
+                recovered.failed += 1;
+                tracing::error!(%file_id, error = &error as &dyn std::error::Error, "an open recording of the last run could not be finished");
+            }
+        }
+    }
+    recovered
+}
+}
+
+/// Writes the blocks of a dead process's arena file into their recordings, then removes it.
+fn write_back_arena(settings: &FinishSettings, path: &Path, recovered: &mut Recovered) {
+    let result = read_orphans(path, |orphan| match write_back(settings, orphan.file, orphan.part, orphan.offset, &orphan.bytes) {
+        Ok(()) => recovered.arena_bytes += orphan.bytes.len() as u64,
+        Err(error) => {
+            recovered.failed += 1;
+            let (file_id, part, offset, bytes) = (orphan.file, orphan.part, orphan.offset, orphan.bytes.len());
+            tracing::error!(file_id, part, offset, bytes, %error, "bytes of the last run could not be written back");
+        }
+    });
+    if let Err(error) = result {
+        tracing::warn!(path = %path.display(), %error, "the arena file of the last run is not readable");
+    }
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %error, "the arena file of the last run could not be removed");
+    }
+}
+
+fn write_back(settings: &FinishSettings, file: u64, part: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let folder = settings.recording_folder().join(file.to_string());
+    let prefix = format!("media-{part}.");
+    for entry in std::fs::read_dir(&folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            return OpenOptions::new().write(true).open(entry.path())?.write_all_at(bytes, offset);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "the media file is not there"))
+}

@@ -1,0 +1,341 @@
+//! The core's side of the segment layer: open files as chains of arena blocks, and the queue to the disk writer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam::channel::{Receiver, Sender, TrySendError};
+
+use crate::container::{HEAD_ALIGN_BYTES, MediaPath, OpenMedia, RecordingEnd, Sink, Store};
+use crate::units::{FileId, MonoTime, WallTime};
+
+use super::arena::{Arena, Block, BlockClass, SealedBytes};
+
+/// Direct writes begin at multiples of this in file and memory.
+pub const WRITE_ALIGN_BYTES: u64 = HEAD_ALIGN_BYTES as u64;
+
+/// Number of an open media file, unique in the process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FileSerial(pub u64);
+
+/// What a core asks of the disk writer of its data folder. Carried out in order.
+pub enum DiskCommand {
+    Open { serial: FileSerial, open: Box<OpenMedia>, failed: Arc<AtomicBool> },
+    Write(BlockWrite),
+    Text { folder: FileId, name: &'static str, text: String },
+    Close { serial: FileSerial, bytes: u64, link: Option<MediaPath> },
+    EndRecording(RecordingEnd),
+}
+
+/// Sealed bytes for the disk. `offset` is a multiple of [`WRITE_ALIGN_BYTES`].
+pub struct BlockWrite {
+    pub serial: FileSerial,
+    pub offset: u64,
+    pub bytes: SealedBytes,
+    /// The block goes back to the core after this write.
+    pub release: Option<(Block, Sender<Block>)>,
+    /// When the oldest of these bytes was received.
+    pub received: MonoTime,
+}
+
+/// Ids that grow with time and never repeat: milliseconds since the epoch times a million, then counting.
+pub struct FileIds {
+    last: AtomicU64,
+    clock: fn() -> WallTime,
+}
+
+impl FileIds {
+    /// `last`: the greatest id ever given, so that new ones stay above it whatever the clock says.
+    pub fn new(last: Option<FileId>, clock: fn() -> WallTime) -> Self {
+        Self { last: AtomicU64::new(last.map_or(FileId::MIN, FileId::get)), clock }
+    }
+
+    pub fn next(&self) -> FileId {
+        let now = u64::try_from((self.clock)().unix_millis()).unwrap_or(0).saturating_mul(1_000_000).min(FileId::MAX / 2);
+        let previous = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1))).unwrap_or_else(|last| last);
+        FileId::new(now.max(previous + 1)).expect("ids stay below 2^63 for thousands of years")
+    }
+}
+
+/// A block of an open file that is still in the core's hands.
+struct HeldBlock {
+    block: Block,
+    /// File offset of its first byte.
+    start: u64,
+    /// Bytes of it already handed to the disk writer.
+    flushed: usize,
+}
+
+/// One open media file: a chain of blocks from the oldest unsealed byte on. Everything before is on its way to the disk.
+pub struct BlockFile {
+    serial: FileSerial,
+    media: MediaPath,
+    link: Option<MediaPath>,
+    held: VecDeque<HeldBlock>,
+    spare: VecDeque<Block>,
+    spare_bytes: usize,
+    position: u64,
+    sealed: u64,
+    /// Everything before is complete, and its blocks' headers say so.
+    committed: u64,
+    /// Receipt of the oldest byte not handed over.
+    oldest: Option<MonoTime>,
+    class: BlockClass,
+    /// Position at the last flush: the growth in between tells the bitrate.
+    flushed_position: u64,
+    failed: Arc<AtomicBool>,
+}
+
+impl BlockFile {
+    /// Bytes that can be appended without another block.
+    fn room(&self) -> usize {
+        let tail = self.held.back().map_or(0, |held| held.block.bytes() - (self.position - held.start) as usize);
+        tail + self.spare_bytes
+    }
+}
+
+impl Sink for BlockFile {
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let full = self.held.back().is_none_or(|held| (self.position - held.start) as usize == held.block.bytes());
+            if full {
+                let block = self.spare.pop_front().expect("room is reserved before a frame is appended");
+                self.spare_bytes -= block.bytes();
+                block.describe(self.media.folder.get(), self.media.part, self.position);
+                self.held.push_back(HeldBlock { block, start: self.position, flushed: 0 });
+            }
+            let held = self.held.back_mut().expect("a block was just made sure of");
+            let at = (self.position - held.start) as usize;
+            let count = bytes.len().min(held.block.bytes() - at);
+            held.block.write(at, &bytes[..count]);
+            self.position += count as u64;
+            bytes = &bytes[count..];
+        }
+    }
+
+    fn patch(&mut self, offset: u64, bytes: &[u8]) {
+        assert!(offset >= self.sealed && offset + bytes.len() as u64 <= self.position, "a patch outside the unsealed bytes");
+        // Patches go to the newest fragment: look from the end.
+        let mut index = self.held.len();
+        let mut end = offset + bytes.len() as u64;
+        while end > offset {
+            index -= 1;
+            let held = &mut self.held[index];
+            if held.start >= end {
+                continue;
+            }
+            let from = held.start.max(offset);
+            held.block.write((from - held.start) as usize, &bytes[(from - offset) as usize..(end - offset) as usize]);
+            end = from;
+        }
+    }
+
+    fn seal(&mut self, offset: u64) {
+        assert!(offset >= self.sealed && offset <= self.position, "seal goes forward, inside the file");
+        self.sealed = offset;
+    }
+}
+
+/// The storage of one ingest core: its arena, its open files, its queue to the disk writer.
+pub struct CoreStore {
+    arena: Arena,
+    to_disk: Sender<DiskCommand>,
+    /// What the full channel did not take; drained at every tick. Bounded by the arena's blocks and a few commands for each open file.
+    outbox: VecDeque<DiskCommand>,
+    returned: Receiver<Block>,
+    give_back: Sender<Block>,
+    ids: Arc<FileIds>,
+    serials: Arc<AtomicU64>,
+    /// The receipt time of the bytes that are being appended now.
+    now: MonoTime,
+}
+
+impl CoreStore {
+    pub fn new(arena: Arena, to_disk: Sender<DiskCommand>, ids: Arc<FileIds>, serials: Arc<AtomicU64>) -> Self {
+        // Every block of the arena fits, so giving one back never blocks the disk writer.
+        let (give_back, returned) = crossbeam::channel::bounded(arena.units_total());
+        Self { arena, to_disk, outbox: VecDeque::new(), returned, give_back, ids, serials, now: MonoTime::default() }
+    }
+
+    /// Once a tick: takes blocks back and sends what the disk queue did not take before.
+    pub fn tick(&mut self, now: MonoTime) {
+        self.now = now;
+        self.take_back();
+        while let Some(command) = self.outbox.pop_front() {
+            match self.to_disk.try_send(command) {
+                Ok(()) => {}
+                Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => {
+                    self.outbox.push_front(command);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Commands waiting for room in the disk queue.
+    pub fn backlog(&self) -> usize {
+        self.outbox.len()
+    }
+
+    pub fn units_free(&self) -> usize {
+        self.arena.units_free()
+    }
+
+    pub fn units_total(&self) -> usize {
+        self.arena.units_total()
+    }
+
+    fn take_back(&mut self) {
+        while let Ok(block) = self.returned.try_recv() {
+            self.arena.free(block);
+        }
+    }
+
+    fn send(&mut self, command: DiskCommand) {
+        // Order matters: nothing overtakes what waits.
+        if self.outbox.is_empty() {
+            match self.to_disk.try_send(command) {
+                Ok(()) => {}
+                Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => self.outbox.push_back(command),
+            }
+        } else {
+            self.outbox.push_back(command);
+        }
+    }
+
+    /// Hands sealed bytes over: whole sealed blocks always; the sealed part of the last block too if `partial`.
+    fn hand_over(&mut self, file: &mut BlockFile, partial: bool) {
+        while let Some(held) = file.held.front_mut() {
+            let sealed = (file.sealed.max(held.start) - held.start).min(held.block.bytes() as u64) as usize;
+            held.block.seal(sealed);
+            let whole = sealed == held.block.bytes();
+            if !whole && (!partial || sealed == held.flushed) {
+                return;
+            }
+            // A partial page was written before: write it again with what it has now.
+            let from = held.flushed - held.flushed % WRITE_ALIGN_BYTES as usize;
+            let bytes = held.block.sealed_bytes(from, sealed);
+            let offset = held.start + from as u64;
+            let received = file.oldest.unwrap_or(self.now);
+            held.flushed = sealed;
+            let release = if whole { file.held.pop_front().map(|held| (held.block, self.give_back.clone())) } else { None };
+            self.send(DiskCommand::Write(BlockWrite { serial: file.serial, offset, bytes, release, received }));
+            if !whole {
+                file.oldest = None;
+                return;
+            }
+            if file.sealed >= file.position {
+                file.oldest = None;
+            }
+        }
+    }
+}
+
+impl Store for CoreStore {
+    type File = BlockFile;
+
+    fn next_file_id(&mut self) -> FileId {
+        self.ids.next()
+    }
+
+    fn open(&mut self, open: OpenMedia) -> BlockFile {
+        assert_eq!(open.head.len() % HEAD_ALIGN_BYTES, 0, "a head is whole pages");
+        let serial = FileSerial(self.serials.fetch_add(1, Ordering::Relaxed));
+        let failed = Arc::new(AtomicBool::new(false));
+        let position = open.head.len() as u64;
+        let file = BlockFile {
+            serial,
+            media: open.media,
+            link: open.link,
+            held: VecDeque::new(),
+            spare: VecDeque::new(),
+            spare_bytes: 0,
+            position,
+            sealed: position,
+            committed: position,
+            oldest: None,
+            class: BlockClass::Small,
+            flushed_position: position,
+            failed: Arc::clone(&failed),
+        };
+        self.send(DiskCommand::Open { serial, open: Box::new(open), failed });
+        file
+    }
+
+    fn reserve(&mut self, file: &mut BlockFile, bytes: usize) -> bool {
+        while file.room() < bytes {
+            // A frame larger than the usual block gets a larger one.
+            let missing = bytes - file.room();
+            let class = if missing > BlockClass::Medium.bytes() { BlockClass::Large } else { file.class };
+            let block = match self.arena.allocate(class) {
+                Some(block) => block,
+                None => {
+                    self.take_back();
+                    match self.arena.allocate(class) {
+                        Some(block) => block,
+                        None => return false,
+                    }
+                }
+            };
+            file.spare_bytes += block.bytes();
+            file.spare.push_back(block);
+        }
+        if file.oldest.is_none() {
+            file.oldest = Some(self.now);
+        }
+        true
+    }
+
+    fn commit(&mut self, file: &mut BlockFile) {
+        for held in file.held.iter().rev() {
+            let length = (file.position - held.start).min(held.block.bytes() as u64) as usize;
+            held.block.describe_length(length);
+            if held.start <= file.committed {
+                break;
+            }
+        }
+        file.committed = file.position;
+        if file.held.len() > 1 || file.held.front().is_some_and(|held| file.sealed - held.start.min(file.sealed) == held.block.bytes() as u64) {
+            self.hand_over(file, false);
+        }
+    }
+
+    fn flush(&mut self, file: &mut BlockFile) {
+        file.class = BlockClass::for_rate(file.position - file.flushed_position);
+        file.flushed_position = file.position;
+        self.hand_over(file, true);
+    }
+
+    fn has_failed(&self, file: &BlockFile) -> bool {
+        file.failed.load(Ordering::Relaxed)
+    }
+
+    fn append_text(&mut self, folder: FileId, name: &'static str, text: String) {
+        self.send(DiskCommand::Text { folder, name, text });
+    }
+
+    fn close(&mut self, mut file: BlockFile) {
+        file.seal(file.position);
+        self.hand_over(&mut file, true);
+        let bytes = file.position;
+        // The last, partly filled block: its bytes are sent; it comes back behind them.
+        for held in file.held.drain(..) {
+            let bytes = held.block.sealed_bytes(0, 0);
+            let release = Some((held.block, self.give_back.clone()));
+            let write = BlockWrite { serial: file.serial, offset: held.start, bytes, release, received: self.now };
+            self.send(DiskCommand::Write(write));
+        }
+        for block in file.spare.drain(..) {
+            self.arena.free(block);
+        }
+        self.send(DiskCommand::Close { serial: file.serial, bytes, link: file.link });
+    }
+
+    fn end_recording(&mut self, end: RecordingEnd) {
+        self.send(DiskCommand::EndRecording(end));
+    }
+}
