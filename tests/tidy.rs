@@ -28,8 +28,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("recorder", &["domain", "codec", "media", "container"]),
     ("segment", &["domain", "container"]),
     ("ingest", &["config", "domain", "rtmp", "media", "recorder", "segment", "container"]),
-    ("catalog", &["domain", "container::MediaSummary"]),
+    ("catalog", &["domain", "container::MediaSummary", "container::TrackSummary"]),
     ("control", &["config", "domain", "catalog"]),
+    // Parts of the start, for `app` alone.
+    ("logging", &["config"]),
+    ("preflight", &["config"]),
+    ("supervise", &[]),
     ("app", &["*"]),
     ("main", &["*"]),
     // The module list only.

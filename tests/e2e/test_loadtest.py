@@ -1,0 +1,59 @@
+"""The load generator against the server: every frame of every stream is recorded."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import media
+from appliance import BINARY
+
+LOADTEST = Path(os.environ.get("CAPSTAN_LOADTEST", BINARY.parent / "examples" / "loadtest"))
+
+
+def loadtest(appliance, *options, timeout=120):
+    command = [LOADTEST, "--target", f"rtmp://127.0.0.1:{appliance.rtmp_port}/live", "--pid", str(appliance.process.pid), "--verify", appliance.http, *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    (line,) = done.stdout.splitlines()
+    return json.loads(line)
+
+
+def test_twenty_streams_in_real_time(start):
+    appliance = start()
+    appliance.record("localhost", flv=True)
+    report = loadtest(appliance, "--streams", 20, "--bitrate-kbit", 1000, "--seconds", 3)
+    assert report["errors"] == 0 and report["streams"] == 20 and report["verified_streams"] == 20
+    assert report["wrong_streams"] == report["missing_frames"] == report["surplus_frames"] == 0
+    assert report["frames"] == report["verified_frames"] > 20 * 200
+    assert report["media_bytes"] >= 20 * 3 * 1_000_000 / 8 * 0.9
+    assert report["bytes"] > report["media_bytes"] and report["server_cpu_s"] >= 0 and report["cpu_s_per_gb"] >= 0
+    assert appliance.metric("capstan_dropped_frames_total") == 0
+    # The other way to count.
+    folder = subprocess.run([LOADTEST, "--help"], capture_output=True, text=True, timeout=10)
+    assert "--verify" in folder.stdout
+
+
+def test_flat_out(start):
+    """As fast as the server takes it: TCP slows the publishers, nothing is lost."""
+    appliance = start()
+    appliance.record("localhost", flv=True)
+    report = loadtest(appliance, "--streams", 3, "--bitrate-kbit", 4000, "--seconds", 1, "--rate", 0)
+    assert report["errors"] == 0 and report["wrong_streams"] == 0 and report["verified_streams"] == 3
+    assert appliance.metric("capstan_dropped_frames_total") == 0
+
+
+def test_publishes_a_file_in_a_loop(start):
+    appliance = start()
+    appliance.record("localhost", flv=True, mp4=True)
+    report = loadtest(appliance, "--file", media.source("bframes"), "--streams", 2, "--seconds", 3, "--rate", 5, "--prefix", "loop")
+    assert report["errors"] == 0 and report["wrong_streams"] == 0
+    for index in range(2):
+        file = appliance.by_format(f"loop{index}", "localhost", "flv", "mp4")["mp4"]
+        found, whole = media.packets(appliance.path_of(file)), media.packets(media.source("bframes"))
+        count = len(whole["video"])
+        assert len(found["video"]) > 2 * count
+        for kind in whole.kinds:
+            cycle = [packet.md5 for packet in whole[kind]]
+            assert [packet.md5 for packet in found[kind]] == (cycle * 4)[: len(found[kind])]
+        assert all(a.dts < b.dts for a, b in zip(found["video"], found["video"][1:]))
