@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+# A failed assertion in a helper shows its values, as one in a test does.
+pytest.register_assert_rewrite("media", "appliance", "check", "rtmp")
 
 import media  # noqa: E402
 from appliance import Appliance  # noqa: E402
-
-pytest.register_assert_rewrite("media", "appliance")
 
 _numbers = itertools.count()
 
