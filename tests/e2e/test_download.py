@@ -112,7 +112,6 @@ def raw(appliance, request):
         "/vod/1300000001/{id}/%2e%2e/%2e%2e/%2e%2e/catalog.sqlite",
         "/vod/1300000001/../../catalog.sqlite",
         "/vod/1300000001/{id}//etc/passwd",
-        "/vod/1300000001/{id}/%00.mp4",
         "/vod/1300000001/{id}/recording.json",
         "/vod/1300000001/{id}/",
         "/vod/1300000001/{id}",
