@@ -273,7 +273,7 @@ def test_search(capstan, source, push, domain):
     hour = lambda seconds: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))  # noqa: E731
     assert len(names(CreateTime={"After": hour(-3600), "Before": hour(3600)})) == 6
     assert names(CreateTime={"After": hour(3600)}) == [] and names(CreateTime={"Before": hour(-3600)}) == []
-    assert len(names(ExpireTime={"After": hour(0)})) == 6
+    assert names(ExpireTime={"After": hour(-3600), "Before": hour(3600)}) == [], "kept for ever"
     one = capstan.search(StreamDomains=[domain], StreamIds=["north"], MediaTypes=["flv"])[0]
     assert [file["FileId"] for file in capstan.search(FileIds=[one["FileId"], "1"])] == [one["FileId"]]
     # Pages.
@@ -309,8 +309,13 @@ def test_media_info_of_a_recording(capstan, source, push, domain):
     assert before - 1 <= parse(record["RecordStartTime"]) <= parse(record["RecordEndTime"]) <= parse(basic["CreateTime"]) <= time.time()
     assert abs(parse(basic["ExpireTime"]) - parse(record["RecordEndTime"]) - 3600) <= 1
     assert (meta["Width"], meta["Height"], meta["Container"]) == (160, 120, "mp4")
-    assert isinstance(meta["Duration"], float) and meta["Bitrate"] == pytest.approx(meta["Size"] * 8 / meta["Duration"], rel=0.02)
+    streams = meta["VideoStreamSet"] + meta["AudioStreamSet"]
+    assert isinstance(meta["Duration"], float) and meta["Bitrate"] == pytest.approx(sum(stream["Bitrate"] for stream in streams), rel=0.02)
     assert meta["VideoStreamSet"][0]["Fps"] == 25 and meta["AudioStreamSet"][0]["SamplingRate"] == 44100
+    moment = lambda seconds: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))  # noqa: E731
+    for begin, end, hits in ((0, 7200, 1), (0, 600, 0), (7200, 9000, 0)):
+        expiring = capstan.search(StreamDomains=[domain], ExpireTime={"After": moment(begin), "Before": moment(end)})
+        assert len(expiring) == hits, (begin, end)
     assert meta["VideoDuration"] == pytest.approx(6, abs=0.05) and meta["AudioDuration"] == pytest.approx(6.03, abs=0.05)
 
 

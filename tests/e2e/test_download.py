@@ -113,6 +113,8 @@ def raw(appliance, request):
         "/vod/1300000001/../../catalog.sqlite",
         "/vod/1300000001/{id}//etc/passwd",
         "/vod/1300000001/{id}/recording.json",
+        "/vod/1300000001/{hls}/recording.json",
+        "/vod/1300000001/{hls}/..",
         "/vod/1300000001/{id}/",
         "/vod/1300000001/{id}",
         "/vod/1300000001/999999999999999999/x.mp4",
@@ -126,7 +128,7 @@ def raw(appliance, request):
     ],
 )
 def test_nothing_else_is_served(recorded, path):
-    path = path.replace("{id}", recorded.files_by_format["mp4"]["FileId"])
+    path = path.replace("{id}", recorded.files_by_format["mp4"]["FileId"]).replace("{hls}", recorded.files_by_format["hls"]["FileId"])
     for method in ("GET", "HEAD"):
         answer = raw(recorded, f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         assert answer.split(b" ")[1] in (b"404", b"400", b"403"), answer[:200]

@@ -36,7 +36,7 @@ def test_ffmpeg_encodes_while_it_pushes(capstan, push, domain, version, tmp_path
     capstan.record(domain, **dict.fromkeys(CONTAINERS, True))
     reference = tmp_path / "reference.flv"
     binary = media.FFMPEG if version == "debian" else newer_ffmpeg()
-    source = media.picture(4) + " " + media.tone(4) + " " + media.X264 + " -bf 2 -g 25 " + media.AAC
+    source = media.picture(4) + " " + media.tone(4) + " " + media.X264 + " -flags +global_header -bf 2 -g 25 " + media.AAC
     both = f"[f=flv:onfail=abort]{capstan.url('enc', domain)}|[f=flv]{reference}"
     push.finish(push.start([binary, "-v", "error", "-nostdin", *source.replace("-f lavfi", "-re -f lavfi").split(" "), "-map", "0:v", "-map", "1:a", "-f", "tee", both]))
     check_all(capstan, "enc", domain, media.packets(reference))

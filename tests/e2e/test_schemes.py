@@ -89,7 +89,8 @@ def test_from_now(capstan, source, domain):
     assert abs(whole["audio"][begins["audio"]].pts - whole["video"][begins["video"]].pts) <= 24
     # To the end: everything that had left before the stop (but for what was on its way), nothing from after it.
     last = begins["video"] + len(found["video"]) - 1
-    assert stopped - 0.5 <= live.sent["video"][last] <= answered
+    # The cores hear of it at their next tick.
+    assert stopped - 0.5 <= live.sent["video"][last] <= answered + 0.2
     media.assert_decodes(capstan.path_of(file))
 
 
