@@ -42,7 +42,7 @@ SOURCES = {
     # Three B-frames in pyramids: composition offsets; AAC at another rate, stereo.
     "bframes": f"{picture(6)} {tone(6, 48000)} {X264} -preset veryfast -bf 3 -b_strategy 0 -g 50 {AAC} -ac 2",
     # Irregular frame times and a hole of 0.4 s.
-    "vfr": f"{picture(6)} {tone(6)} -vf setpts='(N+0.35*sin(N*1.7))/25/TB',select='not(between(n,60,69))' -fps_mode passthrough {X264} -bf 2 -g 40 {AAC}",
+    "vfr": f"{picture(6)} {tone(6)} -vf settb=1/1000,setpts='40*(N+0.35*sin(N*1.7))',select='not(between(n,60,69))' -fps_mode passthrough -enc_time_base 1:1000 {X264} -bf 2 -g 40 {AAC}",
     "aac": f"{tone(5, 48000)} {AAC}",
     "mp3": f"{tone(5)} -c:a libmp3lame -b:a 64k",
     "video": f"{picture(5)} {X264} -bf 2 -b_strategy 0 -g 25",
