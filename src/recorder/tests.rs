@@ -132,12 +132,7 @@ fn recorder() -> Recorder<MemoryStore> {
         push_url: "rtmp://localhost/live/cam".to_owned(),
         stream_param: String::new(),
     };
-    let settings = RecorderSettings {
-        durability_ms: 1_000,
-        hls_transport_stream: false,
-        hls_segment_ms: 4_000,
-        moov_reserve: MoovReserve::Insert,
-    };
+    let settings = RecorderSettings { durability_ms: 1_000, hls_transport_stream: false, hls_segment_ms: 4_000, moov_reserve: MoovReserve::Insert };
     Recorder::new(publication, settings, now(0))
 }
 
@@ -182,7 +177,10 @@ fn a_split_loses_and_doubles_nothing_and_each_file_begins_at_zero() {
         assert_eq!(tags.iter().map(|tag| tag.1).min(), Some(0));
         assert_eq!(tags[0].2[0], 0x17, "a file begins with a key frame");
     }
-    assert_eq!(store.ended.iter().map(|end| end.reason).collect::<Vec<_>>(), [EndReason::Interval, EndReason::Interval, EndReason::Interval, EndReason::PublicationEnded]);
+    assert_eq!(
+        store.ended.iter().map(|end| end.reason).collect::<Vec<_>>(),
+        [EndReason::Interval, EndReason::Interval, EndReason::Interval, EndReason::PublicationEnded]
+    );
     assert_eq!(recorder.totals().files, 4);
 }
 

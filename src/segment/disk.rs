@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustix::fs::{FallocateFlags, OFlags};
 
-use crate::container::{MediaPath, OpenMedia, RecordingEnd};
+use crate::container::{OpenMedia, RecordingEnd};
 use crate::domain::FinishedFile;
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::units::{FileId, MonoTime};
@@ -53,7 +53,7 @@ pub struct Disk {
 pub struct DiskHandle(pub Sender<DiskCommand>);
 
 enum FinishCommand {
-    Close { file: File, bytes: u64, path: PathBuf, link: Option<MediaPath> },
+    Close { file: File, bytes: u64, path: PathBuf },
     Text { folder: FileId, name: &'static str, text: String },
     EndRecording(RecordingEnd),
 }
@@ -174,11 +174,11 @@ impl Writer {
                 DiskCommand::Open { serial, open, failed } => self.open(serial, &open, failed),
                 DiskCommand::Write(write) => self.write(write),
                 DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
-                DiskCommand::Close { serial, bytes, link } => {
+                DiskCommand::Close { serial, bytes } => {
                     self.failed.remove(&serial);
                     if let Some(open) = self.open.remove(&serial) {
                         self.metrics.file_closed();
-                        self.forward(FinishCommand::Close { file: open.file, bytes, path: open.path, link });
+                        self.forward(FinishCommand::Close { file: open.file, bytes, path: open.path });
                     }
                 }
                 DiskCommand::EndRecording(end) => self.forward(FinishCommand::EndRecording(end)),
@@ -338,7 +338,7 @@ impl Finisher {
     fn run(&mut self, queue: &Receiver<FinishCommand>) {
         while let Ok(command) = queue.recv() {
             match command {
-                FinishCommand::Close { file, bytes, path, .. } => {
+                FinishCommand::Close { file, bytes, path } => {
                     let started = Instant::now();
                     // Cuts the preallocation and the padding of the last page.
                     if let Err(error) = cut(&file, bytes) {

@@ -12,8 +12,8 @@ use rustix::fs::{Advice, FallocateFlags};
 
 use crate::container::mp4::Fragment;
 use crate::container::{FinishPlan, MediaPath, MediaSummary, ReadAt, RecordingEnd, ScanError, TrackSummary, es, flv, hls, mp4, mpegts};
-use crate::domain::{EndReason, FinishedFile, RecordingIdentity};
 use crate::domain::naming::disk_slug;
+use crate::domain::{EndReason, FinishedFile, RecordingIdentity};
 use crate::units::{FileId, Format, WallTime};
 
 /// The recording's identity inside its folder.
@@ -176,7 +176,10 @@ fn finish_media(path: &Path, insert_supported: bool) -> Result<Option<(Vec<Fragm
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let scanned = match extension {
         "mp4" | "m4s" => mp4::scan(&reader, insert_supported).map(|scan| (scan.plan, scan.fragments, scan.shift)),
-        "ts" => mpegts::scan(&reader).map(|scan| (scan.plan, ts_fragments(&scan.segments), 0)),
+        "ts" => mpegts::scan(&reader).map(|scan| {
+            let fragments = ts_fragments(&scan);
+            (scan.plan, fragments, 0)
+        }),
         "flv" => flv::scan(&reader).map(|plan| (plan, Vec::new(), 0)),
         "aac" => es::scan_adts(&reader).map(|plan| (plan, Vec::new(), 0)),
         _ => es::scan_mp3(&reader).map(|plan| (plan, Vec::new(), 0)),
@@ -194,11 +197,17 @@ fn finish_media(path: &Path, insert_supported: bool) -> Result<Option<(Vec<Fragm
     }
 }
 
-/// The places where segments may begin, as the segmenter takes them.
-fn ts_fragments(starts: &[mpegts::TsSegment]) -> Vec<Fragment> {
-    starts
+/// The segments of a transport stream, as the playlist takes them: each ends where the next begins.
+fn ts_fragments(scan: &mpegts::TsScan) -> Vec<Fragment> {
+    let first_ms = scan.segments.first().map_or(0, |segment| segment.pts_ms);
+    let end = (scan.plan.truncate_to, first_ms.saturating_add_unsigned(scan.plan.summary.duration_ms));
+    let ends = scan.segments.iter().skip(1).map(|next| (next.offset, next.pts_ms)).chain([end]);
+    scan.segments
         .iter()
-        .map(|start| Fragment { offset: start.offset, bytes: start.bytes, start_ms: start.start_ms, duration_ms: start.duration_ms, key: start.key })
+        .zip(ends)
+        .map(|(segment, (end_offset, end_ms))| {
+            hls::TsStart { offset: segment.offset, start_ms: segment.pts_ms, key: segment.key }.until(end_offset, end_ms)
+        })
         .collect()
 }
 

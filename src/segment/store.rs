@@ -23,7 +23,7 @@ pub enum DiskCommand {
     Open { serial: FileSerial, open: Box<OpenMedia>, failed: Arc<AtomicBool> },
     Write(BlockWrite),
     Text { folder: FileId, name: &'static str, text: String },
-    Close { serial: FileSerial, bytes: u64, link: Option<MediaPath> },
+    Close { serial: FileSerial, bytes: u64 },
     EndRecording(RecordingEnd),
 }
 
@@ -70,7 +70,6 @@ struct HeldBlock {
 pub struct BlockFile {
     serial: FileSerial,
     media: MediaPath,
-    link: Option<MediaPath>,
     held: VecDeque<HeldBlock>,
     spare: VecDeque<Block>,
     spare_bytes: usize,
@@ -250,7 +249,6 @@ impl Store for CoreStore {
         let file = BlockFile {
             serial,
             media: open.media,
-            link: open.link,
             held: VecDeque::new(),
             spare: VecDeque::new(),
             spare_bytes: 0,
@@ -332,7 +330,7 @@ impl Store for CoreStore {
         for block in file.spare.drain(..) {
             self.arena.free(block);
         }
-        self.send(DiskCommand::Close { serial: file.serial, bytes, link: file.link });
+        self.send(DiskCommand::Close { serial: file.serial, bytes });
     }
 
     fn end_recording(&mut self, end: RecordingEnd) {
