@@ -246,3 +246,21 @@ impl Drop for PrivateFolder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Running;
+
+    #[test]
+    fn a_server_that_stopped_accepting_is_replaced() {
+        let running = Running::start();
+        let inner = &running.server.as_ref().unwrap().inner;
+        for number in 1..=3 {
+            assert_eq!(running.code("DescribeLiveRecordRules"), "ok");
+            // Nobody can reach it any more; all workers wait for it.
+            std::fs::remove_file(&inner.current().path).unwrap();
+            assert_eq!(running.code("DescribeLiveRecordRules"), "ok");
+            assert_eq!(inner.current().number, number);
+        }
+    }
+}

@@ -76,23 +76,11 @@ fn basic_info(row: &MediaRow, url: &str) -> Value {
         "StorageRegion": STORAGE_REGION,
         "TagSet": [],
         "Vid": identity.file_id.to_string(),
-        "Category": category(row),
+        "Category": row.category(),
         "Status": "Normal",
-        "StorageClass": storage_class(&identity.storage_mode),
+        "StorageClass": row.storage_class(),
         "StoragePath": format!("{}/{}", row.file.folder, row.file.entry),
     })
-}
-
-fn category(row: &MediaRow) -> &'static str {
-    match row.file.identity.format {
-        Format::Aac | Format::Mp3 => "Audio",
-        _ if row.file.summary.video.is_none() && row.file.summary.audio.is_some() => "Audio",
-        _ => "Video",
-    }
-}
-
-fn storage_class(storage_mode: &str) -> &'static str {
-    if storage_mode == "cold" { "STANDARD_IA" } else { "STANDARD" }
 }
 
 /// Bits per second of `bytes` in `duration_ms`; 0 if there is no duration.
