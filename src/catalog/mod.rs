@@ -1,10 +1,29 @@
 //! The catalog: templates, rules, tasks and finished files in SQLite. One writer thread, several read connections.
+//!
+//! A write returns when it is committed and synced; a read sees every write that returned before it began. The methods are grouped by what they are
+//! about: [`templates`], [`rules`], [`tasks`], [`files`], [`search`].
 
-use std::collections::BTreeMap;
+mod files;
+mod index;
+mod readers;
+mod rules;
+mod schema;
+mod search;
+mod tasks;
+mod templates;
+mod writer;
+
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::domain::{FinishedFile, Policy, RecordRule, RecordTask, RecordTemplate};
-use crate::units::{FileId, StreamKey, TaskId, TemplateId, WallTime};
+use rusqlite::Connection;
+
+use crate::domain::policy::default_task_template;
+use crate::domain::{FinishedFile, RecordTemplate};
+use crate::units::{FileId, Format, TaskId, WallTime};
+
+use readers::Readers;
+use writer::Writer;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
@@ -21,9 +40,41 @@ pub enum CatalogError {
     Storage(String),
 }
 
+impl CatalogError {
+    fn closed() -> Self {
+        Self::Storage("the catalog is closed".to_owned())
+    }
+
+    /// A row that holds what this version cannot read.
+    fn damaged(what: &str, error: impl std::fmt::Display) -> Self {
+        Self::Storage(format!("a stored {what} cannot be read: {error}"))
+    }
+}
+
+impl From<rusqlite::Error> for CatalogError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
 /// Handle to the catalog; cheap to clone, usable from any thread of the control plane (never from an ingest core).
 #[derive(Clone)]
-pub struct Catalog {}
+pub struct Catalog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    writer: Writer,
+    readers: Readers,
+    /// What `policy` gives tasks without a template.
+    task_default: Mutex<Arc<RecordTemplate>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.writer.close();
+    }
+}
 
 /// One catalog entry as the API shows it.
 #[derive(Clone, Debug)]
@@ -88,77 +139,49 @@ pub struct TaskQuery {
     pub limit: usize,
 }
 
-#[allow(unused_variables)]
 impl Catalog {
     /// Opens or creates the catalog, runs the migrations and starts the writer thread. Writes below block the caller until they are committed.
+    ///
+    /// # Errors
+    /// [`CatalogError::Storage`]: the folder does not exist or is not writable, the file is no database or one of a newer version.
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
-        unimplemented!()
+        let writer = Writer::start(schema::open_writer(path)?)?;
+        let readers = Readers::open(path)?;
+        let task_default = Mutex::new(Arc::new(default_task_template(Format::Flv)));
+        Ok(Self { inner: Arc::new(Inner { writer, readers, task_default }) })
     }
-    /// Ends the writer thread after everything queued is committed.
+
+    /// Ends the writer thread after everything queued is committed. Later writes are refused; reads go on.
     pub fn close(&self) {
-        unimplemented!()
+        self.inner.writer.close();
     }
-    /// True until the first-run template and rule have been entered once.
-    pub fn is_new(&self) -> Result<bool, CatalogError> {
-        unimplemented!()
+
+    /// Sets what tasks without a (known) template record: the setting `default_task_format`. FLV until then.
+    pub fn set_task_default(&self, template: RecordTemplate) {
+        *self.inner.task_default.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(template);
     }
-    pub fn create_template(&self, template: RecordTemplate, limit: u64) -> Result<TemplateId, CatalogError> {
-        unimplemented!()
+
+    fn task_default(&self) -> Arc<RecordTemplate> {
+        Arc::clone(&self.inner.task_default.lock().unwrap_or_else(PoisonError::into_inner))
     }
-    pub fn template(&self, id: TemplateId) -> Result<RecordTemplate, CatalogError> {
-        unimplemented!()
+
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, CatalogError>) -> Result<T, CatalogError> {
+        self.inner.readers.read(work)
     }
-    pub fn templates(&self) -> Result<Vec<RecordTemplate>, CatalogError> {
-        unimplemented!()
-    }
-    pub fn modify_template(&self, id: TemplateId, change: Box<dyn FnOnce(&mut RecordTemplate) + Send>) -> Result<(), CatalogError> {
-        unimplemented!()
-    }
-    pub fn delete_template(&self, id: TemplateId) -> Result<(), CatalogError> {
-        unimplemented!()
-    }
-    pub fn create_rule(&self, rule: RecordRule, limit: u64) -> Result<(), CatalogError> {
-        unimplemented!()
-    }
-    pub fn rules(&self) -> Result<Vec<RecordRule>, CatalogError> {
-        unimplemented!()
-    }
-    pub fn delete_rule(&self, domain: &str, app: &str, stream: &str) -> Result<(), CatalogError> {
-        unimplemented!()
-    }
-    pub fn create_task(&self, task: RecordTask, limit: u64, now: WallTime) -> Result<(), CatalogError> {
-        unimplemented!()
-    }
-    /// Stops at `now`; a task that was stopped before keeps its first value.
-    pub fn stop_task(&self, id: &TaskId, now: WallTime) -> Result<(), CatalogError> {
-        unimplemented!()
-    }
-    pub fn delete_task(&self, id: &TaskId) -> Result<(), CatalogError> {
-        unimplemented!()
-    }
-    pub fn tasks(&self, query: &TaskQuery) -> Result<Vec<RecordTask>, CatalogError> {
-        unimplemented!()
-    }
-    /// Templates, rules and tasks whose window has not ended at `now`.
-    pub fn policy(&self, version: u64, now: WallTime) -> Result<Policy, CatalogError> {
-        unimplemented!()
-    }
-    /// Enters a finished file; entering the same file again changes nothing.
-    pub fn enter_file(&self, file: FinishedFile, name: String, now: WallTime) -> Result<(), CatalogError> {
-        unimplemented!()
-    }
-    /// The file with the greatest id, so that new ids stay above it whatever the clock says.
-    pub fn last_file_id(&self) -> Result<Option<FileId>, CatalogError> {
-        unimplemented!()
-    }
-    pub fn files(&self, sub_app_id: u64, ids: &[FileId]) -> Result<BTreeMap<FileId, MediaRow>, CatalogError> {
-        unimplemented!()
-    }
-    pub fn search(&self, query: &MediaQuery) -> Result<MediaPage, CatalogError> {
-        unimplemented!()
-    }
-    /// Number of tasks waiting or recording for one stream or in all.
-    pub fn open_tasks(&self, key: Option<&StreamKey>, now: WallTime) -> Result<u64, CatalogError> {
-        unimplemented!()
+
+    fn write<T: Send + 'static>(&self, work: impl FnOnce(&Connection) -> Result<T, CatalogError> + Send + 'static) -> Result<T, CatalogError> {
+        self.inner.writer.write(work)
     }
 }
+
+/// Unsigned ids keep all 64 bits in SQLite's signed integers.
+const fn stored(id: u64) -> i64 {
+    id.cast_signed()
+}
+
+const fn unstored(id: i64) -> u64 {
+    id.cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests;

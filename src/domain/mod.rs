@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod live;
+pub mod naming;
 pub mod policy;
 pub mod rule;
 pub mod task;
@@ -11,5 +12,5 @@ pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams};
 pub use policy::Policy;
 pub use rule::RecordRule;
-pub use task::RecordTask;
+pub use task::{RecordTask, TaskChange, TaskScheduler};
 pub use template::{FormatParam, RecordTemplate};

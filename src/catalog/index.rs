@@ -1,0 +1,303 @@
+//! Tokens of the inverted index: what is entered for a file, and which tokens a filter needs.
+//!
+//! SQLite's full-text engine gives a compact, ordered, merged list of entries for every token, and boolean expressions over them; words mean nothing to
+//! us. Texts are entered as *grams* (every run of one, two and three characters, after case folding), so that a part of any length can be looked up in
+//! any script. Besides there is a token for the whole text, tokens for its beginnings, and one for every value that is matched exactly.
+//!
+//! An expression is a filter that lets too much through, never too little: longer parts are looked up by a few of their grams, values by a hash.
+//! The search compares every candidate itself. Every token begins with the sub-application, which is a wall.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+/// Longest gram, in characters: parts up to this length are answered by the index alone.
+const GRAM_CHARS_MAX: usize = 3;
+/// Grams looked up for a longer part: the rarest ones. More of them let fewer wrong candidates through, but each has a list to be read.
+const GRAMS_PER_PART: usize = 6;
+/// Lengths, in characters, of the beginnings that have a token of their own.
+const PREFIX_CHARS: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
+
+/// A searched text of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Text {
+    Name,
+    Description,
+}
+
+/// A value of a file that is matched exactly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Value {
+    Domain,
+    App,
+    Stream,
+    Format,
+    Category,
+    StorageClass,
+    Class,
+}
+
+// The letter that ends the sub-application and tells what follows: none is a hexadecimal digit, so tokens cannot run into each other.
+impl Text {
+    const fn gram_letter(self) -> char {
+        match self {
+            Self::Name => 'g',
+            Self::Description => 'h',
+        }
+    }
+    const fn prefix_letter(self) -> char {
+        match self {
+            Self::Name => 'i',
+            Self::Description => 'j',
+        }
+    }
+    const fn whole_letter(self) -> char {
+        match self {
+            Self::Name => 'k',
+            Self::Description => 'l',
+        }
+    }
+}
+
+impl Value {
+    const fn letter(self) -> char {
+        match self {
+            Self::Domain => 'm',
+            Self::App => 'n',
+            Self::Stream => 'o',
+            Self::Format => 'p',
+            Self::Category => 'q',
+            Self::StorageClass => 'r',
+            Self::Class => 's',
+        }
+    }
+}
+
+/// Text without case. There and back again, character by character: lower case alone would leave `ẞ`, `ß` and `SS` apart, and the two small sigmas.
+pub(super) fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    text.chars().flat_map(char::to_lowercase).flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
+/// The tokens of one file, joined by spaces.
+pub(super) struct Document {
+    sub_app_id: u64,
+    tokens: BTreeSet<String>,
+}
+
+impl Document {
+    pub(super) fn new(sub_app_id: u64) -> Self {
+        Self { sub_app_id, tokens: BTreeSet::new() }
+    }
+
+    pub(super) fn add_text(&mut self, field: Text, text: &str) {
+        let folded = fold(text);
+        if folded.is_empty() {
+            return;
+        }
+        let starts: Vec<usize> = char_bounds(&folded);
+        let chars = starts.len() - 1;
+        for length in 1..=GRAM_CHARS_MAX {
+            for window in starts.windows(length + 1) {
+                self.tokens.insert(gram_token(self.sub_app_id, field, &folded[window[0]..window[length]]));
+            }
+        }
+        for length in PREFIX_CHARS.into_iter().filter(|length| *length <= chars) {
+            self.tokens.insert(prefix_token(self.sub_app_id, field, length, &folded[..starts[length]]));
+        }
+        self.tokens.insert(whole_token(self.sub_app_id, field, &folded));
+    }
+
+    pub(super) fn add_value(&mut self, field: Value, value: &str) {
+        self.tokens.insert(value_token(self.sub_app_id, field, value));
+    }
+
+    pub(super) fn into_tokens(self) -> String {
+        self.tokens.into_iter().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A boolean expression over tokens.
+#[derive(Clone, Debug)]
+pub(super) enum Expression {
+    Token(String),
+    All(Vec<Expression>),
+    Any(Vec<Expression>),
+}
+
+impl Expression {
+    /// In the engine's syntax. Tokens hold letters and digits only and are quoted, so nothing a user typed is ever syntax.
+    pub(super) fn to_match(&self) -> String {
+        let mut text = String::new();
+        self.write(&mut text);
+        text
+    }
+
+    fn write(&self, text: &mut String) {
+        match self {
+            Self::Token(token) => {
+                text.push('"');
+                text.push_str(token);
+                text.push('"');
+            }
+            Self::All(parts) => Self::write_joined(parts, " AND ", text),
+            Self::Any(parts) => Self::write_joined(parts, " OR ", text),
+        }
+    }
+
+    fn write_joined(parts: &[Self], operator: &str, text: &mut String) {
+        text.push('(');
+        for (index, part) in parts.iter().enumerate() {
+            if index > 0 {
+                text.push_str(operator);
+            }
+            part.write(text);
+        }
+        text.push(')');
+    }
+}
+
+/// Makes expressions for one sub-application.
+///
+/// `sample`: folded texts of some recent files. Which grams of a part are rare is read from it: names of recordings are dates for the greater part, and
+/// the grams of a date are in every file.
+pub(super) struct Lookup<'a> {
+    pub(super) sub_app_id: u64,
+    pub(super) sample: &'a [String],
+}
+
+impl Lookup<'_> {
+    /// Files whose text holds `folded`, which is not empty.
+    pub(super) fn part(&self, field: Text, folded: &str) -> Expression {
+        let starts = char_bounds(folded);
+        if starts.len() <= GRAM_CHARS_MAX + 1 {
+            return Expression::Token(gram_token(self.sub_app_id, field, folded));
+        }
+        let grams: BTreeSet<&str> = starts.windows(GRAM_CHARS_MAX + 1).map(|window| &folded[window[0]..window[GRAM_CHARS_MAX]]).collect();
+        let mut grams: Vec<(usize, &str)> =
+            grams.into_iter().map(|gram| (self.sample.iter().filter(|text| text.contains(gram)).count(), gram)).collect();
+        grams.sort_unstable();
+        grams.truncate(GRAMS_PER_PART);
+        Expression::All(grams.into_iter().map(|(_, gram)| Expression::Token(gram_token(self.sub_app_id, field, gram))).collect())
+    }
+
+    /// Files whose text begins with `folded`, which is not empty.
+    pub(super) fn prefix(&self, field: Text, folded: &str) -> Expression {
+        let starts = char_bounds(folded);
+        let chars = starts.len() - 1;
+        // The first length is 1, and the text is not empty.
+        let indexed = PREFIX_CHARS.into_iter().rev().find(|length| *length <= chars).unwrap_or(1);
+        let token = Expression::Token(prefix_token(self.sub_app_id, field, indexed, &folded[..starts[indexed]]));
+        if indexed == chars { token } else { Expression::All(vec![token, self.part(field, folded)]) }
+    }
+
+    /// Files whose text is `folded`.
+    pub(super) fn whole(&self, field: Text, folded: &str) -> Expression {
+        Expression::Token(whole_token(self.sub_app_id, field, folded))
+    }
+
+    pub(super) fn value(&self, field: Value, value: &str) -> Expression {
+        Expression::Token(value_token(self.sub_app_id, field, value))
+    }
+}
+
+/// Byte offsets of all characters, and the length.
+fn char_bounds(text: &str) -> Vec<usize> {
+    text.char_indices().map(|(at, _)| at).chain([text.len()]).collect()
+}
+
+fn token(sub_app_id: u64, letter: char, rest: std::fmt::Arguments<'_>) -> String {
+    let mut token = String::with_capacity(24);
+    let written = write!(token, "{sub_app_id:x}{letter}{rest}");
+    debug_assert!(written.is_ok(), "writing to a String cannot fail");
+    token
+}
+
+fn gram_token(sub_app_id: u64, field: Text, gram: &str) -> String {
+    let mut token = token(sub_app_id, field.gram_letter(), format_args!(""));
+    for (index, c) in gram.chars().enumerate() {
+        let separator = if index == 0 { "" } else { "z" };
+        let written = write!(token, "{separator}{:x}", u32::from(c));
+        debug_assert!(written.is_ok(), "writing to a String cannot fail");
+    }
+    token
+}
+
+fn prefix_token(sub_app_id: u64, field: Text, chars: usize, prefix: &str) -> String {
+    token(sub_app_id, field.prefix_letter(), format_args!("{chars:x}z{:x}", hash(prefix)))
+}
+
+fn whole_token(sub_app_id: u64, field: Text, folded: &str) -> String {
+    token(sub_app_id, field.whole_letter(), format_args!("{:x}", hash(folded)))
+}
+
+fn value_token(sub_app_id: u64, field: Value, value: &str) -> String {
+    token(sub_app_id, field.letter(), format_args!("{:x}", hash(value)))
+}
+
+/// FNV-1a, 64 bits. Stored in the catalog, so it must stay the same for ever; a collision costs a comparison, nothing else.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn folding() {
+        for (a, b, same) in [
+            ("СТРИМ", "стрим", true),
+            ("ÄÖÜ", "äöü", true),
+            ("STRASSE", "Straße", true),
+            ("STRAẞE", "strasse", true),
+            ("ΟΔΟΣ", "οδος", true),
+            ("οδός", "ΟΔΌΣ", true),
+            ("K", "\u{212a}", true),
+            ("a", "ä", false),
+            ("é", "e\u{301}", false),
+            ("直播", "直播", true),
+        ] {
+            assert_eq!(fold(a) == fold(b), same, "{a} and {b}");
+        }
+    }
+
+    #[test]
+    fn the_hash_never_changes() {
+        // Published vectors of FNV-1a.
+        assert_eq!(hash(""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(hash("a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(hash("foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    fn holds(tokens: &BTreeSet<String>, expression: &Expression) -> bool {
+        match expression {
+            Expression::Token(token) => tokens.contains(token),
+            Expression::All(parts) => parts.iter().all(|part| holds(tokens, part)),
+            Expression::Any(parts) => parts.iter().any(|part| holds(tokens, part)),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_never_misses(text in "[aAbB%_*\" ßЖж日-]{1,60}", from in 0..60_usize, length in 1..60_usize, sample in proptest::collection::vec("[ab]{0,8}", 0..4)) {
+            let mut document = Document::new(7);
+            document.add_text(Text::Name, &text);
+            let folded = fold(&text);
+            let chars: Vec<char> = folded.chars().collect();
+            let from = from.min(chars.len() - 1);
+            let part: String = chars[from..].iter().take(length).collect();
+            let lookup = Lookup { sub_app_id: 7, sample: &sample };
+            prop_assert!(holds(&document.tokens, &lookup.part(Text::Name, &part)));
+            prop_assert!(!holds(&document.tokens, &lookup.part(Text::Description, &part)));
+            prop_assert!(holds(&document.tokens, &lookup.whole(Text::Name, &folded)));
+            let prefix: String = chars.iter().take(length).collect();
+            prop_assert!(holds(&document.tokens, &lookup.prefix(Text::Name, &prefix)));
+            let other = Lookup { sub_app_id: 0x70, ..lookup };
+            prop_assert!(!holds(&document.tokens, &other.part(Text::Name, &part)));
+            prop_assert!(document.into_tokens().bytes().all(|byte| byte == b' ' || byte.is_ascii_digit() || byte.is_ascii_lowercase()));
+        }
+    }
+}

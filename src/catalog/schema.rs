@@ -1,0 +1,123 @@
+//! The schema and its history. A migration that has been released is never edited: a change is another one at the end.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+
+use super::CatalogError;
+
+/// How long a statement waits for a lock that another process (a shell, a backup) holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Times are microseconds since the Unix epoch. Unsigned 64-bit ids are stored as the signed number of the same bits.
+const MIGRATIONS: &[M<'_>] = &[M::up(
+    "
+    -- AUTOINCREMENT: an id is never used again. They count from 1001.
+    CREATE TABLE template (id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL) STRICT;
+    INSERT INTO sqlite_sequence (name, seq) VALUES ('template', 1000);
+
+    -- The id is the order of creation.
+    CREATE TABLE rule (
+        id INTEGER PRIMARY KEY,
+        domain TEXT NOT NULL,
+        app TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        template_id INTEGER NOT NULL REFERENCES template (id),
+        create_time INTEGER NOT NULL,
+        update_time INTEGER NOT NULL,
+        UNIQUE (domain, app, stream)
+    ) STRICT;
+    CREATE INDEX rule_by_template ON rule (template_id);
+
+    -- A task that was stopped and then deleted stays, hidden, until it is purged: an ingest core that never saw it stopped would otherwise go on
+    -- recording to the end of its window.
+    CREATE TABLE task (
+        id TEXT PRIMARY KEY,
+        domain TEXT NOT NULL,
+        app TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        start_time INTEGER NOT NULL,
+        end_time INTEGER NOT NULL,
+        template_id INTEGER NOT NULL,
+        stream_type INTEGER NOT NULL,
+        extension TEXT NOT NULL,
+        create_time INTEGER NOT NULL,
+        stopped INTEGER,
+        deleted INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE INDEX task_by_start ON task (start_time, id);
+    CREATE INDEX task_by_end ON task (end_time);
+
+    -- What a search looks at, in narrow rows. The entry is the create time, made unique by counting up: the order of the table is the order of
+    -- answers, and a range of create times is a range of keys.
+    CREATE TABLE media (
+        entry INTEGER PRIMARY KEY,
+        file_id INTEGER NOT NULL UNIQUE,
+        sub_app_id INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        description TEXT NOT NULL,
+        domain TEXT NOT NULL,
+        app TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        format TEXT NOT NULL,
+        category TEXT NOT NULL,
+        storage_class TEXT NOT NULL,
+        class_id INTEGER NOT NULL,
+        update_time INTEGER NOT NULL,
+        expire_time INTEGER
+    ) STRICT;
+    CREATE INDEX media_by_app ON media (sub_app_id, entry);
+    CREATE INDEX media_by_expiry ON media (sub_app_id, expire_time, entry) WHERE expire_time IS NOT NULL;
+
+    -- The whole finished file as JSON: read for the rows of a page only.
+    CREATE TABLE media_file (entry INTEGER PRIMARY KEY REFERENCES media (entry), file TEXT NOT NULL) STRICT;
+
+    -- Inverted index; the rowid is the entry. Its tokens are made by `index.rs`, so the tokenizer has nothing to do but to cut at spaces.
+    CREATE VIRTUAL TABLE media_index USING fts5 (tokens, content = '', contentless_delete = 1, detail = none, tokenize = 'ascii');
+    ",
+)];
+
+/// Opens the writer's connection and brings the schema up to date.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, CatalogError> {
+    let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    let describe = |error: rusqlite::Error| CatalogError::Storage(format!("{}: {error}", path.display()));
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(describe)?;
+    // Committed means on the disk: the caller tells the world about it next.
+    connection.pragma_update(None, "synchronous", "FULL").map_err(describe)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(describe)?;
+    // After a burst the write-ahead log shrinks again.
+    connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(describe)?;
+    Migrations::from_slice(MIGRATIONS)
+        .to_latest(&mut connection)
+        .map_err(|error| CatalogError::Storage(format!("{}: bringing the schema up to date: {error}", path.display())))?;
+    Ok(connection)
+}
+
+/// Opens a connection that refuses to write.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, CatalogError> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "query_only", true)?;
+    // 8 MiB each: the inner pages of the indexes of a large catalog.
+    connection.pragma_update(None, "cache_size", -8192)?;
+    Ok(connection)
+}
+
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection, CatalogError> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(|error| CatalogError::Storage(format!("opening {}: {error}", path.display())))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_migrations_are_sound() {
+        assert_eq!(Migrations::from_slice(MIGRATIONS).validate(), Ok(()));
+    }
+}

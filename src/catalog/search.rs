@@ -1,0 +1,348 @@
+//! SearchMedia: filters, order by relevance or time, paging.
+//!
+//! The index gives candidates in the order of the answer, newest first; each is compared with the filters, and the walk ends as soon as the total is
+//! known, which is capped. By relevance it walks up to three times: whole names first, then beginnings, then parts.
+
+use std::ops::Range;
+
+use rusqlite::{Connection, Row, params};
+
+use crate::units::WallTime;
+
+use super::files::{entry_of, media_row};
+use super::index::{Expression, Lookup, Text, Value, fold};
+use super::{Catalog, CatalogError, MediaPage, MediaQuery, stored};
+
+/// Hits are counted up to here, and no page goes beyond (documented by the vendor).
+pub const HITS_MAX: u64 = 5000;
+/// Recent files whose texts tell which grams are rare.
+const SAMPLE_FILES: i64 = 200;
+/// Up to so many files expiring in the range asked for, they are collected and sorted; beyond it, they are so frequent that a walk by time meets them soon.
+const EXPIRING_SORTED_MAX: i64 = 20_000;
+
+impl Catalog {
+    /// One page of the files that match, and how many match in all (at most [`HITS_MAX`]).
+    ///
+    /// The order is by relevance if `names`, `descriptions` or `text` is given: the whole name, the beginning of it, a part; then newest first. Otherwise it
+    /// is by create time. Patterns are plain text; case does not matter. A file kept for ever matches no filter on the expire time.
+    pub fn search(&self, query: &MediaQuery) -> Result<MediaPage, CatalogError> {
+        let filter = Filter::new(query);
+        self.read(|connection| filter.run(connection))
+    }
+}
+
+/// How well a file matches; the smaller comes first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Relevance {
+    Whole,
+    Prefix,
+    Part,
+}
+
+const RELEVANCES: [Relevance; 3] = [Relevance::Whole, Relevance::Prefix, Relevance::Part];
+
+/// A query made ready: folded patterns, no empty ones, exact values by column.
+struct Filter<'a> {
+    query: &'a MediaQuery,
+    names: Vec<String>,
+    name_prefixes: Vec<String>,
+    descriptions: Vec<String>,
+    text: Option<String>,
+    values: Vec<(Value, Vec<String>)>,
+    /// Half-open range of create times, which are the entries.
+    entries: Range<i64>,
+    expiring: Option<Range<i64>>,
+}
+
+/// Where candidates come from.
+enum Source {
+    Match(Expression),
+    Expiring(Range<i64>),
+    All,
+}
+
+impl<'a> Filter<'a> {
+    fn new(query: &'a MediaQuery) -> Self {
+        let lower = |values: &[String]| values.iter().map(|value| value.to_ascii_lowercase()).collect();
+        let values: Vec<(Value, Vec<String>)> = vec![
+            (Value::Stream, query.stream_ids.clone()),
+            (Value::Domain, lower(&query.stream_domains)),
+            (Value::App, query.stream_paths.clone()),
+            (Value::Format, lower(&query.media_types)),
+            (Value::Category, query.categories.clone()),
+            (Value::StorageClass, query.storage_classes.clone()),
+            (Value::Class, query.class_ids.iter().map(i64::to_string).collect()),
+        ];
+        let range = |after: Option<WallTime>, before: Option<WallTime>| {
+            after.map_or(i64::MIN, WallTime::unix_micros)..before.map_or(i64::MAX, WallTime::unix_micros)
+        };
+        Self {
+            query,
+            names: patterns(&query.names),
+            name_prefixes: patterns(&query.name_prefixes),
+            descriptions: patterns(&query.descriptions),
+            text: query.text.as_deref().filter(|text| !text.is_empty()).map(fold),
+            values: values.into_iter().filter(|(_, wanted)| !wanted.is_empty()).collect(),
+            entries: range(query.create_after, query.create_before),
+            expiring: (query.expire_after.is_some() || query.expire_before.is_some()).then(|| range(query.expire_after, query.expire_before)),
+        }
+    }
+
+    fn by_relevance(&self) -> bool {
+        !self.names.is_empty() || !self.descriptions.is_empty() || self.text.is_some()
+    }
+
+    fn run(&self, connection: &Connection) -> Result<MediaPage, CatalogError> {
+        let mut hits = Hits::new(self.query.offset, self.query.limit);
+        if !self.query.file_ids.is_empty() {
+            self.among_ids(connection, &mut hits)?;
+        } else if self.by_relevance() {
+            let sample = self.sample(connection)?;
+            for relevance in RELEVANCES {
+                if let Some(expression) = self.expression(&sample, Some(relevance))
+                    && !hits.is_full()
+                {
+                    self.walk(connection, &Source::Match(expression), Some(relevance), &mut hits)?;
+                }
+            }
+        } else {
+            let sample = self.sample(connection)?;
+            let source = match self.expression(&sample, None) {
+                Some(expression) => Source::Match(expression),
+                None => self.by_expiry(connection)?.map_or(Source::All, Source::Expiring),
+            };
+            self.walk(connection, &source, None, &mut hits)?;
+        }
+        let rows = hits.page.iter().map(|entry| media_row(connection, *entry)).collect::<Result<_, _>>()?;
+        Ok(MediaPage { total: hits.total, rows })
+    }
+
+    /// A few files named by id: looked up, compared, sorted.
+    fn among_ids(&self, connection: &Connection, hits: &mut Hits) -> Result<(), CatalogError> {
+        let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM media WHERE entry = ?1"))?;
+        let mut found = Vec::new();
+        for id in &self.query.file_ids {
+            let Some(entry) = entry_of(connection, self.query.sub_app_id, *id)? else { continue };
+            let mut rows = statement.query([entry])?;
+            let Some(row) = rows.next()? else { continue };
+            if self.entries.contains(&entry)
+                && let Some(relevance) = self.relevance_of(row)?
+            {
+                found.push((relevance, entry));
+            }
+        }
+        let by_relevance = self.by_relevance();
+        let ascending = self.query.ascending && !by_relevance;
+        found.sort_unstable_by_key(|(relevance, entry)| (by_relevance.then_some(*relevance), if ascending { *entry } else { !*entry }));
+        found.dedup();
+        for (_, entry) in found {
+            hits.add(entry);
+        }
+        Ok(())
+    }
+
+    /// Walks over the candidates in the order of the answer until enough are counted. With `wanted`, only files of that relevance are taken.
+    fn walk(&self, connection: &Connection, source: &Source, wanted: Option<Relevance>, hits: &mut Hits) -> Result<(), CatalogError> {
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        let (first, last) = (self.entries.start, self.entries.end - 1);
+        let order = if self.query.ascending && wanted.is_none() { "ASC" } else { "DESC" };
+        let sub_app_id = stored(self.query.sub_app_id);
+        let mut statement;
+        let mut rows = match source {
+            // CROSS JOIN: the index is the outer loop, and gives its rows in order.
+            Source::Match(expression) => {
+                statement = connection.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM media_index CROSS JOIN media ON media.entry = media_index.rowid
+                     WHERE media_index MATCH ?1 AND media_index.rowid BETWEEN ?2 AND ?3 ORDER BY media_index.rowid {order}"
+                ))?;
+                statement.query(params![expression.to_match(), first, last])?
+            }
+            Source::Expiring(range) => {
+                statement = connection.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM media INDEXED BY media_by_expiry
+                     WHERE sub_app_id = ?1 AND expire_time >= ?2 AND expire_time < ?3 AND entry BETWEEN ?4 AND ?5 ORDER BY entry {order}"
+                ))?;
+                statement.query(params![sub_app_id, range.start, range.end, first, last])?
+            }
+            Source::All => {
+                statement = connection.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM media INDEXED BY media_by_app WHERE sub_app_id = ?1 AND entry BETWEEN ?2 AND ?3 ORDER BY entry {order}"
+                ))?;
+                statement.query(params![sub_app_id, first, last])?
+            }
+        };
+        while !hits.is_full()
+            && let Some(row) = rows.next()?
+        {
+            if let Some(relevance) = self.relevance_of(row)?
+                && wanted.is_none_or(|wanted| wanted == relevance)
+            {
+                hits.add(row.get(0)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares a candidate with every filter but the create time; `None`: it does not match.
+    fn relevance_of(&self, row: &Row<'_>) -> Result<Option<Relevance>, CatalogError> {
+        let text = |column| row.get_ref(column)?.as_str().map_err(|error| CatalogError::damaged("file", error));
+        if let Some(expiring) = &self.expiring
+            && !row.get::<_, Option<i64>>(3)?.is_some_and(|time| expiring.contains(&time))
+        {
+            return Ok(None);
+        }
+        for (value, wanted) in &self.values {
+            let is = text(column_of(*value))?;
+            if !wanted.iter().any(|wanted| wanted == is) {
+                return Ok(None);
+            }
+        }
+        let mut best = Relevance::Part;
+        if !self.names.is_empty() || !self.name_prefixes.is_empty() || self.text.is_some() {
+            let name = fold(text(1)?);
+            if !self.name_prefixes.is_empty() && !self.name_prefixes.iter().any(|prefix| name.starts_with(prefix)) {
+                return Ok(None);
+            }
+            let by_name = relevance(&self.names, &name);
+            if !self.names.is_empty() && by_name.is_none() {
+                return Ok(None);
+            }
+            let by_text = relevance(self.text.as_slice(), &name);
+            if let Some(part) = &self.text
+                && by_text.is_none()
+                && !fold(text(2)?).contains(part)
+            {
+                return Ok(None);
+            }
+            best = by_name.into_iter().chain(by_text).fold(best, Relevance::min);
+        }
+        if !self.descriptions.is_empty() {
+            let Some(by_description) = relevance(&self.descriptions, &fold(text(2)?)) else { return Ok(None) };
+            if self.rank_is_by_description() {
+                best = by_description;
+            }
+        }
+        Ok(Some(best))
+    }
+
+    /// What is asked of the name decides the order; the description only where nothing is asked of the name.
+    fn rank_is_by_description(&self) -> bool {
+        self.names.is_empty() && self.text.is_none()
+    }
+
+    /// The index expression of all filters that have one, narrowed to what can have the relevance `wanted`. `None`: no filter has one.
+    fn expression(&self, sample: &[String], wanted: Option<Relevance>) -> Option<Expression> {
+        let lookup = Lookup { sub_app_id: self.query.sub_app_id, sample };
+        let any = |patterns: &[String], make: &dyn Fn(&str) -> Expression| {
+            (!patterns.is_empty()).then(|| Expression::Any(patterns.iter().map(|pattern| make(pattern)).collect()))
+        };
+        let mut all = Vec::new();
+        all.extend(any(&self.names, &|pattern| lookup.part(Text::Name, pattern)));
+        all.extend(any(&self.name_prefixes, &|pattern| lookup.prefix(Text::Name, pattern)));
+        all.extend(any(&self.descriptions, &|pattern| lookup.part(Text::Description, pattern)));
+        all.extend(any(self.text.as_slice(), &|pattern| {
+            Expression::Any(vec![lookup.part(Text::Name, pattern), lookup.part(Text::Description, pattern)])
+        }));
+        for (value, wanted) in &self.values {
+            all.extend(any(wanted, &|wanted| lookup.value(*value, wanted)));
+        }
+        let (field, ranked): (_, Vec<String>) = if self.rank_is_by_description() {
+            (Text::Description, self.descriptions.clone())
+        } else {
+            (Text::Name, self.names.iter().chain(&self.text).cloned().collect())
+        };
+        match wanted {
+            Some(Relevance::Whole) => all.extend(any(&ranked, &|pattern| lookup.whole(field, pattern))),
+            Some(Relevance::Prefix) => all.extend(any(&ranked, &|pattern| lookup.prefix(field, pattern))),
+            Some(Relevance::Part) | None => {}
+        }
+        (!all.is_empty()).then_some(Expression::All(all))
+    }
+
+    /// Folded texts of the newest files, if a pattern is long enough to choose among its grams.
+    fn sample(&self, connection: &Connection) -> Result<Vec<String>, CatalogError> {
+        if !self.by_relevance() && self.name_prefixes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut statement = connection
+            .prepare_cached("SELECT name, description FROM media INDEXED BY media_by_app WHERE sub_app_id = ?1 ORDER BY entry DESC LIMIT ?2")?;
+        let rows = statement.query_map(params![stored(self.query.sub_app_id), SAMPLE_FILES], |row| {
+            // A line break between the two belongs to no gram that is asked for often.
+            Ok(fold(&format!("{}\n{}", row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?)))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The range of expire times to collect and sort, if so few files are in it.
+    fn by_expiry(&self, connection: &Connection) -> Result<Option<Range<i64>>, CatalogError> {
+        let Some(range) = &self.expiring else { return Ok(None) };
+        let count: i64 = connection
+            .prepare_cached(
+                "SELECT count(*) FROM (SELECT 1 FROM media INDEXED BY media_by_expiry
+                 WHERE sub_app_id = ?1 AND expire_time >= ?2 AND expire_time < ?3 LIMIT ?4)",
+            )?
+            .query_row(params![stored(self.query.sub_app_id), range.start, range.end, EXPIRING_SORTED_MAX + 1], |row| row.get(0))?;
+        Ok((count <= EXPIRING_SORTED_MAX).then(|| range.clone()))
+    }
+}
+
+/// Columns that [`Filter::relevance_of`] reads; the values are in the order of [`column_of`].
+const COLUMNS: &str = "media.entry, media.name, media.description, media.expire_time, media.domain, media.app, media.stream, media.format, \
+     media.category, media.storage_class, CAST(media.class_id AS TEXT)";
+
+const fn column_of(value: Value) -> usize {
+    match value {
+        Value::Domain => 4,
+        Value::App => 5,
+        Value::Stream => 6,
+        Value::Format => 7,
+        Value::Category => 8,
+        Value::StorageClass => 9,
+        Value::Class => 10,
+    }
+}
+
+/// Patterns without case. An empty one is part of every text, so the whole list filters nothing then.
+fn patterns(patterns: &[String]) -> Vec<String> {
+    if patterns.iter().any(String::is_empty) { Vec::new() } else { patterns.iter().map(|pattern| fold(pattern)).collect() }
+}
+
+/// The best relevance of a folded text for one of the folded patterns.
+fn relevance(patterns: &[String], text: &str) -> Option<Relevance> {
+    let one = |pattern: &String| {
+        if text == pattern {
+            Some(Relevance::Whole)
+        } else if text.starts_with(pattern) {
+            Some(Relevance::Prefix)
+        } else {
+            text.contains(pattern).then_some(Relevance::Part)
+        }
+    };
+    patterns.iter().filter_map(one).min()
+}
+
+/// Counts hits in the order of the answer and keeps those of the page.
+struct Hits {
+    page_range: Range<u64>,
+    total: u64,
+    page: Vec<i64>,
+}
+
+impl Hits {
+    fn new(offset: u64, limit: u64) -> Self {
+        Self { page_range: offset..offset.saturating_add(limit), total: 0, page: Vec::new() }
+    }
+
+    fn add(&mut self, entry: i64) {
+        if self.page_range.contains(&self.total) {
+            self.page.push(entry);
+        }
+        self.total += 1;
+    }
+
+    fn is_full(&self) -> bool {
+        self.total >= HITS_MAX
+    }
+}
