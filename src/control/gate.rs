@@ -43,6 +43,10 @@ const LINGER_BYTES_MAX: usize = 16 << 20;
 const SLOW_CLIENT: Duration = Duration::from_secs(5);
 /// After a failed accept (no descriptors or memory), before the next.
 const ACCEPT_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// Both ends of the connection to the server, the library's copy of one, and a file.
+const DESCRIPTORS_A_REQUEST: usize = 4;
+/// For the thread of an evicted connection to end.
+const EVICTION_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long running requests may go on when the gate stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -118,6 +122,14 @@ impl From<HeadError> for Refusal {
             other => ApiError::invalid(format!("{other}.")),
         };
         Refusal::Answer { status: error.http_status(), error: api }
+    }
+}
+
+/// A request that broke off: too slow, or its client is gone.
+fn slow_or_gone(error: io::Error) -> Refusal {
+    match error.kind() {
+        ErrorKind::TimedOut => Refusal::Answer { status: 408, error: ApiError::invalid("The request did not come in time.") },
+        _ => Refusal::Gone,
     }
 }
 
@@ -202,9 +214,10 @@ fn accept_all(shared: &Arc<Shared>, listener: &TcpListener, woken: &UnixStream) 
                     tracing::warn!(%error, "accepting an HTTP connection failed; trying again");
                 }
                 failing = true;
-                // Most likely out of descriptors: give one back, and do not spin until others do.
-                shared.evict_one();
-                let _ = poll(&mut [PollFd::new(woken, PollFlags::IN)], Some(&ACCEPT_PAUSE));
+                // Most likely out of descriptors: take some from idle clients, else do not spin until others give theirs back.
+                if !shared.evict_some() {
+                    let _ = poll(&mut [PollFd::new(woken, PollFlags::IN)], Some(&ACCEPT_PAUSE));
+                }
             }
         }
     }
@@ -228,9 +241,14 @@ impl Shared {
     fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         count(&self.control.counters.accepted);
         let mut table = self.table();
-        // Evicted threads end at once, but not before this; let them not pile up.
         let is_full = table.open.len() >= self.connections_max && !self.evict_from(&mut table);
-        if is_full || table.threads >= 2 * self.connections_max {
+        let threads_max = 2 * self.connections_max;
+        if !is_full && table.threads >= threads_max {
+            // Threads of evicted connections end at once, but only when they get to run: in a flood, accept no faster than that.
+            let waited = self.thread_ended.wait_timeout_while(table, EVICTION_TIMEOUT, |table| table.threads >= threads_max);
+            table = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if is_full || table.threads >= threads_max {
             drop(table);
             count(&self.control.counters.refused);
             let _ = stream.set_nonblocking(true);
@@ -256,8 +274,16 @@ impl Shared {
         }
     }
 
-    fn evict_one(&self) {
-        self.evict_from(&mut self.table());
+    /// Closes a few connections that can be spared, for their descriptors, and waits until those are free; `false` if there is none.
+    fn evict_some(&self) -> bool {
+        let mut table = self.table();
+        let threads = table.threads;
+        if !(0..DESCRIPTORS_A_REQUEST).fold(false, |any, _| self.evict_from(&mut table) || any) {
+            return false;
+        }
+        // Woken at the first that ended or after a moment; whoever asked tries again anyway.
+        drop(self.thread_ended.wait_timeout_while(table, EVICTION_TIMEOUT, |table| table.threads >= threads));
+        true
     }
 
     /// Closes the connection that can be spared longest; `false` if there is none.
@@ -297,7 +323,7 @@ impl Shared {
                     503 => count(&counters.refused),
                     _ => count(&counters.malformed),
                 }
-                tracing::debug!(peer = %connection.peer, status, message = error.message, "an HTTP request was refused");
+                tracing::debug!(peer = %connection.peer, status, reason = error.message, "an HTTP request was refused");
                 if connection.write_all(&answer_bytes(status, &error, true), Instant::now() + CLIENT_TIMEOUT).is_ok() {
                     connection.linger();
                 }
@@ -317,7 +343,6 @@ impl Shared {
                 buffer.drain(..2);
             }
         }
-        let slow = |_: io::Error| Refusal::Answer { status: 408, error: ApiError::invalid("The request did not come in time.") };
         let head_until = Instant::now() + HEAD_TIMEOUT;
         let mut searched = 0;
         let end = loop {
@@ -328,7 +353,7 @@ impl Shared {
                 return Err(Refusal::Answer { status: 431, error: ApiError::too_large(HEAD_BYTES_MAX) });
             }
             searched = buffer.len();
-            connection.read(buffer, head_until).map_err(slow)?;
+            connection.read(buffer, head_until).map_err(slow_or_gone)?;
         };
         let head = head::parse(&buffer[..end])?;
         buffer.drain(..end);
@@ -350,7 +375,6 @@ impl Shared {
         buffer: &mut Vec<u8>,
         lease: &mut Lease<'_>,
     ) -> Result<Vec<u8>, Refusal> {
-        let slow = |_: io::Error| Refusal::Answer { status: 408, error: ApiError::invalid("The body did not come in time.") };
         let until = Instant::now() + BODY_TIMEOUT;
         let mut body = Vec::new();
         let length = match head.framing {
@@ -381,7 +405,15 @@ impl Shared {
             }
             // Room grows with what has come, not with what was announced.
             lease.grow_to(body.len() + RELAY_BYTES)?;
-            connection.read(buffer, until).map_err(slow)?;
+            connection.read(buffer, until).map_err(slow_or_gone)?;
+        }
+    }
+
+    /// A connection to the server; if descriptors are used up, idle clients give theirs.
+    fn connect_to_server(&self) -> io::Result<UnixStream> {
+        match (self.connect)() {
+            Err(_) if self.evict_some() => (self.connect)(),
+            outcome => outcome,
         }
     }
 
@@ -392,7 +424,7 @@ impl Shared {
             tracing::warn!(%error, "the HTTP server behind the gate did not answer");
             busy("The server did not answer in time.")
         };
-        let mut server = (self.connect)().map_err(lost)?;
+        let mut server = self.connect_to_server().map_err(lost)?;
         server.set_read_timeout(Some(SERVER_TIMEOUT)).map_err(lost)?;
         server.set_write_timeout(Some(SERVER_TIMEOUT)).map_err(lost)?;
         server.write_all(&head.for_server(connection.peer, body.len())).and_then(|()| server.write_all(body)).map_err(lost)?;

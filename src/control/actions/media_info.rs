@@ -5,7 +5,6 @@ use serde_json::{Map, Value, json};
 
 use crate::catalog::MediaRow;
 use crate::control::times;
-use crate::units::Format;
 
 /// The name of the one storage region there is.
 pub const STORAGE_REGION: &str = "local";
@@ -13,8 +12,11 @@ pub const STORAGE_REGION: &str = "local";
 /// Everything but letters, digits and `-._~` (RFC 3986, 2.3).
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Makes a part from the entry and its address.
+type MakePart = fn(&MediaRow, &str) -> Value;
+
 /// The parts of a `MediaInfo` besides its FileId; an empty filter means all of them.
-const PARTS: [(&str, &str, fn(&MediaRow, &str) -> Value); 9] = [
+const PARTS: [(&str, &str, MakePart); 9] = [
     ("basicInfo", "BasicInfo", basic_info),
     ("metaData", "MetaData", |row, _| meta_data(row)),
     ("transcodeInfo", "TranscodeInfo", transcode_info),
@@ -183,7 +185,7 @@ fn transcode_info(row: &MediaRow, url: &str) -> Value {
 pub mod tests {
     use super::*;
     use crate::domain::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
-    use crate::units::{FileId, PublicationId, StreamKey, TemplateId, WallTime};
+    use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
     pub fn row(format: Format, with_video: bool) -> MediaRow {
         let identity = RecordingIdentity {
