@@ -5,10 +5,11 @@
 //!                                                                          \---> media, /metrics, /healthz
 //! ```
 //!
-//! `gate`, `head` and `server` deal with sockets; everything behind `router` is plain values in, plain values out.
+//! `gate`, `connection`, `head` and `server` deal with sockets; everything behind `router` is plain values in, plain values out.
 
 pub mod actions;
 pub mod auth;
+mod connection;
 pub mod counters;
 pub mod errors;
 pub mod gate;
