@@ -114,7 +114,7 @@ impl Kind {
 }
 
 enum Writer {
-    Flv(FlvWriter),
+    Flv(Box<FlvWriter>),
     Mp4(Box<Mp4Writer>),
     Ts(Box<TsWriter>),
     Adts(AdtsWriter),
@@ -288,7 +288,11 @@ impl<F: Sink> Output<F> {
     /// The head and the writer of the next file. `None`: this container cannot hold these tracks (an AAC profile that ADTS does not know).
     fn writer(&self, tracks: &Tracks, zero_ms: i64, epoch_zero_ms: i64, settings: &RecorderSettings) -> Option<(Vec<u8>, Writer)> {
         Some(match &self.kind {
-            Kind::Single(Format::Flv, param) => (flv::head(tracks, param.record_interval_s), Writer::Flv(FlvWriter::new(zero_ms))),
+            Kind::Single(Format::Flv, param) => {
+                let head = flv::head(tracks, param.record_interval_s);
+                let writer = FlvWriter::new(tracks, &head, zero_ms);
+                (head, Writer::Flv(Box::new(writer)))
+            }
             Kind::Single(Format::Mp3, _) => (Vec::new(), Writer::Mp3(Mp3Writer::new())),
             Kind::Single(..) => (Vec::new(), Writer::Adts(AdtsWriter::new(tracks.audio.as_ref()?).ok()?)),
             Kind::Hybrid { .. } => {
@@ -498,7 +502,11 @@ impl<F: Sink> Output<F> {
             }
             Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => {}
         }
-        store.close(open.file);
+        let plan = match open.writer {
+            Writer::Flv(writer) => writer.finish(open.file.position()).ok(),
+            _ => None,
+        };
+        store.close(open.file, plan);
         if let Some(file_id) = open.recording {
             let shared_with = self.hls.as_ref().map(|hls| MediaPath { folder: hls.file_id, part: hls.part, extension: "m4s" });
             store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with });

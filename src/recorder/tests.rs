@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::container::{MediaPath, MemorySink, OpenMedia, RecordingEnd, Sink};
+use crate::container::{FinishPlan, MediaPath, MemorySink, OpenMedia, RecordingEnd, Sink};
 use crate::units::{FileId, Format, TaskId, TemplateId};
 
 /// Keeps every file; `room` false: takes nothing, as a store whose disk hangs.
@@ -58,7 +58,7 @@ impl Store for MemoryStore {
     fn append_text(&mut self, folder: FileId, _: &'static str, text: String) {
         self.texts.entry(folder.get()).or_default().push_str(&text);
     }
-    fn close(&mut self, file: MemoryFile) {
+    fn close(&mut self, file: MemoryFile, _: Option<FinishPlan>) {
         self.files.get_mut(&file.number).unwrap().1 = file.sink.bytes;
     }
     fn end_recording(&mut self, end: RecordingEnd) {

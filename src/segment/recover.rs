@@ -1,5 +1,6 @@
 //! What the last run left behind: blocks of its arena, open recordings, finished files that the catalog had not taken.
 
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -92,7 +93,7 @@ impl LeftBehind {
             }
         }
         for &file_id in &self.recordings {
-            match finish::finish_recording(settings, file_id, None) {
+            match finish::finish_recording(settings, file_id, None, &mut HashMap::new()) {
                 Ok(file) => {
                     recovered.finished += 1;
                     finished(file);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
-use crate::container::{HEAD_ALIGN_BYTES, MediaPath, OpenMedia, RecordingEnd, Sink, Store};
+use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, RecordingEnd, Sink, Store};
 use crate::units::{FileId, MonoTime, WallTime};
 
 use super::arena::{Arena, Block, BlockClass, SealedBytes};
@@ -23,7 +23,7 @@ pub enum DiskCommand {
     Open { serial: FileSerial, open: Box<OpenMedia>, failed: Arc<AtomicBool> },
     Write(BlockWrite),
     Text { folder: FileId, name: &'static str, text: String },
-    Close { serial: FileSerial, bytes: u64 },
+    Close { serial: FileSerial, bytes: u64, plan: Option<Box<FinishPlan>> },
     EndRecording(RecordingEnd),
 }
 
@@ -316,7 +316,7 @@ impl Store for CoreStore {
         self.send(DiskCommand::Text { folder, name, text });
     }
 
-    fn close(&mut self, mut file: BlockFile) {
+    fn close(&mut self, mut file: BlockFile, plan: Option<FinishPlan>) {
         file.seal(file.position);
         self.hand_over(&mut file, true);
         let bytes = file.position;
@@ -330,7 +330,7 @@ impl Store for CoreStore {
         for block in file.spare.drain(..) {
             self.arena.free(block);
         }
-        self.send(DiskCommand::Close { serial: file.serial, bytes });
+        self.send(DiskCommand::Close { serial: file.serial, bytes, plan: plan.map(Box::new) });
     }
 
     fn end_recording(&mut self, end: RecordingEnd) {
