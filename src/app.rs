@@ -15,7 +15,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crate::catalog::Catalog;
 use crate::config::{self, Config};
 
-use crate::control::{auth, ControlContext, ControlLimits, Server};
+use crate::control::{ControlContext, ControlLimits, Server, auth};
 use crate::domain::{FinishedFile, LiveStreams, Policy, RecordRule, RecordTemplate, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
@@ -127,7 +127,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let live = Arc::new(Mutex::new(LiveStreams::default()));
 
     let listeners = ingest::listen(config.ingest.rtmp_listen, cores.len()).map_err(|error| listen_sentence(&error))?;
-    let http = std::net::TcpListener::bind(config.http.listen).map_err(|error| StartError(bind_error_sentence("http.listen", config.http.listen, &error)))?;
+    let http = std::net::TcpListener::bind(config.http.listen)
+        .map_err(|error| StartError(bind_error_sentence("http.listen", config.http.listen, &error)))?;
 
     let hls_segment_ms = config.record.hls_segment_ms;
     let insert_supported = finish::probe_insert(data).map_err(because(format_args!("cannot write in {}", data.display())))?;
@@ -221,7 +222,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
 
     println!("{}", config::banner(config, cores.len(), first_run));
     let shared = Arc::clone(ingest.shared());
-    let supervisor = supervise::Supervisor::ready("recording", move || shared.alive(STANDSTILL)).map_err(because("cannot tell systemd that we are ready"))?;
+    let supervisor =
+        supervise::Supervisor::ready("recording", move || shared.alive(STANDSTILL)).map_err(because("cannot tell systemd that we are ready"))?;
     Ok(Running { supervisor, server, ingest, disk, recovery, entries, entry_sender, catalog, arenas, _lock: checked.lock })
 }
 
@@ -305,7 +307,12 @@ fn make_stores(
     arenas
         .into_iter()
         .map(|arena| {
-            let remedy = format_args!("cannot allocate {} MiB for each core in {}: set ingest.arena_mib or ingest.arena_folder", bytes >> 20, folder.display()).to_string();
+            let remedy = format_args!(
+                "cannot allocate {} MiB for each core in {}: set ingest.arena_mib or ingest.arena_folder",
+                bytes >> 20,
+                folder.display()
+            )
+            .to_string();
             arena.map(|arena| CoreStore::new(arena, to_disk.clone(), Arc::clone(ids), Arc::clone(serials))).map_err(because(remedy))
         })
         .collect()

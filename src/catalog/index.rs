@@ -4,18 +4,26 @@
 //! us. Texts are entered as *grams* (every run of one, two and three characters, after case folding), so that a part of any length can be looked up in
 //! any script. Besides there is a token for the whole text, tokens for its beginnings, and one for every value that is matched exactly.
 //!
-//! An expression is a filter that lets too much through, never too little: longer parts are looked up by a few of their grams, values by a hash.
-//! The search compares every candidate itself. Every token begins with the sub-application, which is a wall.
+//! Values, whole texts and beginnings are entered as 64 bits of a hash that nobody can steer, so their tokens count as exact. Longer parts are looked up
+//! by a few of their grams: such an expression lets too much through, never too little, and says so; the search compares its candidates itself.
+//! Every token begins with the sub-application, which is a wall.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use sha2::{Digest, Sha256};
+
 /// Longest gram, in characters: parts up to this length are answered by the index alone.
 const GRAM_CHARS_MAX: usize = 3;
-/// Grams looked up for a longer part: the rarest ones. More of them let fewer wrong candidates through, but each has a list to be read.
+/// Most grams looked up for a longer part. Every one more lets fewer wrong candidates through, but has a list to be read.
 const GRAMS_PER_PART: usize = 6;
-/// Lengths, in characters, of the beginnings that have a token of their own.
-const PREFIX_CHARS: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
+/// Share of all files that the grams of a part may let through together (if they were independent) before another one is worth its list: comparing
+/// a thousandth of a million files takes a few milliseconds.
+const SHARE_ENOUGH: f64 = 0.001;
+/// A gram in more files than this is not worth its list.
+const SHARE_COMMON: f64 = 0.5;
+/// Lengths, in characters, of the beginnings that have a token of their own: all short ones, which people type.
+const PREFIX_CHARS: [usize; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32];
 
 /// A searched text of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,9 +132,29 @@ pub(super) enum Expression {
     Token(String),
     All(Vec<Expression>),
     Any(Vec<Expression>),
+    /// The first, but not the second.
+    Without(Box<Expression>, Box<Expression>),
+    /// All of them hold for every file that is meant, and for others too.
+    Among(Vec<Expression>),
 }
 
 impl Expression {
+    /// `self` but not `other`, as far as the index can tell.
+    pub(super) fn without(self, other: Self) -> Self {
+        // Taking away too much would lose files.
+        if other.is_exact() { Self::Without(Box::new(self), Box::new(other)) } else { Self::Among(vec![self]) }
+    }
+
+    /// True if every file that the expression lets through is meant.
+    pub(super) fn is_exact(&self) -> bool {
+        match self {
+            Self::Token(_) => true,
+            Self::All(parts) | Self::Any(parts) => parts.iter().all(Self::is_exact),
+            Self::Without(kept, taken) => kept.is_exact() && taken.is_exact(),
+            Self::Among(_) => false,
+        }
+    }
+
     /// In the engine's syntax. Tokens hold letters and digits only and are quoted, so nothing a user typed is ever syntax.
     pub(super) fn to_match(&self) -> String {
         let mut text = String::new();
@@ -141,8 +169,15 @@ impl Expression {
                 text.push_str(token);
                 text.push('"');
             }
-            Self::All(parts) => Self::write_joined(parts, " AND ", text),
+            Self::All(parts) | Self::Among(parts) => Self::write_joined(parts, " AND ", text),
             Self::Any(parts) => Self::write_joined(parts, " OR ", text),
+            Self::Without(kept, taken) => {
+                text.push('(');
+                kept.write(text);
+                text.push_str(" NOT ");
+                taken.write(text);
+                text.push(')');
+            }
         }
     }
 
@@ -160,7 +195,7 @@ impl Expression {
 
 /// Makes expressions for one sub-application.
 ///
-/// `sample`: folded texts of some recent files. Which grams of a part are rare is read from it: names of recordings are dates for the greater part, and
+/// `sample`: folded texts of some files. Which grams of a part are rare is read from it: names of recordings are dates for the greater part, and
 /// the grams of a date are in every file.
 pub(super) struct Lookup<'a> {
     pub(super) sub_app_id: u64,
@@ -178,8 +213,18 @@ impl Lookup<'_> {
         let mut grams: Vec<(usize, &str)> =
             grams.into_iter().map(|gram| (self.sample.iter().filter(|text| text.contains(gram)).count(), gram)).collect();
         grams.sort_unstable();
-        grams.truncate(GRAMS_PER_PART);
-        Expression::All(grams.into_iter().map(|(_, gram)| Expression::Token(gram_token(self.sub_app_id, field, gram))).collect())
+        let mut chosen = Vec::new();
+        let mut share_all = 1.0;
+        for (count, gram) in grams.into_iter().take(GRAMS_PER_PART) {
+            // Half a file more: what the sample does not hold is rare, not absent.
+            let share = (count as f64 + 0.5) / (self.sample.len() as f64 + 1.0);
+            if !chosen.is_empty() && (share > SHARE_COMMON || share_all < SHARE_ENOUGH) {
+                break;
+            }
+            chosen.push(Expression::Token(gram_token(self.sub_app_id, field, gram)));
+            share_all *= share;
+        }
+        Expression::Among(chosen)
     }
 
     /// Files whose text begins with `folded`, which is not empty.
@@ -189,7 +234,7 @@ impl Lookup<'_> {
         // The first length is 1, and the text is not empty.
         let indexed = PREFIX_CHARS.into_iter().rev().find(|length| *length <= chars).unwrap_or(1);
         let token = Expression::Token(prefix_token(self.sub_app_id, field, indexed, &folded[..starts[indexed]]));
-        if indexed == chars { token } else { Expression::All(vec![token, self.part(field, folded)]) }
+        if indexed == chars { token } else { Expression::Among(vec![token, self.part(field, folded)]) }
     }
 
     /// Files whose text is `folded`.
@@ -236,9 +281,9 @@ fn value_token(sub_app_id: u64, field: Value, value: &str) -> String {
     token(sub_app_id, field.letter(), format_args!("{:x}", hash(value)))
 }
 
-/// FNV-1a, 64 bits. Stored in the catalog, so it must stay the same for ever; a collision costs a comparison, nothing else.
+/// The first 64 bits of SHA-256. Stored in the catalog, so it must stay the same for ever.
 fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    Sha256::digest(text.as_bytes()).iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -266,16 +311,16 @@ mod tests {
 
     #[test]
     fn the_hash_never_changes() {
-        // Published vectors of FNV-1a.
-        assert_eq!(hash(""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(hash("a"), 0xaf63_dc4c_8601_ec8c);
-        assert_eq!(hash("foobar"), 0x8594_4171_f739_67e8);
+        // Published vectors of SHA-256.
+        assert_eq!(hash(""), 0xe3b0_c442_98fc_1c14);
+        assert_eq!(hash("abc"), 0xba78_16bf_8f01_cfea);
     }
 
     fn holds(tokens: &BTreeSet<String>, expression: &Expression) -> bool {
         match expression {
             Expression::Token(token) => tokens.contains(token),
-            Expression::All(parts) => parts.iter().all(|part| holds(tokens, part)),
+            Expression::All(parts) | Expression::Among(parts) => parts.iter().all(|part| holds(tokens, part)),
+            Expression::Without(kept, taken) => holds(tokens, kept) && !holds(tokens, taken),
             Expression::Any(parts) => parts.iter().any(|part| holds(tokens, part)),
         }
     }

@@ -1,7 +1,7 @@
 //! The catalog: templates, rules, tasks and finished files in SQLite. One writer thread, several read connections.
 //!
 //! A write returns when it is committed and synced; a read sees every write that returned before it began. The methods are grouped by what they are
-//! about: [`templates`], [`rules`], [`tasks`], [`files`], [`search`].
+//! about: `templates`, `rules`, `tasks`, `files`, `search`.
 
 mod files;
 mod index;

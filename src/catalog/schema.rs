@@ -68,7 +68,7 @@ const MIGRATIONS: &[M<'_>] = &[M::up(
         update_time INTEGER NOT NULL,
         expire_time INTEGER
     ) STRICT;
-    CREATE INDEX media_by_app ON media (sub_app_id, entry);
+    CREATE INDEX media_by_app ON media (sub_app_id, entry, expire_time);
     CREATE INDEX media_by_expiry ON media (sub_app_id, expire_time, entry) WHERE expire_time IS NOT NULL;
 
     -- The whole finished file as JSON: read for the rows of a page only.

@@ -1,11 +1,11 @@
 //! SearchMedia: filters, order by relevance or time, paging.
 //!
-//! The index gives candidates in the order of the answer, newest first; each is compared with the filters, and the walk ends as soon as the total is
-//! known, which is capped. By relevance it walks up to three times: whole names first, then beginnings, then parts.
+//! The index gives candidates in the order of the answer, newest first; those of an inexact expression are compared with the filters, and the walk ends
+//! as soon as the total is known, which is capped. By relevance it walks up to three times: whole names first, then beginnings, then parts.
 
 use std::ops::Range;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::units::WallTime;
 
@@ -15,9 +15,9 @@ use super::{Catalog, CatalogError, MediaPage, MediaQuery, stored};
 
 /// Hits are counted up to here, and no page goes beyond (documented by the vendor).
 pub const HITS_MAX: u64 = 5000;
-/// Recent files whose texts tell which grams are rare.
-const SAMPLE_FILES: i64 = 200;
-/// Up to so many files expiring in the range asked for, they are collected and sorted; beyond it, they are so frequent that a walk by time meets them soon.
+/// Files, evenly spread over time, whose texts tell which grams are rare.
+const SAMPLE_FILES: i64 = 128;
+/// Up to so many files expiring in the range asked for are collected and sorted; more are so frequent that a walk by time meets them soon.
 const EXPIRING_SORTED_MAX: i64 = 20_000;
 
 impl Catalog {
@@ -57,7 +57,10 @@ struct Filter<'a> {
 /// Where candidates come from.
 enum Source {
     Match(Expression),
-    Expiring(Range<i64>),
+    /// Files expiring in the range: few, so collected and sorted.
+    ExpiringFew(Range<i64>),
+    /// Files expiring in the range: met soon on the way through all of them.
+    ExpiringMany(Range<i64>),
     All,
 }
 
@@ -109,7 +112,7 @@ impl<'a> Filter<'a> {
             let sample = self.sample(connection)?;
             let source = match self.expression(&sample, None) {
                 Some(expression) => Source::Match(expression),
-                None => self.by_expiry(connection)?.map_or(Source::All, Source::Expiring),
+                None => self.by_expiry(connection)?,
             };
             self.walk(connection, &source, None, &mut hits)?;
         }
@@ -151,6 +154,18 @@ impl<'a> Filter<'a> {
         let sub_app_id = stored(self.query.sub_app_id);
         let mut statement;
         let mut rows = match source {
+            Source::Match(expression) if expression.is_exact() && self.expiring.is_none() => {
+                statement = connection.prepare_cached(&format!(
+                    "SELECT rowid FROM media_index WHERE media_index MATCH ?1 AND rowid BETWEEN ?2 AND ?3 ORDER BY rowid {order}"
+                ))?;
+                let mut rows = statement.query(params![expression.to_match(), first, last])?;
+                while !hits.is_full()
+                    && let Some(row) = rows.next()?
+                {
+                    hits.add(row.get(0)?);
+                }
+                return Ok(());
+            }
             // CROSS JOIN: the index is the outer loop, and gives its rows in order.
             Source::Match(expression) => {
                 statement = connection.prepare_cached(&format!(
@@ -159,12 +174,19 @@ impl<'a> Filter<'a> {
                 ))?;
                 statement.query(params![expression.to_match(), first, last])?
             }
-            Source::Expiring(range) => {
+            Source::ExpiringFew(range) => {
                 statement = connection.prepare_cached(&format!(
                     "SELECT {COLUMNS} FROM media INDEXED BY media_by_expiry
-                     WHERE sub_app_id = ?1 AND expire_time >= ?2 AND expire_time < ?3 AND entry BETWEEN ?4 AND ?5 ORDER BY entry {order}"
+                     WHERE sub_app_id = ?1 AND expire_time >= ?4 AND expire_time < ?5 AND entry BETWEEN ?2 AND ?3 ORDER BY entry {order}"
                 ))?;
-                statement.query(params![sub_app_id, range.start, range.end, first, last])?
+                statement.query(params![sub_app_id, first, last, range.start, range.end])?
+            }
+            Source::ExpiringMany(range) => {
+                statement = connection.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM media INDEXED BY media_by_app
+                     WHERE sub_app_id = ?1 AND entry BETWEEN ?2 AND ?3 AND expire_time >= ?4 AND expire_time < ?5 ORDER BY entry {order}"
+                ))?;
+                statement.query(params![sub_app_id, first, last, range.start, range.end])?
             }
             Source::All => {
                 statement = connection.prepare_cached(&format!(
@@ -238,13 +260,12 @@ impl<'a> Filter<'a> {
         let any = |patterns: &[String], make: &dyn Fn(&str) -> Expression| {
             (!patterns.is_empty()).then(|| Expression::Any(patterns.iter().map(|pattern| make(pattern)).collect()))
         };
+        let parts = |patterns: &[String], field| any(patterns, &|pattern| lookup.part(field, pattern));
+        let prefixes = |patterns: &[String], field| any(patterns, &|pattern| lookup.prefix(field, pattern));
+        let wholes = |patterns: &[String], field| any(patterns, &|pattern| lookup.whole(field, pattern));
+
         let mut all = Vec::new();
-        all.extend(any(&self.names, &|pattern| lookup.part(Text::Name, pattern)));
-        all.extend(any(&self.name_prefixes, &|pattern| lookup.prefix(Text::Name, pattern)));
-        all.extend(any(&self.descriptions, &|pattern| lookup.part(Text::Description, pattern)));
-        all.extend(any(self.text.as_slice(), &|pattern| {
-            Expression::Any(vec![lookup.part(Text::Name, pattern), lookup.part(Text::Description, pattern)])
-        }));
+        all.extend(prefixes(&self.name_prefixes, Text::Name));
         for (value, wanted) in &self.values {
             all.extend(any(wanted, &|wanted| lookup.value(*value, wanted)));
         }
@@ -253,38 +274,72 @@ impl<'a> Filter<'a> {
         } else {
             (Text::Name, self.names.iter().chain(&self.text).cloned().collect())
         };
-        match wanted {
-            Some(Relevance::Whole) => all.extend(any(&ranked, &|pattern| lookup.whole(field, pattern))),
-            Some(Relevance::Prefix) => all.extend(any(&ranked, &|pattern| lookup.prefix(field, pattern))),
-            Some(Relevance::Part) | None => {}
+        let narrowed = match wanted {
+            Some(Relevance::Whole) => wholes(&ranked, field),
+            Some(Relevance::Prefix) => prefixes(&ranked, field),
+            Some(Relevance::Part) | None => None,
+        };
+        // Of one list of patterns, a file that is or begins with one of them also holds it; of two lists, both must be asked.
+        let lists = usize::from(!self.names.is_empty()) + usize::from(!self.descriptions.is_empty()) + usize::from(self.text.is_some());
+        if narrowed.is_none() || lists > 1 {
+            all.extend(parts(&self.names, Text::Name));
+            all.extend(parts(&self.descriptions, Text::Description));
+            all.extend(any(self.text.as_slice(), &|part| Expression::Any(vec![lookup.part(Text::Name, part), lookup.part(Text::Description, part)])));
         }
-        (!all.is_empty()).then_some(Expression::All(all))
+        all.extend(narrowed);
+        if all.is_empty() {
+            return None;
+        }
+        // What an earlier walk took.
+        let taken = match wanted {
+            Some(Relevance::Prefix) => wholes(&ranked, field),
+            Some(Relevance::Part) => prefixes(&ranked, field),
+            Some(Relevance::Whole) | None => None,
+        };
+        let all = Expression::All(all);
+        Some(match taken {
+            Some(taken) => all.without(taken),
+            None => all,
+        })
     }
 
-    /// Folded texts of the newest files, if a pattern is long enough to choose among its grams.
+    /// Folded texts of some files, if there are patterns whose grams are to be chosen.
     fn sample(&self, connection: &Connection) -> Result<Vec<String>, CatalogError> {
         if !self.by_relevance() && self.name_prefixes.is_empty() {
             return Ok(Vec::new());
         }
-        let mut statement = connection
-            .prepare_cached("SELECT name, description FROM media INDEXED BY media_by_app WHERE sub_app_id = ?1 ORDER BY entry DESC LIMIT ?2")?;
-        let rows = statement.query_map(params![stored(self.query.sub_app_id), SAMPLE_FILES], |row| {
+        let sub_app_id = stored(self.query.sub_app_id);
+        let bound = |order| {
+            connection
+                .prepare_cached(&format!("SELECT entry FROM media INDEXED BY media_by_app WHERE sub_app_id = ?1 ORDER BY entry {order} LIMIT 1"))?
+                .query_row([sub_app_id], |row| row.get::<_, i64>(0))
+                .optional()
+        };
+        let (Some(first), Some(last)) = (bound("ASC")?, bound("DESC")?) else { return Ok(Vec::new()) };
+        let step = (last.saturating_sub(first) / SAMPLE_FILES).max(1);
+        let mut statement = connection.prepare_cached(
+            "SELECT name, description FROM media INDEXED BY media_by_app WHERE sub_app_id = ?1 AND entry >= ?2 ORDER BY entry LIMIT 1",
+        )?;
+        let mut sample = Vec::new();
+        for from in (0..SAMPLE_FILES).map(|index| first.saturating_add(index * step)).take_while(|from| *from <= last) {
             // A line break between the two belongs to no gram that is asked for often.
-            Ok(fold(&format!("{}\n{}", row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?)))
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+            sample.push(
+                statement.query_row([sub_app_id, from], |row| Ok(fold(&format!("{}\n{}", row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?))))?,
+            );
+        }
+        Ok(sample)
     }
 
-    /// The range of expire times to collect and sort, if so few files are in it.
-    fn by_expiry(&self, connection: &Connection) -> Result<Option<Range<i64>>, CatalogError> {
-        let Some(range) = &self.expiring else { return Ok(None) };
+    /// Where files come from when nothing is asked but, perhaps, the expire time.
+    fn by_expiry(&self, connection: &Connection) -> Result<Source, CatalogError> {
+        let Some(range) = self.expiring.clone() else { return Ok(Source::All) };
         let count: i64 = connection
             .prepare_cached(
                 "SELECT count(*) FROM (SELECT 1 FROM media INDEXED BY media_by_expiry
                  WHERE sub_app_id = ?1 AND expire_time >= ?2 AND expire_time < ?3 LIMIT ?4)",
             )?
             .query_row(params![stored(self.query.sub_app_id), range.start, range.end, EXPIRING_SORTED_MAX + 1], |row| row.get(0))?;
-        Ok((count <= EXPIRING_SORTED_MAX).then(|| range.clone()))
+        Ok(if count <= EXPIRING_SORTED_MAX { Source::ExpiringFew(range) } else { Source::ExpiringMany(range) })
     }
 }
 

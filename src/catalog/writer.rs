@@ -58,8 +58,8 @@ impl Writer {
 trait Job: Send {
     /// Does the work; false if it failed and must be undone.
     fn run(&mut self, connection: &Connection) -> bool;
-    /// Tells the caller: its own result if the batch was committed or the work itself failed, else why the batch was not.
-    fn answer(self: Box<Self>, committed: Result<(), &str>);
+    /// Tells the caller: its own result if the batch was committed or the work itself failed, else the `failure` of the batch.
+    fn answer(self: Box<Self>, failure: Option<&str>);
 }
 
 struct Write<T, F> {
@@ -77,12 +77,12 @@ impl<T: Send, F: FnOnce(&Connection) -> Result<T, CatalogError> + Send> Job for 
         self.result.insert(result).is_ok()
     }
 
-    fn answer(self: Box<Self>, committed: Result<(), &str>) {
-        let result = match (self.result, committed) {
+    fn answer(self: Box<Self>, failure: Option<&str>) {
+        let result = match (self.result, failure) {
             (Some(Err(error)), _) => Err(error),
-            (Some(Ok(value)), Ok(())) => Ok(value),
-            (_, Err(why)) => Err(CatalogError::Storage(why.to_owned())),
-            (None, Ok(())) => Err(CatalogError::Storage("the write was not run".to_owned())),
+            (Some(Ok(value)), None) => Ok(value),
+            (_, Some(failure)) => Err(CatalogError::Storage(failure.to_owned())),
+            (None, None) => Err(CatalogError::Storage("the write was not run".to_owned())),
         };
         // A caller that is gone needs no answer.
         let _ = self.reply.send(result);
@@ -99,8 +99,9 @@ fn run(connection: &Connection, queue: &Receiver<Box<dyn Job>>) {
             // Nothing can be done about a failing rollback; the next BEGIN reports it.
             let _ = connection.execute_batch("ROLLBACK");
         }
+        let failure = committed.as_ref().err().map(String::as_str);
         for job in batch.drain(..) {
-            job.answer(committed.as_ref().map(|()| ()).map_err(String::as_str));
+            job.answer(failure);
         }
     }
 }

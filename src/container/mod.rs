@@ -180,7 +180,7 @@ pub trait Store {
     fn has_failed(&self, file: &Self::File) -> bool;
     /// Appends a text to a small file of a recording (the live playlist), behind everything flushed before.
     fn append_text(&mut self, folder: FileId, name: &'static str, text: String);
-    /// No more bytes come to `file`.
-    fn close(&mut self, file: Self::File);
+    /// No more bytes come to `file`. `plan`: how to make it final, where the writer knows; else the file is scanned.
+    fn close(&mut self, file: Self::File, plan: Option<FinishPlan>);
     fn end_recording(&mut self, end: RecordingEnd);
 }

@@ -420,7 +420,9 @@ mod tests {
 
     #[test]
     fn chunked_bodies() {
-        const CASES: &[(&[u8], Result<(bool, &[u8], usize), bool>)] = &[
+        /// Whether the body ended, its data and the bytes taken; or whether it was refused for its size.
+        type Outcome = Result<(bool, &'static [u8], usize), bool>;
+        const CASES: &[(&[u8], Outcome)] = &[
             (b"3\r\nabc\r\n0\r\n\r\nrest", Ok((true, b"abc", 13))),
             (b"3;x=y\r\nabc\r\n00a\r\n0123456789\r\n0\r\nT: v\r\n\r\n", Ok((true, b"abc0123456789", 40))),
             (b"0\r\n\r\n", Ok((true, b"", 5))),

@@ -5,10 +5,11 @@
 //!                                                                          \---> media, /metrics, /healthz
 //! ```
 //!
-//! `gate`, `head` and `server` deal with sockets; everything behind `router` is plain values in, plain values out.
+//! `gate`, `connection`, `head` and `server` deal with sockets; everything behind `router` is plain values in, plain values out.
 
 pub mod actions;
 pub mod auth;
+mod connection;
 pub mod counters;
 pub mod errors;
 pub mod gate;
@@ -75,14 +76,13 @@ pub struct ControlLimits {
 pub fn refresh_policy(context: &ControlContext) -> Result<(), CatalogError> {
     loop {
         let current = context.policy.load_full();
-        let mut policy = context.catalog.policy(current.version + 1, (context.clock)())?;
-        if policy.task_default.is_none() {
-            // A setting, not an entry of the catalog.
-            policy.task_default = current.task_default.clone();
-        }
+        let policy = context.catalog.policy(current.version + 1, (context.clock)())?;
         let previous = context.policy.compare_and_swap(&current, Arc::new(policy));
         if Arc::ptr_eq(&previous, &current) {
             return Ok(());
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

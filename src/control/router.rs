@@ -71,7 +71,7 @@ impl Control {
         self.counters.call(action, code);
         match &outcome {
             Err(ApiError { detail: Some(detail), .. }) => tracing::error!(request_id, action, code, us, peer, detail, "call"),
-            Err(error) => tracing::info!(request_id, action, code, us, peer, message = error.message, "call"),
+            Err(error) => tracing::info!(request_id, action, code, us, peer, reason = error.message, "call"),
             Ok(_) if action.starts_with("Describe") || action.starts_with("Search") => tracing::debug!(request_id, action, code, us, peer, "call"),
             Ok(_) => tracing::info!(request_id, action, code, us, peer, "call"),
         }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use tiny_http::{Header, Request, Response, StatusCode};
 
@@ -23,6 +24,8 @@ use super::router::Control;
 /// A file this long or longer gets a thread of its own while it is sent; anything shorter fits into the socket's buffer.
 const OWN_THREAD_BYTES_MIN: u64 = 64 << 10;
 const STACK_BYTES: usize = 256 << 10;
+/// Shortest life of a server that replaced another.
+const RESTART_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The running control plane; [`Server::stop`] ends it.
 pub struct Server {
@@ -87,6 +90,7 @@ struct Inner {
 
 struct Generation {
     number: u64,
+    begun: Instant,
     path: PathBuf,
     server: tiny_http::Server,
 }
@@ -95,7 +99,7 @@ impl Generation {
     fn start(folder: &PrivateFolder, number: u64) -> io::Result<Arc<Self>> {
         let path = folder.0.join(number.to_string());
         let server = tiny_http::Server::http_unix(&path).map_err(io::Error::other)?;
-        Ok(Arc::new(Self { number, path, server }))
+        Ok(Arc::new(Self { number, begun: Instant::now(), path, server }))
     }
 }
 
@@ -133,6 +137,10 @@ impl Inner {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.number != failed {
             return Ok(current.clone());
+        }
+        // The threads of an old server stay for seconds; do not let them pile up.
+        if current.number > 0 && current.begun.elapsed() < RESTART_INTERVAL {
+            return Err(io::Error::other("the HTTP server was started anew a moment ago"));
         }
         count(&self.control.counters.restarts);
         tracing::warn!("the HTTP server had stopped accepting; starting it anew");
@@ -244,5 +252,23 @@ impl Drop for PrivateFolder {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             tracing::debug!(%error, "removing the HTTP server's socket folder");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Running;
+
+    #[test]
+    fn a_server_that_stopped_accepting_is_replaced() {
+        let running = Running::start();
+        let inner = &running.server.as_ref().unwrap().inner;
+        assert_eq!(running.code("DescribeLiveRecordRules"), "ok");
+        // Nobody can reach it any more; all workers wait for it.
+        std::fs::remove_file(&inner.current().path).unwrap();
+        for _ in 0..3 {
+            assert_eq!(running.code("DescribeLiveRecordRules"), "ok");
+        }
+        assert_eq!(inner.current().number, 1);
     }
 }

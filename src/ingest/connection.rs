@@ -272,12 +272,8 @@ impl Connection {
         }
         tracing::info!(stream = %name.key, publication = %id, client = %self.peer, encoder = %request.encoder, "publishing began");
         service.metrics.publication_began();
-        let publication = Publication {
-            id,
-            key: name.key.clone(),
-            push_url: push_url(&name.key, &address.query),
-            stream_param: address.query.clone(),
-        };
+        let publication =
+            Publication { id, key: name.key.clone(), push_url: push_url(&name.key, &address.query), stream_param: address.query.clone() };
         let mut publishing = Box::new(Publishing {
             id,
             recorder: Recorder::new(publication, shared.settings.recorder, service.now),

@@ -289,7 +289,8 @@ impl Core {
         let (from, to) = if publishing { (&self.young, &self.publishers) } else { (&self.publishers, &self.young) };
         let Some(connection) = self.connections.get(token as u32 as usize).and_then(Option::as_ref) else { return };
         let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        let moved = epoll::delete(from, &connection.stream).and_then(|()| epoll::add(to, &connection.stream, epoll::EventData::new_u64(token), flags));
+        let moved =
+            epoll::delete(from, &connection.stream).and_then(|()| epoll::add(to, &connection.stream, epoll::EventData::new_u64(token), flags));
         if let Err(error) = moved {
             tracing::error!(%error, client = %connection.peer, "the connection cannot be watched");
         }
@@ -345,7 +346,9 @@ impl Core {
 
     fn check_timeouts(&mut self, now: Now) {
         for place in 0..self.connections.len() {
-            let due = self.connections[place].as_ref().and_then(|connection| connection.timed_out(now.mono, &self.shared).map(|reason| (connection.token, reason)));
+            let due = self.connections[place]
+                .as_ref()
+                .and_then(|connection| connection.timed_out(now.mono, &self.shared).map(|reason| (connection.token, reason)));
             if let Some((token, reason)) = due {
                 self.close(token, &reason, now);
             }

@@ -78,7 +78,8 @@ impl Shared {
     /// Microseconds since the epoch, counted up when two publications begin in the same one: unique also over restarts.
     fn next_publication(&self) -> PublicationId {
         let now = u64::try_from((self.clock.wall)().unix_micros()).unwrap_or(0);
-        let previous = self.publications.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1))).unwrap_or_else(|last| last);
+        let previous =
+            self.publications.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1))).unwrap_or_else(|last| last);
         PublicationId(now.max(previous + 1))
     }
 
@@ -101,7 +102,11 @@ impl Shared {
 }
 
 pub enum CoreCommand {
-    EndPublication { connection: u64, publication: PublicationId, cause: EndCause },
+    EndPublication {
+        connection: u64,
+        publication: PublicationId,
+        cause: EndCause,
+    },
     /// Finish every file and end.
     Shutdown,
 }

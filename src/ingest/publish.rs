@@ -99,11 +99,7 @@ pub fn publish_name(host: &str, app: &str, stream: &str, query: &str, default_do
         return PublishName { key: by_default, alias: None };
     }
     let named = policy.rules.iter().any(|rule| rule.domain == host) || !policy.tasks_for(&by_address).is_empty();
-    if named {
-        PublishName { key: by_address, alias: Some(by_default) }
-    } else {
-        PublishName { key: by_default, alias: Some(by_address) }
-    }
+    if named { PublishName { key: by_address, alias: Some(by_default) } } else { PublishName { key: by_default, alias: Some(by_address) } }
 }
 
 /// The decoded value of a query parameter.

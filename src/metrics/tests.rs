@@ -50,8 +50,14 @@ fn everything_counted_is_in_the_text() {
     for core in [&first, &second] {
         core.connection_opened();
         core.publication_began();
-        { core.frames(Track::Video, 1); core.media_bytes(1_000) };
-        { core.frames(Track::Audio, 1); core.media_bytes(10) };
+        {
+            core.frames(Track::Video, 1);
+            core.media_bytes(1_000)
+        };
+        {
+            core.frames(Track::Audio, 1);
+            core.media_bytes(10)
+        };
         core.record_tick_pass(2_000_000);
     }
     first.publication_ended(PublicationEnd::Replaced);
@@ -169,7 +175,10 @@ fn counts_of_several_threads_add_up_while_somebody_reads() {
             let (core, metrics) = (metrics.core(index), &metrics);
             scope.spawn(move || {
                 for count in 0..COUNT {
-                    { core.frames(Track::Video, 1); core.media_bytes(3) };
+                    {
+                        core.frames(Track::Video, 1);
+                        core.media_bytes(3)
+                    };
                     core.record_tick_pass(count);
                     metrics.record_disk_step(DiskStep::Write, count);
                 }

@@ -64,8 +64,26 @@ mod tests {
     fn steps_jumps_and_followers() {
         let cases: &[(&str, &[(TrackKind, u32, i64, bool)])] = &[
             ("plain", &[(Video, 0, 0, false), (Audio, 5, 5, false), (Video, 40, 40, false)]),
-            ("one jump for both tracks", &[(Video, 0, 0, false), (Audio, 0, 0, false), (Video, 60_000, 60_000, true), (Audio, 60_010, 60_010, false), (Video, 60_040, 60_040, false)]),
-            ("back to zero", &[(Video, 90_000, 90_000, false), (Audio, 90_000, 90_000, false), (Audio, 0, 0, true), (Video, 10, 10, false), (Audio, 20, 20, false)]),
+            (
+                "one jump for both tracks",
+                &[
+                    (Video, 0, 0, false),
+                    (Audio, 0, 0, false),
+                    (Video, 60_000, 60_000, true),
+                    (Audio, 60_010, 60_010, false),
+                    (Video, 60_040, 60_040, false),
+                ],
+            ),
+            (
+                "back to zero",
+                &[
+                    (Video, 90_000, 90_000, false),
+                    (Audio, 90_000, 90_000, false),
+                    (Audio, 0, 0, true),
+                    (Video, 10, 10, false),
+                    (Audio, 20, 20, false),
+                ],
+            ),
             ("the second track begins behind the wrap", &[(Video, u32::MAX - 5, 4_294_967_290, false), (Audio, 10, 4_294_967_306, false)]),
             ("a late frame is no jump", &[(Audio, 1_000, 1_000, false), (Audio, 990, 990, false)]),
         ];

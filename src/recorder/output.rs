@@ -71,7 +71,10 @@ pub enum Pumped {
 enum Kind {
     Single(Format, FormatParam),
     /// Fragmented MP4: an MP4 recording, an HLS recording, or both from one write.
-    Hybrid { mp4: Option<FormatParam>, hls: Option<FormatParam> },
+    Hybrid {
+        mp4: Option<FormatParam>,
+        hls: Option<FormatParam>,
+    },
     /// HLS as one MPEG transport stream with byte ranges.
     TransportStream(FormatParam),
 }
@@ -111,7 +114,7 @@ impl Kind {
 }
 
 enum Writer {
-    Flv(FlvWriter),
+    Flv(Box<FlvWriter>),
     Mp4(Box<Mp4Writer>),
     Ts(Box<TsWriter>),
     Adts(AdtsWriter),
@@ -148,7 +151,6 @@ struct OpenFile<F> {
 /// An HLS recording: one playlist over all its parts.
 struct HlsRecording {
     file_id: FileId,
-    param: FormatParam,
     /// The part that is open, or was last; counts from 1.
     part: u32,
     /// The epoch of the last part: another one needs its own init segment and a discontinuity.
@@ -286,10 +288,16 @@ impl<F: Sink> Output<F> {
     /// The head and the writer of the next file. `None`: this container cannot hold these tracks (an AAC profile that ADTS does not know).
     fn writer(&self, tracks: &Tracks, zero_ms: i64, epoch_zero_ms: i64, settings: &RecorderSettings) -> Option<(Vec<u8>, Writer)> {
         Some(match &self.kind {
-            Kind::Single(Format::Flv, param) => (flv::head(tracks, param.record_interval_s), Writer::Flv(FlvWriter::new(zero_ms))),
+            Kind::Single(Format::Flv, param) => {
+                let head = flv::head(tracks, param.record_interval_s);
+                let writer = FlvWriter::new(tracks, &head, zero_ms);
+                (head, Writer::Flv(Box::new(writer)))
+            }
             Kind::Single(Format::Mp3, _) => (Vec::new(), Writer::Mp3(Mp3Writer::new())),
             Kind::Single(..) => (Vec::new(), Writer::Adts(AdtsWriter::new(tracks.audio.as_ref()?).ok()?)),
-            Kind::Hybrid { .. } => (mp4::head(tracks, self.moov_reserve_bytes(settings)), Writer::Mp4(Box::new(Mp4Writer::new(tracks, epoch_zero_ms)))),
+            Kind::Hybrid { .. } => {
+                (mp4::head(tracks, self.moov_reserve_bytes(settings)), Writer::Mp4(Box::new(Mp4Writer::new(tracks, epoch_zero_ms))))
+            }
             Kind::TransportStream(_) => (Vec::new(), Writer::Ts(Box::new(TsWriter::new(tracks, epoch_zero_ms).ok()?))),
         })
     }
@@ -324,7 +332,15 @@ impl<F: Sink> Output<F> {
         Some(video.into_iter().chain(audio).min().unwrap_or(first_dts_ms))
     }
 
-    fn open_file<S: Store<File = F>>(&mut self, frame: &Frame<'_>, epoch: u32, tracks: &Tracks, writer: (Vec<u8>, Writer), context: &mut Context<'_>, store: &mut S) {
+    fn open_file<S: Store<File = F>>(
+        &mut self,
+        frame: &Frame<'_>,
+        epoch: u32,
+        tracks: &Tracks,
+        writer: (Vec<u8>, Writer),
+        context: &mut Context<'_>,
+        store: &mut S,
+    ) {
         let (head, writer) = writer;
         let extension = self.kind.extension();
         let mut begin = Vec::new();
@@ -357,7 +373,7 @@ impl<F: Sink> Output<F> {
                 let container = if extension == "ts" { SegmentContainer::Ts } else { SegmentContainer::Fmp4 };
                 hls_text = hls::header(container, context.settings.hls_segment_ms, tracks.video.is_none());
                 let segmenter = Segmenter::new(context.settings.hls_segment_ms);
-                self.hls = Some(HlsRecording { file_id, param, part: 0, epoch: None, segmenter, listed_ms: 0, start: context.now.wall });
+                self.hls = Some(HlsRecording { file_id, part: 0, epoch: None, segmenter, listed_ms: 0, start: context.now.wall });
             }
             let recording_hls = self.hls.as_mut().expect("just made");
             recording_hls.part += 1;
@@ -486,7 +502,11 @@ impl<F: Sink> Output<F> {
             }
             Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => {}
         }
-        store.close(open.file);
+        let plan = match open.writer {
+            Writer::Flv(writer) => writer.finish(open.file.position()).ok(),
+            _ => None,
+        };
+        store.close(open.file, plan);
         if let Some(file_id) = open.recording {
             let shared_with = self.hls.as_ref().map(|hls| MediaPath { folder: hls.file_id, part: hls.part, extension: "m4s" });
             store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::container::{MediaPath, MemorySink, OpenMedia, RecordingEnd, Sink};
+use crate::container::{FinishPlan, MediaPath, MemorySink, OpenMedia, RecordingEnd, Sink};
 use crate::units::{FileId, Format, TaskId, TemplateId};
 
 /// Keeps every file; `room` false: takes nothing, as a store whose disk hangs.
@@ -58,7 +58,7 @@ impl Store for MemoryStore {
     fn append_text(&mut self, folder: FileId, _: &'static str, text: String) {
         self.texts.entry(folder.get()).or_default().push_str(&text);
     }
-    fn close(&mut self, file: MemoryFile) {
+    fn close(&mut self, file: MemoryFile, _: Option<FinishPlan>) {
         self.files.get_mut(&file.number).unwrap().1 = file.sink.bytes;
     }
     fn end_recording(&mut self, end: RecordingEnd) {
@@ -132,12 +132,7 @@ fn recorder() -> Recorder<MemoryStore> {
         push_url: "rtmp://localhost/live/cam".to_owned(),
         stream_param: String::new(),
     };
-    let settings = RecorderSettings {
-        durability_ms: 1_000,
-        hls_transport_stream: false,
-        hls_segment_ms: 4_000,
-        moov_reserve: MoovReserve::Insert,
-    };
+    let settings = RecorderSettings { durability_ms: 1_000, hls_transport_stream: false, hls_segment_ms: 4_000, moov_reserve: MoovReserve::Insert };
     Recorder::new(publication, settings, now(0))
 }
 
@@ -182,7 +177,10 @@ fn a_split_loses_and_doubles_nothing_and_each_file_begins_at_zero() {
         assert_eq!(tags.iter().map(|tag| tag.1).min(), Some(0));
         assert_eq!(tags[0].2[0], 0x17, "a file begins with a key frame");
     }
-    assert_eq!(store.ended.iter().map(|end| end.reason).collect::<Vec<_>>(), [EndReason::Interval, EndReason::Interval, EndReason::Interval, EndReason::PublicationEnded]);
+    assert_eq!(
+        store.ended.iter().map(|end| end.reason).collect::<Vec<_>>(),
+        [EndReason::Interval, EndReason::Interval, EndReason::Interval, EndReason::PublicationEnded]
+    );
     assert_eq!(recorder.totals().files, 4);
 }
 

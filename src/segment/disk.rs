@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustix::fs::{FallocateFlags, OFlags};
 
-use crate::container::{MediaPath, OpenMedia, RecordingEnd};
+use crate::container::{FinishPlan, OpenMedia, RecordingEnd};
 use crate::domain::FinishedFile;
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::units::{FileId, MonoTime};
@@ -53,7 +53,7 @@ pub struct Disk {
 pub struct DiskHandle(pub Sender<DiskCommand>);
 
 enum FinishCommand {
-    Close { file: File, bytes: u64, path: PathBuf, link: Option<MediaPath> },
+    Close { file: File, bytes: u64, path: PathBuf, plan: Option<Box<FinishPlan>> },
     Text { folder: FileId, name: &'static str, text: String },
     EndRecording(RecordingEnd),
 }
@@ -80,7 +80,7 @@ impl Disk {
             metrics: Arc::clone(&metrics),
             clock,
         };
-        let mut finisher = Finisher { settings: finish, finished, metrics: Arc::clone(&metrics) };
+        let mut finisher = Finisher { settings: finish, plans: HashMap::new(), finished, metrics: Arc::clone(&metrics) };
         let threads = vec![
             thread("disk-writer", move || {
                 writer.run(&receiver);
@@ -174,11 +174,13 @@ impl Writer {
                 DiskCommand::Open { serial, open, failed } => self.open(serial, &open, failed),
                 DiskCommand::Write(write) => self.write(write),
                 DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
-                DiskCommand::Close { serial, bytes, link } => {
+                DiskCommand::Close { serial, bytes, plan } => {
                     self.failed.remove(&serial);
                     if let Some(open) = self.open.remove(&serial) {
                         self.metrics.file_closed();
-                        self.forward(FinishCommand::Close { file: open.file, bytes, path: open.path, link });
+                        // A file that failed is not what its writer thinks.
+                        let plan = plan.filter(|_| !open.failed.load(Ordering::Relaxed));
+                        self.forward(FinishCommand::Close { file: open.file, bytes, path: open.path, plan });
                     }
                 }
                 DiskCommand::EndRecording(end) => self.forward(FinishCommand::EndRecording(end)),
@@ -330,6 +332,8 @@ fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io:
 
 struct Finisher {
     settings: FinishSettings,
+    /// Of files that are closed and whose recording ends next.
+    plans: HashMap<PathBuf, FinishPlan>,
     finished: Box<dyn FnMut(FinishedFile) + Send>,
     metrics: Arc<Metrics>,
 }
@@ -338,12 +342,14 @@ impl Finisher {
     fn run(&mut self, queue: &Receiver<FinishCommand>) {
         while let Ok(command) = queue.recv() {
             match command {
-                FinishCommand::Close { file, bytes, path, .. } => {
+                FinishCommand::Close { file, bytes, path, plan } => {
                     let started = Instant::now();
                     // Cuts the preallocation and the padding of the last page.
                     if let Err(error) = cut(&file, bytes) {
                         tracing::error!(path = %path.display(), bytes, %error, "truncating the recording failed");
                         self.metrics.file_failed(FileFailure::Write);
+                    } else if let Some(plan) = plan {
+                        self.plans.insert(path, *plan);
                     }
                     self.metrics.record_disk_step(DiskStep::Resize, nanos(started));
                 }
@@ -362,7 +368,7 @@ impl Finisher {
 
     fn end_recording(&mut self, end: &RecordingEnd) {
         let started = Instant::now();
-        match finish::finish_recording(&self.settings, end.file_id, Some(end)) {
+        match finish::finish_recording(&self.settings, end.file_id, Some(end), &mut self.plans) {
             Ok(file) => {
                 self.metrics.file_finished(file.identity.format);
                 (self.finished)(file);

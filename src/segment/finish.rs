@@ -3,6 +3,7 @@
 //! Order that never changes: media scanned, indexed and synced; folder under its final name, synced; then the catalog. A note beside the recordings
 //! (`<FileId>.finished`) stands until the catalog has the file, so that a crash in between loses no entry.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt;
@@ -12,8 +13,8 @@ use rustix::fs::{Advice, FallocateFlags};
 
 use crate::container::mp4::Fragment;
 use crate::container::{FinishPlan, MediaPath, MediaSummary, ReadAt, RecordingEnd, ScanError, TrackSummary, es, flv, hls, mp4, mpegts};
-use crate::domain::{EndReason, FinishedFile, RecordingIdentity};
 use crate::domain::naming::disk_slug;
+use crate::domain::{EndReason, FinishedFile, RecordingIdentity};
 use crate::units::{FileId, Format, WallTime};
 
 /// The recording's identity inside its folder.
@@ -97,11 +98,17 @@ struct Part {
     shift: u64,
 }
 
-/// Finishes recording `file_id`: `end` as the recorder said it, or `None` when it is found at start.
+/// Finishes recording `file_id`: `end` as the recorder said it, or `None` when it is found at start. `plans`: of files whose writer knew how to make
+/// them final; the others are scanned.
 ///
 /// # Errors
 /// [`FinishError::Empty`] if nothing was recorded: its folder is removed. Any other error leaves the folder for the next start.
-pub fn finish_recording(settings: &FinishSettings, file_id: FileId, end: Option<&RecordingEnd>) -> Result<FinishedFile, FinishError> {
+pub fn finish_recording(
+    settings: &FinishSettings,
+    file_id: FileId,
+    end: Option<&RecordingEnd>,
+    plans: &mut HashMap<PathBuf, FinishPlan>,
+) -> Result<FinishedFile, FinishError> {
     let folder = settings.recording_folder().join(file_id.to_string());
     let identity = read_identity(&folder, file_id)?;
     let slug = disk_slug(&identity.key.stream);
@@ -109,7 +116,7 @@ pub fn finish_recording(settings: &FinishSettings, file_id: FileId, end: Option<
     let mut parts = Vec::new();
     for (number, name) in media_files(&folder, &identity, &entry).map_err(at("listing", &folder))? {
         let path = folder.join(&name);
-        match finish_media(&path, settings.insert_supported)? {
+        match finish_media(&path, settings.insert_supported, plans.remove(&path))? {
             Some((fragments, summary, shift)) => parts.push(Part { number, name, fragments, summary, shift }),
             None => std::fs::remove_file(&path).map_err(at("removing", &path))?,
         }
@@ -167,16 +174,23 @@ fn media_files(folder: &Path, identity: &RecordingIdentity, entry: &str) -> io::
 }
 
 /// Scans one media file and makes it final. `None`: it holds no complete frame.
-fn finish_media(path: &Path, insert_supported: bool) -> Result<Option<(Vec<Fragment>, MediaSummary, u64)>, FinishError> {
+fn finish_media(path: &Path, insert_supported: bool, plan: Option<FinishPlan>) -> Result<Option<(Vec<Fragment>, MediaSummary, u64)>, FinishError> {
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(at("opening", path))?;
     // Only headers and tables are read: read-ahead would bring in the media.
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
     let length = file.metadata().map_err(at("measuring", path))?.len();
     let reader = FileReader { file: &file, length };
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    if let Some(plan) = plan {
+        apply(&file, length, &plan).map_err(at("finishing", path))?;
+        return Ok(Some((Vec::new(), plan.summary, 0)));
+    }
     let scanned = match extension {
         "mp4" | "m4s" => mp4::scan(&reader, insert_supported).map(|scan| (scan.plan, scan.fragments, scan.shift)),
-        "ts" => mpegts::scan(&reader).map(|scan| (scan.plan, ts_fragments(&scan.segments), 0)),
+        "ts" => mpegts::scan(&reader).map(|scan| {
+            let fragments = ts_fragments(&scan);
+            (scan.plan, fragments, 0)
+        }),
         "flv" => flv::scan(&reader).map(|plan| (plan, Vec::new(), 0)),
         "aac" => es::scan_adts(&reader).map(|plan| (plan, Vec::new(), 0)),
         _ => es::scan_mp3(&reader).map(|plan| (plan, Vec::new(), 0)),
@@ -194,11 +208,17 @@ fn finish_media(path: &Path, insert_supported: bool) -> Result<Option<(Vec<Fragm
     }
 }
 
-/// The places where segments may begin, as the segmenter takes them.
-fn ts_fragments(starts: &[mpegts::TsSegment]) -> Vec<Fragment> {
-    starts
+/// The segments of a transport stream, as the playlist takes them: each ends where the next begins.
+fn ts_fragments(scan: &mpegts::TsScan) -> Vec<Fragment> {
+    let first_ms = scan.segments.first().map_or(0, |segment| segment.pts_ms);
+    let end = (scan.plan.truncate_to, first_ms.saturating_add_unsigned(scan.plan.summary.duration_ms));
+    let ends = scan.segments.iter().skip(1).map(|next| (next.offset, next.pts_ms)).chain([end]);
+    scan.segments
         .iter()
-        .map(|start| Fragment { offset: start.offset, bytes: start.bytes, start_ms: start.start_ms, duration_ms: start.duration_ms, key: start.key })
+        .zip(ends)
+        .map(|(segment, (end_offset, end_ms))| {
+            hls::TsStart { offset: segment.offset, start_ms: segment.pts_ms, key: segment.key }.until(end_offset, end_ms)
+        })
         .collect()
 }
 

@@ -1,5 +1,6 @@
 //! What the last run left behind: blocks of its arena, open recordings, finished files that the catalog had not taken.
 
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -74,38 +75,38 @@ impl LeftBehind {
     ///
     /// What cannot be recovered stays where it is and is counted; nothing here stops the appliance.
     pub fn recover(&self, settings: &FinishSettings, mut finished: impl FnMut(FinishedFile)) -> Recovered {
-    let mut recovered = self.recovered;
-    for &file_id in &self.notes {
-        // A folder that was not moved yet is finished again below, and its note written anew.
-        if settings.recording_folder().join(file_id.to_string()).exists() {
-            continue;
-        }
-        match std::fs::read(finish::note_path(settings, file_id)).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
-            Ok(file) => {
-                recovered.adopted += 1;
-                finished(file);
+        let mut recovered = self.recovered;
+        for &file_id in &self.notes {
+            // A folder that was not moved yet is finished again below, and its note written anew.
+            if settings.recording_folder().join(file_id.to_string()).exists() {
+                continue;
             }
-            Err(error) => {
-                recovered.failed += 1;
-                tracing::error!(%file_id, %error, "the note of a finished file is not readable");
+            match std::fs::read(finish::note_path(settings, file_id)).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
+                Ok(file) => {
+                    recovered.adopted += 1;
+                    finished(file);
+                }
+                Err(error) => {
+                    recovered.failed += 1;
+                    tracing::error!(%file_id, %error, "the note of a finished file is not readable");
+                }
             }
         }
+        for &file_id in &self.recordings {
+            match finish::finish_recording(settings, file_id, None, &mut HashMap::new()) {
+                Ok(file) => {
+                    recovered.finished += 1;
+                    finished(file);
+                }
+                Err(FinishError::Empty { .. }) => recovered.empty += 1,
+                Err(error) => {
+                    recovered.failed += 1;
+                    tracing::error!(%file_id, error = &error as &dyn std::error::Error, "an open recording of the last run could not be finished");
+                }
+            }
+        }
+        recovered
     }
-    for &file_id in &self.recordings {
-        match finish::finish_recording(settings, file_id, None) {
-            Ok(file) => {
-                recovered.finished += 1;
-                finished(file);
-            }
-            Err(FinishError::Empty { .. }) => recovered.empty += 1,
-            Err(error) => {
-                recovered.failed += 1;
-                tracing::error!(%file_id, error = &error as &dyn std::error::Error, "an open recording of the last run could not be finished");
-            }
-        }
-    }
-    recovered
-}
 }
 
 /// Writes the blocks of a dead process's arena file into their recordings, then removes it.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
-use crate::container::{HEAD_ALIGN_BYTES, MediaPath, OpenMedia, RecordingEnd, Sink, Store};
+use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, RecordingEnd, Sink, Store};
 use crate::units::{FileId, MonoTime, WallTime};
 
 use super::arena::{Arena, Block, BlockClass, SealedBytes};
@@ -23,7 +23,7 @@ pub enum DiskCommand {
     Open { serial: FileSerial, open: Box<OpenMedia>, failed: Arc<AtomicBool> },
     Write(BlockWrite),
     Text { folder: FileId, name: &'static str, text: String },
-    Close { serial: FileSerial, bytes: u64, link: Option<MediaPath> },
+    Close { serial: FileSerial, bytes: u64, plan: Option<Box<FinishPlan>> },
     EndRecording(RecordingEnd),
 }
 
@@ -70,7 +70,6 @@ struct HeldBlock {
 pub struct BlockFile {
     serial: FileSerial,
     media: MediaPath,
-    link: Option<MediaPath>,
     held: VecDeque<HeldBlock>,
     spare: VecDeque<Block>,
     spare_bytes: usize,
@@ -250,7 +249,6 @@ impl Store for CoreStore {
         let file = BlockFile {
             serial,
             media: open.media,
-            link: open.link,
             held: VecDeque::new(),
             spare: VecDeque::new(),
             spare_bytes: 0,
@@ -318,7 +316,7 @@ impl Store for CoreStore {
         self.send(DiskCommand::Text { folder, name, text });
     }
 
-    fn close(&mut self, mut file: BlockFile) {
+    fn close(&mut self, mut file: BlockFile, plan: Option<FinishPlan>) {
         file.seal(file.position);
         self.hand_over(&mut file, true);
         let bytes = file.position;
@@ -332,7 +330,7 @@ impl Store for CoreStore {
         for block in file.spare.drain(..) {
             self.arena.free(block);
         }
-        self.send(DiskCommand::Close { serial: file.serial, bytes, link: file.link });
+        self.send(DiskCommand::Close { serial: file.serial, bytes, plan: plan.map(Box::new) });
     }
 
     fn end_recording(&mut self, end: RecordingEnd) {

@@ -6,6 +6,7 @@
 //!
 //! Source: Adobe Flash Video File Format Specification 10.1, annex E. Tags are never patched; `scan` rewrites the onMetaData tag in its own size.
 
+mod index;
 mod metadata;
 mod scan;
 mod write;
@@ -79,8 +80,9 @@ mod tests {
     }
 
     fn write(tracks: &Tracks, messages: &[Message], zero_ms: i64) -> Vec<u8> {
-        let mut sink = MemorySink::with_head(&head(tracks, 60));
-        let mut writer = FlvWriter::new(zero_ms);
+        let head = head(tracks, 60);
+        let mut sink = MemorySink::with_head(&head);
+        let mut writer = FlvWriter::new(tracks, &head, zero_ms);
         for (track, dts_ms, body) in messages {
             let payload = Payload::contiguous(body);
             let part = match track {
@@ -98,6 +100,10 @@ mod tests {
             writer.push(&frame, &mut sink);
             assert_eq!(sink.bytes.len() - before, writer.push_bytes_max(&frame));
             assert_eq!(sink.sealed, sink.bytes.len() as u64);
+        }
+        match writer.finish(sink.bytes.len() as u64) {
+            Ok(plan) => assert_eq!(plan, scan(sink.bytes.as_slice()).unwrap(), "writer and scan agree"),
+            Err(_) => assert!(messages.is_empty()),
         }
         sink.bytes
     }
@@ -261,7 +267,7 @@ mod tests {
     fn script_tags_stand_between_frames() {
         let tracks = tracks(true, false);
         let mut sink = MemorySink::with_head(&head(&tracks, 0));
-        let mut writer = FlvWriter::new(500);
+        let mut writer = FlvWriter::new(&tracks, &head(&tracks, 0), 500);
         let body = b"\x02\x00\x05cue..\x05";
         writer.push_script(740, body, &mut sink);
         assert_eq!(sink.bytes.len(), head(&tracks, 0).len() + writer.push_script_bytes_max(body));

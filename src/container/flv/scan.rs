@@ -1,11 +1,11 @@
 //! Reading back what was written: where it ends whole, what it holds, and the final onMetaData.
 
-use super::metadata::{KeyFrame, Metadata};
+use super::index::Index;
 use super::{FILE_HEADER_BYTES, PREVIOUS_TAG_SIZE_BYTES, TAG_AUDIO, TAG_HEADER_BYTES, TAG_SCRIPT, TAG_VIDEO};
 use crate::container::window::{Window, apply};
-use crate::container::{FinishPlan, MediaSummary, ReadAt, ScanError, TrackSummary};
+use crate::container::{FinishPlan, ReadAt, ScanError};
 use crate::limits::SEQUENCE_HEADER_BYTES_MAX;
-use crate::media::flv_tag::{AudioUnit, VideoUnit, audio_codec, mp3_track, parse_audio, parse_video};
+use crate::media::flv_tag::{AudioUnit, FramePart, VideoUnit, audio_codec, mp3_track, parse_audio, parse_video};
 use crate::media::timeline::Timeline;
 use crate::media::{AudioCodec, Payload, Tracks};
 
@@ -34,16 +34,17 @@ pub fn scan<R: ReadAt + ?Sized>(file: &R) -> Result<FinishPlan, ScanError> {
     }
     let metadata_bytes = (metadata_tag.end() - metadata_offset) as usize;
 
-    let mut walk = Walk::new(metadata_bytes / 18);
+    let mut index = Index::new(Tracks::default(), metadata_bytes);
+    let mut timelines = Timelines::default();
     let mut end = metadata_tag.end();
     while let Some(tag) = Tag::read(&mut window, end)? {
-        if !walk.take(tag, &mut window)? {
+        if !take(&mut index, &mut timelines, tag, &mut window)? {
             break;
         }
         end = tag.end();
     }
     let torn_bytes = window.torn_bytes(end)?;
-    walk.finish(metadata_offset, metadata_bytes, end, torn_bytes)
+    index.plan(end, torn_bytes)
 }
 
 #[derive(Clone, Copy)]
@@ -86,201 +87,47 @@ impl Tag {
     }
 }
 
-/// What was seen so far.
-struct Walk {
-    tracks: Tracks,
-    video: TrackWalk,
-    audio: TrackWalk,
-    index: KeyFrameIndex,
-    last_video_is_key: bool,
-}
-
-impl Walk {
-    fn new(key_frames_max: usize) -> Self {
-        Self {
-            tracks: Tracks::default(),
-            video: TrackWalk::default(),
-            audio: TrackWalk::default(),
-            index: KeyFrameIndex::new(key_frames_max),
-            last_video_is_key: false,
+/// Takes a whole tag into the index; false if its body is nothing that we write.
+fn take<R: ReadAt + ?Sized>(index: &mut Index, timeline: &mut Timelines, tag: Tag, window: &mut Window<'_, R>) -> Result<bool, ScanError> {
+    let head = &tag.head[..BODY_HEAD_BYTES.min(tag.body_bytes as usize)];
+    // Whole for a sequence header, which is bounded; the first bytes for a frame.
+    let body = match (tag.tag_type, head) {
+        (TAG_VIDEO, [_, 0, ..]) | (TAG_AUDIO, [0xa0..=0xaf, 0, ..]) => {
+            window.at(tag.body_offset(), (tag.body_bytes as usize).min(SEQUENCE_HEADER_BYTES_MAX))?
         }
-    }
-
-    /// Takes a whole tag; false if its body is nothing that we write.
-    fn take<R: ReadAt + ?Sized>(&mut self, tag: Tag, window: &mut Window<'_, R>) -> Result<bool, ScanError> {
-        let head = &tag.head[..BODY_HEAD_BYTES.min(tag.body_bytes as usize)];
-        // Whole for a sequence header, which is bounded; the first bytes for a frame.
-        let body = match (tag.tag_type, head) {
-            (TAG_VIDEO, [_, 0, ..]) | (TAG_AUDIO, [0xa0..=0xaf, 0, ..]) => {
-                window.at(tag.body_offset(), (tag.body_bytes as usize).min(SEQUENCE_HEADER_BYTES_MAX))?
+        _ => head,
+    };
+    let payload = Payload::contiguous(body);
+    let media_bytes = |part: &FramePart<'_>| u64::from(tag.body_bytes) - part.tag_header.as_slice().len() as u64;
+    match tag.tag_type {
+        TAG_VIDEO => match parse_video(payload) {
+            Ok(VideoUnit::Config(track)) => index.tracks.video = Some(track),
+            Ok(VideoUnit::Frame(part)) => {
+                let dts_ms = timeline.video.unwrap_ms(tag.timestamp);
+                index.video_frame(tag.offset, dts_ms, part.cts_ms, part.key, media_bytes(&part));
             }
-            _ => head,
-        };
-        let payload = Payload::contiguous(body);
-        match tag.tag_type {
-            TAG_VIDEO => match parse_video(payload) {
-                Ok(VideoUnit::Config(track)) => self.tracks.video = Some(track),
-                Ok(VideoUnit::Frame(part)) => {
-                    let dts_ms = self.video.take(tag, part.tag_header.as_slice().len(), part.cts_ms, part.key);
-                    if part.key {
-                        self.index.push(KeyFrame { offset: tag.offset, time_ms: dts_ms });
-                    }
-                    self.last_video_is_key = part.key;
+            _ => return Ok(false),
+        },
+        TAG_AUDIO => match parse_audio(payload) {
+            Ok(AudioUnit::Config(track)) => index.tracks.audio = Some(track),
+            Ok(AudioUnit::Frame(part)) => {
+                if index.tracks.audio.is_none() && audio_codec(&part.tag_header) == Some(AudioCodec::Mp3) {
+                    index.tracks.audio = mp3_track(&part.media).map(Into::into);
                 }
-                _ => return Ok(false),
-            },
-            TAG_AUDIO => match parse_audio(payload) {
-                Ok(AudioUnit::Config(track)) => self.tracks.audio = Some(track),
-                Ok(AudioUnit::Frame(part)) => {
-                    if self.tracks.audio.is_none() && audio_codec(&part.tag_header) == Some(AudioCodec::Mp3) {
-                        self.tracks.audio = mp3_track(&part.media).map(Into::into);
-                    }
-                    self.audio.take(tag, part.tag_header.as_slice().len(), 0, true);
-                }
-                _ => return Ok(false),
-            },
-            _script => {}
-        }
-        Ok(true)
+                index.audio_frame(timeline.audio.unwrap_ms(tag.timestamp), media_bytes(&part));
+            }
+            _ => return Ok(false),
+        },
+        _script => {}
     }
-
-    fn finish(self, metadata_offset: u64, metadata_bytes: usize, end: u64, torn_bytes: u64) -> Result<FinishPlan, ScanError> {
-        let Self { tracks, video, audio, index, last_video_is_key } = self;
-        let audio_frame_ms = tracks.audio.as_ref().map(|track| {
-            let rate_hz = i64::from(track.sample_rate_hz).max(1);
-            (i64::from(track.samples_per_frame) * 1000 + rate_hz / 2) / rate_hz
-        });
-        let video_span = video.span(None);
-        let audio_span = audio.span(audio_frame_ms);
-        let spans = || [video_span, audio_span].into_iter().flatten();
-        let Some(start_ms) = spans().map(|span| span.pts_start_ms).min() else { return Err(ScanError::Empty) };
-        let end_ms = spans().map(|span| span.pts_end_ms).max().unwrap_or(start_ms);
-        let last_dts_ms = spans().map(|span| span.dts_last_ms).max().unwrap_or(0);
-        let duration_ms = (end_ms - start_ms).max(0) as u64;
-        let summary = MediaSummary {
-            duration_ms,
-            video: video_span.map(|span| {
-                let (codec, width, height) = tracks.video.as_ref().map_or(("", 0, 0), |track| (track.codec.name(), track.width, track.height));
-                TrackSummary { width, height, key_frames: video.key_frames, ..video.summary(codec, span) }
-            }),
-            audio: audio_span.map(|span| {
-                let (codec, sample_rate_hz, channels) =
-                    tracks.audio.as_ref().map_or(("", 0, 0), |track| (track.codec.name(), track.sample_rate_hz, track.channels));
-                TrackSummary { sample_rate_hz, channels, ..audio.summary(codec, span) }
-            }),
-        };
-        let mut metadata = Metadata {
-            tracks: &tracks,
-            duration_ms,
-            last_timestamp_ms: last_dts_ms,
-            file_bytes: end,
-            can_seek_to_end: video_span.is_none() || last_video_is_key,
-            key_frames: &[],
-        };
-        let room = metadata.key_frames_max(metadata_bytes).ok_or(ScanError::Head { what: "the onMetaData tag has no room" })?;
-        let key_frames = index.thinned(room);
-        metadata.key_frames = &key_frames;
-        let writes = vec![(metadata_offset, metadata.tag(metadata_bytes))];
-        Ok(FinishPlan { truncate_to: end, insert: None, writes, append: Vec::new(), torn_bytes, summary })
-    }
+    Ok(true)
 }
 
-/// Counts and times of one track.
+/// Timestamps in the file are modulo 2^32.
 #[derive(Default)]
-struct TrackWalk {
-    timeline: Timeline,
-    frames: u64,
-    bytes: u64,
-    key_frames: u64,
-    dts: Option<DtsRange>,
-    pts: Option<(i64, i64)>,
-}
-
-#[derive(Clone, Copy)]
-struct DtsRange {
-    first_ms: i64,
-    last_ms: i64,
-    last_delta_ms: i64,
-}
-
-/// Where a track's frames lie in time.
-#[derive(Clone, Copy)]
-struct TrackSpan {
-    dts_last_ms: i64,
-    duration_ms: u64,
-    pts_start_ms: i64,
-    pts_end_ms: i64,
-}
-
-impl TrackWalk {
-    /// Returns the decoding time.
-    fn take(&mut self, tag: Tag, tag_header_bytes: usize, cts_ms: i32, key: bool) -> i64 {
-        let dts_ms = self.timeline.unwrap_ms(tag.timestamp);
-        let pts_ms = dts_ms + i64::from(cts_ms);
-        self.frames += 1;
-        self.bytes += u64::from(tag.body_bytes) - tag_header_bytes as u64;
-        self.key_frames += u64::from(key);
-        self.dts = Some(match self.dts {
-            None => DtsRange { first_ms: dts_ms, last_ms: dts_ms, last_delta_ms: 0 },
-            Some(range) => DtsRange { last_ms: dts_ms, last_delta_ms: (dts_ms - range.last_ms).max(0), ..range },
-        });
-        self.pts = Some(self.pts.map_or((pts_ms, pts_ms), |(least, most)| (least.min(pts_ms), most.max(pts_ms))));
-        dts_ms
-    }
-
-    /// `frame_ms`: how long a frame lasts, if the codec says so; else the last one is taken to last as long as the one before.
-    fn span(&self, frame_ms: Option<i64>) -> Option<TrackSpan> {
-        let (dts, (pts_start_ms, pts_last_ms)) = (self.dts?, self.pts?);
-        let last_ms = frame_ms.unwrap_or(dts.last_delta_ms);
-        let duration_ms = (dts.last_ms - dts.first_ms + last_ms).max(0) as u64;
-        Some(TrackSpan { dts_last_ms: dts.last_ms, duration_ms, pts_start_ms, pts_end_ms: pts_last_ms + last_ms })
-    }
-
-    fn summary(&self, codec: &str, span: TrackSpan) -> TrackSummary {
-        TrackSummary { codec: codec.to_owned(), frames: self.frames, bytes: self.bytes, duration_ms: span.duration_ms, ..TrackSummary::default() }
-    }
-}
-
-/// Key frames, thinned evenly as soon as there are twice as many as can be written: memory stays constant however long the file is.
-struct KeyFrameIndex {
-    entries: Vec<KeyFrame>,
-    entries_max: usize,
-    /// One of so many key frames is kept.
-    stride: u64,
-    seen: u64,
-}
-
-impl KeyFrameIndex {
-    fn new(entries_max: usize) -> Self {
-        Self { entries: Vec::new(), entries_max: 2 * entries_max.max(1), stride: 1, seen: 0 }
-    }
-
-    fn push(&mut self, key_frame: KeyFrame) {
-        if self.seen.is_multiple_of(self.stride) {
-            if self.entries.len() == self.entries_max {
-                self.halve();
-            }
-            if self.seen.is_multiple_of(self.stride) {
-                self.entries.push(key_frame);
-            }
-        }
-        self.seen += 1;
-    }
-
-    fn halve(&mut self) {
-        let mut at = 0;
-        self.entries.retain(|_| {
-            at += 1;
-            at % 2 == 1
-        });
-        self.stride *= 2;
-    }
-
-    /// At most `room` entries, evenly spread, the first among them.
-    fn thinned(self, room: usize) -> Vec<KeyFrame> {
-        let step = self.entries.len().div_ceil(room.max(1)).max(1);
-        self.entries.into_iter().step_by(step).take(room).collect()
-    }
+struct Timelines {
+    video: Timeline,
+    audio: Timeline,
 }
 
 /// Finishing what was finished changes nothing, whatever the file.

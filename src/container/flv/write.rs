@@ -1,11 +1,12 @@
 //! The head of an FLV file, and the writer of its tags.
 
+use super::index::Index;
 use super::metadata::Metadata;
 use super::{
     FILE_FLAG_AUDIO, FILE_FLAG_VIDEO, FILE_HEADER_BYTES, PREVIOUS_TAG_SIZE_BYTES, TAG_AUDIO, TAG_BODY_BYTES_MAX, TAG_HEADER_BYTES, TAG_SCRIPT,
     TAG_VIDEO, tag_header,
 };
-use crate::container::{HEAD_ALIGN_BYTES, Sink};
+use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, ScanError, Sink};
 use crate::media::{Frame, TrackKind, Tracks};
 use crate::wire::Put;
 
@@ -53,12 +54,23 @@ pub fn head(tracks: &Tracks, record_interval_s: u64) -> Vec<u8> {
 #[derive(Clone, Debug)]
 pub struct FlvWriter {
     zero_ms: i64,
+    index: Index,
 }
 
 impl FlvWriter {
-    /// `zero_ms` is the decoding time that becomes timestamp 0.
-    pub fn new(zero_ms: i64) -> Self {
-        Self { zero_ms }
+    /// `head` is what [`head`] made of `tracks`; `zero_ms` is the decoding time that becomes timestamp 0.
+    pub fn new(tracks: &Tracks, head: &[u8], zero_ms: i64) -> Self {
+        let [_, s2, s1, s0] = head[FILE_HEADER_BYTES..FILE_HEADER_BYTES + 4] else { unreachable!("a slice of four") };
+        let metadata_bytes = TAG_HEADER_BYTES + u32::from_be_bytes([0, s2, s1, s0]) as usize + PREVIOUS_TAG_SIZE_BYTES;
+        Self { zero_ms, index: Index::new(tracks.clone(), metadata_bytes) }
+    }
+
+    /// What makes the file final, now that it ends at `end`: the same as [`scan`](super::scan) finds, without reading the file.
+    ///
+    /// # Errors
+    /// [`ScanError::Empty`] if nothing was pushed.
+    pub fn finish(self, end: u64) -> Result<FinishPlan, ScanError> {
+        self.index.plan(end, 0)
     }
 
     /// The most bytes that [`FlvWriter::push`] appends for `frame`.
@@ -73,6 +85,11 @@ impl FlvWriter {
         };
         let body_head = frame.tag_header.as_slice();
         let body_bytes = body_head.len() + frame.media.len();
+        let (time_ms, media_bytes) = (self.time_ms(frame.dts_ms), frame.media.len() as u64);
+        match frame.track {
+            TrackKind::Video => self.index.video_frame(sink.position(), time_ms, frame.cts_ms, frame.key, media_bytes),
+            TrackKind::Audio => self.index.audio_frame(time_ms, media_bytes),
+        }
         // Both headers at once: they fit the largest tag header that `TagHeader` holds.
         let mut head = [0; TAG_HEADER_BYTES + 8];
         head[..TAG_HEADER_BYTES].copy_from_slice(&tag_header(tag_type, body_bytes, self.timestamp(frame.dts_ms)));
@@ -96,9 +113,14 @@ impl FlvWriter {
         end_tag(body.len(), sink);
     }
 
-    /// Milliseconds in the file, modulo 2^32. Frames of before the beginning stand at 0.
+    /// Milliseconds in the file. Frames of before the beginning stand at 0.
+    fn time_ms(&self, dts_ms: i64) -> i64 {
+        dts_ms.saturating_sub(self.zero_ms).max(0)
+    }
+
+    /// The same modulo 2^32.
     fn timestamp(&self, dts_ms: i64) -> u32 {
-        dts_ms.saturating_sub(self.zero_ms).max(0) as u32
+        self.time_ms(dts_ms) as u32
     }
 }
 

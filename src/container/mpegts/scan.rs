@@ -32,6 +32,8 @@ pub struct TsSegment {
     pub offset: u64,
     /// Presentation time of its first frame (of video, if there is video), in milliseconds since the `zero_ms` of the writer.
     pub pts_ms: i64,
+    /// Its first video frame is a key frame, or there is no video.
+    pub key: bool,
 }
 
 /// Walks the packets to the end of the last whole frame.
@@ -263,10 +265,12 @@ impl Walk {
     /// Keeps the segment that was marked, at the time of its first frame.
     fn begin_segment(&mut self, pts_ticks: Option<i64>) {
         let Some(begun) = self.segment_begun else { return };
+        let is_video_frame = pts_ticks.is_some();
         let Some(pts_ticks) = pts_ticks.or(begun.audio_pts_ticks) else { return };
         self.segment_begun = None;
         if self.segments.len() < SEGMENTS_MAX {
-            self.segments.push(TsSegment { offset: begun.offset, pts_ms: (pts_ticks - ZERO_TICKS).div_euclid(TICKS_PER_MS) });
+            let key = !self.program.video || (is_video_frame && self.video.key);
+            self.segments.push(TsSegment { offset: begun.offset, pts_ms: (pts_ticks - ZERO_TICKS).div_euclid(TICKS_PER_MS), key });
         }
     }
 

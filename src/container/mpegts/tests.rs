@@ -97,7 +97,7 @@ fn write(tracks: &Tracks, samples: &[Sample]) -> (Vec<u8>, Vec<usize>, Vec<TsSeg
             let offset = sink.bytes.len() as u64;
             writer.start_segment(&mut sink);
             assert_eq!(sink.bytes.len() as u64 - offset, SEGMENT_START_BYTES as u64);
-            segments.push(TsSegment { offset, pts_ms: sample.dts_ms + i64::from(sample.cts_ms) - samples[0].dts_ms });
+            segments.push(TsSegment { offset, pts_ms: sample.dts_ms + i64::from(sample.cts_ms) - samples[0].dts_ms, key: true });
         }
         push(&mut writer, sample, &mut sink);
         ends.push(sink.bytes.len());

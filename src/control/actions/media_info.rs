@@ -5,7 +5,6 @@ use serde_json::{Map, Value, json};
 
 use crate::catalog::MediaRow;
 use crate::control::times;
-use crate::units::Format;
 
 /// The name of the one storage region there is.
 pub const STORAGE_REGION: &str = "local";
@@ -13,8 +12,11 @@ pub const STORAGE_REGION: &str = "local";
 /// Everything but letters, digits and `-._~` (RFC 3986, 2.3).
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Makes a part from the entry and its address.
+type MakePart = fn(&MediaRow, &str) -> Value;
+
 /// The parts of a `MediaInfo` besides its FileId; an empty filter means all of them.
-const PARTS: [(&str, &str, fn(&MediaRow, &str) -> Value); 9] = [
+const PARTS: [(&str, &str, MakePart); 9] = [
     ("basicInfo", "BasicInfo", basic_info),
     ("metaData", "MetaData", |row, _| meta_data(row)),
     ("transcodeInfo", "TranscodeInfo", transcode_info),
@@ -76,23 +78,11 @@ fn basic_info(row: &MediaRow, url: &str) -> Value {
         "StorageRegion": STORAGE_REGION,
         "TagSet": [],
         "Vid": identity.file_id.to_string(),
-        "Category": category(row),
+        "Category": row.category(),
         "Status": "Normal",
-        "StorageClass": storage_class(&identity.storage_mode),
+        "StorageClass": row.storage_class(),
         "StoragePath": format!("{}/{}", row.file.folder, row.file.entry),
     })
-}
-
-fn category(row: &MediaRow) -> &'static str {
-    match row.file.identity.format {
-        Format::Aac | Format::Mp3 => "Audio",
-        _ if row.file.summary.video.is_none() && row.file.summary.audio.is_some() => "Audio",
-        _ => "Video",
-    }
-}
-
-fn storage_class(storage_mode: &str) -> &'static str {
-    if storage_mode == "cold" { "STANDARD_IA" } else { "STANDARD" }
 }
 
 /// Bits per second of `bytes` in `duration_ms`; 0 if there is no duration.
@@ -195,7 +185,7 @@ fn transcode_info(row: &MediaRow, url: &str) -> Value {
 pub mod tests {
     use super::*;
     use crate::domain::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
-    use crate::units::{FileId, PublicationId, StreamKey, TemplateId, WallTime};
+    use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
     pub fn row(format: Format, with_video: bool) -> MediaRow {
         let identity = RecordingIdentity {

@@ -9,7 +9,7 @@ use crate::control::errors::{ApiError, refuse};
 use crate::control::params::parameters;
 use crate::control::protocol::Reply;
 use crate::domain::template::RECORD_INTERVAL_S_DEFAULT;
-use crate::domain::{FormatParam, RecordTemplate};
+use crate::domain::{FormatParam, RecordTemplate, naming};
 use crate::units::{Format, TemplateId};
 
 pub const ACTIONS: &[Action] = &[
@@ -266,7 +266,8 @@ impl RecordParam {
             Some(id) => return Err(ApiError::value(format!("{} is {id}; there is no such application.", name("VodSubAppId")))),
         };
         if let Some(pattern) = &self.vod_file_name {
-            check_file_name(pattern, &name("VodFileName"))?;
+            naming::check_pattern(pattern)
+                .map_err(|error| refuse("InvalidParameter.InvalidVodFileName", format!("{}: {error}.", name("VodFileName"))))?;
         }
         if let Some(procedure) = &self.procedure
             && (procedure.len() > NAME_BYTES_MAX || procedure.chars().any(char::is_control))
@@ -290,34 +291,6 @@ impl RecordParam {
             class_id: range(self.class_id, 0, i64::MAX, "ClassId")?,
         })
     }
-}
-
-/// Checks a catalog name pattern: known placeholders only, nothing that could be a path.
-fn check_file_name(pattern: &str, name: &str) -> Result<(), ApiError> {
-    let bad = |why: &str| Err(refuse("InvalidParameter.InvalidVodFileName", format!("{name} {why}.")));
-    if pattern.len() > NAME_BYTES_MAX {
-        return bad(&format!("must be at most {NAME_BYTES_MAX} bytes"));
-    }
-    if pattern.chars().any(|letter| letter.is_control() || letter == '/') {
-        return bad("must not contain / or control characters");
-    }
-    let mut rest = pattern;
-    while let Some((_, tail)) = rest.split_once('{') {
-        let Some((placeholder, after)) = tail.split_once('}') else {
-            return bad("has a { without }");
-        };
-        if !is_placeholder(placeholder) {
-            return bad(&format!("has the unknown placeholder {{{}}}", values::shorten(placeholder)));
-        }
-        rest = after;
-    }
-    Ok(())
-}
-
-fn is_placeholder(name: &str) -> bool {
-    let moment = name.strip_prefix("Start").or_else(|| name.strip_prefix("End"));
-    matches!(moment, Some("Year" | "Month" | "Day" | "Hour" | "Minute" | "Second" | "Millisecond"))
-        || matches!(name, "StreamID" | "RecordSource" | "RecordId" | "RandomID" | "Domain" | "AppName")
 }
 
 fn template_info(template: &RecordTemplate) -> Value {
@@ -426,7 +399,8 @@ mod tests {
             (r#"{"TemplateName":"n","HlsSpecialParam":{"FlowContinueDuration":1801}}"#, "InvalidParameterValue"),
             (r#"{"TemplateName":"n","HlsSpecialParam":{"FlowContinueDuration":-1}}"#, "InvalidParameter"),
             (&name("{StreamID}_{StartYear}-{EndMillisecond}{RandomID}"), "ok"),
-            (&name("plain 名 }"), "ok"),
+            (&name("plain 名"), "ok"),
+            (&name("lone }"), "InvalidParameter.InvalidVodFileName"),
             (&name("{streamid}"), "InvalidParameter.InvalidVodFileName"),
             (&name("{StartWeek}"), "InvalidParameter.InvalidVodFileName"),
             (&name("{}"), "InvalidParameter.InvalidVodFileName"),

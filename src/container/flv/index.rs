@@ -1,0 +1,176 @@
+//! What a file holds, counted frame by frame: by the writer as it writes, by `scan` as it reads. The final onMetaData comes of it either way.
+
+use super::FILE_HEADER_BYTES;
+use super::metadata::{KeyFrame, Metadata};
+use crate::container::{FinishPlan, MediaSummary, ScanError, TrackSummary};
+use crate::media::Tracks;
+
+#[derive(Clone, Debug)]
+pub(super) struct Index {
+    pub tracks: Tracks,
+    /// The whole onMetaData tag, which keeps its size.
+    metadata_bytes: usize,
+    video: TrackWalk,
+    audio: TrackWalk,
+    key_frames: KeyFrameIndex,
+    last_video_is_key: bool,
+}
+
+impl Index {
+    pub fn new(tracks: Tracks, metadata_bytes: usize) -> Self {
+        let key_frames = KeyFrameIndex::new(metadata_bytes / 18);
+        Self { tracks, metadata_bytes, video: TrackWalk::default(), audio: TrackWalk::default(), key_frames, last_video_is_key: false }
+    }
+
+    /// `offset` is that of the tag; times are those in the file, not modulo 2^32.
+    pub fn video_frame(&mut self, offset: u64, dts_ms: i64, cts_ms: i32, key: bool, media_bytes: u64) {
+        self.video.take(dts_ms, cts_ms, key, media_bytes);
+        if key {
+            self.key_frames.push(KeyFrame { offset, time_ms: dts_ms });
+        }
+        self.last_video_is_key = key;
+    }
+
+    pub fn audio_frame(&mut self, dts_ms: i64, media_bytes: u64) {
+        self.audio.take(dts_ms, 0, true, media_bytes);
+    }
+
+    /// What makes the file final: it ends at `end`.
+    ///
+    /// # Errors
+    /// [`ScanError::Empty`] if there is no frame, [`ScanError::Head`] if onMetaData has no room.
+    pub fn plan(self, end: u64, torn_bytes: u64) -> Result<FinishPlan, ScanError> {
+        let Self { tracks, metadata_bytes, video, audio, key_frames: index, last_video_is_key } = self;
+        let audio_frame_ms = tracks.audio.as_ref().map(|track| {
+            let rate_hz = i64::from(track.sample_rate_hz).max(1);
+            (i64::from(track.samples_per_frame) * 1000 + rate_hz / 2) / rate_hz
+        });
+        let video_span = video.span(None);
+        let audio_span = audio.span(audio_frame_ms);
+        let spans = || [video_span, audio_span].into_iter().flatten();
+        let Some(start_ms) = spans().map(|span| span.pts_start_ms).min() else { return Err(ScanError::Empty) };
+        let end_ms = spans().map(|span| span.pts_end_ms).max().unwrap_or(start_ms);
+        let last_dts_ms = spans().map(|span| span.dts_last_ms).max().unwrap_or(0);
+        let duration_ms = (end_ms - start_ms).max(0) as u64;
+        let summary = MediaSummary {
+            duration_ms,
+            video: video_span.map(|span| {
+                let (codec, width, height) = tracks.video.as_ref().map_or(("", 0, 0), |track| (track.codec.name(), track.width, track.height));
+                TrackSummary { width, height, key_frames: video.key_frames, ..video.summary(codec, span) }
+            }),
+            audio: audio_span.map(|span| {
+                let (codec, sample_rate_hz, channels) =
+                    tracks.audio.as_ref().map_or(("", 0, 0), |track| (track.codec.name(), track.sample_rate_hz, track.channels));
+                TrackSummary { sample_rate_hz, channels, ..audio.summary(codec, span) }
+            }),
+        };
+        let mut metadata = Metadata {
+            tracks: &tracks,
+            duration_ms,
+            last_timestamp_ms: last_dts_ms,
+            file_bytes: end,
+            can_seek_to_end: video_span.is_none() || last_video_is_key,
+            key_frames: &[],
+        };
+        let room = metadata.key_frames_max(metadata_bytes).ok_or(ScanError::Head { what: "the onMetaData tag has no room" })?;
+        let key_frames = index.thinned(room);
+        metadata.key_frames = &key_frames;
+        let writes = vec![(FILE_HEADER_BYTES as u64, metadata.tag(metadata_bytes))];
+        Ok(FinishPlan { truncate_to: end, insert: None, writes, append: Vec::new(), torn_bytes, summary })
+    }
+}
+
+/// Counts and times of one track.
+#[derive(Clone, Debug, Default)]
+struct TrackWalk {
+    frames: u64,
+    bytes: u64,
+    key_frames: u64,
+    dts: Option<DtsRange>,
+    pts: Option<(i64, i64)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct DtsRange {
+    first_ms: i64,
+    last_ms: i64,
+    last_delta_ms: i64,
+}
+
+/// Where a track's frames lie in time.
+#[derive(Clone, Copy)]
+struct TrackSpan {
+    dts_last_ms: i64,
+    duration_ms: u64,
+    pts_start_ms: i64,
+    pts_end_ms: i64,
+}
+
+impl TrackWalk {
+    fn take(&mut self, dts_ms: i64, cts_ms: i32, key: bool, media_bytes: u64) {
+        let pts_ms = dts_ms + i64::from(cts_ms);
+        self.frames += 1;
+        self.bytes += media_bytes;
+        self.key_frames += u64::from(key);
+        self.dts = Some(match self.dts {
+            None => DtsRange { first_ms: dts_ms, last_ms: dts_ms, last_delta_ms: 0 },
+            Some(range) => DtsRange { last_ms: dts_ms, last_delta_ms: (dts_ms - range.last_ms).max(0), ..range },
+        });
+        self.pts = Some(self.pts.map_or((pts_ms, pts_ms), |(least, most)| (least.min(pts_ms), most.max(pts_ms))));
+    }
+
+    /// `frame_ms`: how long a frame lasts, if the codec says so; else the last one is taken to last as long as the one before.
+    fn span(&self, frame_ms: Option<i64>) -> Option<TrackSpan> {
+        let (dts, (pts_start_ms, pts_last_ms)) = (self.dts?, self.pts?);
+        let last_ms = frame_ms.unwrap_or(dts.last_delta_ms);
+        let duration_ms = (dts.last_ms - dts.first_ms + last_ms).max(0) as u64;
+        Some(TrackSpan { dts_last_ms: dts.last_ms, duration_ms, pts_start_ms, pts_end_ms: pts_last_ms + last_ms })
+    }
+
+    fn summary(&self, codec: &str, span: TrackSpan) -> TrackSummary {
+        TrackSummary { codec: codec.to_owned(), frames: self.frames, bytes: self.bytes, duration_ms: span.duration_ms, ..TrackSummary::default() }
+    }
+}
+
+/// Key frames, thinned evenly as soon as there are twice as many as can be written: memory stays constant however long the file is.
+#[derive(Clone, Debug)]
+struct KeyFrameIndex {
+    entries: Vec<KeyFrame>,
+    entries_max: usize,
+    /// One of so many key frames is kept.
+    stride: u64,
+    seen: u64,
+}
+
+impl KeyFrameIndex {
+    fn new(entries_max: usize) -> Self {
+        Self { entries: Vec::new(), entries_max: 2 * entries_max.max(1), stride: 1, seen: 0 }
+    }
+
+    fn push(&mut self, key_frame: KeyFrame) {
+        if self.seen.is_multiple_of(self.stride) {
+            if self.entries.len() == self.entries_max {
+                self.halve();
+            }
+            if self.seen.is_multiple_of(self.stride) {
+                self.entries.push(key_frame);
+            }
+        }
+        self.seen += 1;
+    }
+
+    fn halve(&mut self) {
+        let mut at = 0;
+        self.entries.retain(|_| {
+            at += 1;
+            at % 2 == 1
+        });
+        self.stride *= 2;
+    }
+
+    /// At most `room` entries, evenly spread, the first among them.
+    fn thinned(self, room: usize) -> Vec<KeyFrame> {
+        let step = self.entries.len().div_ceil(room.max(1)).max(1);
+        self.entries.into_iter().step_by(step).take(room).collect()
+    }
+}
