@@ -16,7 +16,7 @@ use crate::catalog::Catalog;
 use crate::config::{self, Config};
 
 use crate::control::{ControlContext, ControlLimits, Server, auth};
-use crate::domain::{FinishedFile, LiveStreams, Policy, RecordRule, RecordTemplate, naming, policy};
+use crate::domain::{FinishedFile, LiveStreams, Policy, RecordTemplate, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
 use crate::metrics::Metrics;
@@ -118,11 +118,12 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let catalog = Catalog::open(&catalog_path).map_err(|error| StartError(format!("cannot open the catalog {}: {error}", catalog_path.display())))?;
     let first_run = catalog.is_new().map_err(|error| StartError(error.to_string()))?;
     if first_run && config.record.first_run_rule {
-        enter_first_run_rule(&catalog)?;
+        catalog.enter_first_run(first_run_template(), wall_now()).map_err(|error| StartError(error.to_string()))?;
     }
     let now = wall_now();
-    let mut policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
-    policy.task_default = Some(Arc::new(policy::default_task_template(config.record.default_task_format)));
+    catalog.set_task_default(policy::default_task_template(config.record.default_task_format));
+    catalog.purge_tasks(now).map_err(|error| StartError(error.to_string()))?;
+    let policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
     let policy: Arc<ArcSwap<Policy>> = Arc::new(ArcSwap::from_pointee(policy));
     let live = Arc::new(Mutex::new(LiveStreams::default()));
 
@@ -278,17 +279,13 @@ fn listen_sentence(error: &IngestError) -> StartError {
     }
 }
 
-/// The template and rule of a new catalog: every stream as MP4 and HLS.
-fn enter_first_run_rule(catalog: &Catalog) -> Result<(), StartError> {
-    let now = wall_now();
-    let failed = |error: crate::catalog::CatalogError| StartError(format!("entering the first-run rule: {error}"));
+/// The template of a new catalog's rule: every stream as MP4 and HLS.
+fn first_run_template() -> RecordTemplate {
     let mut template = RecordTemplate::empty(TemplateId(0), "first-run");
     template.description = "Every stream as MP4 and HLS. Made at the first start.".to_owned();
     template.mp4.enable = true;
     template.hls.enable = true;
-    let template_id = catalog.create_template(template, u64::MAX).map_err(failed)?;
-    let rule = RecordRule { domain: String::new(), app: String::new(), stream: String::new(), template_id, create_time: now, update_time: now };
-    catalog.create_rule(rule, u64::MAX).map_err(failed)
+    template
 }
 
 /// Makes the cores' arenas, all at once: populating memory takes a while.

@@ -276,7 +276,7 @@ impl Connection {
             Publication { id, key: name.key.clone(), push_url: push_url(&name.key, &address.query), stream_param: address.query.clone() };
         let mut publishing = Box::new(Publishing {
             id,
-            recorder: Recorder::new(publication, shared.settings.recorder, service.now),
+            recorder: Recorder::new(publication, shared.settings.recorder),
             tasks: TaskScheduler::default(),
             policy_version: policy.version,
             next_task_check: None,

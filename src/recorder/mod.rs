@@ -134,14 +134,13 @@ pub struct Recorder<S: Store> {
     /// When the first frame came.
     first_frame: Option<MonoTime>,
     media_start_ms: i64,
-    next_flush: MonoTime,
     blocked_since: Option<MonoTime>,
     totals: Totals,
     unsupported: Vec<&'static str>,
 }
 
 impl<S: Store> Recorder<S> {
-    pub fn new(publication: Publication, settings: RecorderSettings, now: Now) -> Self {
+    pub fn new(publication: Publication, settings: RecorderSettings) -> Self {
         let first = Epoch { number: 0, tracks: Tracks::default(), reason: EndReason::PublicationEnded, zero_ms: None };
         Self {
             publication,
@@ -154,7 +153,6 @@ impl<S: Store> Recorder<S> {
             announced: None,
             first_frame: None,
             media_start_ms: 0,
-            next_flush: now.mono,
             blocked_since: None,
             totals: Totals::default(),
             unsupported: Vec::new(),
@@ -414,12 +412,7 @@ impl<S: Store> Recorder<S> {
         }
         for output in self.sessions.iter_mut().flat_map(|session| &mut session.outputs) {
             output.check_storage(now, store);
-        }
-        if now.mono >= self.next_flush {
-            self.next_flush = MonoTime::from_nanos(now.mono.nanos() + self.settings.durability_ms * 1_000_000);
-            for output in self.sessions.iter_mut().flat_map(|session| &mut session.outputs) {
-                output.flush(store);
-            }
+            output.flush_aged(self.settings.durability_ms, store);
         }
     }
 }

@@ -521,10 +521,10 @@ impl<F: Sink> Output<F> {
         }
     }
 
-    /// Hands sealed bytes to the disk although their block is not full.
-    pub fn flush<S: Store<File = F>>(&mut self, store: &mut S) {
+    /// Hands sealed bytes to the disk, although their block is not full, when the oldest of them is this old.
+    pub fn flush_aged<S: Store<File = F>>(&mut self, age_ms: u64, store: &mut S) {
         if let State::Writing(open) = &mut self.state {
-            store.flush(&mut open.file);
+            store.flush_aged(&mut open.file, age_ms);
         }
     }
 

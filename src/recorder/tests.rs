@@ -52,6 +52,7 @@ impl Store for MemoryStore {
     }
     fn commit(&mut self, _: &mut MemoryFile) {}
     fn flush(&mut self, _: &mut MemoryFile) {}
+    fn flush_aged(&mut self, _: &mut MemoryFile, _: u64) {}
     fn has_failed(&self, _: &MemoryFile) -> bool {
         false
     }
@@ -133,7 +134,7 @@ fn recorder() -> Recorder<MemoryStore> {
         stream_param: String::new(),
     };
     let settings = RecorderSettings { durability_ms: 1_000, hls_transport_stream: false, hls_segment_ms: 4_000, moov_reserve: MoovReserve::Insert };
-    Recorder::new(publication, settings, now(0))
+    Recorder::new(publication, settings)
 }
 
 fn source() -> RecordingSource {

@@ -63,11 +63,11 @@ impl BlockClass {
     pub const fn bytes(self) -> usize {
         self.units() * UNIT_BYTES
     }
-    /// The class that holds about one second of `bytes_per_second`.
+    /// The class that one to two seconds of `bytes_per_second` fill: fewer writes than that cost little, larger blocks only memory.
     pub const fn for_rate(bytes_per_second: u64) -> Self {
         match bytes_per_second {
             0..=131_071 => BlockClass::Small,
-            131_072..=1_048_575 => BlockClass::Medium,
+            131_072..=786_431 => BlockClass::Medium,
             _ => BlockClass::Large,
         }
     }

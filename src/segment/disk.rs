@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, IoSlice, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -254,9 +254,9 @@ impl OpenOnDisk {
             return self.file.write_all_at(data, offset);
         }
         let whole = data.len() - data.len() % WRITE_ALIGN_BYTES as usize;
-        match self.file.write_all_at(&data[..whole], offset) {
-            Ok(()) if whole == data.len() => Ok(()),
-            Ok(()) => self.file.write_all_at(bounce.padded(&data[whole..]), offset + whole as u64),
+        // The last, partial page goes out padded from the bounce buffer, in the same call: each call is a trip to the device.
+        match write_both_at(&self.file, &data[..whole], bounce.padded(&data[whole..]), offset) {
+            Ok(()) => Ok(()),
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
                 // Some file systems take the flag and refuse the write.
                 self.file = OpenOptions::new().read(true).write(true).open(&self.path)?;
@@ -284,6 +284,23 @@ impl OpenOnDisk {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Writes `first` and `second`, one behind the other.
+fn write_both_at(file: &File, mut first: &[u8], mut second: &[u8], mut offset: u64) -> io::Result<()> {
+    while !(first.is_empty() && second.is_empty()) {
+        let written = match rustix::io::pwritev(file, &[IoSlice::new(first), IoSlice::new(second)], offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        offset += written as u64;
+        let of_first = written.min(first.len());
+        first = &first[of_first..];
+        second = &second[written - of_first..];
+    }
+    Ok(())
 }
 
 /// Creates the recording's folders, their identities and small files, and the media file with its head.

@@ -14,6 +14,9 @@ use super::arena::{Arena, Block, BlockClass, SealedBytes};
 /// Direct writes begin at multiples of this in file and memory.
 pub const WRITE_ALIGN_BYTES: u64 = HEAD_ALIGN_BYTES as u64;
 
+/// The bitrate of a file is looked at this often.
+const RATE_MS: u64 = 1_000;
+
 /// Number of an open media file, unique in the process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FileSerial(pub u64);
@@ -80,8 +83,9 @@ pub struct BlockFile {
     /// Receipt of the oldest byte not handed over.
     oldest: Option<MonoTime>,
     class: BlockClass,
-    /// Position at the last flush: the growth in between tells the bitrate.
-    flushed_position: u64,
+    /// When the bitrate was last looked at, and the position then.
+    measured: MonoTime,
+    measured_position: u64,
     failed: Arc<AtomicBool>,
 }
 
@@ -223,12 +227,10 @@ impl CoreStore {
             held.flushed = sealed;
             let release = if whole { file.held.pop_front().map(|held| (held.block, self.give_back.clone())) } else { None };
             self.send(DiskCommand::Write(BlockWrite { serial: file.serial, offset, bytes, release, received }));
+            // What is left was received since, give or take the time a block takes to fill.
+            file.oldest = (file.sealed < file.position || !file.held.is_empty()).then_some(self.now);
             if !whole {
-                file.oldest = None;
                 return;
-            }
-            if file.sealed >= file.position {
-                file.oldest = None;
             }
         }
     }
@@ -257,7 +259,8 @@ impl Store for CoreStore {
             committed: position,
             oldest: None,
             class: BlockClass::Small,
-            flushed_position: position,
+            measured: self.now,
+            measured_position: position,
             failed: Arc::clone(&failed),
         };
         self.send(DiskCommand::Open { serial, open: Box::new(open), failed });
@@ -303,9 +306,18 @@ impl Store for CoreStore {
     }
 
     fn flush(&mut self, file: &mut BlockFile) {
-        file.class = BlockClass::for_rate(file.position - file.flushed_position);
-        file.flushed_position = file.position;
         self.hand_over(file, true);
+    }
+
+    fn flush_aged(&mut self, file: &mut BlockFile, age_ms: u64) {
+        let elapsed_ms = self.now.millis_since(file.measured);
+        if elapsed_ms >= RATE_MS {
+            file.class = BlockClass::for_rate((file.position - file.measured_position) * 1_000 / elapsed_ms);
+            (file.measured, file.measured_position) = (self.now, file.position);
+        }
+        if file.oldest.is_some_and(|oldest| self.now.millis_since(oldest) >= age_ms) {
+            self.hand_over(file, true);
+        }
     }
 
     fn has_failed(&self, file: &BlockFile) -> bool {
