@@ -301,7 +301,16 @@ impl Connection {
         Err(CloseReason::Refused(refusal))
     }
 
-    /// Once a tick for a publishing connection: tasks, storage, counters.
+    /// Is [`Connection::tick`] due?
+    pub fn needs_tick(&self, policy: &Policy, now: Now) -> bool {
+        self.publishing.as_ref().is_some_and(|publishing| {
+            publishing.policy_version != policy.version
+                || publishing.next_task_check.is_some_and(|check| now.wall >= check)
+                || publishing.recorder.needs_tick(now.mono)
+        })
+    }
+
+    /// From time to time for a publishing connection: tasks, storage, counters.
     pub fn tick(&mut self, policy: &Policy, service: &mut Service<'_>) {
         let Some(publishing) = &mut self.publishing else { return };
         if publishing.policy_version != policy.version || publishing.next_task_check.is_some_and(|check| service.now.wall >= check) {

@@ -333,6 +333,10 @@ impl Core {
     fn tick_publishers(&mut self, now: Now) {
         let policy = self.shared.policy.load_full();
         for place in 0..self.connections.len() {
+            // Most of them have nothing to do at most ticks.
+            if !self.connections[place].as_ref().is_some_and(|connection| connection.needs_tick(&policy, now)) {
+                continue;
+            }
             let Some(mut connection) = self.connections[place].take() else { continue };
             let token = connection.token;
             let mut service = Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared };

@@ -24,6 +24,8 @@ use output::{Context, Output, Pumped};
 
 /// A publication that has sent one track only is taken as complete after this much media (or time): encoders send both sequence headers at once.
 const TRACK_WAIT_MS: u64 = 1_000;
+/// Flushes, storage and waiting outputs are looked after this often.
+const TICK_MS: u64 = 200;
 /// Storage that takes nothing for this long: the frames are lost, counted, and the file ends.
 const STORAGE_WAIT_MS: u64 = 10_000;
 /// Sessions of one publication: one by rule and [`TASKS_RECORDING_MAX`](crate::domain::task::TASKS_RECORDING_MAX) by task, and one that is ending.
@@ -135,6 +137,7 @@ pub struct Recorder<S: Store> {
     first_frame: Option<MonoTime>,
     media_start_ms: i64,
     blocked_since: Option<MonoTime>,
+    next_tick: MonoTime,
     totals: Totals,
     unsupported: Vec<&'static str>,
 }
@@ -154,6 +157,7 @@ impl<S: Store> Recorder<S> {
             first_frame: None,
             media_start_ms: 0,
             blocked_since: None,
+            next_tick: MonoTime::default(),
             totals: Totals::default(),
             unsupported: Vec::new(),
         }
@@ -396,8 +400,14 @@ impl<S: Store> Recorder<S> {
         if self.cache.first() == self.cache.end() { self.epoch().number } else { self.cache.get(self.cache.first()).1 }
     }
 
-    /// Once a tick: flushes what has waited long enough, lets blocked outputs go on, ends what the storage has failed.
+    /// Is [`Recorder::tick`] due? Looked at every tick of the core for every stream, so it is cheap.
+    pub fn needs_tick(&self, now: MonoTime) -> bool {
+        now >= self.next_tick || self.blocked_since.is_some()
+    }
+
+    /// From time to time: flushes what has waited long enough, lets blocked outputs go on, ends what the storage has failed.
     pub fn tick(&mut self, now: Now, store: &mut S) {
+        self.next_tick = MonoTime::from_nanos(now.mono.nanos() + TICK_MS * 1_000_000);
         if self.blocked_since.is_some() || self.sessions.iter().flat_map(|session| &session.outputs).any(|output| output.next() < self.cache.end()) {
             self.pump(now, store, false);
         }
@@ -412,7 +422,7 @@ impl<S: Store> Recorder<S> {
         }
         for output in self.sessions.iter_mut().flat_map(|session| &mut session.outputs) {
             output.check_storage(now, store);
-            output.flush_aged(self.settings.durability_ms, store);
+            output.flush_aged(self.settings.durability_ms.saturating_sub(TICK_MS), store);
         }
     }
 }

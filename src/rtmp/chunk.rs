@@ -12,8 +12,9 @@ use crate::media::payload::{Payload, Span};
 const HEADER_BYTES_MAX: usize = 18;
 /// Spans of one message; more are copied together. A key frame of 128 KiB in chunks of 128 bytes; encoders that care use larger chunks.
 const SPANS_MAX: usize = 1024;
-/// Capacity of an assembly buffer kept for the next cut message: most frames fit, and 10,000 publishers keep 320 MB at the very most.
-const ASSEMBLY_BYTES_KEPT: usize = 32 << 10;
+/// Capacity of an assembly buffer kept for the next cut message. Key frames of usual streams fit: a buffer that is freed and allocated anew costs a
+/// page fault for every 4 KiB. A weak stream's buffer stays as small as its frames.
+const ASSEMBLY_BYTES_KEPT: usize = 256 << 10;
 /// A slot number of the direct table that stands for none.
 const NO_SLOT: u8 = u8::MAX;
 const _: () = assert!(CHUNK_STREAMS_MAX < NO_SLOT as usize);

@@ -67,7 +67,7 @@ impl BlockClass {
     pub const fn for_rate(bytes_per_second: u64) -> Self {
         match bytes_per_second {
             0..=131_071 => BlockClass::Small,
-            131_072..=786_431 => BlockClass::Medium,
+            131_072..=393_215 => BlockClass::Medium,
             _ => BlockClass::Large,
         }
     }
