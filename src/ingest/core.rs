@@ -25,6 +25,8 @@ use super::{CoreCommand, Shared};
 
 /// Young connections are looked at this often.
 const HANDSHAKE_TICK: Duration = Duration::from_millis(4);
+/// And sooner after one has spoken: on a near network its next word follows our answer at once.
+const HANDSHAKE_TICK_ACTIVE: Duration = Duration::from_micros(250);
 /// A connection that has not published after this is looked at with the slow tick only: half-open ones shall not keep the core awake.
 const HANDSHAKE_QUICK_MS: u64 = 2_000;
 /// Longest pass over the sockets before commands, timers and young connections get their turn.
@@ -67,6 +69,8 @@ struct Core {
     blocked: Vec<u64>,
     buffer: Vec<u8>,
     events: Vec<epoll::Event>,
+    /// Connections that do not publish.
+    young_count: usize,
     young_until: MonoTime,
     accept_after: MonoTime,
     accept_failing: bool,
@@ -96,6 +100,7 @@ impl Core {
             blocked: Vec::new(),
             buffer: vec![0; RECEIVE_BUFFER_BYTES],
             events: Vec::with_capacity(EVENTS_MAX),
+            young_count: 0,
             young_until: MonoTime::default(),
             accept_after: MonoTime::default(),
             accept_failing: false,
@@ -108,7 +113,7 @@ impl Core {
     async fn run(&mut self) {
         loop {
             let now = self.shared.clock.now();
-            self.serve_young(now);
+            let spoken = self.serve_young(now);
             if now.mono >= self.next_tick {
                 self.next_tick = MonoTime::from_nanos(now.mono.nanos() + self.shared.settings.tick.as_nanos() as u64);
                 if self.tick(now) {
@@ -121,8 +126,8 @@ impl Core {
                 // A flat-out publisher: go round again at once.
                 self.drain(now);
                 Duration::ZERO
-            } else if now.mono < self.young_until {
-                until_tick.min(HANDSHAKE_TICK)
+            } else if self.young_count > 0 && now.mono < self.young_until {
+                until_tick.min(if spoken { HANDSHAKE_TICK_ACTIVE } else { HANDSHAKE_TICK })
             } else {
                 until_tick
             };
@@ -178,15 +183,15 @@ impl Core {
         slot.as_mut().filter(|connection| connection.token == token)
     }
 
-    /// Accepts, and serves the connections that do not publish yet.
-    fn serve_young(&mut self, now: Now) {
+    /// Accepts, and serves the connections that do not publish yet. True if any had something to say.
+    fn serve_young(&mut self, now: Now) -> bool {
         let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         self.events.clear();
         if let Err(error) = epoll::wait(&self.young, rustix::buffer::spare_capacity(&mut self.events), Some(&zero)) {
             if error != Errno::INTR {
                 tracing::error!(core = self.index, %error, "waiting for young connections failed");
             }
-            return;
+            return false;
         }
         let events = std::mem::take(&mut self.events);
         for event in &events {
@@ -197,7 +202,9 @@ impl Core {
                 self.serve(token, now);
             }
         }
+        let spoken = !events.is_empty();
         self.events = events;
+        spoken
     }
 
     fn accept(&mut self, now: Now) {
@@ -252,6 +259,7 @@ impl Core {
         let _ = stream.set_nodelay(true);
         let session = Session::new(SessionConfig::default(), random);
         self.connections[place] = Some(Box::new(Connection::new(stream, peer, token, session, now.mono)));
+        self.young_count += 1;
         self.young_until = MonoTime::from_nanos(now.mono.nanos() + HANDSHAKE_QUICK_MS * 1_000_000);
     }
 
@@ -280,12 +288,18 @@ impl Core {
                     Served::Blocked => self.blocked.push(token),
                 }
             }
-            Err(reason) => self.close(token, &reason, now),
+            Err(reason) => {
+                if publishing != was_publishing {
+                    self.moved(token, publishing);
+                }
+                self.close(token, &reason, now);
+            }
         }
     }
 
     /// A connection began to publish, or ended its publication: the other list watches it now.
     fn moved(&mut self, token: u64, publishing: bool) {
+        self.young_count = if publishing { self.young_count.saturating_sub(1) } else { self.young_count + 1 };
         let (from, to) = if publishing { (&self.young, &self.publishers) } else { (&self.publishers, &self.young) };
         let Some(connection) = self.connections.get(token as u32 as usize).and_then(Option::as_ref) else { return };
         let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
@@ -365,6 +379,9 @@ impl Core {
         if connection.token != token {
             self.connections[place] = Some(connection);
             return;
+        }
+        if !connection.is_publishing() {
+            self.young_count = self.young_count.saturating_sub(1);
         }
         let mut service = Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared };
         if catch_unwind(AssertUnwindSafe(|| connection.close(reason, &mut service))).is_err() {
