@@ -78,9 +78,12 @@ fn part_name<'a>(row: &'a MediaRow, requested: &'a str) -> Option<&'a str> {
     if extension == format.extension() {
         return Some(&row.file.entry);
     }
-    let is_plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'%' | b'-'));
-    let is_part = format == Format::Hls && !requested.starts_with('.') && is_plain(requested);
-    is_part.then_some(requested)
+    // `init-<n>.m4s`, `media-<n>.m4s`, `media-<n>.ts`: not our notes, which lie there too.
+    let (stem, extension) = requested.split_once('.')?;
+    let (kind, number) = stem.split_once('-')?;
+    let numbered = !number.is_empty() && number.len() <= 9 && number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_part = matches!((kind, extension), ("init", "m4s") | ("media", "m4s" | "ts"));
+    (format == Format::Hls && numbered && is_part).then_some(requested)
 }
 
 /// Opens a file of the catalog, and nothing outside `root`, wherever links in the folder or in the name point.
@@ -249,6 +252,9 @@ mod tests {
             (&hls, "media-1.m4s", Some("media-1.m4s")),
             (&hls, "init-1.m4s", Some("init-1.m4s")),
             (&hls, "media-1.ts", Some("media-1.ts")),
+            (&hls, "recording.json", None),
+            (&hls, "media-1.json", None),
+            (&hls, "media-.ts", None),
             (&hls, "..", None),
             (&hls, ".hidden", None),
             (&hls, "a b.ts", None),

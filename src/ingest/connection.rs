@@ -154,6 +154,8 @@ pub struct Connection {
     session: Session,
     /// Input that could not be used yet because the storage was busy.
     pending: Vec<u8>,
+    /// The peer has closed its side: read on to the end, there will be no further event.
+    hung_up: bool,
     opened: MonoTime,
     last_input: MonoTime,
     publishing: Option<Box<Publishing>>,
@@ -161,7 +163,13 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(stream: TcpStream, peer: SocketAddr, token: u64, session: Session, now: MonoTime) -> Self {
-        Self { stream, peer, token, session, pending: Vec::new(), opened: now, last_input: now, publishing: None }
+        Self { stream, peer, token, session, pending: Vec::new(), hung_up: false, opened: now, last_input: now, publishing: None }
+    }
+
+    /// The edge-triggered event said that the peer has closed its side. What it sent before may still wait to be read, and a read that is not full
+    /// says nothing about the end behind it.
+    pub fn hang_up(&mut self) {
+        self.hung_up = true;
     }
 
     pub fn is_publishing(&self) -> bool {
@@ -200,7 +208,7 @@ impl Connection {
             Served::Blocked => Ok(Served::Blocked),
             _ => {
                 sent?;
-                Ok(if count == buffer.len() { Served::More } else { Served::Idle })
+                Ok(if self.hung_up || count == buffer.len() { Served::More } else { Served::Idle })
             }
         }
     }

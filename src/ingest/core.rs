@@ -199,6 +199,7 @@ impl Core {
             if token == LISTENER {
                 self.accept(now);
             } else {
+                self.note_hang_up(event);
                 self.serve(token, now);
             }
         }
@@ -322,9 +323,25 @@ impl Core {
                     return;
                 }
             }
-            self.ready.extend(self.events.iter().map(|event| event.data.u64()));
-            if self.events.len() < EVENTS_MAX {
+            let events = std::mem::take(&mut self.events);
+            for event in &events {
+                self.note_hang_up(event);
+                self.ready.push_back(event.data.u64());
+            }
+            let count = events.len();
+            self.events = events;
+            if count < EVENTS_MAX {
                 return;
+            }
+        }
+    }
+
+    fn note_hang_up(&mut self, event: &epoll::Event) {
+        let ended = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+        let (flags, data) = (event.flags, event.data);
+        if flags.intersects(ended) {
+            if let Some(connection) = self.connection(data.u64()) {
+                connection.hang_up();
             }
         }
     }
