@@ -371,10 +371,10 @@ fn entered(file: &FinishedFile, settings: &FinishSettings) {
         "file finished"
     );
     let note = finish::note_path(settings, file.identity.file_id);
-    if let Err(error) = std::fs::remove_file(&note) {
-        if error.kind() != io::ErrorKind::NotFound {
-            tracing::warn!(path = %note.display(), %error, "the note of an entered file could not be removed");
-        }
+    if let Err(error) = std::fs::remove_file(&note)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %note.display(), %error, "the note of an entered file could not be removed");
     }
 }
 

@@ -179,7 +179,7 @@ impl SpsReader<'_> {
     /// A side of the picture in macroblocks or map units, coded minus 1.
     fn side(&mut self, field: &'static str) -> Result<u32, AvcError> {
         let value = self.ue(field)?;
-        if value >= PICTURE_SIDE_MAX / 16 + 1 {
+        if value > PICTURE_SIDE_MAX / 16 {
             return Err(AvcError::SpsRange { field, value });
         }
         Ok(value + 1)

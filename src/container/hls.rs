@@ -201,19 +201,17 @@ pub struct Part<'a> {
     pub starts_at: Option<WallTime>,
 }
 
-/// The playlist of a finished recording from what its files hold: after a crash, or to say at the end what was not known at the beginning
-/// (EXT-X-INDEPENDENT-SEGMENTS). Parts without a fragment are left out.
-pub fn rebuild(container: SegmentContainer, segment_ms: u64, parts: &[Part<'_>]) -> String {
+/// The playlist of a finished recording from what its files hold. It begins with the lines that the live one had. Parts without a fragment are left out.
+pub fn rebuild(container: SegmentContainer, segment_ms: u64, independent: bool, parts: &[Part<'_>]) -> String {
     let mut body = String::new();
-    let mut independent = true;
     for part in parts.iter().filter(|part| !part.fragments.is_empty()) {
         let discontinuity = part.discontinuity && !body.is_empty();
         push_part(&mut body, part.map_uri, discontinuity);
         let mut segmenter = Segmenter::new(segment_ms);
         let mut starts_at = part.starts_at;
         let mut put = |segment: Segment| {
-            independent &= segment.key;
-            push_segment(&mut body, &segment, part.uri, starts_at.take());
+            push_segment(&mut body, &segment, part.uri, starts_at);
+            starts_at = starts_at.map(|time| WallTime::from_unix_micros(time.unix_micros().saturating_add(segment.duration_ms as i64 * 1_000)));
         };
         part.fragments.iter().filter_map(|fragment| segmenter.push(fragment)).for_each(&mut put);
         segmenter.finish().into_iter().for_each(&mut put);
@@ -300,11 +298,11 @@ mod tests {
             Part { uri: "media-2.m4s", map_uri: Some("init-2.m4s"), fragments: &[], discontinuity: true, starts_at: None },
             Part { uri: "media-3.m4s", map_uri: Some("init-3.m4s"), fragments: &second, discontinuity: true, starts_at: None },
         ];
-        let text = rebuild(SegmentContainer::Fmp4, 4_000, &parts);
+        let text = rebuild(SegmentContainer::Fmp4, 4_000, true, &parts);
         let expected = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:10\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:EVENT\n\
             #EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-MAP:URI=\"init-1.m4s\"\n\
             #EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:20.040Z\n#EXTINF:4.000,\n#EXT-X-BYTERANGE:200@4096\nmedia-1.m4s\n\
-            #EXTINF:1.500,\n#EXT-X-BYTERANGE:100@4296\nmedia-1.m4s\n\
+            #EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:24.040Z\n#EXTINF:1.500,\n#EXT-X-BYTERANGE:100@4296\nmedia-1.m4s\n\
             #EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"init-3.m4s\"\n#EXTINF:1.234,\n#EXT-X-BYTERANGE:100@4096\nmedia-3.m4s\n#EXT-X-ENDLIST\n";
         assert_eq!(text, expected);
 

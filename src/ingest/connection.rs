@@ -32,6 +32,20 @@ pub struct Service<'a> {
     pub store: &'a mut CoreStore,
     pub metrics: &'a CoreMetrics,
     pub shared: &'a Shared,
+    /// Publications that are over and wait for storage that is busy.
+    pub ending: &'a mut Vec<Ending>,
+}
+
+/// A publication that is over, with frames that the storage has not taken yet.
+pub struct Ending(Box<Publishing>);
+
+impl Ending {
+    /// Lets it go on. True: everything is stored, or counted as lost.
+    pub fn tick(&mut self, now: Now, store: &mut CoreStore, metrics: &CoreMetrics) -> bool {
+        self.0.recorder.tick(now, store);
+        self.0.report(metrics);
+        self.0.recorder.is_finished()
+    }
 }
 
 /// A running publication of this connection.
@@ -156,6 +170,8 @@ pub struct Connection {
     pending: Vec<u8>,
     /// The peer has closed its side: read on to the end, there will be no further event.
     hung_up: bool,
+    /// We end it: what was read already goes in, whether the storage is busy or not.
+    ending: bool,
     opened: MonoTime,
     last_input: MonoTime,
     publishing: Option<Box<Publishing>>,
@@ -163,7 +179,7 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(stream: TcpStream, peer: SocketAddr, token: u64, session: Session, now: MonoTime) -> Self {
-        Self { stream, peer, token, session, pending: Vec::new(), hung_up: false, opened: now, last_input: now, publishing: None }
+        Self { stream, peer, token, session, pending: Vec::new(), hung_up: false, ending: false, opened: now, last_input: now, publishing: None }
     }
 
     /// The edge-triggered event said that the peer has closed its side. What it sent before may still wait to be read, and a read that is not full
@@ -220,7 +236,7 @@ impl Connection {
     fn feed(&mut self, input: &[u8], service: &mut Service<'_>) -> Result<Served, CloseReason> {
         let mut consumed = 0;
         loop {
-            if self.is_blocked() {
+            if self.is_blocked() && !self.ending {
                 self.pending.extend_from_slice(&input[consumed..]);
                 return Ok(Served::Blocked);
             }
@@ -273,10 +289,10 @@ impl Connection {
             }
             streams.begin(live)
         };
-        if let Some(old) = replaced {
-            if !shared.end_publication(old.core, old.connection, old.publication, EndCause::Replaced) {
-                tracing::error!(stream = %name.key, "the core of the replaced publisher does not take commands");
-            }
+        if let Some(old) = replaced
+            && !shared.end_publication(old.core, old.connection, old.publication, EndCause::Replaced)
+        {
+            tracing::error!(stream = %name.key, "the core of the replaced publisher does not take commands");
         }
         tracing::info!(stream = %name.key, publication = %id, client = %self.peer, encoder = %request.encoder, "publishing began");
         service.metrics.publication_began();
@@ -381,12 +397,20 @@ impl Connection {
             files = totals.files,
             "publishing ended"
         );
+        if !publishing.recorder.is_finished() {
+            service.ending.push(Ending(publishing));
+        }
         // A connection that has published gets the handshake time anew.
         self.opened = service.now.mono;
     }
 
     /// Ends the publication by our decision and tells the publisher.
     pub fn close(&mut self, reason: &CloseReason, service: &mut Service<'_>) {
+        self.ending = true;
+        let pending = std::mem::take(&mut self.pending);
+        if self.feed(&pending, service).is_err() {
+            tracing::debug!(client = %self.peer, "the last bytes before the end are no RTMP");
+        }
         self.end_publication(reason.cause(), service);
         if matches!(reason, CloseReason::Replaced | CloseReason::Shutdown | CloseReason::Idle) {
             self.session.end("NetStream.Unpublish.Success", reason.cause().message());

@@ -19,7 +19,7 @@ use crate::rtmp::session::{Session, SessionConfig};
 use crate::segment::CoreStore;
 use crate::units::MonoTime;
 
-use super::connection::{CloseReason, Connection, Served, Service};
+use super::connection::{CloseReason, Connection, Ending, Served, Service};
 use super::publish::EndCause;
 use super::{CoreCommand, Shared};
 
@@ -67,6 +67,8 @@ struct Core {
     ready: VecDeque<u64>,
     /// Connections whose storage is busy: looked at every tick.
     blocked: Vec<u64>,
+    /// Publications that are over and wait for storage.
+    ending: Vec<Ending>,
     buffer: Vec<u8>,
     events: Vec<epoll::Event>,
     /// Connections that do not publish.
@@ -98,6 +100,7 @@ impl Core {
             generation: 0,
             ready: VecDeque::new(),
             blocked: Vec::new(),
+            ending: Vec::new(),
             buffer: vec![0; RECEIVE_BUFFER_BYTES],
             events: Vec::with_capacity(EVENTS_MAX),
             young_count: 0,
@@ -148,6 +151,7 @@ impl Core {
         self.fetch_ready();
         self.drain(now);
         self.tick_publishers(now);
+        self.tick_ending(now);
         if now.mono >= self.next_timeout_check {
             self.next_timeout_check = MonoTime::from_nanos(now.mono.nanos() + TIMEOUT_CHECK_MS * 1_000_000);
             self.check_timeouts(now);
@@ -273,7 +277,8 @@ impl Core {
             return;
         }
         let was_publishing = connection.is_publishing();
-        let mut service = Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared };
+        let mut service =
+            Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared, ending: &mut self.ending };
         let buffer = &mut self.buffer;
         let served = catch_unwind(AssertUnwindSafe(|| connection.serve(buffer, &mut service))).unwrap_or(Err(CloseReason::Panic));
         let publishing = connection.is_publishing();
@@ -339,10 +344,10 @@ impl Core {
     fn note_hang_up(&mut self, event: &epoll::Event) {
         let ended = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
         let (flags, data) = (event.flags, event.data);
-        if flags.intersects(ended) {
-            if let Some(connection) = self.connection(data.u64()) {
-                connection.hang_up();
-            }
+        if flags.intersects(ended)
+            && let Some(connection) = self.connection(data.u64())
+        {
+            connection.hang_up();
         }
     }
 
@@ -370,13 +375,19 @@ impl Core {
             }
             let Some(mut connection) = self.connections[place].take() else { continue };
             let token = connection.token;
-            let mut service = Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared };
+            let mut service =
+                Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared, ending: &mut self.ending };
             let result = catch_unwind(AssertUnwindSafe(|| connection.tick(&policy, &mut service)));
             self.connections[place] = Some(connection);
             if result.is_err() {
                 self.close(token, &CloseReason::Panic, now);
             }
         }
+    }
+
+    fn tick_ending(&mut self, now: Now) {
+        let (store, metrics) = (&mut self.store, &self.metrics);
+        self.ending.retain_mut(|ending| !catch_unwind(AssertUnwindSafe(|| ending.tick(now, store, metrics))).unwrap_or(true));
     }
 
     fn check_timeouts(&mut self, now: Now) {
@@ -400,7 +411,8 @@ impl Core {
         if !connection.is_publishing() {
             self.young_count = self.young_count.saturating_sub(1);
         }
-        let mut service = Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared };
+        let mut service =
+            Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared, ending: &mut self.ending };
         if catch_unwind(AssertUnwindSafe(|| connection.close(reason, &mut service))).is_err() {
             tracing::error!(client = %connection.peer, "closing the connection panicked; its files are finished at the next start");
         }
@@ -418,8 +430,10 @@ impl Core {
                 self.close(token, &CloseReason::Shutdown, now);
             }
         }
-        while self.store.backlog() > 0 {
-            self.store.tick((self.shared.clock.mono)());
+        while self.store.backlog() > 0 || !self.ending.is_empty() {
+            let now = self.shared.clock.now();
+            self.store.tick(now.mono);
+            self.tick_ending(now);
             sleep(Duration::from_millis(1)).await;
         }
     }

@@ -64,7 +64,7 @@ mod tests {
         #[test]
         fn any_walk_of_steps_below_half_the_circle_comes_back(start: u32, steps in proptest::collection::vec(proptest::num::i32::ANY, 0..100)) {
             let mut timeline = Timeline::default();
-            let mut at = i64::from(timeline.unwrap_ms(start));
+            let mut at = timeline.unwrap_ms(start);
             for step in steps {
                 at += i64::from(step);
                 proptest::prop_assert_eq!(timeline.unwrap_ms(at as u32), at);

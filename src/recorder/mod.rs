@@ -18,7 +18,7 @@ use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
 use crate::media::{AudioCodec, AudioTrack, Payload, TrackKind, Tracks, VideoTrack};
 use crate::units::{MonoTime, PublicationId, StreamKey, WallTime};
 
-use cache::{CACHE_BYTES_MAX, Cache};
+use cache::{CACHE_BYTES_MAX, Cache, Sequence};
 use clock::Clocks;
 use output::{Context, Output, Pumped};
 
@@ -120,6 +120,8 @@ pub struct Epoch {
 struct Session<F> {
     source: RecordingSource,
     outputs: Vec<Output<F>>,
+    /// It ends before this frame, for this reason; it waits for storage that is busy.
+    ending: Option<(Sequence, EndReason)>,
 }
 
 pub struct Recorder<S: Store> {
@@ -198,28 +200,31 @@ impl<S: Store> Recorder<S> {
     pub fn start(&mut self, source: RecordingSource, template: &Arc<RecordTemplate>, now: Now, store: &mut S) {
         let from = self.cache.join_point(self.epoch().tracks.video.is_some());
         let outputs = Output::for_template(template, &source, from, &self.settings);
-        self.sessions.push(Session { source, outputs });
-        self.pump(now, store, false);
+        self.sessions.push(Session { source, outputs, ending: None });
+        self.pump(now, store);
     }
 
     /// Ends what was begun for `source`, with every frame received so far.
     pub fn stop(&mut self, source: &RecordingSource, reason: EndReason, now: Now, store: &mut S) {
-        self.pump(now, store, true);
-        let Some(index) = self.sessions.iter().position(|session| session.source == *source) else { return };
-        let mut session = self.sessions.remove(index);
-        for output in &mut session.outputs {
-            output.end(reason, now, store);
+        let end = self.cache.end();
+        for session in self.sessions.iter_mut().filter(|session| session.source == *source) {
+            session.ending.get_or_insert((end, reason));
         }
+        self.pump(now, store);
     }
 
-    /// Ends everything: the publication is over.
+    /// Ends everything: the publication is over. While the storage is busy this takes more ticks: see [`Recorder::is_finished`].
     pub fn finish(&mut self, reason: EndReason, now: Now, store: &mut S) {
-        self.pump(now, store, true);
-        for mut session in self.sessions.drain(..) {
-            for output in &mut session.outputs {
-                output.end(reason, now, store);
-            }
+        let end = self.cache.end();
+        for session in &mut self.sessions {
+            session.ending.get_or_insert((end, reason));
         }
+        self.pump(now, store);
+    }
+
+    /// Nothing is recorded (any more).
+    pub fn is_finished(&self) -> bool {
+        self.sessions.is_empty()
     }
 
     /// What the publisher says of its tracks before it sends them (`onMetaData`).
@@ -343,7 +348,7 @@ impl<S: Store> Recorder<S> {
         self.totals.media_bytes += part.media.len() as u64;
         let epoch = self.epoch().number;
         self.cache.push(&part.at(track, step.dts_ms), epoch);
-        self.pump(now, store, false);
+        self.pump(now, store);
     }
 
     /// May a file of the newest epoch begin, or might another track still come?
@@ -364,28 +369,44 @@ impl<S: Store> Recorder<S> {
         if first == end { 0 } else { self.cache.get(end - 1).0.dts_ms - self.cache.get(first).0.dts_ms }
     }
 
-    /// Lets every output take what it can.
-    fn pump(&mut self, now: Now, store: &mut S, closing: bool) {
+    /// Lets every output take what it can, and ends the sessions that have taken all of theirs.
+    fn pump(&mut self, now: Now, store: &mut S) {
         let mut needed = self.cache.end();
         let mut blocked = false;
+        let tracks_complete = self.tracks_are_complete(now);
         let mut context = Context {
             publication: &self.publication,
             settings: &self.settings,
             cache: &self.cache,
-            tracks_complete: closing || self.tracks_are_complete(now),
+            tracks_complete,
             epochs: &mut self.epochs,
-            closing,
+            limit: self.cache.end(),
+            closing: false,
             now,
             media_start_ms: self.media_start_ms,
             files_begun: 0,
             frames_unfit: 0,
         };
-        for session in &mut self.sessions {
+        self.sessions.retain_mut(|session| {
+            context.closing = session.ending.is_some();
+            context.limit = session.ending.map_or(context.cache.end(), |(limit, _)| limit);
+            context.tracks_complete = tracks_complete || context.closing;
+            let mut behind = false;
             for output in &mut session.outputs {
                 blocked |= output.pump(&mut context, store) == Pumped::Blocked;
+                behind |= output.next() < context.limit;
                 needed = needed.min(output.next());
             }
-        }
+            match session.ending {
+                Some((_, reason)) if !behind => {
+                    for output in &mut session.outputs {
+                        output.end(reason, now, store);
+                    }
+                    false
+                }
+                _ => true,
+            }
+        });
         let (files_begun, frames_unfit) = (context.files_begun, context.frames_unfit);
         self.totals.files += files_begun;
         self.totals.drop_frames(DropReason::Unfit, frames_unfit);
@@ -409,7 +430,7 @@ impl<S: Store> Recorder<S> {
     pub fn tick(&mut self, now: Now, store: &mut S) {
         self.next_tick = MonoTime::from_nanos(now.mono.nanos() + TICK_MS * 1_000_000);
         if self.blocked_since.is_some() || self.sessions.iter().flat_map(|session| &session.outputs).any(|output| output.next() < self.cache.end()) {
-            self.pump(now, store, false);
+            self.pump(now, store);
         }
         if self.blocked_since.is_some_and(|since| now.mono.millis_since(since) >= STORAGE_WAIT_MS) {
             let end = self.cache.end();
@@ -418,7 +439,7 @@ impl<S: Store> Recorder<S> {
                 self.totals.drop_frames(DropReason::StorageBusy, lost);
             }
             self.blocked_since = None;
-            self.cache.trim(end);
+            self.pump(now, store);
         }
         for output in self.sessions.iter_mut().flat_map(|session| &mut session.outputs) {
             output.check_storage(now, store);

@@ -38,7 +38,9 @@ pub struct Context<'a> {
     pub epochs: &'a mut VecDeque<Epoch>,
     /// No other track is expected any more.
     pub tracks_complete: bool,
-    /// Nothing comes any more: what is there must go out.
+    /// Frames before this one are for the output that is served now.
+    pub limit: Sequence,
+    /// Nothing comes behind the limit: what is there must go out.
     pub closing: bool,
     pub now: Now,
     pub media_start_ms: i64,
@@ -209,7 +211,7 @@ impl<F: Sink> Output<F> {
     /// Takes frames until there are no more, or it must wait.
     pub fn pump<S: Store<File = F>>(&mut self, context: &mut Context<'_>, store: &mut S) -> Pumped {
         self.next = self.next.max(context.cache.first());
-        while self.next < context.cache.end() {
+        while self.next < context.limit {
             let (frame, epoch) = context.cache.get(self.next);
             match &mut self.state {
                 State::Starting => {
@@ -307,7 +309,7 @@ impl<F: Sink> Output<F> {
         let (mut video, mut audio, mut span_ms) = (None, None, 0);
         let first_dts_ms = context.cache.get(self.next).0.dts_ms;
         let mut ended = context.closing;
-        for sequence in self.next..context.cache.end() {
+        for sequence in self.next..context.limit {
             let (frame, of) = context.cache.get(sequence);
             if of != epoch {
                 ended = true;
@@ -454,11 +456,11 @@ impl<F: Sink> Output<F> {
             Writer::Mp3(writer) => writer.push(frame, &mut open.file),
             Writer::Mp4(writer) => {
                 let closed = writer.push(frame, &mut open.file);
-                if let (Some(fragment), Some(recording)) = (closed, &mut self.hls) {
-                    if let Some(segment) = recording.segmenter.push(&fragment) {
-                        store.flush(&mut open.file);
-                        recording.list(&segment, "m4s", store);
-                    }
+                if let (Some(fragment), Some(recording)) = (closed, &mut self.hls)
+                    && let Some(segment) = recording.segmenter.push(&fragment)
+                {
+                    store.flush(&mut open.file);
+                    recording.list(&segment, "m4s", store);
                 }
             }
             Writer::Ts(writer) => {
@@ -540,10 +542,10 @@ impl<F: Sink> Output<F> {
 
     /// Ends a file that the disk has refused; another is begun later.
     pub fn check_storage<S: Store<File = F>>(&mut self, now: Now, store: &mut S) {
-        if let State::Writing(open) = &self.state {
-            if store.has_failed(&open.file) {
-                self.fail(now, store);
-            }
+        if let State::Writing(open) = &self.state
+            && store.has_failed(&open.file)
+        {
+            self.fail(now, store);
         }
     }
 

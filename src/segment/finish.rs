@@ -186,7 +186,15 @@ fn finish_media(path: &Path, insert_supported: bool, plan: Option<FinishPlan>) -
         return Ok(Some((Vec::new(), plan.summary, 0)));
     }
     let scanned = match extension {
-        "mp4" | "m4s" => mp4::scan(&reader, insert_supported).map(|scan| (scan.plan, scan.fragments, scan.shift)),
+        "mp4" | "m4s" => mp4::scan(&reader, insert_supported).map(|mut scan| {
+            // Fragments are timed by their video; the part ends when its last track does.
+            let first_ms = scan.fragments.first().map_or(0, |first| first.start_ms);
+            if let Some(last) = scan.fragments.last_mut() {
+                let end_ms = first_ms.saturating_add_unsigned(scan.plan.summary.duration_ms);
+                last.duration_ms = end_ms.saturating_sub(last.start_ms).max(0) as u64;
+            }
+            (scan.plan, scan.fragments, scan.shift)
+        }),
         "ts" => mpegts::scan(&reader).map(|scan| {
             let fragments = ts_fragments(&scan);
             (scan.plan, fragments, 0)
@@ -287,7 +295,7 @@ fn write_playlist(folder: &Path, entry: &Path, identity: &RecordingIdentity, par
             starts_at: Some(*starts_at),
         })
         .collect();
-    let text = hls::rebuild(container, settings.hls_segment_ms, &described);
+    let text = hls::rebuild(container, settings.hls_segment_ms, total(parts).video.is_none(), &described);
     let live = folder.join(LIVE_PLAYLIST_NAME);
     let mut file = File::create(entry).map_err(at("creating", entry))?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_data()).map_err(at("writing", entry))?;

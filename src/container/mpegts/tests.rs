@@ -342,7 +342,7 @@ fn stamps_wrap_after_26_hours_and_frames_before_the_beginning_stay_positive() {
     let (file, ..) = write(&tracks(true, false), &steps);
     let stamps: Vec<i64> = demultiplex(&file).iter().map(|pes| pes.dts).collect();
     for (stamp, sample) in stamps.iter().zip(&steps) {
-        assert_eq!(*stamp, (sample.dts_ms + 1400) * 90 & 0x1_ffff_ffff);
+        assert_eq!(*stamp, ((sample.dts_ms + 1400) * 90) & 0x1_ffff_ffff);
     }
     let found = scan(file.as_slice()).unwrap();
     assert_eq!(found.plan.summary.video.unwrap().duration_ms, (day_ms * 2 + day_ms / 2) as u64);
