@@ -148,6 +148,8 @@ struct OpenFile<F> {
     last_dts_ms: i64,
     /// Transport stream: the last place where a segment may begin.
     ts_start: Option<TsStart>,
+    /// Its time is that of its first video frame, not of audio before.
+    ts_timed: bool,
 }
 
 /// An HLS recording: one playlist over all its parts.
@@ -412,6 +414,7 @@ impl<F: Sink> Output<F> {
             first_dts_ms: frame.dts_ms,
             last_dts_ms: frame.dts_ms,
             ts_start: None,
+            ts_timed: false,
         }));
     }
 
@@ -464,15 +467,22 @@ impl<F: Sink> Output<F> {
                 }
             }
             Writer::Ts(writer) => {
-                let key = !open.has_video || (frame.track == TrackKind::Video && frame.key);
+                let is_video = frame.track == TrackKind::Video;
+                let key = !open.has_video || (is_video && frame.key);
                 let recording = self.hls.as_mut().expect("a transport stream belongs to an HLS recording");
-                if open.ts_start.as_ref().is_none_or(|start| recording.segmenter.is_due(frame.dts_ms - start.start_ms, key)) {
+                let start_ms = frame.pts_ms();
+                if open.ts_start.as_ref().is_none_or(|start| recording.segmenter.is_due(start_ms - start.start_ms, key)) {
                     let position = open.file.position();
-                    if let Some(ended) = open.ts_start.replace(TsStart { offset: position, start_ms: frame.dts_ms, key }) {
+                    if let Some(ended) = open.ts_start.replace(TsStart { offset: position, start_ms, key }) {
                         store.flush(&mut open.file);
-                        recording.list(&ended.until(position, frame.dts_ms).into(), "ts", store);
+                        recording.list(&ended.until(position, start_ms).into(), "ts", store);
                     }
+                    open.ts_timed = is_video || !open.has_video;
                     writer.start_segment(&mut open.file);
+                } else if let Some(start) = open.ts_start.as_mut().filter(|_| is_video && !open.ts_timed) {
+                    // A segment is timed by its video, as `scan` does, also when audio came first.
+                    (start.start_ms, start.key) = (start_ms, frame.key);
+                    open.ts_timed = true;
                 }
                 fits = writer.push(frame, &mut open.file).is_ok();
             }
