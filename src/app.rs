@@ -246,10 +246,8 @@ impl Running {
         self.server.stop();
         self.ingest.stop();
         self.disk.stop();
-        for thread in [self.recovery] {
-            if thread.join().is_err() {
-                tracing::error!("the recovery thread panicked");
-            }
+        if self.recovery.join().is_err() {
+            tracing::error!("the recovery thread panicked");
         }
         drop(self.entry_sender);
         if self.entries.join().is_err() {
