@@ -16,6 +16,9 @@ const VERSION_FMP4: u32 = 7;
 // A segment is whole fragments, so that one alone must fit.
 const _: () = assert!(FRAGMENT_MS + SAMPLE_MS_MAX <= TARGET_MS_MIN);
 
+/// The playlist that grows inside an open HLS recording's folder: written by the recorder, replaced when the recording is finished.
+pub const LIVE_PLAYLIST_NAME: &str = "index.m3u8";
+
 pub const ENDLIST: &str = "#EXT-X-ENDLIST\n";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::container::es::{AdtsWriter, Mp3Writer};
 use crate::container::flv::{self, FlvWriter};
-use crate::container::hls::{self, SegmentContainer, Segmenter, TsStart};
+use crate::container::hls::{self, LIVE_PLAYLIST_NAME, SegmentContainer, Segmenter, TsStart};
 use crate::container::mp4::{self, Mp4Writer};
 use crate::container::mpegts::{SEGMENT_START_BYTES, TsWriter};
 use crate::container::{MediaPath, OpenMedia, RecordingEnd, Sink, SmallFile, Store};
@@ -26,9 +26,6 @@ const MOOV_BYTES_PER_SECOND: usize = 2_000;
 const MOOV_RESERVE_BYTES_MAX: usize = 8 << 20;
 /// HLS recordings have no interval; their MP4 part is sized like one of this length.
 const HLS_RESERVE_S: u64 = 1_800;
-
-/// The name of the live playlist inside an HLS recording's folder.
-pub const LIVE_PLAYLIST_NAME: &str = "index.m3u8";
 
 /// What an output needs of its recorder.
 pub struct Context<'a> {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FallocateFlags};
 
+use crate::container::hls::LIVE_PLAYLIST_NAME;
 use crate::container::mp4::Fragment;
 use crate::container::{FinishPlan, MediaPath, MediaSummary, ReadAt, RecordingEnd, ScanError, TrackSummary, es, flv, hls, mp4, mpegts};
 use crate::domain::naming::disk_slug;
@@ -19,8 +20,6 @@ use crate::units::{FileId, Format, WallTime};
 
 /// The recording's identity inside its folder.
 pub const IDENTITY_NAME: &str = "identity.json";
-/// The live playlist inside an HLS recording's folder.
-pub const LIVE_PLAYLIST_NAME: &str = "index.m3u8";
 /// What a finished folder says of itself.
 const FINISHED_NAME: &str = "recording.json";
 
@@ -130,13 +129,13 @@ pub fn finish_recording(
     }
 
     let entry_path = folder.join(&entry);
+    let summary = total(&parts);
     if identity.format == Format::Hls {
-        write_playlist(&folder, &entry_path, &identity, &parts, settings)?;
+        write_playlist(&folder, &entry_path, &identity, &parts, summary.video.is_none(), settings)?;
     } else {
         let path = folder.join(&parts[0].name);
         std::fs::rename(&path, &entry_path).map_err(at("renaming", &path))?;
     }
-    let summary = total(&parts);
     let finished = FinishedFile {
         end: end.map_or_else(|| WallTime::from_unix_micros(identity.start.unix_micros() + summary.duration_ms as i64 * 1000), |end| end.end),
         reason: end.map_or(EndReason::Recovered, |end| end.reason),
@@ -270,7 +269,14 @@ fn shift_live_playlist(settings: &FinishSettings, shared: MediaPath, shift: u64)
 }
 
 /// The final playlist, built from the media themselves.
-fn write_playlist(folder: &Path, entry: &Path, identity: &RecordingIdentity, parts: &[Part], settings: &FinishSettings) -> Result<(), FinishError> {
+fn write_playlist(
+    folder: &Path,
+    entry: &Path,
+    identity: &RecordingIdentity,
+    parts: &[Part],
+    independent: bool,
+    settings: &FinishSettings,
+) -> Result<(), FinishError> {
     let mut duration_ms = 0;
     let mut maps = Vec::new();
     let mut starts = Vec::new();
@@ -295,7 +301,7 @@ fn write_playlist(folder: &Path, entry: &Path, identity: &RecordingIdentity, par
             starts_at: Some(*starts_at),
         })
         .collect();
-    let text = hls::rebuild(container, settings.hls_segment_ms, total(parts).video.is_none(), &described);
+    let text = hls::rebuild(container, settings.hls_segment_ms, independent, &described);
     let live = folder.join(LIVE_PLAYLIST_NAME);
     let mut file = File::create(entry).map_err(at("creating", entry))?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_data()).map_err(at("writing", entry))?;
