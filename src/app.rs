@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, OlderTaskLimits};
 use crate::config::{self, Config};
 
 use crate::control::{ControlContext, ControlLimits, Server, auth};
@@ -213,6 +213,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 templates_max: config.api.templates_max,
                 rules_max: config.api.rules_max,
                 tasks_max: config.api.tasks_max,
+                older_tasks: OlderTaskLimits { open_max: config.api.older_tasks_max, day_max: config.api.older_tasks_per_day_max },
                 workers: config.http.workers,
                 connections_max: config.http.connections_max,
             },

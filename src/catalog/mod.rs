@@ -22,6 +22,8 @@ use crate::domain::policy::default_task_template;
 use crate::domain::{FinishedFile, RecordTemplate};
 use crate::units::{FileId, Format, TaskId, WallTime};
 
+pub use tasks::OlderTaskLimits;
+
 use readers::Readers;
 use writer::Writer;
 
@@ -35,6 +37,8 @@ pub enum CatalogError {
     InUse,
     #[error("the limit of {limit} is reached")]
     Limit { limit: u64 },
+    #[error("the limit of {limit} within a day is reached")]
+    DayLimit { limit: u64 },
     /// The catalog is locked, full or damaged; recording goes on without it.
     #[error("catalog: {0}")]
     Storage(String),

@@ -77,6 +77,13 @@ const MIGRATIONS: &[M<'_>] = &[M::up(
     -- Inverted index; the rowid is the entry. Its tokens are made by `index.rs`, so the tokenizer has nothing to do but to cut at spaces.
     CREATE VIRTUAL TABLE media_index USING fts5 (tokens, content = '', contentless_delete = 1, detail = none, tokenize = 'ascii');
     ",
+), M::up(
+    "
+    -- The format that a task of the older calls carries, as JSON; NULL: a task of CreateRecordTask, its template says.
+    ALTER TABLE task ADD COLUMN own TEXT;
+    -- Numbers of those tasks, never used again, and how many were made in the last day.
+    CREATE TABLE older_task (number INTEGER PRIMARY KEY AUTOINCREMENT, create_time INTEGER NOT NULL) STRICT;
+    ",
 )];
 
 /// Opens the writer's connection and brings the schema up to date.

@@ -217,6 +217,10 @@ declare! {
         rules_max: u64 = 10_000, in 1..=100_000;
         /// Record tasks waiting or running.
         tasks_max: u64 = 10_000, in 1..=100_000;
+        /// Tasks of the older calls (`CreateLiveRecord`) waiting or running.
+        older_tasks_max: u64 = 400, in 1..=100_000;
+        /// Tasks of the older calls made within 24 hours.
+        older_tasks_per_day_max: u64 = 4_000, in 1..=1_000_000;
     }
 
     /// The log, on standard error.

@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, OlderTaskLimits};
 use crate::domain::{LiveStreams, Policy};
 use crate::units::WallTime;
 
@@ -61,6 +61,7 @@ pub struct ControlLimits {
     pub templates_max: u64,
     pub rules_max: u64,
     pub tasks_max: u64,
+    pub older_tasks: OlderTaskLimits,
     /// HTTP worker threads and concurrent connections.
     pub workers: usize,
     pub connections_max: usize,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::actions::media_info::tests::row;
 use super::{ControlContext, ControlLimits, Server, auth};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, OlderTaskLimits};
 use crate::domain::{LiveStream, LiveStreams, Policy};
 use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
@@ -43,7 +43,14 @@ impl Running {
             clock: now,
             metrics_text: Box::new(|| "capstan_up 1\n".to_owned()),
             health: Box::new(|| Ok("{\"ok\":true}".to_owned())),
-            limits: ControlLimits { templates_max: 5, rules_max: 5, tasks_max: 5, workers: 2, connections_max: 16 },
+            limits: ControlLimits {
+                templates_max: 5,
+                rules_max: 5,
+                tasks_max: 5,
+                older_tasks: OlderTaskLimits { open_max: 2, day_max: 3 },
+                workers: 2,
+                connections_max: 16,
+            },
             credentials: Vec::new(),
         };
         change(&mut context);

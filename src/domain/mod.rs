@@ -12,5 +12,5 @@ pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams};
 pub use policy::Policy;
 pub use rule::RecordRule;
-pub use task::{RecordTask, TaskChange, TaskScheduler};
+pub use task::{OwnFormat, RecordTask, TaskChange, TaskScheduler};
 pub use template::{FormatParam, RecordTemplate};

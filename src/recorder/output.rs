@@ -171,6 +171,8 @@ enum State<F> {
 pub struct Output<F> {
     kind: Kind,
     source: RecordingSource,
+    /// The sound alone, of a stream with pictures too.
+    audio_only: bool,
     state: State<F>,
     hls: Option<HlsRecording>,
     /// The next frame to take.
@@ -199,7 +201,16 @@ impl<F: Sink> Output<F> {
         }
         kinds
             .into_iter()
-            .map(|kind| Self { kind, source: source.clone(), state: State::Starting, hls: None, next: from, need_key: false, retry_at: None })
+            .map(|kind| Self {
+                audio_only: template.audio_only || kind.is_audio_only(),
+                kind,
+                source: source.clone(),
+                state: State::Starting,
+                hls: None,
+                next: from,
+                need_key: false,
+                retry_at: None,
+            })
             .collect()
     }
 
@@ -262,8 +273,9 @@ impl<F: Sink> Output<F> {
         if newest && !context.tracks_complete {
             return false;
         }
-        let tracks = self.kind.suitable(&context.epoch(epoch).tracks);
-        if tracks.is_empty() || (self.kind.is_audio_only() && frame.track == TrackKind::Video) {
+        let mut tracks = self.kind.suitable(&context.epoch(epoch).tracks);
+        tracks.video = tracks.video.filter(|_| !self.audio_only);
+        if tracks.is_empty() || (self.audio_only && frame.track == TrackKind::Video) {
             self.next += 1;
             return true;
         }

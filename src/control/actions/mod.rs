@@ -3,6 +3,7 @@
 pub mod files;
 mod known;
 pub mod media_info;
+pub mod older_tasks;
 pub mod rules;
 pub mod streams;
 pub mod tasks;
@@ -54,7 +55,7 @@ fn run<P: Parameters>(scope: &Scope<'_>, fields: Fields, handler: fn(&Scope<'_>,
     handler(scope, P::read_fields(fields, "")?)
 }
 
-const FAMILIES: &[&[Action]] = &[templates::ACTIONS, rules::ACTIONS, tasks::ACTIONS, streams::ACTIONS, files::ACTIONS];
+const FAMILIES: &[&[Action]] = &[templates::ACTIONS, rules::ACTIONS, tasks::ACTIONS, older_tasks::ACTIONS, streams::ACTIONS, files::ACTIONS];
 
 /// Finds the action a call means. Hand-written calls may leave the version out: names are unique over the families.
 ///
