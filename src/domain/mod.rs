@@ -5,6 +5,8 @@ pub mod live;
 pub mod naming;
 pub mod policy;
 pub mod rule;
+#[cfg(test)]
+mod simulation;
 pub mod task;
 pub mod template;
 

@@ -68,6 +68,7 @@ mod tests {
     use super::*;
     use crate::domain::task::OwnFormat;
     use crate::units::{TaskId, WallTime};
+    use proptest::prelude::*;
 
     fn policy(rules: &[(&str, &str, &str)]) -> Policy {
         let mut policy = Policy::default();
@@ -186,5 +187,34 @@ mod tests {
         // A damaged table with a template 0 must not change what "no template" means.
         policy.templates.insert(TemplateId(0), Arc::new(default_task_template(Format::Mp3)));
         assert_eq!(enabled(&policy, 0), [Format::Hls]);
+    }
+
+    proptest! {
+        /// Against the documented table, read out loud: the first rank that has a rule decides, whatever else there is and in whatever order.
+        #[test]
+        fn any_set_of_rules_decides_by_rank(
+            picks in proptest::collection::vec((0..2_usize, 0..4_usize, 0..4_usize), 0..24),
+            first_run in any::<bool>(),
+            (domain, app, stream) in (0..2_usize, 1..4_usize, 1..4_usize),
+            reversed in any::<bool>(),
+        ) {
+            const DOMAINS: [&str; 2] = ["a.example", "sub.a.example"];
+            const NAMES: [&str; 4] = ["", "live", "Live", "live2"];
+            let mut rules: Vec<_> = picks.iter().map(|(domain, app, stream)| (DOMAINS[*domain], NAMES[*app], NAMES[*stream])).collect();
+            rules.extend(first_run.then_some(("", "", "")));
+            rules.sort_unstable();
+            rules.dedup();
+            if reversed {
+                rules.reverse();
+            }
+            let policy = policy(&rules);
+            let (domain, app, stream) = (DOMAINS[domain], NAMES[app], NAMES[stream]);
+            let ranks = [(domain, app, stream), (domain, "", stream), (domain, app, ""), (domain, "", ""), ("", "", "")];
+            let expected = ranks.into_iter().find(|rank| rules.contains(rank));
+            for spelled in [domain.to_owned(), domain.to_ascii_uppercase()] {
+                let found = policy.rule_for(&StreamKey::new(&spelled, app, stream)).map(|template| rules[(template.id.0 - 1001) as usize]);
+                prop_assert_eq!(found, expected);
+            }
+        }
     }
 }

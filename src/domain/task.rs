@@ -247,6 +247,16 @@ mod tests {
         assert!(scheduler.poll(&tasks, at(12)).is_empty());
     }
 
+    #[test]
+    fn a_clock_set_back_does_not_begin_a_stopped_task_again() {
+        let tasks = [stopped(&task("a", 10, 100, 0), 50)];
+        for now in [49, 50, 51] {
+            let mut scheduler = TaskScheduler::default();
+            assert!(scheduler.poll(&tasks, at(now)).is_empty(), "at {now}");
+            assert_eq!(scheduler.next_wakeup(&tasks, at(now)), None);
+        }
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Create { start: i64, length: i64 },
