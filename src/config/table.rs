@@ -217,6 +217,8 @@ declare! {
         rules_max: u64 = 10_000, in 1..=100_000;
         /// Record tasks waiting or running.
         tasks_max: u64 = 10_000, in 1..=100_000;
+        /// Applications (`CreateSubAppId`) besides the main one.
+        sub_apps_max: u64 = 50, in 0..=1_000;
     }
 
     /// The log, on standard error.

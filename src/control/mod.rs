@@ -61,6 +61,8 @@ pub struct ControlLimits {
     pub templates_max: u64,
     pub rules_max: u64,
     pub tasks_max: u64,
+    /// Applications besides the main one.
+    pub sub_apps_max: u64,
     /// HTTP worker threads and concurrent connections.
     pub workers: usize,
     pub connections_max: usize,

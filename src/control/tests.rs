@@ -43,7 +43,7 @@ impl Running {
             clock: now,
             metrics_text: Box::new(|| "capstan_up 1\n".to_owned()),
             health: Box::new(|| Ok("{\"ok\":true}".to_owned())),
-            limits: ControlLimits { templates_max: 5, rules_max: 5, tasks_max: 5, workers: 2, connections_max: 16 },
+            limits: ControlLimits { templates_max: 5, rules_max: 5, tasks_max: 5, sub_apps_max: 3, workers: 2, connections_max: 16 },
             credentials: Vec::new(),
         };
         change(&mut context);

@@ -7,6 +7,7 @@ pub mod policy;
 pub mod rule;
 pub mod task;
 pub mod template;
+pub mod vod;
 
 pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams};
