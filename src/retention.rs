@@ -50,7 +50,7 @@ impl Retention {
     /// Returns when the thread has ended; what is left is removed at the next start.
     pub fn stop(self) {
         self.stopping.store(true, Ordering::SeqCst);
-        self.catalog.stop_waiting();
+        self.catalog.stop_waiting_for_removals();
         if self.thread.join().is_err() {
             tracing::error!("the retention thread panicked");
         }

@@ -126,6 +126,11 @@ impl Catalog {
         self.inner.events.wait(seen, timeout)
     }
 
+    /// Ends everybody's waiting for events, now and later.
+    pub fn stop_waiting_for_events(&self) {
+        self.inner.events.close();
+    }
+
     /// Removes events kept for longer than 4 days; returns how many.
     pub fn purge_events(&self, now: WallTime) -> Result<u64, CatalogError> {
         let oldest = now.unix_micros().saturating_sub(KEPT_MICROS);

@@ -178,11 +178,6 @@ impl Catalog {
         Ok(Self { inner: Arc::new(Inner { writer, readers, task_default, event_writer, events, removals }) })
     }
 
-    /// Ends everybody's waiting for events and removals, now and later: the appliance stops.
-    pub fn stop_waiting(&self) {
-        self.inner.events.close();
-        self.inner.removals.close();
-    }
 
     /// Ends the writer thread after everything queued is committed. Later writes are refused; reads go on.
     pub fn close(&self) {
@@ -218,3 +213,5 @@ const fn unstored(id: i64) -> u64 {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vod_tests;

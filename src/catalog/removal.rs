@@ -97,6 +97,11 @@ impl Catalog {
     pub fn wait_for_removal(&self, seen: u64, timeout: Duration) -> bool {
         self.inner.removals.wait(seen, timeout)
     }
+
+    /// Ends everybody's waiting for removals, now and later.
+    pub fn stop_waiting_for_removals(&self) {
+        self.inner.removals.close();
+    }
 }
 
 /// Was this file deleted, not long ago?

@@ -61,7 +61,7 @@ impl Server {
     }
 
     fn end(&mut self) {
-        self.inner.control.context.catalog.stop_waiting();
+        self.inner.control.context.catalog.stop_waiting_for_events();
         self.gate.stop();
         self.inner.stopping.store(true, Ordering::SeqCst);
         self.inner.wake_workers(&self.inner.current());

@@ -12,6 +12,6 @@ pub mod vod;
 pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams};
 pub use policy::Policy;
-pub use rule::RecordRule;
+pub use rule::{RecordRule, RuleTable};
 pub use task::{RecordTask, TaskChange, TaskScheduler};
 pub use template::{FormatParam, RecordTemplate};
