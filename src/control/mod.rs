@@ -88,3 +88,5 @@ pub fn refresh_policy(context: &ControlContext) -> Result<(), CatalogError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vod_tests;

@@ -60,6 +60,12 @@ impl Server {
         self.end();
     }
 
+    /// Calls that wait for something to tell, in threads of their own.
+    #[cfg(test)]
+    pub fn calls_waiting(&self) -> usize {
+        self.inner.calls_waiting.load(Ordering::SeqCst)
+    }
+
     fn end(&mut self) {
         self.inner.control.context.catalog.stop_waiting_for_events();
         self.gate.stop();
