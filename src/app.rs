@@ -12,9 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::catalog::{Catalog, OlderTaskLimits};
+use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
 use crate::config::{self, Config};
 
+use crate::control::actions::events::event_content;
 use crate::control::{ControlContext, ControlLimits, Server, auth};
 use crate::domain::{FinishedFile, LiveStreams, Policy, RecordTemplate, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, Ingest, IngestContext, IngestError, IngestSettings};
@@ -22,6 +23,7 @@ use crate::logging::error_chain;
 use crate::metrics::Metrics;
 use crate::preflight::{bind_error_sentence, preflight};
 use crate::recorder::{MoovReserve, RecorderSettings};
+use crate::retention::Retention;
 use crate::segment::disk::DiskSettings;
 use crate::segment::finish::{self, FinishSettings};
 use crate::segment::recover::{LeftBehind, Recovered};
@@ -92,6 +94,7 @@ struct Running {
     recovery: JoinHandle<()>,
     entries: JoinHandle<()>,
     entry_sender: Sender<FinishedFile>,
+    retention: Retention,
     catalog: Catalog,
     arenas: PathBuf,
     /// Held as long as we run: two appliances on one data folder would destroy each other's files.
@@ -122,6 +125,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
     }
     let now = wall_now();
     catalog.set_task_default(policy::default_task_template(config.record.default_task_format));
+    catalog.set_event_writer({
+        let (public_base, app_id) = (config.public_base(), config.api.app_id);
+        Arc::new(move |event| event_content(event, &public_base, app_id))
+    });
     catalog.purge_tasks(now).map_err(|error| StartError(error.to_string()))?;
     let policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
     let policy: Arc<ArcSwap<Policy>> = Arc::new(ArcSwap::from_pointee(policy));
@@ -165,6 +172,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
         let (finish, sender) = (finish.clone(), entry_sender.clone());
         move || recover_left(&finish, &left, &sender)
     })?;
+
+    let retention = Retention::start(catalog.clone(), finish.clone(), wall_now).map_err(because("cannot start the retention thread"))?;
 
     let moov_reserve = if insert_supported { MoovReserve::Insert } else { MoovReserve::Whole };
     let recorder = RecorderSettings {
@@ -214,6 +223,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 rules_max: config.api.rules_max,
                 tasks_max: config.api.tasks_max,
                 older_tasks: OlderTaskLimits { open_max: config.api.older_tasks_max, day_max: config.api.older_tasks_per_day_max },
+                sub_apps_max: config.api.sub_apps_max,
                 workers: config.http.workers,
                 connections_max: config.http.connections_max,
             },
@@ -226,7 +236,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let shared = Arc::clone(ingest.shared());
     let supervisor =
         supervise::Supervisor::ready("recording", move || shared.alive(STANDSTILL)).map_err(because("cannot tell systemd that we are ready"))?;
-    Ok(Running { supervisor, server, ingest, disk, recovery, entries, entry_sender, catalog, arenas, _lock: checked.lock })
+    Ok(Running { supervisor, server, ingest, disk, recovery, entries, entry_sender, retention, catalog, arenas, _lock: checked.lock })
 }
 
 impl Running {
@@ -254,6 +264,7 @@ impl Running {
         if self.entries.join().is_err() {
             tracing::error!("the catalog entry thread panicked");
         }
+        self.retention.stop();
         self.catalog.close();
         // Everything in it is on the disk.
         if let Err(error) = std::fs::remove_dir_all(&self.arenas) {
@@ -336,7 +347,10 @@ fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, settings: &Fin
         }
         let named = waiting.iter().map(|file| (file.clone(), naming::catalog_name(&file.identity, file.end, zone))).collect();
         match catalog.enter_files(named, wall_now()) {
-            Ok(()) => {
+            Ok(fell_back) => {
+                for FellBack { file_id, gone } in fell_back {
+                    tracing::warn!(%file_id, ?gone, "what the template of a file names is gone; the file lies in the main application or in no class");
+                }
                 for file in waiting.drain(..) {
                     entered(&file, settings);
                 }

@@ -23,6 +23,7 @@ pub mod media;
 pub mod metrics;
 pub mod preflight;
 pub mod recorder;
+pub mod retention;
 pub mod rtmp;
 pub mod segment;
 pub mod supervise;

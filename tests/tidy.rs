@@ -30,6 +30,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ingest", &["config", "domain", "rtmp", "media", "recorder", "segment", "container"]),
     ("catalog", &["domain", "container::MediaSummary", "container::TrackSummary"]),
     ("control", &["config", "domain", "catalog"]),
+    // Deletes what has expired and removes the bytes of what was deleted.
+    ("retention", &["domain", "catalog", "segment"]),
     // Parts of the start, for `app` alone.
     ("logging", &["config"]),
     ("preflight", &["config"]),

@@ -62,6 +62,8 @@ pub struct ControlLimits {
     pub rules_max: u64,
     pub tasks_max: u64,
     pub older_tasks: OlderTaskLimits,
+    /// Applications besides the main one.
+    pub sub_apps_max: u64,
     /// HTTP worker threads and concurrent connections.
     pub workers: usize,
     pub connections_max: usize,
@@ -87,3 +89,5 @@ pub fn refresh_policy(context: &ControlContext) -> Result<(), CatalogError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vod_tests;

@@ -5,12 +5,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::actions::Waiting;
 use super::counters::{Counters, count};
 use super::errors::ApiError;
 use super::http::{HttpAnswer, HttpRequest};
 use super::protocol::{Form, Reply, envelope};
 use super::{ControlContext, actions, auth, media};
 use crate::units::WallTime;
+
+/// A call that may wait has a few short parameters.
+const WAITING_BODY_BYTES_MAX: usize = 16 << 10;
+
+/// What became of a request.
+pub enum Handled {
+    Answer(HttpAnswer),
+    /// Its call may wait: see [`Control::handle`].
+    Waits,
+}
 
 /// The control plane without its sockets.
 pub struct Control {
@@ -23,16 +34,42 @@ impl Control {
         Self { context, counters: Counters::default() }
     }
 
-    /// Answers any request. A panic behind it ends this request only.
-    pub fn handle(&self, request: &HttpRequest) -> HttpAnswer {
+    /// Answers any request, or says that its call waits for something to tell: then it is to be answered by a thread of its own, or without waiting.
+    /// A panic behind it ends this request only.
+    pub fn handle(&self, request: &HttpRequest) -> Handled {
         match request.path() {
-            "/" => self.api(request),
+            "/" if self.waits(request) => Handled::Waits,
+            _ => Handled::Answer(self.answer(request, Waiting::Not)),
+        }
+    }
+
+    /// Answers any request here and now; where `waiting` is allowed this may take some seconds.
+    pub fn answer(&self, request: &HttpRequest, waiting: Waiting) -> HttpAnswer {
+        match request.path() {
+            "/" => self.api(request, waiting),
             path => catch_unwind(AssertUnwindSafe(|| self.page(path, request))).unwrap_or_else(|panic| {
                 count(&self.counters.panics);
                 tracing::error!(path, panic = panic_text(panic.as_ref()), "a request ended in a panic");
                 HttpAnswer::text(500, "text/plain", "The appliance could not answer; its log says why.\n")
             }),
         }
+    }
+
+    /// A rightful call of an action that waits. Others do not get a thread of their own.
+    fn waits(&self, request: &HttpRequest) -> bool {
+        // Only these requests are read twice: calls of them are small, and name the action early.
+        let names_it = |text: &str| text.contains("PullEvents") || text.contains("pullEvents");
+        let is_small = request.body.len() <= WAITING_BODY_BYTES_MAX;
+        let is_named = is_small
+            && (request.header("X-TC-Action").is_some_and(names_it)
+                || names_it(&request.target)
+                || std::str::from_utf8(&request.body).is_ok_and(names_it));
+        let read = || {
+            let form = Form::read(request)?;
+            auth::check(&self.context.credentials, &form, (self.context.clock)())?;
+            actions::find(&form.call()?).map(|action| action.waits)
+        };
+        is_named && catch_unwind(AssertUnwindSafe(read)).is_ok_and(|waits| waits.unwrap_or(false))
     }
 
     fn page(&self, path: &str, request: &HttpRequest) -> HttpAnswer {
@@ -56,12 +93,12 @@ impl Control {
         answer
     }
 
-    fn api(&self, request: &HttpRequest) -> HttpAnswer {
+    fn api(&self, request: &HttpRequest, waiting: Waiting) -> HttpAnswer {
         let begun = Instant::now();
         let request_id = uuid::Uuid::new_v4().to_string();
         let mut action = "-";
         let now = (self.context.clock)();
-        let outcome = catch_unwind(AssertUnwindSafe(|| call(&self.context, request, now, &mut action))).unwrap_or_else(|panic| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&self.context, request, now, waiting, &mut action))).unwrap_or_else(|panic| {
             count(&self.counters.panics);
             Err(ApiError::internal(format!("panic: {}", panic_text(panic.as_ref()))))
         });
@@ -72,7 +109,9 @@ impl Control {
         match &outcome {
             Err(ApiError { detail: Some(detail), .. }) => tracing::error!(request_id, action, code, us, peer, detail, "call"),
             Err(error) => tracing::info!(request_id, action, code, us, peer, reason = error.message, "call"),
-            Ok(_) if action.starts_with("Describe") || action.starts_with("Search") => tracing::debug!(request_id, action, code, us, peer, "call"),
+            Ok(_) if ["Describe", "Search", "Pull"].iter().any(|reads| action.starts_with(reads)) => {
+                tracing::debug!(request_id, action, code, us, peer, "call")
+            }
             Ok(_) => tracing::info!(request_id, action, code, us, peer, "call"),
         }
         match outcome {
@@ -83,13 +122,13 @@ impl Control {
 }
 
 /// The checks in their fixed order: form, signature, version and action, parameters; then the action itself.
-fn call(context: &ControlContext, request: &HttpRequest, now: WallTime, action: &mut &'static str) -> Result<Reply, ApiError> {
+fn call(context: &ControlContext, request: &HttpRequest, now: WallTime, waiting: Waiting, action: &mut &'static str) -> Result<Reply, ApiError> {
     let form = Form::read(request)?;
     auth::check(&context.credentials, &form, now)?;
     let call = form.call()?;
     let found = actions::find(&call)?;
     *action = found.name;
-    (found.run)(&actions::Scope { context, now }, call.parameters?)
+    (found.run)(&actions::Scope { context, now, waiting }, call.parameters?)
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

@@ -9,10 +9,11 @@ pub mod rule;
 mod simulation;
 pub mod task;
 pub mod template;
+pub mod vod;
 
 pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams};
 pub use policy::Policy;
-pub use rule::RecordRule;
+pub use rule::{RecordRule, RuleTable};
 pub use task::{OwnFormat, RecordTask, TaskChange, TaskScheduler};
 pub use template::{FormatParam, RecordTemplate};

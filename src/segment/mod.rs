@@ -5,6 +5,7 @@ pub mod arena;
 pub mod disk;
 pub mod finish;
 pub mod recover;
+pub mod remove;
 pub mod store;
 
 pub use arena::Arena;
