@@ -44,14 +44,20 @@ def recorded(signed):
     client, domain = signed.client("python-TC3-HMAC-SHA256-POST"), "recorded.example"
     template = client.call("live", "CreateLiveRecordTemplate", {"TemplateName": "recorded", "Mp4Param": {"Enable": 1}})["TemplateId"]
     client.call("live", "CreateLiveRecordRule", {"DomainName": domain, "TemplateId": template})
-    command = [media.FFMPEG, "-v", "error", "-nostdin", "-i", media.source("av"), "-map", "0", "-c", "copy", "-f", "flv", signed.url("cam", domain, query="user=x")]
-    subprocess.run([str(part) for part in command], check=True, timeout=60)
+    numbers = itertools.count()
 
-    def found():
-        return client.call("vod", "SearchMedia", {"StreamDomains": [domain]})["MediaInfoSet"]
+    def record(stream):
+        """Pushes a stream and answers the FileId of what was recorded."""
+        subprocess.run([str(part) for part in push_command(signed, stream, domain)], check=True, timeout=60)
+        search = {"StreamDomains": [domain], "StreamIds": [stream]}
+        (file,) = until(lambda: client.call("vod", "SearchMedia", search)["MediaInfoSet"], what="the recording")
+        return file["FileId"]
 
-    (file,) = until(found, what="the recording")
-    return {"domain": domain, "stream": "cam", "file": file["FileId"], "client": client}
+    return {"domain": domain, "stream": "cam", "file": record("cam"), "another": lambda: record(f"gone-{next(numbers)}")}
+
+
+def push_command(signed, stream, domain):
+    return [media.FFMPEG, "-v", "error", "-nostdin", "-i", media.source("av"), "-map", "0", "-c", "copy", "-f", "flv", signed.url(stream, domain, query="user=x")]
 
 
 @pytest.fixture

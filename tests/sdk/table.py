@@ -44,7 +44,7 @@ class Scene:
         self.now = int(time.time())
         self.tag = tag
         self.domain = f"{tag}.example"
-        # Domain, stream and FileId of a recording that is in the catalog.
+        # Domain, stream and FileId of a recording that is in the catalog; `another` makes one more.
         self.recorded = recorded
 
 

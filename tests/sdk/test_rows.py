@@ -57,7 +57,7 @@ NEVER_REFUSED = {"DescribeLiveRecordRules"}
 
 
 def test_every_action_has_rows():
-    scene = Scene("none", {"domain": "", "stream": "", "file": ""})
+    scene = Scene("none", {"domain": "", "stream": "", "file": "", "another": lambda: ""})
     rows = [row for family in families() for row in rows_of(family, scene)]
     good, refused = ({row.action for row in rows if bool(row.code) == is_bad} for is_bad in (False, True))
     assert len(offered()) > 10

@@ -1,0 +1,21 @@
+from table import Saved, bad, ok
+
+
+def rows(scene):
+    app = {"SubAppId": Saved("app")}
+    return [
+        # An application of its own: other runs' events do not come in.
+        ok("CreateSubAppId", save={"app": "SubAppId"}, Name=scene.tag[-30:]),
+        ok("DescribeEventConfig", lambda a: (a["Mode"], a["NotificationUrl"], a["DeleteMediaCompleteEventSwitch"]) == ("PUSH", "", "OFF"), **app),
+        ok("ModifyEventConfig", **app, Mode="PULL", DeleteMediaCompleteEventSwitch="ON", UploadMediaCompleteEventSwitch="ON"),
+        ok("DescribeEventConfig", lambda a: (a["Mode"], a["DeleteMediaCompleteEventSwitch"]) == ("PULL", "ON"), **app),
+        ok("PullEvents", lambda a: a["EventSet"] == [], **app),
+        bad("InvalidParameter", "ModifyEventConfig", **app, Mode="SHOUT"),
+        bad("InvalidParameter", "ModifyEventConfig", **app, NotificationUrl="ftp://a.example/"),
+        bad("MissingParameter", "ConfirmEvents", **app),
+        bad("InvalidParameterValue", "ConfirmEvents", **app, EventHandles=["nothing"]),
+        bad("InvalidParameterValue", "ConfirmEvents", **app, EventHandles=["x"] * 17),
+        bad("FailedOperation.InvalidVodUser", "PullEvents", SubAppId=7),
+        bad("FailedOperation.InvalidVodUser", "DescribeEventConfig", SubAppId=7),
+        ok("ModifySubAppIdStatus", **app, Status="Destroyed"),
+    ]
