@@ -150,6 +150,9 @@ impl Catalog {
 }
 
 /// Stores an event if the application wants to know of it; part of the transaction that made it happen. True: somebody may be waiting for it.
+///
+/// Applications that fetch their events have a queue. This is also the place where the events of those that have them pushed enter the outbox of
+/// messages to receivers; they do not yet, so nothing is sent for mode PUSH.
 pub(super) fn emit(
     connection: &Connection,
     writer: Option<&EventWriter>,

@@ -3,7 +3,7 @@
 //! The index gives candidates in the order of the answer, newest first; those of an inexact expression are compared with the filters, and the walk ends
 //! as soon as the total is known, which is capped. By relevance it walks up to three times: whole names first, then beginnings, then parts.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -28,7 +28,8 @@ impl Catalog {
     /// The order is by relevance if `names`, `descriptions` or `text` is given: the whole name, the beginning of it, a part; then newest first. Otherwise it
     /// is by create time. Patterns are plain text; case does not matter. A file kept for ever matches no filter on the expire time.
     pub fn search(&self, query: &MediaQuery) -> Result<MediaPage, CatalogError> {
-        self.read(|connection| Filter::new(query, connection)?.run(connection))
+        let filter = Filter::new(query);
+        self.read(|connection| filter.run(connection))
     }
 }
 
@@ -50,15 +51,13 @@ struct Filter<'a> {
     descriptions: Vec<String>,
     text: Option<String>,
     values: Vec<(Value, Vec<String>)>,
-    /// The classes asked for and all below them, as text.
-    class_trees: HashSet<String>,
     /// Half-open range of create times, which are the entries.
     entries: Range<i64>,
     expiring: Option<Range<i64>>,
 }
 
 impl<'a> Filter<'a> {
-    fn new(query: &'a MediaQuery, connection: &Connection) -> Result<Self, CatalogError> {
+    fn new(query: &'a MediaQuery) -> Self {
         let lower = |values: &[String]| values.iter().map(|value| value.to_ascii_lowercase()).collect();
         let values: Vec<(Value, Vec<String>)> = vec![
             (Value::Stream, query.stream_ids.clone()),
@@ -70,21 +69,19 @@ impl<'a> Filter<'a> {
             (Value::Class, query.class_ids.iter().map(i64::to_string).collect()),
             (Value::Tag, query.tags.clone()),
         ];
-        let class_trees = if query.class_ids.is_empty() { BTreeSet::new() } else { classes::trees(connection, query.sub_app_id, &query.class_ids)? };
         let range = |after: Option<WallTime>, before: Option<WallTime>| {
             after.map_or(i64::MIN, WallTime::unix_micros)..before.map_or(i64::MAX, WallTime::unix_micros)
         };
-        Ok(Self {
+        Self {
             query,
             names: patterns(&query.names),
             name_prefixes: patterns(&query.name_prefixes),
             descriptions: patterns(&query.descriptions),
             text: query.text.as_deref().filter(|text| !text.is_empty()).map(fold),
             values: values.into_iter().filter(|(_, wanted)| !wanted.is_empty()).collect(),
-            class_trees: class_trees.iter().map(i64::to_string).collect(),
             entries: range(query.create_after, query.create_before),
             expiring: (query.expire_after.is_some() || query.expire_before.is_some()).then(|| range(query.expire_after, query.expire_before)),
-        })
+        }
     }
 
     fn by_relevance(&self) -> bool {
@@ -135,11 +132,17 @@ impl<'a> Filter<'a> {
     /// A few candidates: compared, sorted, each once.
     fn among(&self, connection: &Connection, entries: &[i64], hits: &mut Hits) -> Result<(), CatalogError> {
         let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM media WHERE entry = ?1"))?;
+        // The classes asked for and all below them; the index knows that by itself.
+        let classes = if self.query.class_ids.is_empty() {
+            HashSet::new()
+        } else {
+            classes::trees(connection, self.query.sub_app_id, &self.query.class_ids)?.iter().map(i64::to_string).collect()
+        };
         let mut found = Vec::new();
         for entry in entries.iter().filter(|entry| self.entries.contains(entry)) {
             let mut rows = statement.query([entry])?;
             let Some(row) = rows.next()? else { continue };
-            if let Some(relevance) = self.relevance_of(row)? {
+            if let Some(relevance) = self.relevance_of(row, &classes)? {
                 found.push((relevance, *entry));
             }
         }
@@ -193,11 +196,11 @@ impl<'a> Filter<'a> {
     }
 
     /// Compares a candidate with every filter but the create time; `None`: it does not match. Reads [`COLUMNS`].
-    fn relevance_of(&self, row: &Row<'_>) -> Result<Option<Relevance>, CatalogError> {
+    fn relevance_of(&self, row: &Row<'_>, classes: &HashSet<String>) -> Result<Option<Relevance>, CatalogError> {
         for (value, wanted) in &self.values {
             let is = text_at(row, column_of(*value))?;
             let matches = match value {
-                Value::Class => self.class_trees.contains(is),
+                Value::Class => classes.contains(is),
                 Value::Tag => read_tags(is)?.iter().any(|tag| wanted.contains(tag)),
                 _ => wanted.iter().any(|wanted| wanted == is),
             };
