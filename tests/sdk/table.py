@@ -14,7 +14,7 @@ class Row:
     code: str = ""
     # Of the answer: true, or an assertion of its own.
     check: object = None
-    # Keeps a field of the answer for later rows: {"template": "TemplateId"}.
+    # Keeps a field of the answer (or what a function makes of it) for later rows: {"template": "TemplateId"}.
     save: dict = field(default_factory=dict)
     # Says what the SDK's model of the request cannot hold.
     raw: bool = False

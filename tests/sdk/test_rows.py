@@ -40,7 +40,7 @@ def outcome(client, row, saved):
     if row.code:
         return f"accepted with {answer}; expected {row.code}"
     found = wire.problems(family, row.action, answer)
-    saved.update({name: answer[field] for name, field in row.save.items() if field in answer})
+    saved.update({name: keep(answer) if callable(keep) else answer[keep] for name, keep in row.save.items() if callable(keep) or keep in answer})
     if not found and row.check and not row.check(answer):
         found = [f"unexpected answer {answer}"]
     return "; ".join(found)

@@ -11,6 +11,9 @@ for line in (Path(__file__).parent / "wire_types.tsv").read_text().splitlines():
 # In no SDK's model: the family is all that is known.
 BARE = {"DescribeLiveForbidStreamList": "live", "DescribeLiveProhibitStreamList": "live"}
 
+# Of features that are not offered, and sent all the same because the contract says so: always empty.
+EMPTY = {("ModifyMediaInfoResponse", "AddedSubtitleSet"): []}
+
 # Fields that an answer may leave out: what depends on the kind of object, on the filters of the call, or on what the object went through.
 OPTIONAL = {
     "MediaInfo", "MediaBasicInfo", "MediaMetaData", "MediaSourceData", "MediaTranscodeItem", "MediaVideoStreamItem", "MediaAudioStreamItem",
@@ -40,7 +43,10 @@ def _object(classes, name, fields, value, path):
         yield f"{path} is {value!r}; it must be an object"
         return
     for field, item in value.items():
-        if field not in fields:
+        if (name, field) in EMPTY:
+            if item != EMPTY[name, field]:
+                yield f"{path}.{field} is {item!r}; it must be {EMPTY[name, field]!r}"
+        elif field not in fields:
             yield f"{path}.{field} is no field of {name}"
         else:
             yield from _value(classes, fields[field], item, f"{path}.{field}", name)
