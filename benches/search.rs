@@ -63,7 +63,13 @@ fn main() -> ExitCode {
             }
             times.sort_unstable();
             let (median, max) = (times[RUNS / 2], times[RUNS - 1]);
-            let page = if ascending { "oldest" } else if offset == 0 { "first" } else { "deep" };
+            let page = if ascending {
+                "oldest"
+            } else if offset == 0 {
+                "first"
+            } else {
+                "deep"
+            };
             let is_slow = median > target;
             too_slow += usize::from(is_slow);
             println!(
@@ -191,12 +197,10 @@ fn queries(at: &dyn Fn(f64) -> WallTime) -> Vec<(&'static str, MediaQuery)> {
         ("audio or cold", MediaQuery { categories: texts(&["Audio"]), storage_classes: texts(&["STANDARD_IA"]), ..all.clone() }),
         ("class 0", MediaQuery { class_ids: vec![0], ..all.clone() }),
         ("created in one day", MediaQuery { create_after: Some(at(0.5)), create_before: Some(at(0.5027)), ..all.clone() }),
-        ("one stream, created in a month", MediaQuery {
-            stream_ids: texts(&["camera-42"]),
-            create_after: Some(at(0.3)),
-            create_before: Some(at(0.4)),
-            ..all.clone()
-        }),
+        (
+            "one stream, created in a month",
+            MediaQuery { stream_ids: texts(&["camera-42"]), create_after: Some(at(0.3)), create_before: Some(at(0.4)), ..all.clone() },
+        ),
         ("expiring soon", MediaQuery { expire_before: Some(at(0.1)), ..all.clone() }),
         ("expiring early, many", MediaQuery { expire_before: Some(at(0.3)), ..all.clone() }),
         ("expiring in one day", MediaQuery { expire_after: Some(at(0.5)), expire_before: Some(at(0.5027)), ..all.clone() }),

@@ -67,7 +67,9 @@ impl Catalog {
                 return Ok(Err(ClassRefusal::Duplicate));
             }
             let count = |condition: &str, value: i64| {
-                connection.prepare_cached(&format!("SELECT count(*) FROM class WHERE sub_app_id = ?1 AND {condition}"))?.query_row([app, value], |row| row.get::<_, i64>(0))
+                connection
+                    .prepare_cached(&format!("SELECT count(*) FROM class WHERE sub_app_id = ?1 AND {condition}"))?
+                    .query_row([app, value], |row| row.get::<_, i64>(0))
             };
             if count("parent_id = ?2", parent_id)? >= CHILDREN_MAX || count("id > ?2", 0)? >= CLASSES_MAX {
                 return Ok(Err(ClassRefusal::Children));
@@ -116,7 +118,8 @@ impl Catalog {
             if row_of(connection, sub_app_id, id)?.is_none() {
                 return Ok(Err(ClassRefusal::NotFound));
             }
-            let has_children = connection.prepare_cached("SELECT 1 FROM class WHERE sub_app_id = ?1 AND parent_id = ?2")?.exists(params![stored(sub_app_id), id])?;
+            let has_children =
+                connection.prepare_cached("SELECT 1 FROM class WHERE sub_app_id = ?1 AND parent_id = ?2")?.exists(params![stored(sub_app_id), id])?;
             let files = Lookup { sub_app_id, sample: &[] }.value(Value::Class, &id.to_string()).to_match();
             let has_files = connection.prepare_cached("SELECT 1 FROM media_index WHERE media_index MATCH ?1 LIMIT 1")?.exists([files])?;
             if has_children || has_files {
@@ -142,7 +145,9 @@ fn row_of(connection: &Connection, sub_app_id: u64, id: i64) -> Result<Option<Cl
 }
 
 fn is_taken(connection: &Connection, app: i64, parent_id: i64, name: &str) -> Result<bool, CatalogError> {
-    Ok(connection.prepare_cached("SELECT 1 FROM class WHERE sub_app_id = ?1 AND parent_id = ?2 AND name = ?3")?.exists(params![app, parent_id, name])?)
+    Ok(connection
+        .prepare_cached("SELECT 1 FROM class WHERE sub_app_id = ?1 AND parent_id = ?2 AND name = ?3")?
+        .exists(params![app, parent_id, name])?)
 }
 
 pub(super) fn exists(connection: &Connection, sub_app_id: u64, id: i64) -> Result<bool, CatalogError> {

@@ -65,9 +65,12 @@ impl Catalog {
             apps::one(connection, sub_app_id)?;
             let mut config = config(connection, sub_app_id)?;
             change(&mut config);
-            let body = serde_json::to_string(&config).map_err(|error| CatalogError::Storage(format!("an event configuration cannot be stored: {error}")))?;
+            let body =
+                serde_json::to_string(&config).map_err(|error| CatalogError::Storage(format!("an event configuration cannot be stored: {error}")))?;
             connection
-                .prepare_cached("INSERT INTO event_config (sub_app_id, body) VALUES (?1, ?2) ON CONFLICT (sub_app_id) DO UPDATE SET body = excluded.body")?
+                .prepare_cached(
+                    "INSERT INTO event_config (sub_app_id, body) VALUES (?1, ?2) ON CONFLICT (sub_app_id) DO UPDATE SET body = excluded.body",
+                )?
                 .execute(params![stored(sub_app_id), body])?;
             Ok(())
         })
@@ -106,7 +109,8 @@ impl Catalog {
         events.sort_unstable();
         events.dedup();
         self.write(move |connection| {
-            let mut delete = connection.prepare_cached("DELETE FROM catalog_event WHERE id = ?1 AND visible = ?2 AND visible >= ?3 AND sub_app_id = ?4")?;
+            let mut delete =
+                connection.prepare_cached("DELETE FROM catalog_event WHERE id = ?1 AND visible = ?2 AND visible >= ?3 AND sub_app_id = ?4")?;
             for (id, visible) in events {
                 if delete.execute([id, visible, now.unix_micros(), stored(sub_app_id)])? == 0 {
                     return Err(CatalogError::NotFound);
@@ -136,7 +140,9 @@ impl Catalog {
         let oldest = now.unix_micros().saturating_sub(KEPT_MICROS);
         self.write(move |connection| {
             let deleted = connection
-                .prepare_cached("DELETE FROM catalog_event WHERE id IN (SELECT id FROM catalog_event WHERE create_time <= ?1 ORDER BY create_time LIMIT ?2)")?
+                .prepare_cached(
+                    "DELETE FROM catalog_event WHERE id IN (SELECT id FROM catalog_event WHERE create_time <= ?1 ORDER BY create_time LIMIT ?2)",
+                )?
                 .execute([oldest, PURGE_MAX])?;
             Ok(deleted as u64)
         })
@@ -191,9 +197,14 @@ fn enqueue(connection: &Connection, sub_app_id: u64, now: WallTime, body: String
 }
 
 fn config(connection: &Connection, sub_app_id: u64) -> Result<EventConfig, CatalogError> {
-    let body: Option<String> =
-        connection.prepare_cached("SELECT body FROM event_config WHERE sub_app_id = ?1")?.query_row([stored(sub_app_id)], |row| row.get(0)).optional()?;
-    body.map_or_else(|| Ok(EventConfig::default()), |body| serde_json::from_str(&body).map_err(|error| CatalogError::damaged("event configuration", error)))
+    let body: Option<String> = connection
+        .prepare_cached("SELECT body FROM event_config WHERE sub_app_id = ?1")?
+        .query_row([stored(sub_app_id)], |row| row.get(0))
+        .optional()?;
+    body.map_or_else(
+        || Ok(EventConfig::default()),
+        |body| serde_json::from_str(&body).map_err(|error| CatalogError::damaged("event configuration", error)),
+    )
 }
 
 /// Opaque to clients: the event, and when it comes again.

@@ -61,8 +61,10 @@ impl Catalog {
     /// A file of any application, and whether that application's files are played (its status is `On`).
     pub fn playable(&self, id: FileId) -> Result<Option<(MediaRow, bool)>, CatalogError> {
         self.read(|connection| {
-            let entry: Option<i64> =
-                connection.prepare_cached("SELECT entry FROM media WHERE file_id = ?1")?.query_row([stored(id.get())], |row| row.get(0)).optional()?;
+            let entry: Option<i64> = connection
+                .prepare_cached("SELECT entry FROM media WHERE file_id = ?1")?
+                .query_row([stored(id.get())], |row| row.get(0))
+                .optional()?;
             let Some(entry) = entry else { return Ok(None) };
             let row = media_row(connection, entry)?;
             let status = apps::one(connection, row.sub_app_id)?.status;

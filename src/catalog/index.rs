@@ -419,7 +419,17 @@ mod tests {
             let expression = lookup.expiring(&range);
             assert_eq!(expression.is_exact(), exact, "{range:?}");
             assert!(expression.to_match().matches('u').count() <= 6 * EXPIRY_LEVELS as usize, "{range:?}");
-            let times = [range.start - HOUR, range.start - 1, range.start, range.start + HOUR, (range.start + range.end) / 2, range.end - HOUR, range.end - 1, range.end, range.end + HOUR];
+            let times = [
+                range.start - HOUR,
+                range.start - 1,
+                range.start,
+                range.start + HOUR,
+                (range.start + range.end) / 2,
+                range.end - HOUR,
+                range.end - 1,
+                range.end,
+                range.end + HOUR,
+            ];
             for time in times.into_iter().filter(|time| *time >= 0) {
                 let mut document = Document::new(7);
                 document.add_expiry(time);

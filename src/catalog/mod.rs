@@ -178,7 +178,6 @@ impl Catalog {
         Ok(Self { inner: Arc::new(Inner { writer, readers, task_default, event_writer, events, removals }) })
     }
 
-
     /// Ends the writer thread after everything queued is committed. Later writes are refused; reads go on.
     pub fn close(&self) {
         self.inner.writer.close();

@@ -22,7 +22,9 @@ fn tokens(connection: &Connection, entry: i64) -> Result<String, CatalogError> {
     let mut document = Document::new(sub_app_id);
     document.add_text(Text::Name, &text(row, 1)?);
     document.add_text(Text::Description, &text(row, 2)?);
-    for (column, value) in [(3, Value::Domain), (4, Value::App), (5, Value::Stream), (6, Value::Format), (7, Value::Category), (8, Value::StorageClass)] {
+    for (column, value) in
+        [(3, Value::Domain), (4, Value::App), (5, Value::Stream), (6, Value::Format), (7, Value::Category), (8, Value::StorageClass)]
+    {
         document.add_value(value, &text(row, column)?);
     }
     // A class stands for all above it: they never move.

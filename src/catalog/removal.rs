@@ -149,6 +149,7 @@ fn delete(connection: &Connection, entry: i64, parts: &[DeletePart], writer: Opt
 
 /// The greatest id a file ever had.
 pub(super) fn greatest_file_id(connection: &Connection) -> Result<Option<FileId>, CatalogError> {
-    let id: Option<i64> = connection.prepare_cached("SELECT value FROM high_water WHERE name = 'file_id'")?.query_row([], |row| row.get(0)).optional()?;
+    let id: Option<i64> =
+        connection.prepare_cached("SELECT value FROM high_water WHERE name = 'file_id'")?.query_row([], |row| row.get(0)).optional()?;
     id.filter(|id| *id != 0).map(file_id_of).transpose()
 }

@@ -13,7 +13,7 @@ use crate::units::WallTime;
 use super::files::{entry_of, media_row};
 use super::index::{Expression, Lookup, Text, Value, fold};
 use super::reindex::read_tags;
-use super::{classes, Catalog, CatalogError, MediaPage, MediaQuery, stored};
+use super::{Catalog, CatalogError, MediaPage, MediaQuery, classes, stored};
 
 /// Hits are counted up to here, and no page goes beyond (documented by the vendor).
 pub const HITS_MAX: u64 = 5000;

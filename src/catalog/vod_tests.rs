@@ -94,7 +94,10 @@ fn classes_are_a_small_forest() {
     }
     assert_eq!(create(parent, "d"), Err(ClassRefusal::Level));
     let classes = catalog.classes(0).expect("list");
-    assert_eq!(classes.iter().map(|class| (class.id, class.parent_id, class.level)).collect::<Vec<_>>(), [(1, -1, 0), (2, 1, 1), (3, 2, 2), (4, 3, 3)]);
+    assert_eq!(
+        classes.iter().map(|class| (class.id, class.parent_id, class.level)).collect::<Vec<_>>(),
+        [(1, -1, 0), (2, 1, 1), (3, 2, 2), (4, 3, 3)]
+    );
     assert_eq!((&classes[0].children, &classes[3].children), (&vec![2], &Vec::new()));
     assert!(catalog.classes(5).expect("list").is_empty());
 
@@ -117,7 +120,10 @@ fn classes_are_a_small_forest() {
     }
 
     let delete = |id| catalog.delete_class(0, id).expect("delete");
-    assert_eq!((delete(1), delete(4), delete(99), delete(0)), (Err(ClassRefusal::NotEmpty), Err(ClassRefusal::NotEmpty), Err(ClassRefusal::NotFound), Err(ClassRefusal::NotFound)));
+    assert_eq!(
+        (delete(1), delete(4), delete(99), delete(0)),
+        (Err(ClassRefusal::NotEmpty), Err(ClassRefusal::NotEmpty), Err(ClassRefusal::NotFound), Err(ClassRefusal::NotFound))
+    );
     let moved = catalog.modify_media(0, id_of(1), at(2), "no class", |media| {
         media.class_id = CLASS_OTHER;
         Ok(())
@@ -243,7 +249,10 @@ fn files_expire_at_their_time_in_every_application() {
     assert_eq!(fixture.catalog.expire(at(300), 10).expect("expire"), 1);
     assert_eq!(fixture.catalog.expire(at(600), 2).expect("expire"), 2, "no more than asked for");
     assert_eq!(fixture.catalog.expire(at(600), 2).expect("expire"), 1);
-    assert_eq!((found(&fixture, MediaQuery::default()), found(&fixture, MediaQuery { sub_app_id: other, ..MediaQuery::default() })), (vec![5], vec![6]));
+    assert_eq!(
+        (found(&fixture, MediaQuery::default()), found(&fixture, MediaQuery { sub_app_id: other, ..MediaQuery::default() })),
+        (vec![5], vec![6])
+    );
     assert_eq!(fixture.catalog.expire(at(1_000_000), 10).expect("expire"), 1);
     assert_eq!(fixture.catalog.removals(0, 10).expect("removals").len(), 5);
 }
@@ -318,7 +327,9 @@ fn the_index_of_an_older_catalog_is_made_anew() {
     enter(&fixture, 30);
     fixture.catalog.close();
     let connection = rusqlite::Connection::open(fixture.path()).expect("open");
-    connection.execute_batch("UPDATE high_water SET value = 1 WHERE name = 'index_version'; INSERT INTO media_index (media_index) VALUES ('delete-all')").expect("damage");
+    connection
+        .execute_batch("UPDATE high_water SET value = 1 WHERE name = 'index_version'; INSERT INTO media_index (media_index) VALUES ('delete-all')")
+        .expect("damage");
     drop(connection);
     fixture.reopen();
     assert_eq!(found(&fixture, MediaQuery { names: vec!["name 1".to_owned()], ..MediaQuery::default() }).len(), 11);

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::counters::{Counters, count};
 use super::actions::Waiting;
+use super::counters::{Counters, count};
 use super::errors::ApiError;
 use super::http::{HttpAnswer, HttpRequest};
 use super::protocol::{Form, Reply, envelope};
@@ -105,7 +105,9 @@ impl Control {
         match &outcome {
             Err(ApiError { detail: Some(detail), .. }) => tracing::error!(request_id, action, code, us, peer, detail, "call"),
             Err(error) => tracing::info!(request_id, action, code, us, peer, reason = error.message, "call"),
-            Ok(_) if ["Describe", "Search", "Pull"].iter().any(|reads| action.starts_with(reads)) => tracing::debug!(request_id, action, code, us, peer, "call"),
+            Ok(_) if ["Describe", "Search", "Pull"].iter().any(|reads| action.starts_with(reads)) => {
+                tracing::debug!(request_id, action, code, us, peer, "call")
+            }
             Ok(_) => tracing::info!(request_id, action, code, us, peer, "call"),
         }
         match outcome {
@@ -116,13 +118,7 @@ impl Control {
 }
 
 /// The checks in their fixed order: form, signature, version and action, parameters; then the action itself.
-fn call(
-    context: &ControlContext,
-    request: &HttpRequest,
-    now: WallTime,
-    waiting: Waiting,
-    action: &mut &'static str,
-) -> Result<Reply, ApiError> {
+fn call(context: &ControlContext, request: &HttpRequest, now: WallTime, waiting: Waiting, action: &mut &'static str) -> Result<Reply, ApiError> {
     let form = Form::read(request)?;
     auth::check(&context.credentials, &form, now)?;
     let call = form.call()?;

@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use tiny_http::{Header, Request, Response, StatusCode};
 
 use super::ControlContext;
+use super::actions::Waiting;
 use super::counters::count;
 use super::gate::Gate;
 use super::head::PEER_HEADER;
 use super::http::{Body, HttpAnswer, HttpRequest};
 use super::protocol::JSON_BYTES_MAX;
-use super::actions::Waiting;
 use super::router::{Control, Handled};
 
 /// A file this long or longer gets a thread of its own while it is sent; anything shorter fits into the socket's buffer.

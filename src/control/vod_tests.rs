@@ -82,7 +82,10 @@ fn golden_answers() {
     golden("DescribeMediaInfos", &running.vod("DescribeMediaInfos", json!({"FileIds": [FIRST, "5"]})));
     golden("SearchMedia", &running.vod("SearchMedia", json!({"Tags": ["спорт"], "ClassIds": [1], "Filters": ["basicInfo", "keyFrameDescInfo"]})));
     golden("DeleteMedia.parts", &running.vod("DeleteMedia", json!({"FileId": FIRST, "DeleteParts": [{"Type": "OriginalFiles", "Definition": 0}]})));
-    golden("DescribeMediaInfos.original-deleted", &running.vod("DescribeMediaInfos", json!({"FileIds": [FIRST], "Filters": ["basicInfo", "transcodeInfo"]})));
+    golden(
+        "DescribeMediaInfos.original-deleted",
+        &running.vod("DescribeMediaInfos", json!({"FileIds": [FIRST], "Filters": ["basicInfo", "transcodeInfo"]})),
+    );
     golden("DeleteMedia", &running.vod("DeleteMedia", json!({"FileId": FIRST})));
     golden("DeleteClass", &running.vod("DeleteClass", json!({"ClassId": 2})));
     let events = running.vod("PullEvents", json!({}));
@@ -130,7 +133,11 @@ fn refusals() {
         ("ModifyMediaInfo", json!({"FileId": FIRST, "AddKeyFrameDescs": descs(100)}), "ok"),
         ("ModifyMediaInfo", json!({"FileId": FIRST, "AddKeyFrameDescs": [{"TimeOffset": -1, "Content": "x"}]}), "InvalidParameterValue"),
         ("ModifyMediaInfo", json!({"FileId": FIRST, "AddKeyFrameDescs": [{"TimeOffset": "x", "Content": "x"}]}), "InvalidParameter"),
-        ("ModifyMediaInfo", json!({"FileId": FIRST, "AddKeyFrameDescs": [{"TimeOffset": 1, "Content": long(129)}]}), "InvalidParameterValue.KeyFrameDescContentTooLong"),
+        (
+            "ModifyMediaInfo",
+            json!({"FileId": FIRST, "AddKeyFrameDescs": [{"TimeOffset": 1, "Content": long(129)}]}),
+            "InvalidParameterValue.KeyFrameDescContentTooLong",
+        ),
         (
             "ModifyMediaInfo",
             json!({"FileId": FIRST, "AddKeyFrameDescs": descs(1), "ClearKeyFrameDescs": 1}),

@@ -20,7 +20,8 @@ pub fn remove(settings: &FinishSettings, removal: &Removal) -> io::Result<()> {
     }
     let relative = Path::new(&removal.folder);
     // Every folder of a file lies two below ours. A damaged row must not delete anything else.
-    let is_ours = relative.components().all(|part| matches!(part, Component::Normal(_))) && relative.components().count() == 3 && relative.starts_with("media");
+    let is_ours =
+        relative.components().all(|part| matches!(part, Component::Normal(_))) && relative.components().count() == 3 && relative.starts_with("media");
     if !is_ours {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no folder of a file", removal.folder)));
     }
@@ -50,7 +51,8 @@ pub fn remove(settings: &FinishSettings, removal: &Removal) -> io::Result<()> {
 /// `init-<n>.m4s`, `media-<n>.m4s`, `media-<n>.ts`: parts of a playlist's recording.
 fn is_part(name: &str) -> bool {
     let Some((stem, extension)) = name.split_once('.') else { return false };
-    let numbered = |prefix: &str| stem.strip_prefix(prefix).is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
+    let numbered =
+        |prefix: &str| stem.strip_prefix(prefix).is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
     (extension == "m4s" && (numbered("init-") || numbered("media-"))) || (extension == "ts" && numbered("media-"))
 }
 
@@ -122,7 +124,8 @@ mod tests {
         let settings = settings(data.path());
         std::fs::create_dir_all(data.path().join("media/a/b")).expect("a folder");
         for folder in ["", ".", "media", "media/a", "media/a/b/c", "media/../media", "/tmp/media/x", "recording/a/b"] {
-            let removal = Removal { file_id: FileId::new(FileId::MIN).expect("in range"), folder: folder.to_owned(), entry: String::new(), whole: true };
+            let removal =
+                Removal { file_id: FileId::new(FileId::MIN).expect("in range"), folder: folder.to_owned(), entry: String::new(), whole: true };
             assert!(remove(&settings, &removal).is_err(), "{folder}");
         }
         assert!(data.path().join("media/a/b").exists());

@@ -130,9 +130,7 @@ fn describe(scope: &Scope<'_>, request: DescribeRequest) -> Result<Reply, ApiErr
         return Err(ApiError::value(format!("Limit is {limit}; it must be 0 to {LIMIT_MAX}.")));
     }
     let wanted_name = request.name.filter(|name| !name.is_empty());
-    let matches = |app: &SubApp| {
-        wanted_name.as_ref().is_none_or(|name| *name == app.name) && wanted_tags.iter().all(|tag| app.tags.contains(tag))
-    };
+    let matches = |app: &SubApp| wanted_name.as_ref().is_none_or(|name| *name == app.name) && wanted_tags.iter().all(|tag| app.tags.contains(tag));
     let found: Vec<SubApp> = scope.context.catalog.sub_apps()?.into_iter().filter(matches).collect();
     let offset = usize::try_from(request.offset.unwrap_or(0)).unwrap_or(usize::MAX);
     let page: Vec<Value> = found.iter().skip(offset).take(limit as usize).map(|app| info(app, scope.context.app_id)).collect();

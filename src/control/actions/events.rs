@@ -93,7 +93,9 @@ fn confirm(scope: &Scope<'_>, request: ConfirmRequest) -> Result<Reply, ApiError
         return Err(ApiError::value(format!("EventHandles must have 1 to {EVENTS_PER_PULL} values.")));
     }
     scope.context.catalog.confirm_events(app, &request.event_handles, scope.now).map_err(|error| match error {
-        CatalogError::NotFound => ApiError::value("EventHandles has a handle that is not known, or was given out more than 30 s ago; none is confirmed."),
+        CatalogError::NotFound => {
+            ApiError::value("EventHandles has a handle that is not known, or was given out more than 30 s ago; none is confirmed.")
+        }
         error => error.into(),
     })?;
     Ok(Reply::new())
@@ -119,7 +121,9 @@ fn notification_url(url: String) -> Result<String, ApiError> {
     if url.is_empty() || (is_text && rest.is_some_and(is_host)) {
         return Ok(url);
     }
-    Err(ApiError::invalid(format!("NotificationUrl must be an http:// or https:// address of at most {URL_BYTES_MAX} bytes without user information.")))
+    Err(ApiError::invalid(format!(
+        "NotificationUrl must be an http:// or https:// address of at most {URL_BYTES_MAX} bytes without user information."
+    )))
 }
 
 fn modify(scope: &Scope<'_>, request: ModifyRequest) -> Result<Reply, ApiError> {

@@ -136,17 +136,16 @@ fn modify(scope: &Scope<'_>, request: ModifyRequest) -> Result<Reply, ApiError> 
     if let Some(cover) = &edit.cover {
         // The picture first: an entry never names one that is not there.
         let folder = scope.context.media_root.join(&row.file.folder);
-        write_cover(&folder, cover).map_err(|error| ApiError::internal(format!("a cover picture cannot be written into {}: {error}", folder.display())))?;
+        write_cover(&folder, cover)
+            .map_err(|error| ApiError::internal(format!("a cover picture cannot be written into {}: {error}", folder.display())))?;
         url = cover_url(file_id, cover.extension, &scope.context.public_base, scope.context.app_id);
     }
     let no_class = ApiError::value(format!("There is no class {}.", edit.class_id.unwrap_or(CLASS_OTHER)));
-    catalog
-        .modify_media(app, file_id, scope.now, no_class, move |media| edit.apply(media))
-        .map_err(|error| match error {
-            // Deleted in between.
-            CatalogError::NotFound => no_file(NOT_THERE, &given),
-            error => error.into(),
-        })??;
+    catalog.modify_media(app, file_id, scope.now, no_class, move |media| edit.apply(media)).map_err(|error| match error {
+        // Deleted in between.
+        CatalogError::NotFound => no_file(NOT_THERE, &given),
+        error => error.into(),
+    })??;
     Ok(reply(json!({ "CoverUrl": url, "AddedSubtitleSet": [] })))
 }
 

@@ -41,7 +41,8 @@ pub fn description(text: String) -> Result<String, ApiError> {
 
 /// Text of so many characters without control characters but newline and tab; else `code`.
 pub fn text_of(text: String, chars_min: usize, chars_max: usize, name: &str, code: &'static str) -> Result<String, ApiError> {
-    let is_good = (chars_min..=chars_max).contains(&text.chars().count()) && !text.chars().any(|letter| letter.is_control() && !matches!(letter, '\n' | '\t'));
+    let is_good =
+        (chars_min..=chars_max).contains(&text.chars().count()) && !text.chars().any(|letter| letter.is_control() && !matches!(letter, '\n' | '\t'));
     if is_good {
         return Ok(text);
     }
