@@ -149,7 +149,11 @@ fn file(number: usize, files: usize) -> (FinishedFile, String) {
         identity: RecordingIdentity {
             file_id: FileId::new(FileId::MIN + number as u64 * 1_000).expect("in range"),
             format,
-            key: StreamKey::new(&format!("push{}.example.com", stream_number % 20), if stream_number % 3 == 0 { "live" } else { "studio" }, &stream),
+            key: StreamKey::new(
+                &format!("push{}.example.com", stream_number % 20),
+                if stream_number.is_multiple_of(3) { "live" } else { "studio" },
+                &stream,
+            ),
             publication: PublicationId(random),
             source: RecordingSource::Rule(TemplateId(1001)),
             push_url: format!("rtmp://push{}.example.com/live/{stream}", stream_number % 20),

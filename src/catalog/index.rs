@@ -1,7 +1,7 @@
 //! Tokens of the inverted index: what is entered for a file, and which tokens a filter needs.
 //!
 //! SQLite's full-text engine gives a compact, ordered, merged list of entries for every token, and boolean expressions over them; words mean nothing to
-//! us. Texts are entered as *grams* (every run of one, two, three and six characters, after case folding), so that a part of any length can be looked up
+//! us. Texts are entered as *grams* (every run of one to four and of six characters, after case folding), so that a part of any length can be looked up
 //! in any script. Besides there is a token for the whole text, tokens for its beginnings, and one for every value that is matched exactly.
 //!
 //! Values, whole texts and beginnings are entered as 64 bits of a hash that nobody can steer, so their tokens count as exact. Longer parts are looked up
@@ -15,15 +15,14 @@ use std::ops::Range;
 use sha2::{Digest, Sha256};
 
 /// Longest of the short grams, in characters: parts up to this length are answered by the index alone.
-const GRAM_CHARS_MAX: usize = 3;
+const GRAM_CHARS_MAX: usize = 4;
 /// Length of the long grams. Names of recordings are dates for the greater part, and any date has the short grams of many others; of its long ones it
 /// shares few. (With a million files and short grams only, `2025-06` took 400 ms.)
 const LONG_GRAM_CHARS: usize = 6;
 /// Most grams looked up for a longer part. Every one more lets fewer wrong candidates through, but has a list to be read.
 const GRAMS_PER_PART: usize = 6;
-/// Share of all files that the grams of a part may let through together (if they were independent) before another one is worth its list: comparing
-/// a thousandth of a million files takes a few milliseconds.
-const SHARE_ENOUGH: f64 = 0.001;
+/// Of these the rarest ones, by the sample, wherever in the part they are.
+const GRAMS_RAREST: usize = 2;
 /// A gram in more files than this is not worth its list.
 const SHARE_COMMON: f64 = 0.5;
 /// Lengths, in characters, of the beginnings that have a token of their own: all short ones, which people type.
@@ -255,17 +254,13 @@ impl Lookup<'_> {
         let mut grams: Vec<(usize, &str)> =
             grams.into_iter().map(|gram| (self.sample.iter().filter(|text| text.contains(gram)).count(), gram)).collect();
         grams.sort_unstable();
-        let mut chosen = Vec::new();
-        let mut share_all = 1.0;
-        for (count, gram) in grams.into_iter().take(GRAMS_PER_PART) {
-            // Half a file more: what the sample does not hold is rare, not absent.
-            let share = (count as f64 + 0.5) / (self.sample.len() as f64 + 1.0);
-            if !chosen.is_empty() && (share > SHARE_COMMON || share_all < SHARE_ENOUGH) {
-                break;
-            }
-            chosen.push(Expression::Token(make(self.sub_app_id, field, gram)));
-            share_all *= share;
-        }
+        // The rarest say most, but they often overlap and mean the same files: those that tile the part from its begin to its end go with them.
+        let last = chars - length;
+        let tiles = |gram: &str| (0..=last).any(|at| (at % length == 0 || at == last) && folded[starts[at]..starts[at + length]] == *gram);
+        let is_common = |count: usize| count as f64 > SHARE_COMMON * self.sample.len() as f64;
+        let is_chosen = |at: usize, count: usize, gram: &str| at == 0 || (!is_common(count) && (at < GRAMS_RAREST || tiles(gram)));
+        let chosen = grams.into_iter().enumerate().filter(|(at, (count, gram))| is_chosen(*at, *count, gram)).take(GRAMS_PER_PART);
+        let chosen = chosen.map(|(_, (_, gram))| Expression::Token(make(self.sub_app_id, field, gram))).collect();
         Expression::Among(chosen)
     }
 

@@ -21,6 +21,8 @@ pub const HITS_MAX: u64 = 5000;
 const SAMPLE_FILES: i64 = 128;
 /// Up to so many files expiring in the range asked for are looked at one by one; of more the index knows.
 const EXPIRING_FEW: i64 = if cfg!(test) { 3 } else { 2_000 };
+/// The same of files that hold one of each list of texts.
+const FEW_OF_TEXTS: i64 = if cfg!(test) { 3 } else { 2_500 };
 
 impl Catalog {
     /// One page of the files that match, and how many match in all (at most [`HITS_MAX`]).
@@ -97,7 +99,11 @@ impl<'a> Filter<'a> {
             self.among(connection, &few, &mut hits)?;
         } else {
             let sample = self.sample(connection)?;
-            if self.by_relevance() {
+            if self.text_lists() > 1
+                && let Some(few) = self.few_of(connection, self.expression(&sample, None).as_ref())?
+            {
+                self.among(connection, &few, &mut hits)?;
+            } else if self.by_relevance() {
                 for relevance in RELEVANCES {
                     if let Some(expression) = self.expression(&sample, Some(relevance))
                         && !hits.is_full()
@@ -127,6 +133,24 @@ impl<'a> Filter<'a> {
             .query_map(params![stored(self.query.sub_app_id), range.start, range.end, EXPIRING_FEW + 1], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         Ok((few.len() as i64 <= EXPIRING_FEW).then_some(few))
+    }
+
+    /// All candidates of an expression, where they are few.
+    ///
+    /// With several lists of texts each of the three walks by relevance asks for all of them, so one look at few candidates is cheaper.
+    fn few_of(&self, connection: &Connection, expression: Option<&Expression>) -> Result<Option<Vec<i64>>, CatalogError> {
+        let Some(expression) = expression else { return Ok(None) };
+        let mut statement = connection
+            .prepare_cached("SELECT rowid FROM media_index WHERE media_index MATCH ?1 AND rowid BETWEEN ?2 AND ?3 ORDER BY rowid DESC LIMIT ?4")?;
+        let few: Vec<i64> = statement
+            .query_map(params![expression.to_match(), self.entries.start, self.entries.end - 1, FEW_OF_TEXTS + 1], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        Ok((few.len() as i64 <= FEW_OF_TEXTS).then_some(few))
+    }
+
+    /// How many lists of texts decide the relevance or take part in it.
+    fn text_lists(&self) -> usize {
+        usize::from(!self.names.is_empty()) + usize::from(!self.descriptions.is_empty()) + usize::from(self.text.is_some())
     }
 
     /// A few candidates: compared, sorted, each once.
@@ -279,8 +303,7 @@ impl<'a> Filter<'a> {
             Some(Relevance::Part) | None => None,
         };
         // Of one list of patterns, a file that is or begins with one of them also holds it; of two lists, both must be asked.
-        let lists = usize::from(!self.names.is_empty()) + usize::from(!self.descriptions.is_empty()) + usize::from(self.text.is_some());
-        if narrowed.is_none() || lists > 1 {
+        if narrowed.is_none() || self.text_lists() > 1 {
             all.extend(parts(&self.names, Text::Name));
             all.extend(parts(&self.descriptions, Text::Description));
             all.extend(any(self.text.as_slice(), &|part| Expression::Any(vec![lookup.part(Text::Name, part), lookup.part(Text::Description, part)])));

@@ -29,7 +29,7 @@ const SLAB_UNITS: usize = SLAB_BYTES / UNIT_BYTES;
 const HEADER_BYTES: usize = 64;
 /// "CAPARENA", then the format version.
 const MAGIC: u64 = u64::from_le_bytes(*b"CAPARENA");
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// Words of a block header, in this order.
 #[derive(Clone, Copy)]
@@ -44,6 +44,17 @@ enum Word {
     Units = 3,
     /// Which part of the recording: `media-<part>`.
     Part = 4,
+    /// A [`BlockKind`].
+    Kind = 5,
+}
+
+/// What a block in use holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BlockKind {
+    /// Bytes of a media file.
+    Media = 1,
+    /// What opening a media file takes.
+    OpenRecord = 2,
 }
 
 /// Block sizes. A weak stream gets small ones, so that ten thousand fit.
@@ -161,14 +172,20 @@ impl Block {
     }
 
     /// Enters into the block's header what it will hold: part `part` of recording `file` from `offset` on; no byte yet.
-    pub fn describe(&self, file: u64, part: u32, offset: u64) {
+    pub fn describe(&self, kind: BlockKind, file: u64, part: u32, offset: u64) {
         let word = |word| self.map.header_word(self.unit, word);
+        word(Word::Kind).store(kind as u64, Ordering::Relaxed);
         word(Word::Offset).store(offset, Ordering::Relaxed);
         word(Word::Part).store(u64::from(part), Ordering::Relaxed);
         word(Word::Length).store(0, Ordering::Relaxed);
         word(Word::Units).store(self.class.units() as u64, Ordering::Relaxed);
         // Last, so that a header with a file is complete.
         word(Word::File).store(file, Ordering::Release);
+    }
+
+    /// What the block holds is on the disk: nothing to write back after a crash. To be called before anybody changes it there.
+    pub fn settle(&self) {
+        self.map.header_word(self.unit, Word::File).store(0, Ordering::Release);
     }
 
     /// Moves the header's length forward after more bytes are complete.
@@ -329,8 +346,7 @@ impl Arena {
     /// Takes a block back. One that is pinned is used again only when [`Arena::reap`] finds it without a pin.
     pub fn free(&mut self, block: Block) {
         assert!(Arc::ptr_eq(&block.map, &self.map), "a block of another arena");
-        // Its bytes are on the disk, or nobody's any more: nothing to write back after a crash.
-        self.map.header_word(block.unit, Word::File).store(0, Ordering::Release);
+        block.settle();
         if self.is_pinned(&block) {
             self.parked.push(block);
         } else {
@@ -377,6 +393,7 @@ impl Arena {
 /// What a block of a dead process's arena held.
 #[derive(Debug, PartialEq, Eq)]
 pub struct OrphanBlock {
+    pub kind: BlockKind,
     pub file: u64,
     pub part: u64,
     pub offset: u64,
@@ -404,12 +421,17 @@ pub fn read_orphans(path: &Path, mut take: impl FnMut(OrphanBlock)) -> io::Resul
         file.read_exact_at(&mut header, (4096 + unit * HEADER_BYTES) as u64)?;
         let field = |which: Word| word(&header, which as usize);
         let (id, part, offset, length, units) = (field(Word::File), field(Word::Part), field(Word::Offset), field(Word::Length), field(Word::Units));
+        let kind = match field(Word::Kind) {
+            1 => BlockKind::Media,
+            2 => BlockKind::OpenRecord,
+            _ => continue,
+        };
         if id == 0 || units == 0 || units > SLAB_UNITS as u64 || length > units * UNIT_BYTES as u64 || length == 0 {
             continue;
         }
         let mut bytes = vec![0; length as usize];
         file.read_exact_at(&mut bytes, (ArenaMap::data_start(slabs) + unit * UNIT_BYTES) as u64)?;
-        take(OrphanBlock { file: id, part, offset, bytes });
+        take(OrphanBlock { kind, file: id, part, offset, bytes });
     }
     Ok(())
 }
@@ -505,17 +527,22 @@ mod tests {
         let path = folder.path().join("core-0.arena");
         let mut kept = arena.allocate(BlockClass::Medium).unwrap();
         kept.write(0, b"first block");
-        kept.describe(42, 3, 8192);
+        kept.describe(BlockKind::Media, 42, 3, 8192);
         kept.describe_length(11);
         let mut freed = arena.allocate(BlockClass::Small).unwrap();
         freed.write(0, b"gone");
-        freed.describe(43, 1, 0);
+        freed.describe(BlockKind::Media, 43, 1, 0);
         freed.describe_length(4);
         arena.free(freed);
-        drop((kept, arena));
+        let mut settled = arena.allocate(BlockClass::Small).unwrap();
+        settled.write(0, b"on the disk");
+        settled.describe(BlockKind::OpenRecord, 44, 1, 0);
+        settled.describe_length(11);
+        settled.settle();
+        drop((kept, settled, arena));
         let mut found = Vec::new();
         read_orphans(&path, |orphan| found.push(orphan)).unwrap();
-        assert_eq!(found, [OrphanBlock { file: 42, part: 3, offset: 8192, bytes: b"first block".to_vec() }]);
+        assert_eq!(found, [OrphanBlock { kind: BlockKind::Media, file: 42, part: 3, offset: 8192, bytes: b"first block".to_vec() }]);
         std::fs::write(&path, b"not an arena at all, only text").unwrap();
         assert!(read_orphans(&path, |_| ()).is_err());
     }

@@ -19,8 +19,9 @@ use crate::domain::FinishedFile;
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::units::{FileId, MonoTime};
 
+use super::arena::Block;
 use super::finish::{self, FinishSettings};
-use super::store::{BlockWrite, DiskCommand, FileSerial, WRITE_ALIGN_BYTES};
+use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, WRITE_ALIGN_BYTES};
 
 /// Commands on their way from all cores to one writer: two for each of some thousands of streams a second. When full, commands wait on the core.
 const DISK_QUEUE_MAX: usize = 8192;
@@ -171,7 +172,7 @@ impl Writer {
     fn run(&mut self, receiver: &Receiver<DiskCommand>) {
         while let Ok(command) = receiver.recv() {
             match command {
-                DiskCommand::Open { serial, open, failed } => self.open(serial, &open, failed),
+                DiskCommand::Open(open) => self.open(*open),
                 DiskCommand::Write(write) => self.write(write),
                 DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
                 DiskCommand::Close { serial, bytes, plan } => {
@@ -194,9 +195,10 @@ impl Writer {
         }
     }
 
-    fn open(&mut self, serial: FileSerial, open: &OpenMedia, failed: Arc<AtomicBool>) {
+    fn open(&mut self, command: OpenFile) {
+        let OpenFile { serial, open, failed, record } = command;
         let started = Instant::now();
-        match create(&self.recording, open, &mut self.bounce) {
+        match create(&self.recording, &open, &mut self.bounce) {
             Ok((file, path, direct)) => {
                 let allocated = open.head.len() as u64;
                 let on_disk = OpenOnDisk { file, path, direct, allocated, allocate_step: ALLOCATE_BYTES_MIN, failed };
@@ -210,6 +212,7 @@ impl Writer {
                 self.failed.insert(serial);
             }
         }
+        give_back(record);
         self.written.store(true, Ordering::Relaxed);
         self.metrics.record_disk_step(DiskStep::Open, nanos(started));
     }
@@ -237,10 +240,17 @@ impl Writer {
             unreachable!("a write to a file that was never opened");
         }
         drop(bytes);
-        if let Some((block, give_back)) = release {
-            // The core's return queue holds every block of its arena; it is gone only when the core is.
-            let _ = give_back.send(block);
-        }
+        give_back(release);
+    }
+}
+
+/// Returns a block whose content is on the disk to its core. Its header says so first: what a crash leaves is written back, and must not undo what
+/// finishing the file changes.
+fn give_back(block: Option<(Block, Sender<Block>)>) {
+    if let Some((block, core)) = block {
+        block.settle();
+        // The core's return queue holds every block of its arena; it is gone only when the core is.
+        let _ = core.send(block);
     }
 }
 

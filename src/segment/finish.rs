@@ -60,7 +60,11 @@ fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FinishError 
 
 /// Where a media file lies while its recording is open.
 pub fn media_path(recording: &Path, media: MediaPath) -> PathBuf {
-    recording.join(media.folder.to_string()).join(format!("media-{}.{}", media.part, media.extension))
+    recording.join(media.folder.to_string()).join(media_name(media.part, media.extension))
+}
+
+pub fn media_name(part: u32, extension: &str) -> String {
+    format!("media-{part}.{extension}")
 }
 
 /// A file as `scan` reads it.

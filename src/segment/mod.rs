@@ -4,6 +4,7 @@
 pub mod arena;
 pub mod disk;
 pub mod finish;
+mod open_record;
 pub mod recover;
 pub mod remove;
 pub mod store;

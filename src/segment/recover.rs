@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use crate::domain::FinishedFile;
 use crate::units::FileId;
 
-use super::arena::read_orphans;
+use super::arena::{BlockKind, OrphanBlock, read_orphans};
 use super::finish::{self, FinishError, FinishSettings};
+use super::open_record::OpenRecord;
 
 /// What recovery did, for one log line and the counters.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,37 @@ impl LeftBehind {
     /// Writes what the dead process had in memory into its recordings, and removes its arena files: the new ones take their place.
     pub fn write_back_arenas(&mut self, settings: &FinishSettings) {
         for path in std::mem::take(&mut self.arenas) {
-            write_back_arena(settings, &path, &mut self.recovered);
+            self.write_back_arena(settings, &path);
+        }
+        self.recordings.sort();
+        self.recordings.dedup();
+    }
+
+    /// Opens the files that it had not opened yet, writes the blocks of an arena file into their recordings, then removes it.
+    fn write_back_arena(&mut self, settings: &FinishSettings, path: &Path) {
+        for kind in [BlockKind::OpenRecord, BlockKind::Media] {
+            let result = read_orphans(path, |orphan| {
+                let OrphanBlock { kind: of, file, part, offset, ref bytes } = orphan;
+                if of != kind {
+                    return;
+                }
+                let written = match kind {
+                    BlockKind::Media => write_back(settings, file, part, offset, bytes).map(|()| self.recovered.arena_bytes += bytes.len() as u64),
+                    BlockKind::OpenRecord => OpenRecord::decode(bytes)
+                        .and_then(|record| record.carry_out(&settings.recording_folder()))
+                        .map(|begun| self.recordings.extend(begun)),
+                };
+                if let Err(error) = written {
+                    self.recovered.failed += 1;
+                    tracing::error!(file_id = file, part, offset, bytes = bytes.len(), %error, "what the last run had in memory could not be written back");
+                }
+            });
+            if let Err(error) = result {
+                tracing::warn!(path = %path.display(), %error, "the arena file of the last run is not readable");
+            }
+        }
+        if let Err(error) = std::fs::remove_file(path) {
+            tracing::warn!(path = %path.display(), %error, "the arena file of the last run could not be removed");
         }
     }
 
@@ -109,24 +140,6 @@ impl LeftBehind {
     }
 }
 
-/// Writes the blocks of a dead process's arena file into their recordings, then removes it.
-fn write_back_arena(settings: &FinishSettings, path: &Path, recovered: &mut Recovered) {
-    let result = read_orphans(path, |orphan| match write_back(settings, orphan.file, orphan.part, orphan.offset, &orphan.bytes) {
-        Ok(()) => recovered.arena_bytes += orphan.bytes.len() as u64,
-        Err(error) => {
-            recovered.failed += 1;
-            let (file_id, part, offset, bytes) = (orphan.file, orphan.part, orphan.offset, orphan.bytes.len());
-            tracing::error!(file_id, part, offset, bytes, %error, "bytes of the last run could not be written back");
-        }
-    });
-    if let Err(error) = result {
-        tracing::warn!(path = %path.display(), %error, "the arena file of the last run is not readable");
-    }
-    if let Err(error) = std::fs::remove_file(path) {
-        tracing::warn!(path = %path.display(), %error, "the arena file of the last run could not be removed");
-    }
-}
-
 fn write_back(settings: &FinishSettings, file: u64, part: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
     let folder = settings.recording_folder().join(file.to_string());
     let prefix = format!("media-{part}.");
@@ -137,4 +150,86 @@ fn write_back(settings: &FinishSettings, file: u64, part: u64, offset: u64, byte
         }
     }
     Err(io::Error::new(io::ErrorKind::NotFound, "the media file is not there"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+    use crate::container::flv::{self, FlvWriter};
+    use crate::container::{MediaPath, OpenMedia, Store as _};
+    use crate::domain::{EndReason, RecordingIdentity, RecordingSource};
+    use crate::media::flv_tag::{AudioUnit, parse_audio};
+    use crate::media::{Payload, TrackKind, Tracks};
+    use crate::segment::{Arena, CoreStore, DiskCommand, FileIds};
+    use crate::units::{Format, PublicationId, StreamKey, TemplateId, WallTime};
+
+    fn identity(file_id: FileId) -> RecordingIdentity {
+        RecordingIdentity {
+            file_id,
+            format: Format::Flv,
+            key: StreamKey::new("localhost", "live", "cam"),
+            publication: PublicationId(1),
+            source: RecordingSource::Rule(TemplateId(1001)),
+            push_url: String::new(),
+            stream_param: String::new(),
+            start: WallTime::from_unix_seconds(1_700_000_000),
+            media_start_ms: 0,
+            storage_time_s: 0,
+            vod_sub_app_id: 0,
+            vod_file_name: String::new(),
+            procedure: String::new(),
+            storage_mode: String::new(),
+            class_id: 0,
+        }
+    }
+
+    /// The process is killed before the disk writer has carried out anything at all.
+    #[test]
+    fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = FinishSettings {
+            data_folder: folder.path().to_owned(),
+            insert_supported: false,
+            time_zone: jiff::tz::TimeZone::UTC,
+            hls_segment_ms: 4_000,
+        };
+        let arenas = folder.path().join("arenas");
+        for folder in [&arenas, &settings.recording_folder(), &settings.media_folder()] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        let (to_disk, commands) = crossbeam::channel::bounded::<DiskCommand>(100);
+        let arena = Arena::create(&arenas.join("core-0.arena"), 2 << 20).unwrap();
+        let ids = Arc::new(FileIds::new(None, || WallTime::from_unix_seconds(1_700_000_000)));
+        let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)));
+
+        let Ok(AudioUnit::Config(audio)) = parse_audio(Payload::contiguous(&[0xaf, 0, 0x12, 0x10])) else { panic!("no track") };
+        let tracks = Tracks { video: None, audio: Some(audio) };
+        let head = flv::head(&tracks, 60);
+        let mut writer = FlvWriter::new(&tracks, &head, 0);
+        let file_id = store.next_file_id();
+        let media = MediaPath { folder: file_id, part: 1, extension: "flv" };
+        let mut file = store.open(OpenMedia { media, link: None, begin: vec![identity(file_id)], small_files: Vec::new(), head });
+        for index in 0..10 {
+            let body = [0xaf, 1, 0x21, index];
+            let Ok(AudioUnit::Frame(part)) = parse_audio(Payload::contiguous(&body)) else { panic!("no frame") };
+            let frame = part.at(TrackKind::Audio, i64::from(index) * 23);
+            assert!(store.reserve(&mut file, writer.push_bytes_max(&frame)));
+            writer.push(&frame, &mut file);
+            store.commit(&mut file);
+        }
+        assert_eq!(commands.len(), 1, "the file was asked for, and nothing else happened");
+        drop((file, store, commands));
+
+        let mut left = LeftBehind::find(&settings, &arenas).unwrap();
+        left.write_back_arenas(&settings);
+        assert!(std::fs::read_dir(&arenas).unwrap().next().is_none(), "the arena is used up");
+        let mut files = Vec::new();
+        let recovered = left.recover(&settings, |file| files.push(file));
+        assert_eq!((recovered.finished, recovered.failed, files.len()), (1, 0, 1), "{recovered:?}");
+        assert_eq!((files[0].identity.file_id, files[0].reason), (file_id, EndReason::Recovered));
+        assert_eq!(files[0].summary.audio.as_ref().unwrap().frames, 10);
+    }
 }

@@ -9,7 +9,8 @@ use crossbeam::channel::{Receiver, Sender, TrySendError};
 use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, Store};
 use crate::units::{FileId, MonoTime, WallTime};
 
-use super::arena::{Arena, Block, BlockClass, Pin, SealedBytes};
+use super::arena::{Arena, Block, BlockClass, BlockKind, Pin, SealedBytes};
+use super::open_record::OpenRecord;
 
 /// Direct writes begin at multiples of this in file and memory.
 pub const WRITE_ALIGN_BYTES: u64 = HEAD_ALIGN_BYTES as u64;
@@ -25,11 +26,20 @@ pub struct FileSerial(pub u64);
 
 /// What a core asks of the disk writer of its data folder. Carried out in order.
 pub enum DiskCommand {
-    Open { serial: FileSerial, open: Box<OpenMedia>, failed: Arc<AtomicBool> },
+    Open(Box<OpenFile>),
     Write(BlockWrite),
     Text { folder: FileId, name: &'static str, text: String },
     Close { serial: FileSerial, bytes: u64, plan: Option<Box<FinishPlan>> },
     EndRecording(RecordingEnd),
+}
+
+/// A media file to be opened.
+pub struct OpenFile {
+    pub serial: FileSerial,
+    pub open: OpenMedia,
+    pub failed: Arc<AtomicBool>,
+    /// The same in the arena; goes back to the core when it is carried out. `None`: there was no free block.
+    pub record: Option<(Block, Sender<Block>)>,
 }
 
 /// Sealed bytes for the disk. `offset` is a multiple of [`WRITE_ALIGN_BYTES`].
@@ -149,7 +159,7 @@ impl Sink for BlockFile {
                 let block = self.spare.pop_front().expect("room is reserved before a frame is appended");
                 self.spare_bytes -= block.bytes();
                 if let Some(target) = &self.target {
-                    block.describe(target.media.folder.get(), target.media.part, self.position);
+                    block.describe(BlockKind::Media, target.media.folder.get(), target.media.part, self.position);
                 }
                 self.held.push_back(HeldBlock { block, start: self.position, flushed: 0 });
             }
@@ -234,6 +244,20 @@ impl CoreStore {
         self.arena.units_total()
     }
 
+    fn record(&mut self, open: &OpenMedia) -> Option<(Block, Sender<Block>)> {
+        let record = OpenRecord::encode(open);
+        let class = [BlockClass::Small, BlockClass::Medium, BlockClass::Large].into_iter().find(|class| class.bytes() >= record.len())?;
+        let mut block = self.arena.allocate(class)?;
+        if block.bytes() < record.len() {
+            self.arena.free(block);
+            return None;
+        }
+        block.write(0, &record);
+        block.describe(BlockKind::OpenRecord, open.media.folder.get(), open.media.part, 0);
+        block.describe_length(record.len());
+        Some((block, self.give_back.clone()))
+    }
+
     fn take_back(&mut self) {
         self.arena.reap();
         while let Ok(block) = self.returned.try_recv() {
@@ -302,7 +326,8 @@ impl Store for CoreStore {
         let position = open.head.len() as u64;
         let target = Target { serial, media: open.media, failed: Arc::clone(&failed) };
         let file = BlockFile::begin(Some(target), position, self.now);
-        self.send(DiskCommand::Open { serial, open: Box::new(open), failed });
+        let record = self.record(&open);
+        self.send(DiskCommand::Open(Box::new(OpenFile { serial, open, failed, record })));
         file
     }
 
