@@ -36,6 +36,9 @@ const ENTRY_BATCH_MAX: usize = 256;
 /// A catalog that refuses is tried again after this.
 const ENTRY_RETRY: Duration = Duration::from_secs(1);
 
+/// Part of `record.durability_ms` between two flushes; the rest is for the tick between flush and sync, the writes and the sync itself.
+const FLUSH_PERCENT: u32 = 60;
+
 /// An ingest core that has not passed its tick for this long stands still; systemd restarts us then.
 const STANDSTILL: Duration = Duration::from_secs(5);
 
@@ -158,8 +161,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
             }
         })
     };
-    let durability = Duration::from_millis(config.record.durability_ms);
-    let disk = Disk::start(DiskSettings { finish: finish.clone(), durability, finished, metrics: Arc::clone(&metrics), clock: mono_now })
+    let disk = Disk::start(DiskSettings { finish: finish.clone(), finished, metrics: Arc::clone(&metrics), clock: mono_now })
         .map_err(because("cannot start the disk threads"))?;
     let recovery = spawn("recovery", {
         let (finish, sender) = (finish.clone(), entry_sender.clone());
@@ -167,12 +169,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     })?;
 
     let moov_reserve = if insert_supported { MoovReserve::Insert } else { MoovReserve::Whole };
-    let recorder = RecorderSettings {
-        durability_ms: config.record.durability_ms,
-        hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts,
-        hls_segment_ms,
-        moov_reserve,
-    };
+    let recorder = RecorderSettings { hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts, hls_segment_ms, moov_reserve };
     let arena_bytes = usize::try_from(checked.arena_bytes_per_core).map_err(|_| StartError("ingest.arena_mib is too large".to_owned()))?;
     let handle = disk.handle();
     let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle.0, &ids, &serials)?;
@@ -180,6 +177,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let parts = cores.iter().zip(listeners).zip(stores).map(|((&cpu, listener), store)| CoreParts { cpu, listener, store }).collect();
     let settings = IngestSettings {
         tick: Duration::from_millis(config.ingest.tick_ms),
+        flush_period: Duration::from_millis(config.record.durability_ms) * FLUSH_PERCENT / 100,
         handshake_timeout: Duration::from_secs(config.ingest.handshake_timeout_s),
         idle_timeout: Duration::from_secs(config.ingest.idle_timeout_s),
         publishers_max: config.ingest.publishers_max,

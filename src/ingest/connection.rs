@@ -330,6 +330,17 @@ impl Connection {
         self.publishing.as_ref().and_then(|publishing| publishing.next_task_check)
     }
 
+    /// What was received shall go to the disk; `rest`: also what waited for the next frame.
+    pub fn flush(&mut self, rest: bool, store: &mut CoreStore) {
+        if let Some(publishing) = &mut self.publishing {
+            if rest {
+                publishing.recorder.flush_rest(store);
+            } else {
+                publishing.recorder.flush(store);
+            }
+        }
+    }
+
     /// From time to time for a publishing connection: tasks, storage, counters.
     pub fn tick(&mut self, policy: &Policy, service: &mut Service<'_>) {
         let Some(publishing) = &mut self.publishing else { return };

@@ -40,6 +40,8 @@ pub enum DuplicatePublisher {
 #[derive(Clone, Debug)]
 pub struct IngestSettings {
     pub tick: Duration,
+    /// What was received is handed to the disk and synced this often.
+    pub flush_period: Duration,
     pub handshake_timeout: Duration,
     pub idle_timeout: Duration,
     pub publishers_max: usize,
