@@ -11,11 +11,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::catalog::Catalog;
 use crate::config::{self, Config};
-
-use crate::control::{ControlContext, ControlLimits, Server, auth};
+use crate::control::{Access, ControlContext, ControlLimits, Server};
 use crate::domain::{FinishedFile, LiveStreams, Policy, RecordTemplate, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
@@ -62,9 +62,9 @@ fn wall_now() -> WallTime {
     WallTime::from_unix_micros(micros)
 }
 
-/// Runs the appliance until SIGINT or SIGTERM; every open file is finished then.
-pub fn run(config: Config) -> ExitCode {
-    let signals = match signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM]) {
+/// Runs the appliance until SIGINT or SIGTERM; every open file is finished then. At SIGHUP `config_file` is read again for who may call.
+pub fn run(config: Config, config_file: PathBuf) -> ExitCode {
+    let signals = match signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) {
         Ok(signals) => signals,
         Err(error) => {
             eprintln!("capstan: cannot receive signals: {error}");
@@ -73,7 +73,7 @@ pub fn run(config: Config) -> ExitCode {
     };
     match start(&config) {
         Ok(running) => {
-            running.run_until(signals);
+            running.run_until(signals, &config_file);
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -83,10 +83,29 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
+/// Puts the keys, tokens and limits of callers into effect that the file has now. A file with a mistake changes nothing.
+fn reload(config_file: &Path, access: &ArcSwap<Access>) {
+    match Config::load(config_file) {
+        Ok(config) => {
+            access.store(Arc::new(Access::new(&config.api)));
+            tracing::info!(
+                path = %config_file.display(),
+                credentials = config.api.credentials.len(),
+                tokens = config.api.bearer_tokens.len(),
+                "the settings of who may call were read anew; other settings are at the next start"
+            );
+        }
+        Err(error) => {
+            tracing::error!(path = %config_file.display(), error = error_chain(&error), "the configuration is not read anew; what was, stays")
+        }
+    }
+}
+
 /// Everything that runs, in the order in which it is stopped.
 struct Running {
     supervisor: supervise::Supervisor,
     server: Server,
+    access: Arc<ArcSwap<Access>>,
     ingest: Ingest,
     disk: Disk,
     recovery: JoinHandle<()>,
@@ -194,6 +213,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
 
     register_gauges(&metrics, &disk, &data.display().to_string(), &entry_watch);
+    let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.api)));
     let server = Server::start(
         http,
         Arc::new(ControlContext {
@@ -216,7 +236,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 workers: config.http.workers,
                 connections_max: config.http.connections_max,
             },
-            credentials: credentials(config),
+            access: Arc::clone(&access),
         }),
     )
     .map_err(because("cannot start the HTTP threads"))?;
@@ -225,12 +245,17 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let shared = Arc::clone(ingest.shared());
     let supervisor =
         supervise::Supervisor::ready("recording", move || shared.alive(STANDSTILL)).map_err(because("cannot tell systemd that we are ready"))?;
-    Ok(Running { supervisor, server, ingest, disk, recovery, entries, entry_sender, catalog, arenas, _lock: checked.lock })
+    Ok(Running { supervisor, server, access, ingest, disk, recovery, entries, entry_sender, catalog, arenas, _lock: checked.lock })
 }
 
 impl Running {
-    fn run_until(self, mut signals: signal_hook::iterator::Signals) {
-        let signal = signals.forever().next();
+    fn run_until(self, mut signals: signal_hook::iterator::Signals, config_file: &Path) {
+        let signal = signals.forever().find(|signal| {
+            if *signal == SIGHUP {
+                reload(config_file, &self.access);
+            }
+            *signal != SIGHUP
+        });
         tracing::info!(signal, "stopping: every open file is finished first");
         if let Err(error) = self.supervisor.stopping("finishing open files") {
             tracing::warn!(%error, "cannot reach systemd's notification socket");
@@ -238,7 +263,7 @@ impl Running {
         // A second signal ends us at once; what is open is then finished at the next start.
         let handle = signals.handle();
         let impatient = spawn("signals", move || {
-            if signals.forever().next().is_some() {
+            if signals.forever().any(|signal| signal != SIGHUP) {
                 tracing::warn!("stopped at once; open files are finished at the next start");
                 std::process::exit(1);
             }
@@ -394,14 +419,6 @@ fn recover_left(settings: &FinishSettings, left: &LeftBehind, sender: &Sender<Fi
             "recovered what the last run left"
         );
     }
-}
-
-fn credentials(config: &Config) -> Vec<auth::Credential> {
-    let of = |credential: &config::Credential| auth::Credential {
-        secret_id: credential.secret_id.clone(),
-        secret_key: credential.secret_key.expose().to_owned(),
-    };
-    config.api.credentials.iter().map(of).collect()
 }
 
 fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, folder: &str, entries: &Receiver<FinishedFile>) {

@@ -7,6 +7,7 @@
 //!
 //! `gate`, `connection`, `head` and `server` deal with sockets; everything behind `router` is plain values in, plain values out.
 
+pub mod access;
 pub mod actions;
 pub mod auth;
 mod connection;
@@ -32,6 +33,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::domain::{LiveStreams, Policy};
 use crate::units::WallTime;
 
+pub use access::Access;
 pub use server::Server;
 
 /// What the control plane works on; built by `app`.
@@ -51,8 +53,8 @@ pub struct ControlContext {
     /// `Ok` with a JSON text of the state, or `Err` with one when something is wrong (HTTP 503).
     pub health: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
     pub limits: ControlLimits,
-    /// Keys of clients. While there is none, calls over loopback need no signature.
-    pub credentials: Vec<auth::Credential>,
+    /// Who may call. Replaced when the configuration is read anew.
+    pub access: Arc<ArcSwap<Access>>,
 }
 
 /// Quotas of the API (settings).

@@ -8,9 +8,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
+use super::access::tests::{access, key, token};
 use super::actions::media_info::tests::row;
-use super::{ControlContext, ControlLimits, Server, auth};
+use super::{ControlContext, ControlLimits, Server};
 use crate::catalog::Catalog;
+use crate::config::Role;
 use crate::domain::{LiveStream, LiveStreams, Policy};
 use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
@@ -44,7 +46,7 @@ impl Running {
             metrics_text: Box::new(|| "capstan_up 1\n".to_owned()),
             health: Box::new(|| Ok("{\"ok\":true}".to_owned())),
             limits: ControlLimits { templates_max: 5, rules_max: 5, tasks_max: 5, workers: 2, connections_max: 16 },
-            credentials: Vec::new(),
+            access: Arc::new(ArcSwap::from_pointee(access(Vec::new(), Vec::new()))),
         };
         change(&mut context);
         let context = Arc::new(context);
@@ -493,12 +495,47 @@ fn a_closed_catalog_is_an_internal_error() {
 
 #[test]
 fn with_credentials_calls_must_be_signed() {
-    let key = auth::Credential { secret_id: "id".to_owned(), secret_key: "key".to_owned() };
-    let running = Running::with(|context| context.credentials.push(key));
+    let keys = access(vec![key("id", "0123456789abcdef", Role::Admin)], Vec::new());
+    let running = Running::with(|context| context.access = Arc::new(ArcSwap::from_pointee(keys)));
     assert_eq!(running.code("DescribeLiveRecordRules"), "AuthFailure.SignatureFailure");
     assert_eq!(running.code("DescribeNothing"), "AuthFailure.SignatureFailure");
     let forged = "GET /?Action=X HTTP/1.1\r\nHost: x\r\nX-Capstan-Peer: 127.0.0.1:1\r\nAuthorization: SKIP\r\n\r\n";
     assert_eq!(code_of(&running.exchange(forged).response()), "AuthFailure.SignatureFailure");
+}
+
+#[test]
+fn tokens_roles_and_rates() {
+    let mut keys = access(Vec::new(), vec![token("r", "reader-token-0001", Role::Reader), token("o", "operator-token-01", Role::Operator)]);
+    keys.requests_per_second = 1;
+    let running = Running::with(|context| context.access = Arc::new(ArcSwap::from_pointee(keys)));
+    let code = |token: &str, query: &str| {
+        let request = format!("GET /?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
+        code_of(&running.exchange(&request).response())
+    };
+    let (reader, operator) = ("reader-token-0001", "operator-token-01");
+    // The order: signature, version, action, role, rate, parameters.
+    for (token, query, expected) in [
+        ("nobodys-token-001", "Action=DescribeNothing&A=%FF", "AuthFailure.TokenFailure"),
+        (reader, "Action=DescribeNothing&A=%FF", "InvalidParameter"),
+        (reader, "Action=DescribeNothing&Version=1", "NoSuchVersion"),
+        (reader, "Action=DescribeNothing", "InvalidAction"),
+        (reader, "Action=DeleteLiveRecordRule&Nonsense=1", "AuthFailure.UnauthorizedOperation"),
+        (reader, "Action=CreateLiveRecordTemplate&Nonsense=1", "AuthFailure.UnauthorizedOperation"),
+        (operator, "Action=DeleteLiveRecordRule&Nonsense=1", "AuthFailure.UnauthorizedOperation"),
+        (operator, "Action=CreateLiveRecordTemplate&Nonsense=1", "UnknownParameter"),
+        (operator, "Action=CreateLiveRecordTemplate&TemplateName=a", "ok"),
+        (operator, "Action=CreateLiveRecordTemplate&Nonsense=1", "RequestLimitExceeded"),
+        (operator, "Action=DescribeLiveRecordRules", "ok"),
+        (reader, "Action=DescribeLiveRecordRules", "ok"),
+        (reader, "Action=DescribeLiveRecordRules&Token=x", "ok"),
+        (reader, "Action=DescribeLiveRecordRules", "RequestLimitExceeded"),
+    ] {
+        assert_eq!(code(token, query), expected, "{query}");
+    }
+    // New keys count for the next call.
+    running.context.access.store(Arc::new(access(Vec::new(), vec![token("n", "new-token-0000001", Role::Reader)])));
+    assert_eq!(code(reader, "Action=DescribeLiveRecordRules"), "AuthFailure.TokenFailure");
+    assert_eq!(code("new-token-0000001", "Action=DescribeLiveRecordRules"), "ok");
 }
 
 #[test]

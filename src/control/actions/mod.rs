@@ -12,16 +12,18 @@ pub mod values;
 use serde_json::Value;
 
 use super::ControlContext;
+use super::access::Caller;
 use super::errors::{ApiError, refuse};
 use super::params::Parameters;
 use super::protocol::{Call, Reply, Version};
 use super::tree::Fields;
 use crate::units::WallTime;
 
-/// What a handler works with: the context and the one moment that counts for this call.
+/// What a handler works with: the context, the one moment that counts for this call, and who makes it.
 pub struct Scope<'a> {
     pub context: &'a ControlContext,
     pub now: WallTime,
+    pub caller: &'a Caller,
 }
 
 impl Scope<'_> {
