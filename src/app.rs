@@ -17,9 +17,10 @@ use crate::catalog::Catalog;
 use crate::config::{self, Config};
 use crate::control::{Access, ControlContext, ControlLimits, Server};
 use crate::domain::{FinishedFile, LiveStreams, Policy, RecordTemplate, naming, policy};
-use crate::ingest::{self, Clock, CoreParts, Ingest, IngestContext, IngestError, IngestSettings};
+use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
 use crate::metrics::Metrics;
+use crate::notify::intake;
 use crate::preflight::{bind_error_sentence, preflight};
 use crate::recorder::{MoovReserve, RecorderSettings};
 use crate::segment::disk::DiskSettings;
@@ -111,6 +112,9 @@ struct Running {
     recovery: JoinHandle<()>,
     entries: JoinHandle<()>,
     entry_sender: Sender<FinishedFile>,
+    events: JoinHandle<()>,
+    /// The events thread ends when this is gone.
+    events_stop: Sender<()>,
     catalog: Catalog,
     arenas: PathBuf,
     /// Held as long as we run: two appliances on one data folder would destroy each other's files.
@@ -209,7 +213,9 @@ fn start(config: &Config) -> Result<Running, StartError> {
         default_domain: config.ingest.default_domain.clone(),
         recorder,
     };
-    let context = IngestContext { settings, policy: Arc::clone(&policy), live: Arc::clone(&live), metrics: Arc::clone(&metrics), clock };
+    let (event_sender, events_stop, events) = start_events(&catalog)?;
+    let context =
+        IngestContext { settings, policy: Arc::clone(&policy), live: Arc::clone(&live), metrics: Arc::clone(&metrics), clock, events: event_sender };
     let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
 
     register_gauges(&metrics, &disk, &data.display().to_string(), &entry_watch);
@@ -245,7 +251,21 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let shared = Arc::clone(ingest.shared());
     let supervisor =
         supervise::Supervisor::ready("recording", move || shared.alive(STANDSTILL)).map_err(because("cannot tell systemd that we are ready"))?;
-    Ok(Running { supervisor, server, access, ingest, disk, recovery, entries, entry_sender, catalog, arenas, _lock: checked.lock })
+    Ok(Running {
+        supervisor,
+        server,
+        access,
+        ingest,
+        disk,
+        recovery,
+        entries,
+        entry_sender,
+        events,
+        events_stop,
+        catalog,
+        arenas,
+        _lock: checked.lock,
+    })
 }
 
 impl Running {
@@ -278,6 +298,10 @@ impl Running {
         if self.entries.join().is_err() {
             tracing::error!("the catalog entry thread panicked");
         }
+        drop(self.events_stop);
+        if self.events.join().is_err() {
+            tracing::error!("the live events thread panicked");
+        }
         self.catalog.close();
         // Everything in it is on the disk.
         if let Err(error) = std::fs::remove_dir_all(&self.arenas) {
@@ -300,6 +324,18 @@ fn listen_sentence(error: &IngestError) -> StartError {
         IngestError::Listen { address, source } => StartError(bind_error_sentence("ingest.rtmp_listen", *address, source)),
         IngestError::Executor { .. } => StartError(error.to_string()),
     }
+}
+
+/// The way of stream events from the cores to the catalog.
+fn start_events(catalog: &Catalog) -> Result<(EventSender, Sender<()>, JoinHandle<()>), StartError> {
+    let (sender, queue) = bounded(intake::EVENTS_MAX);
+    let (stop, stopped) = bounded(0);
+    let lost = Arc::new(AtomicU64::new(0));
+    let thread = spawn("live-events", {
+        let (catalog, lost) = (catalog.clone(), Arc::clone(&lost));
+        move || intake::run(&queue, &stopped, &catalog, wall_now, &lost)
+    })?;
+    Ok((EventSender::new(sender, lost), stop, thread))
 }
 
 /// The template of a new catalog's rule: every stream as MP4 and HLS.

