@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::catalog::Catalog;
 use crate::config::{self, Config};
 use crate::control::{Access, ControlContext, ControlLimits, Server};
-use crate::domain::{FinishedFile, LiveStreams, Policy, RecordTemplate, naming, policy};
+use crate::domain::{FinishedFile, LiveStreams, Policy, RecordTemplate, StreamEnd, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
 use crate::metrics::Metrics;
@@ -145,6 +145,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     }
     let now = wall_now();
     catalog.set_task_default(policy::default_task_template(config.record.default_task_format));
+    catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
     catalog.purge_tasks(now).map_err(|error| StartError(error.to_string()))?;
     let policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
     let policy: Arc<ArcSwap<Policy>> = Arc::new(ArcSwap::from_pointee(policy));
@@ -211,6 +212,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
             config::DuplicatePublisher::Refuse => ingest::DuplicatePublisher::Refuse,
         },
         default_domain: config.ingest.default_domain.clone(),
+        added_domains_only: config.ingest.added_domains_only,
         recorder,
     };
     let (event_sender, events_stop, events) = start_events(&catalog)?;
@@ -226,6 +228,16 @@ fn start(config: &Config) -> Result<Running, StartError> {
             catalog: catalog.clone(),
             policy,
             live,
+            end_stream: {
+                let shared = Arc::clone(ingest.shared());
+                Box::new(move |stream, end| {
+                    let cause = match end {
+                        StreamEnd::Dropped => ingest::publish::EndCause::Dropped,
+                        StreamEnd::Forbidden => ingest::publish::EndCause::Forbidden,
+                    };
+                    shared.end_publication(stream.core, stream.connection, stream.publication, cause)
+                })
+            },
             media_root: data.clone(),
             public_base: config.public_base(),
             app_id: config.api.app_id,
@@ -239,6 +251,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 templates_max: config.api.templates_max,
                 rules_max: config.api.rules_max,
                 tasks_max: config.api.tasks_max,
+                domains_max: config.api.domains_max,
+                push_auth_default: config.api.push_auth_default,
                 workers: config.http.workers,
                 connections_max: config.http.connections_max,
             },

@@ -3,14 +3,16 @@
 use crate::domain::LiveEvent;
 use crate::units::WallTime;
 
-use super::{Catalog, CatalogError};
+use super::{Catalog, CatalogError, stream_events};
 
 impl Catalog {
     /// Enters what happened to live streams, in order and in one transaction: all or none.
-    pub fn enter_live_events(&self, events: Vec<LiveEvent>, _now: WallTime) -> Result<(), CatalogError> {
-        for event in events {
-            tracing::debug!(?event, "stream event");
-        }
-        Ok(())
+    pub fn enter_live_events(&self, events: Vec<LiveEvent>, now: WallTime) -> Result<(), CatalogError> {
+        self.write(move |connection| {
+            for event in &events {
+                stream_events::enter(connection, event, now)?;
+            }
+            Ok(())
+        })
     }
 }

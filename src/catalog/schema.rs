@@ -77,6 +77,40 @@ const MIGRATIONS: &[M<'_>] = &[M::up(
     -- Inverted index; the rowid is the entry. Its tokens are made by `index.rs`, so the tokenizer has nothing to do but to cut at spaces.
     CREATE VIRTUAL TABLE media_index USING fts5 (tokens, content = '', contentless_delete = 1, detail = none, tokenize = 'ascii');
     ",
+),
+M::up(
+    "
+    -- Domains that were added, with their push keys, as JSON: the quota is a few thousand and they are all read together.
+    CREATE TABLE live_domain (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+
+    CREATE TABLE forbidden_stream (
+        domain TEXT NOT NULL,
+        app TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        create_time INTEGER NOT NULL,
+        resume_time INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (domain, app, stream)
+    ) STRICT;
+
+    -- Publications, running ones too (their end is the largest number), and refused attempts. The id is the order of entry.
+    CREATE TABLE stream_event (
+        id INTEGER PRIMARY KEY,
+        publication INTEGER NOT NULL UNIQUE,
+        domain TEXT NOT NULL,
+        app TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        begin_time INTEGER NOT NULL,
+        end_time INTEGER NOT NULL,
+        refused INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        client TEXT NOT NULL,
+        width INTEGER NOT NULL,
+        height INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX stream_event_by_end ON stream_event (end_time, id);
+    CREATE INDEX stream_event_by_kind ON stream_event (refused, id);
+    ",
 )];
 
 /// Opens the writer's connection and brings the schema up to date.

@@ -174,6 +174,8 @@ declare! {
         arena_folder: PathBuf = PathBuf::from("/dev/shm");
         /// Domain of publishers that connect to a bare IP address and name no `vhost`.
         default_domain: String = "localhost".to_owned(), in DOMAIN;
+        /// Refuse publishers of domains that `AddLiveDomain` has not added. Signed push addresses protect only the domains that have them.
+        added_domains_only: bool = false;
     }
 
     /// API, finished files, metrics and health.
@@ -224,6 +226,10 @@ declare! {
         rules_max: u64 = 10_000, in 1..=100_000;
         /// Record tasks waiting or running.
         tasks_max: u64 = 10_000, in 1..=100_000;
+        /// Domains.
+        domains_max: u64 = 1_000, in 1..=10_000;
+        /// A push domain that is added wants signed push addresses at once; else `ModifyLivePushAuthKey` has to say so.
+        push_auth_default: bool = false;
     }
 
     /// The log, on standard error.

@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 
 use crate::catalog::{Catalog, CatalogError};
-use crate::domain::{LiveStreams, Policy};
+use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::WallTime;
 
 pub use access::Access;
@@ -42,6 +42,8 @@ pub struct ControlContext {
     /// Replaced after every change of templates, rules and tasks.
     pub policy: Arc<ArcSwap<Policy>>,
     pub live: Arc<Mutex<LiveStreams>>,
+    /// Asks the ingest core of a stream to end its publication. False: the core takes no commands at the moment.
+    pub end_stream: Box<dyn Fn(&LiveStream, StreamEnd) -> bool + Send + Sync>,
     /// Root of finished files: `FinishedFile::folder` is relative to it.
     pub media_root: PathBuf,
     /// Begin of file addresses, no slash at the end: `http://127.0.0.1:8080`.
@@ -63,6 +65,9 @@ pub struct ControlLimits {
     pub templates_max: u64,
     pub rules_max: u64,
     pub tasks_max: u64,
+    pub domains_max: u64,
+    /// Push domains want signatures from the moment they are added.
+    pub push_auth_default: bool,
     /// HTTP worker threads and concurrent connections.
     pub workers: usize,
     pub connections_max: usize,

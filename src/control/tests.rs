@@ -39,13 +39,14 @@ impl Running {
             catalog: Catalog::open(&folder.path().join("catalog.sqlite")).unwrap(),
             policy: Arc::new(ArcSwap::from_pointee(Policy::default())),
             live: Arc::new(Mutex::new(LiveStreams::default())),
+            end_stream: Box::new(|_, _| true),
             media_root: folder.path().to_owned(),
             public_base: "http://127.0.0.1:8080".to_owned(),
             app_id: 1_300_000_001,
             clock: now,
             metrics_text: Box::new(|| "capstan_up 1\n".to_owned()),
             health: Box::new(|| Ok("{\"ok\":true}".to_owned())),
-            limits: ControlLimits { templates_max: 5, rules_max: 5, tasks_max: 5, workers: 2, connections_max: 16 },
+            limits: ControlLimits { templates_max: 5, rules_max: 5, tasks_max: 5, domains_max: 3, push_auth_default: false, workers: 2, connections_max: 16 },
             access: Arc::new(ArcSwap::from_pointee(access(Vec::new(), Vec::new()))),
         };
         change(&mut context);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
+use crate::domain::admission::NotAdmitted;
 use crate::domain::event::{LiveEvent, LiveEventKind, Publisher};
 use crate::domain::task::TaskScheduler;
 use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordingSource};
@@ -20,7 +21,7 @@ use crate::rtmp::session::{Event, PublishRequest, RefuseReason, Session};
 use crate::segment::CoreStore;
 use crate::units::{MonoTime, PublicationId, WallTime};
 
-use super::publish::{EndCause, PublishName, publish_name, push_url};
+use super::publish::{self, EndCause, PublishName, publish_name, push_url};
 use super::{DuplicatePublisher, Shared};
 
 /// Longest wait for a listener at the other end of our replies; they are a few hundred bytes, so a full socket buffer means a dead or hostile peer.
@@ -79,6 +80,7 @@ pub enum Served {
 pub enum Refusal {
     TooMany,
     NameInUse,
+    NotAdmitted(NotAdmitted),
 }
 
 impl Refusal {
@@ -86,6 +88,7 @@ impl Refusal {
         match self {
             Refusal::TooMany => "too many publishers",
             Refusal::NameInUse => "the stream is already being published",
+            Refusal::NotAdmitted(reason) => reason.message(),
         }
     }
 
@@ -94,6 +97,7 @@ impl Refusal {
         match self {
             Refusal::TooMany => "18/600 too many streams",
             Refusal::NameInUse => "18/305 the stream is already being published",
+            Refusal::NotAdmitted(reason) => reason.message(),
         }
     }
 }
@@ -120,6 +124,10 @@ pub enum CloseReason {
     Refused(Refusal),
     #[error("replaced by a newer publisher of the same name")]
     Replaced,
+    #[error("dropped by a call")]
+    Dropped,
+    #[error("forbidden by a call")]
+    Forbidden,
     #[error("the server is shutting down")]
     Shutdown,
     #[error("the peer does not read our replies")]
@@ -132,7 +140,7 @@ impl CloseReason {
     /// The reason as metrics count it; `None` for an end that is no error.
     fn label(&self) -> Option<ConnectionError> {
         Some(match self {
-            CloseReason::Eof | CloseReason::Replaced | CloseReason::Shutdown => return None,
+            CloseReason::Eof | CloseReason::Replaced | CloseReason::Dropped | CloseReason::Forbidden | CloseReason::Shutdown => return None,
             CloseReason::Network(_) | CloseReason::RepliesUnread => ConnectionError::Network,
             CloseReason::Protocol(error) => match error.kind() {
                 ErrorKind::NotRtmp => ConnectionError::NotRtmp,
@@ -146,6 +154,7 @@ impl CloseReason {
             CloseReason::HandshakeTimeout | CloseReason::Idle => ConnectionError::Timeout,
             CloseReason::Refused(Refusal::TooMany) => ConnectionError::TooMany,
             CloseReason::Refused(Refusal::NameInUse) => ConnectionError::NameInUse,
+            CloseReason::Refused(Refusal::NotAdmitted(_)) => ConnectionError::Refused,
             CloseReason::Panic => ConnectionError::Internal,
         })
     }
@@ -162,6 +171,8 @@ impl CloseReason {
             CloseReason::HandshakeTimeout | CloseReason::Idle => EndCause::Idle,
             CloseReason::Refused(_) | CloseReason::RepliesUnread => EndCause::Content,
             CloseReason::Replaced => EndCause::Replaced,
+            CloseReason::Dropped => EndCause::Dropped,
+            CloseReason::Forbidden => EndCause::Forbidden,
             CloseReason::Shutdown => EndCause::Shutdown,
             CloseReason::Panic => EndCause::Internal,
         }
@@ -169,7 +180,7 @@ impl CloseReason {
 
     /// An end that a well-behaved publisher causes.
     pub fn is_ordinary(&self) -> bool {
-        matches!(self, CloseReason::Eof | CloseReason::Shutdown | CloseReason::Replaced)
+        matches!(self, CloseReason::Eof | CloseReason::Shutdown | CloseReason::Replaced | CloseReason::Dropped | CloseReason::Forbidden)
     }
 }
 
@@ -297,6 +308,12 @@ impl Connection {
             client: publisher.client_ip.clone(),
             stream_param: address.query.clone(),
         };
+        let admit = |policy: &Policy| {
+            publish::admit(&name, &address.query, &policy.admission, service.now.wall, shared.settings.added_domains_only).map_err(Refusal::NotAdmitted)
+        };
+        if let Err(refusal) = admit(&policy) {
+            return self.refuse(refusal, publisher, service);
+        }
         let replaced = {
             let mut streams = shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if streams.len() >= shared.settings.publishers_max {
@@ -306,6 +323,14 @@ impl Connection {
             if shared.settings.duplicate_publisher == DuplicatePublisher::Refuse && streams.get(&name.key).is_some() {
                 drop(streams);
                 return self.refuse(Refusal::NameInUse, publisher, service);
+            }
+            // A stream that is forbidden meanwhile is refused here, or found in the table by the call that forbids it.
+            let newest = shared.policy.load();
+            if newest.version != policy.version
+                && let Err(refusal) = admit(&newest)
+            {
+                drop(streams);
+                return self.refuse(refusal, publisher, service);
             }
             streams.begin(live)
         };
@@ -342,7 +367,8 @@ impl Connection {
         service.shared.events.send(LiveEvent { publisher, time: service.now.wall, kind });
         let reason = match refusal {
             Refusal::TooMany => RefuseReason::Denied,
-            Refusal::NameInUse => RefuseReason::BadName,
+            Refusal::NameInUse | Refusal::NotAdmitted(NotAdmitted::StreamForbidden) => RefuseReason::BadName,
+            Refusal::NotAdmitted(_) => RefuseReason::Denied,
         };
         self.session.refuse_publish(reason, refusal.message());
         self.send_replies()?;
@@ -439,7 +465,7 @@ impl Connection {
             tracing::debug!(client = %self.peer, "the last bytes before the end are no RTMP");
         }
         self.end_publication(reason.cause(), service);
-        if matches!(reason, CloseReason::Replaced | CloseReason::Shutdown | CloseReason::Idle) {
+        if matches!(reason, CloseReason::Replaced | CloseReason::Dropped | CloseReason::Forbidden | CloseReason::Shutdown | CloseReason::Idle) {
             self.session.end("NetStream.Unpublish.Success", reason.cause().message());
             // The peer may be gone; there is nobody to tell then.
             let _ = self.send_replies();

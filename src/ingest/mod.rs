@@ -45,6 +45,8 @@ pub struct IngestSettings {
     pub publishers_max: usize,
     pub duplicate_publisher: DuplicatePublisher,
     pub default_domain: String,
+    /// Refuse publications of domains that nobody has added.
+    pub added_domains_only: bool,
     pub recorder: RecorderSettings,
 }
 
