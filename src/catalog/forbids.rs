@@ -34,9 +34,11 @@ impl Catalog {
     pub fn resume_stream(&self, key: &StreamKey) -> Result<(), CatalogError> {
         let key = key.clone();
         self.write(move |connection| {
-            connection
-                .prepare_cached("DELETE FROM forbidden_stream WHERE domain = ?1 AND app = ?2 AND stream = ?3")?
-                .execute(params![&*key.domain, &*key.app, &*key.stream])?;
+            connection.prepare_cached("DELETE FROM forbidden_stream WHERE domain = ?1 AND app = ?2 AND stream = ?3")?.execute(params![
+                &*key.domain,
+                &*key.app,
+                &*key.stream
+            ])?;
             Ok(())
         })
     }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, named_params, params};
 use crate::domain::{Admission, Policy, RecordTask};
 use crate::units::{StreamKey, TaskId, WallTime};
 
-use super::{Catalog, CatalogError, domains, forbids, TaskQuery, rules, stored, templates, unstored};
+use super::{Catalog, CatalogError, TaskQuery, domains, forbids, rules, stored, templates, unstored};
 
 /// How long a task stays in the list after its end (documented by the vendor: 90 days).
 const KEPT_MICROS: i64 = 90 * 86_400 * 1_000_000;

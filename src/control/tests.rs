@@ -46,7 +46,15 @@ impl Running {
             clock: now,
             metrics_text: Box::new(|| "capstan_up 1\n".to_owned()),
             health: Box::new(|| Ok("{\"ok\":true}".to_owned())),
-            limits: ControlLimits { templates_max: 5, rules_max: 5, tasks_max: 5, domains_max: 3, push_auth_default: false, workers: 2, connections_max: 16 },
+            limits: ControlLimits {
+                templates_max: 5,
+                rules_max: 5,
+                tasks_max: 5,
+                domains_max: 3,
+                push_auth_default: false,
+                workers: 2,
+                connections_max: 16,
+            },
             access: Arc::new(ArcSwap::from_pointee(access(Vec::new(), Vec::new()))),
         };
         change(&mut context);

@@ -309,7 +309,8 @@ impl Connection {
             stream_param: address.query.clone(),
         };
         let admit = |policy: &Policy| {
-            publish::admit(&name, &address.query, &policy.admission, service.now.wall, shared.settings.added_domains_only).map_err(Refusal::NotAdmitted)
+            publish::admit(&name, &address.query, &policy.admission, service.now.wall, shared.settings.added_domains_only)
+                .map_err(Refusal::NotAdmitted)
         };
         if let Err(refusal) = admit(&policy) {
             return self.refuse(refusal, publisher, service);

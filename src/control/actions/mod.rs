@@ -59,7 +59,16 @@ fn run<P: Parameters>(scope: &Scope<'_>, fields: Fields, handler: fn(&Scope<'_>,
     handler(scope, P::read_fields(fields, "")?)
 }
 
-const FAMILIES: &[&[Action]] = &[templates::ACTIONS, rules::ACTIONS, tasks::ACTIONS, streams::ACTIONS, stream_control::ACTIONS, stream_events::ACTIONS, domains::ACTIONS, files::ACTIONS];
+const FAMILIES: &[&[Action]] = &[
+    templates::ACTIONS,
+    rules::ACTIONS,
+    tasks::ACTIONS,
+    streams::ACTIONS,
+    stream_control::ACTIONS,
+    stream_events::ACTIONS,
+    domains::ACTIONS,
+    files::ACTIONS,
+];
 
 /// Finds the action a call means. Hand-written calls may leave the version out: names are unique over the families.
 ///
