@@ -13,7 +13,7 @@ use super::actions::media_info::tests::row;
 use super::{ControlContext, ControlLimits, Server};
 use crate::catalog::Catalog;
 use crate::config::Role;
-use crate::domain::{LiveStream, LiveStreams, Policy};
+use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
 /// The clock of these tests stands still.
@@ -510,6 +510,64 @@ fn with_credentials_calls_must_be_signed() {
     assert_eq!(running.code("DescribeNothing"), "AuthFailure.SignatureFailure");
     let forged = "GET /?Action=X HTTP/1.1\r\nHost: x\r\nX-Capstan-Peer: 127.0.0.1:1\r\nAuthorization: SKIP\r\n\r\n";
     assert_eq!(code_of(&running.exchange(forged).response()), "AuthFailure.SignatureFailure");
+}
+
+#[test]
+fn domains_and_forbidden_streams_reach_the_policy() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let running = Running::with(|context| {
+        let told = told.clone();
+        context.end_stream = Box::new(move |stream, end| {
+            told.lock().unwrap().push((stream.key.to_string(), end));
+            // Core 1 takes no commands.
+            stream.core == 0
+        });
+    });
+    for (stream, core) in [("cam", 0), ("other", 0), ("stuck", 1)] {
+        running.context.live.lock().unwrap().begin(LiveStream {
+            key: StreamKey::new(if core == 0 { "a.example" } else { "b.example" }, "live", stream),
+            publication: PublicationId(1),
+            core,
+            connection: 1,
+            publish_time: now(),
+            client: "192.0.2.1".to_owned(),
+            stream_param: String::new(),
+        });
+    }
+    let named = |domain: &str, stream: &str| format!("DomainName={domain}&AppName=live&StreamName={stream}");
+    let take = || std::mem::take(&mut *told.lock().unwrap());
+    assert_eq!(running.code("AddLiveDomain&DomainName=A.example&DomainType=0"), "ok");
+    assert_eq!(running.code("ModifyLivePushAuthKey&DomainName=a.example&Enable=1&AuthDelta=5"), "ok");
+    {
+        let policy = running.context.policy.load();
+        let domain = &policy.admission.domains["a.example"];
+        assert!(domain.enabled && domain.auth.enabled && domain.auth.delta_s == 5 && domain.auth.master_key.len() == 32);
+    }
+    assert_eq!(running.code(&format!("DescribeLiveStreamState&{}", named("a.example", "cam"))), "ok");
+    assert_eq!(running.call(&format!("DescribeLiveStreamState&{}", named("a.example", "cam")))["StreamState"], "active");
+    assert_eq!(running.code(&format!("DropLiveStream&{}", named("A.example", "cam"))), "ok");
+    assert_eq!(running.code(&format!("DropLiveStream&{}", named("a.example", "absent"))), "ok");
+    assert_eq!(take(), [("a.example/live/cam".to_owned(), StreamEnd::Dropped)]);
+    assert_eq!(running.code(&format!("DropLiveStream&{}", named("b.example", "stuck"))), "InternalError");
+    take();
+    assert_eq!(running.code(&format!("ForbidLiveStream&{}&ResumeTime=2026-01-02T08:00:00Z", named("a.example", "cam"))), "ok");
+    assert_eq!(take(), [("a.example/live/cam".to_owned(), StreamEnd::Forbidden)]);
+    assert_eq!(running.call(&format!("DescribeLiveStreamState&{}", named("a.example", "cam")))["StreamState"], "forbid");
+    assert_eq!(running.context.policy.load().admission.forbidden.len(), 1);
+    assert_eq!(running.code(&format!("ResumeLiveStream&{}", named("a.example", "cam"))), "ok");
+    assert!(running.context.policy.load().admission.forbidden.is_empty());
+    assert_eq!(running.code("ForbidLiveDomain&DomainName=a.example"), "ok");
+    let mut ended = take();
+    ended.sort_by(|left, right| left.0.cmp(&right.0));
+    assert_eq!(ended, ["cam", "other"].map(|stream| (format!("a.example/live/{stream}"), StreamEnd::Forbidden)));
+    assert!(!running.context.policy.load().admission.domains["a.example"].enabled);
+    assert_eq!(running.code("AddLiveDomain&DomainName=a.example&DomainType=0"), "FailedOperation.DomainAdded");
+    assert_eq!(running.code("AddLiveDomain&DomainName=p.example&DomainType=1"), "ok");
+    assert_eq!(running.code("DescribeLivePushAuthKey&DomainName=p.example"), "ResourceNotFound.PushDomainNoRecord");
+    assert_eq!(running.code("AddLiveDomain&DomainName=c.example&DomainType=0"), "ok");
+    assert_eq!(running.code("AddLiveDomain&DomainName=d.example&DomainType=0"), "LimitExceeded");
+    assert_eq!(running.code("DeleteLiveDomain&DomainName=a.example&DomainType=0"), "ok");
+    assert!(running.context.policy.load().admission.domains.len() == 2);
 }
 
 #[test]

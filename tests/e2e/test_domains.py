@@ -120,7 +120,7 @@ def test_a_late_signature_within_auth_delta(capstan, source, push, signed):
 
 def test_a_running_stream_outlives_its_signature_and_key(capstan, source, push, signed):
     publisher = push.ffmpeg(source("live"), capstan.url("long", signed, query=sign("long", expires_in=2)), realtime=True)
-    capstan.wait_online("long", signed)
+    capstan.wait_recording("long", signed)
     capstan.call("ModifyLivePushAuthKey", DomainName=signed, MasterAuthKey="another-key")
     time_over = time.time() + 3
     until(lambda: time.time() > time_over, 5, "the signature's end")
@@ -133,7 +133,7 @@ def test_forbidden_domain(capstan, source, push, domain):
     capstan.call("AddLiveDomain", DomainName=domain, DomainType=0)
     capstan.record(domain, flv=True)
     publisher = push.ffmpeg(source("live"), capstan.url("cam", domain), realtime=True)
-    capstan.wait_online("cam", domain)
+    capstan.wait_recording("cam", domain)
     capstan.call("ForbidLiveDomain", DomainName=domain)
     publisher.wait(15)
     capstan.file("cam", domain)

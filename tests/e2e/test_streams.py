@@ -35,7 +35,7 @@ def live(capstan, source, push, domain):
     """A stream that runs."""
     capstan.record(domain, flv=True)
     publisher = push.ffmpeg(source("live"), capstan.url("cam", domain), realtime=True)
-    capstan.wait_online("cam", domain)
+    capstan.wait_recording("cam", domain)
     return publisher
 
 
