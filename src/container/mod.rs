@@ -164,9 +164,18 @@ pub struct RecordingEnd {
     pub shared_with: Option<MediaPath>,
 }
 
+/// A block of an open or closed file that stays readable while this is held.
+pub trait Pinned {
+    /// File offsets of the block's first byte and behind its last.
+    fn range(&self) -> std::ops::Range<u64>;
+    /// Appends a copy of `len` bytes from `offset` on, which lie in the range and have been appended to the file, to `to`.
+    fn copy_to(&self, offset: u64, len: usize, to: &mut Vec<u8>);
+}
+
 /// Where a recorder keeps its files. Implemented by the arena and the disk writer, and in memory for tests. No call blocks.
 pub trait Store {
     type File: Sink;
+    type Pin: Pinned;
     /// A new id, greater than all before.
     fn next_file_id(&mut self) -> FileId;
     fn open(&mut self, open: OpenMedia) -> Self::File;
@@ -185,4 +194,11 @@ pub trait Store {
     /// No more bytes come to `file`. `plan`: how to make it final, where the writer knows; else the file is scanned.
     fn close(&mut self, file: Self::File, plan: Option<FinishPlan>);
     fn end_recording(&mut self, end: RecordingEnd);
+    /// A file that stays in memory: frames that no file has taken.
+    fn open_log(&mut self) -> Self::File;
+    fn close_log(&mut self, log: Self::File);
+    /// Pins the blocks of `file` that hold bytes from `from` on, oldest first. To be called before these bytes are committed.
+    fn pin(&mut self, file: &Self::File, from: u64, take: impl FnMut(Self::Pin));
+    /// Little room is left: nothing shall be kept that no file needs.
+    fn is_tight(&self) -> bool;
 }

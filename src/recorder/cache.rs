@@ -1,10 +1,12 @@
 //! The frames of a stream that are still in memory: from the last key frame on, and whatever an output has not taken yet.
 //!
-//! Every output reads from here, so a file that begins (at publish, at a split, for a task that joins later) and a file whose storage is busy are the
-//! same case: the output is behind, and catches up.
+//! A frame is copied once, from the receive buffer to where it belongs: into the block of an open file, or, if no file takes it (none is wanted, its
+//! tracks are not known yet, the storage is busy), into a log. The cache remembers where that is and keeps the blocks from being used anew. An output
+//! that is behind (at publish, at a split, for a task that joins later) reads from here and catches up.
 
 use std::collections::VecDeque;
 
+use crate::container::{Pinned, Store};
 use crate::media::{Frame, Payload, TagHeader, TrackKind};
 
 /// Beyond this a GOP is not kept for tasks that may join (a 10 s GOP at 6 Mbit/s fits), and a stream whose storage is busy is not read any more.
@@ -17,51 +19,119 @@ const KEEP_AUDIO_MS: i64 = 1_000;
 /// Number of a frame in its publication, counting up.
 pub type Sequence = u64;
 
+/// A file in whose blocks frames of this cache lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChainId(u32);
+
+/// Where the media bytes of a frame lie.
+#[derive(Debug)]
+pub enum Place {
+    /// From this offset of a file on.
+    Chain(ChainId, u64),
+    /// There was no free block.
+    Heap(Box<[u8]>),
+}
+
+/// A frame without its media bytes.
 #[derive(Clone, Copy, Debug)]
-struct CachedFrame {
-    track: TrackKind,
-    key: bool,
-    epoch: u32,
+pub struct FrameHead {
+    pub track: TrackKind,
+    pub key: bool,
+    pub epoch: u32,
+    pub dts_ms: i64,
     cts_ms: i32,
-    dts_ms: i64,
     tag_header: TagHeader,
-    /// Position in the publication's media bytes (all frames in a row).
-    start: u64,
+}
+
+#[derive(Debug)]
+struct CachedFrame {
+    head: FrameHead,
+    place: Place,
     len: usize,
 }
 
-#[derive(Default, Debug)]
-pub struct Cache {
+/// The pinned blocks of one file, in order.
+struct Chain<P> {
+    id: ChainId,
+    /// Each with the newest frame that has bytes in it.
+    pins: VecDeque<(P, Sequence)>,
+}
+
+pub struct Cache<P> {
     frames: VecDeque<CachedFrame>,
-    bytes: Vec<u8>,
-    /// Position of `bytes[0]`.
-    bytes_start: u64,
+    chains: Vec<Chain<P>>,
+    next_chain: u32,
+    /// Media bytes of all frames.
+    bytes: usize,
+    /// Those of them that lie on the heap.
+    heap_bytes: usize,
     /// Sequence of `frames[0]`.
     first: Sequence,
     /// Video key frames in the cache.
     keys: VecDeque<Sequence>,
 }
 
-impl Cache {
-    pub fn push(&mut self, frame: &Frame<'_>, epoch: u32) {
+impl<P> Default for Cache<P> {
+    fn default() -> Self {
+        Self { frames: VecDeque::new(), chains: Vec::new(), next_chain: 0, bytes: 0, heap_bytes: 0, first: 0, keys: VecDeque::new() }
+    }
+}
+
+impl<P: Pinned> Cache<P> {
+    /// The name of one more file.
+    pub fn new_chain(&mut self) -> ChainId {
+        self.next_chain += 1;
+        ChainId(self.next_chain)
+    }
+
+    /// Is any frame of this file in the cache?
+    pub fn holds(&self, id: ChainId) -> bool {
+        self.chains.iter().any(|chain| chain.id == id)
+    }
+
+    /// Keeps the bytes from `offset` to `end` of `file`, which are the next frame's, in memory. They are not committed yet.
+    pub fn keep<S: Store<Pin = P>>(&mut self, id: ChainId, file: &S::File, offset: u64, end: u64, store: &mut S) -> Place {
+        if offset == end {
+            return Place::Heap(Box::default());
+        }
+        let sequence = self.end();
+        let index = self.chains.iter().position(|chain| chain.id == id).unwrap_or_else(|| {
+            self.chains.push(Chain { id, pins: VecDeque::new() });
+            self.chains.len() - 1
+        });
+        let pins = &mut self.chains[index].pins;
+        let pinned = pins.back().map_or(offset, |(pin, _)| pin.range().end.max(offset));
+        if pinned < end || pins.is_empty() {
+            store.pin(file, pinned, |pin| pins.push_back((pin, sequence)));
+        }
+        for (pin, newest) in pins.iter_mut().rev() {
+            if pin.range().end <= offset {
+                break;
+            }
+            *newest = sequence;
+        }
+        Place::Chain(id, offset)
+    }
+
+    pub fn push(&mut self, frame: &Frame<'_>, epoch: u32, place: Place) {
         let sequence = self.end();
         if frame.track == TrackKind::Video && frame.key {
             self.keys.push_back(sequence);
         }
-        let start = self.bytes_start + self.bytes.len() as u64;
-        for slice in frame.media.slices() {
-            self.bytes.extend_from_slice(slice);
+        let len = frame.media.len();
+        self.bytes += len;
+        if let Place::Heap(bytes) = &place {
+            self.heap_bytes += bytes.len();
         }
-        self.frames.push_back(CachedFrame {
-            track: frame.track,
-            key: frame.key,
-            epoch,
-            cts_ms: frame.cts_ms,
-            dts_ms: frame.dts_ms,
-            tag_header: frame.tag_header,
-            start,
-            len: frame.media.len(),
-        });
+        let (track, key, dts_ms, cts_ms, tag_header) = (frame.track, frame.key, frame.dts_ms, frame.cts_ms, frame.tag_header);
+        self.frames.push_back(CachedFrame { head: FrameHead { track, key, epoch, dts_ms, cts_ms, tag_header }, place, len });
+    }
+
+    /// A frame that nobody needs and that cannot be kept: what was before it is of no use to anybody who joins.
+    pub fn pass(&mut self) {
+        let end = self.end();
+        self.drop_before(end);
+        self.first = end + 1;
     }
 
     /// Sequence of the oldest frame.
@@ -75,22 +145,43 @@ impl Cache {
     }
 
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes
     }
 
-    /// The frame and its epoch. `sequence` must lie in the cache.
-    pub fn get(&self, sequence: Sequence) -> (Frame<'_>, u32) {
+    /// There was no free block for a frame.
+    pub fn overflows(&self) -> bool {
+        self.heap_bytes > 0
+    }
+
+    /// `sequence` must lie in the cache.
+    pub fn head(&self, sequence: Sequence) -> &FrameHead {
+        &self.frames[(sequence - self.first) as usize].head
+    }
+
+    /// A frame with its media bytes, copied into `scratch`. `sequence` must lie in the cache.
+    pub fn get<'a>(&self, sequence: Sequence, scratch: &'a mut Vec<u8>) -> Frame<'a> {
         let cached = &self.frames[(sequence - self.first) as usize];
-        let start = (cached.start - self.bytes_start) as usize;
-        let frame = Frame {
-            track: cached.track,
-            dts_ms: cached.dts_ms,
-            cts_ms: cached.cts_ms,
-            key: cached.key,
-            tag_header: cached.tag_header,
-            media: Payload::contiguous(&self.bytes[start..start + cached.len]),
-        };
-        (frame, cached.epoch)
+        scratch.clear();
+        match &cached.place {
+            Place::Heap(bytes) => scratch.extend_from_slice(bytes),
+            Place::Chain(id, offset) => self.copy_out(*id, *offset, cached.len, scratch),
+        }
+        let FrameHead { track, key, dts_ms, cts_ms, tag_header, .. } = cached.head;
+        Frame { track, dts_ms, cts_ms, key, tag_header, media: Payload::contiguous(scratch) }
+    }
+
+    fn copy_out(&self, id: ChainId, offset: u64, len: usize, scratch: &mut Vec<u8>) {
+        let chain = self.chains.iter().find(|chain| chain.id == id).expect("a chain lives as long as its frames");
+        let (mut at, end) = (offset, offset + len as u64);
+        for (pin, _) in &chain.pins {
+            let range = pin.range();
+            if at < end && range.contains(&at) {
+                let upto = range.end.min(end);
+                pin.copy_to(at, (upto - at) as usize, scratch);
+                at = upto;
+            }
+        }
+        assert_eq!(scratch.len(), len, "every byte of a frame in the cache is pinned");
     }
 
     /// Where a task that joins now begins: the newest key frame that is old enough to lie before the moment that was asked for; a stream without
@@ -102,24 +193,26 @@ impl Cache {
         self.keys.front().copied().unwrap_or(self.end())
     }
 
-    /// Drops what nobody needs: frames before `needed` that are not part of the GOP kept for tasks.
-    pub fn trim(&mut self, needed: Sequence) {
+    /// Drops what nobody needs: frames before `needed` that are not part of the GOP kept for tasks; if memory is tight, also that.
+    pub fn trim(&mut self, needed: Sequence, tight: bool) {
         let Some(newest) = self.frames.back() else { return };
-        let newest_dts_ms = newest.dts_ms;
-        let keep_from = if let Some(&front) = self.keys.front() {
+        let FrameHead { track: newest_track, dts_ms: newest_dts_ms, .. } = newest.head;
+        let keep_from = if tight || self.bytes > CACHE_BYTES_MAX {
+            self.end()
+        } else if let Some(&front) = self.keys.front() {
             let mut keep = front;
             for &key in self.keys.iter().skip(1) {
-                let age_ms = newest_dts_ms - self.frames[(key - self.first) as usize].dts_ms;
+                let age_ms = newest_dts_ms - self.head(key).dts_ms;
                 // A jump of the timestamps ends what belongs together.
                 if !(0..KEEP_BEHIND_KEY_MS).contains(&age_ms) {
                     keep = key;
                 }
             }
             keep
-        } else if newest.track == TrackKind::Audio {
-            let old = |frame: &CachedFrame| !(0..KEEP_AUDIO_MS).contains(&(newest_dts_ms - frame.dts_ms));
+        } else if newest_track == TrackKind::Audio {
+            let old = |frame: &CachedFrame| !(0..KEEP_AUDIO_MS).contains(&(newest_dts_ms - frame.head.dts_ms));
             // Looked at only when twice as much has gathered, so that the bytes do not move at every frame.
-            if self.frames.front().is_some_and(|frame| (0..2 * KEEP_AUDIO_MS).contains(&(newest_dts_ms - frame.dts_ms))) {
+            if self.frames.front().is_some_and(|frame| (0..2 * KEEP_AUDIO_MS).contains(&(newest_dts_ms - frame.head.dts_ms))) {
                 self.first
             } else {
                 self.first + self.frames.iter().take_while(|frame| old(frame)).count() as u64
@@ -127,7 +220,6 @@ impl Cache {
         } else {
             self.end()
         };
-        let keep_from = if self.bytes.len() > CACHE_BYTES_MAX { self.end() } else { keep_from };
         self.drop_before(keep_from.min(needed));
     }
 
@@ -135,15 +227,22 @@ impl Cache {
         if sequence <= self.first {
             return;
         }
-        let count = (sequence - self.first) as usize;
-        let bytes_end = self.frames.get(count).map_or(self.bytes_start + self.bytes.len() as u64, |frame| frame.start);
-        self.frames.drain(..count);
+        for frame in self.frames.drain(..(sequence - self.first) as usize) {
+            self.bytes -= frame.len;
+            if let Place::Heap(bytes) = frame.place {
+                self.heap_bytes -= bytes.len();
+            }
+        }
         self.first = sequence;
         while self.keys.front().is_some_and(|&key| key < sequence) {
             self.keys.pop_front();
         }
-        self.bytes.drain(..(bytes_end - self.bytes_start) as usize);
-        self.bytes_start = bytes_end;
+        self.chains.retain_mut(|chain| {
+            while chain.pins.front().is_some_and(|&(_, newest)| newest < sequence) {
+                chain.pins.pop_front();
+            }
+            !chain.pins.is_empty()
+        });
     }
 }
 
@@ -151,47 +250,106 @@ impl Cache {
 mod tests {
     use super::*;
 
+    use crate::container::Sink;
+    use crate::recorder::tests::MemoryStore;
+
     fn frame(track: TrackKind, dts_ms: i64, key: bool, media: &[u8]) -> Frame<'_> {
         Frame { track, dts_ms, cts_ms: 0, key, tag_header: TagHeader::new(&[1]), media: Payload::contiguous(media) }
     }
 
+    /// A cache whose frames lie in one log.
+    struct Logged {
+        store: MemoryStore,
+        log: <MemoryStore as Store>::File,
+        cache: Cache<<MemoryStore as Store>::Pin>,
+        chain: ChainId,
+    }
+
+    impl Logged {
+        fn new() -> Self {
+            let (mut store, mut cache) = (MemoryStore::new(), Cache::default());
+            let (log, chain) = (store.open_log(), cache.new_chain());
+            Self { store, log, cache, chain }
+        }
+
+        fn push(&mut self, frame: &Frame<'_>) {
+            let offset = self.log.position();
+            frame.media.slices().for_each(|slice| self.log.append(slice));
+            let place = self.cache.keep(self.chain, &self.log, offset, self.log.position(), &mut self.store);
+            self.cache.push(frame, 0, place);
+        }
+
+        fn media(&self, sequence: Sequence) -> Vec<u8> {
+            self.cache.get(sequence, &mut Vec::new()).media.to_vec()
+        }
+    }
+
     #[test]
     fn a_gop_is_kept_until_the_next_one_has_some_age() {
-        let mut cache = Cache::default();
+        let mut logged = Logged::new();
         for index in 0..100_i64 {
             let dts_ms = index * 40;
-            cache.push(&frame(TrackKind::Video, dts_ms, index % 25 == 0, &index.to_le_bytes()), 0);
-            cache.trim(cache.end());
-            let (first, _) = cache.get(cache.first());
+            logged.push(&frame(TrackKind::Video, dts_ms, index % 25 == 0, &index.to_le_bytes()));
+            logged.cache.trim(logged.cache.end(), false);
+            let first = *logged.cache.head(logged.cache.first());
             assert!(first.key, "the cache begins with a key frame");
             assert!(dts_ms - first.dts_ms < 1_000 + KEEP_BEHIND_KEY_MS);
             assert!(dts_ms < 1_000 || dts_ms - first.dts_ms >= KEEP_BEHIND_KEY_MS - 40);
-            let (last, _) = cache.get(cache.end() - 1);
-            assert_eq!(last.media.to_vec(), index.to_le_bytes());
+            assert_eq!(logged.media(logged.cache.first()), (first.dts_ms / 40).to_le_bytes());
+            assert_eq!(logged.media(logged.cache.end() - 1), index.to_le_bytes());
+            assert!(logged.store.pins() <= 1 + 8 * 33 / MemoryStore::BLOCK_BYTES + 1, "{} blocks are kept", logged.store.pins());
         }
+        logged.cache.trim(logged.cache.end(), true);
+        assert_eq!((logged.cache.first(), logged.cache.bytes(), logged.store.pins()), (100, 0, 0), "nothing is kept when memory is tight");
+        assert!(!logged.cache.holds(logged.chain));
     }
 
     #[test]
     fn what_an_output_needs_stays() {
-        let mut cache = Cache::default();
+        let mut logged = Logged::new();
         for index in 0..50_i64 {
-            cache.push(&frame(TrackKind::Video, index * 1_000, true, b"xy"), 0);
-            cache.trim(3.min(cache.end()));
+            logged.push(&frame(TrackKind::Video, index * 1_000, true, b"xy"));
+            logged.cache.trim(3.min(logged.cache.end()), index % 2 == 0);
         }
-        assert_eq!(cache.first(), 3);
-        cache.trim(cache.end());
-        assert_eq!(cache.first(), 48, "the newest key frame has no age yet");
-        assert_eq!(cache.bytes(), 4);
+        assert_eq!(logged.cache.first(), 3);
+        logged.cache.trim(logged.cache.end(), false);
+        assert_eq!(logged.cache.first(), 48, "the newest key frame has no age yet");
+        assert_eq!(logged.cache.bytes(), 4);
     }
 
     #[test]
     fn audio_alone_keeps_a_second_or_two() {
-        let mut cache = Cache::default();
+        let mut logged = Logged::new();
         for index in 0..1_000_i64 {
-            cache.push(&frame(TrackKind::Audio, index * 23, true, b"a"), 0);
-            cache.trim(cache.end());
-            assert!(cache.end() - cache.first() <= 90);
+            logged.push(&frame(TrackKind::Audio, index * 23, true, b"a"));
+            logged.cache.trim(logged.cache.end(), false);
+            assert!(logged.cache.end() - logged.cache.first() <= 90);
         }
-        assert!(cache.end() - cache.first() >= 40);
+        assert!(logged.cache.end() - logged.cache.first() >= 40);
+    }
+
+    #[test]
+    fn frames_that_cross_blocks_and_files_come_back_whole() {
+        let mut logged = Logged::new();
+        let (mut other, other_chain) = (logged.store.open_log(), logged.cache.new_chain());
+        let media_of = |sequence: Sequence| vec![sequence as u8; sequence as usize * 37 % 400];
+        for index in 0..60_usize {
+            let media = media_of(index as Sequence);
+            let frame = frame(TrackKind::Video, index as i64 * 40, index == 0, &media);
+            if index % 3 == 1 {
+                let offset = other.position();
+                other.append(&media);
+                let place = logged.cache.keep(other_chain, &other, offset, other.position(), &mut logged.store);
+                logged.cache.push(&frame, 0, place);
+            } else if index % 7 == 2 {
+                logged.cache.push(&frame, 0, Place::Heap(media.clone().into()));
+            } else {
+                logged.push(&frame);
+            }
+            logged.cache.trim(index.saturating_sub(20) as u64, true);
+            for sequence in logged.cache.first()..logged.cache.end() {
+                assert_eq!(logged.media(sequence), media_of(sequence), "frame {sequence} after {index}");
+            }
+        }
     }
 }

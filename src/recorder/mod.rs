@@ -1,6 +1,6 @@
 //! One recorder for each publication: messages in, files out. Sans-IO: time is an argument, files are behind [`Store`].
 //!
-//! Frames go through the [`cache`]; every [`output::Output`] takes them from there at its own pace. What belongs together (one set of codec parameters,
+//! Every [`output::Output`] takes a frame as it arrives, or, when it is behind, from the [`cache`] at its own pace. What belongs together (one set of codec parameters,
 //! timestamps without a jump) is an *epoch*; an output whose file is of another epoch than the next frame ends that file and begins another.
 
 pub mod cache;
@@ -12,15 +12,15 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::container::Store;
+use crate::container::{Sink, Store};
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
-use crate::media::{AudioCodec, AudioTrack, Payload, TrackKind, Tracks, VideoTrack};
+use crate::media::{AudioCodec, AudioTrack, Frame, Payload, TrackKind, Tracks, VideoTrack};
 use crate::units::{MonoTime, PublicationId, StreamKey, WallTime};
 
-use cache::{CACHE_BYTES_MAX, Cache, Sequence};
+use cache::{CACHE_BYTES_MAX, Cache, ChainId, Place, Sequence};
 use clock::Clocks;
-use output::{Context, Output, Pumped};
+use output::{Context, Offered, Output, Pumped};
 
 /// A publication that has sent one track only is taken as complete after this much media (or time): encoders send both sequence headers at once.
 const TRACK_WAIT_MS: u64 = 1_000;
@@ -128,7 +128,9 @@ pub struct Recorder<S: Store> {
     publication: Publication,
     settings: RecorderSettings,
     sessions: Vec<Session<S::File>>,
-    cache: Cache,
+    cache: Cache<S::Pin>,
+    /// Frames in the cache that are in no file.
+    log: Option<(S::File, ChainId)>,
     epochs: VecDeque<Epoch>,
     clocks: Clocks,
     /// Video frames before the next key frame cannot be decoded.
@@ -152,6 +154,7 @@ impl<S: Store> Recorder<S> {
             settings,
             sessions: Vec::with_capacity(SESSIONS_MAX),
             cache: Cache::default(),
+            log: None,
             epochs: VecDeque::from([first]),
             clocks: Clocks::default(),
             wait_for_key: true,
@@ -185,7 +188,7 @@ impl<S: Store> Recorder<S> {
 
     /// The stream must not be read further now: its storage is busy.
     pub fn is_blocked(&self) -> bool {
-        self.blocked_since.is_some() && self.cache.bytes() > CACHE_BYTES_MAX
+        self.blocked_since.is_some() && (self.cache.overflows() || self.cache.bytes() > CACHE_BYTES_MAX)
     }
 
     fn epoch(&self) -> &Epoch {
@@ -199,7 +202,7 @@ impl<S: Store> Recorder<S> {
     /// Begins to record for `source` by `template`, with the GOP that is in memory.
     pub fn start(&mut self, source: RecordingSource, template: &Arc<RecordTemplate>, now: Now, store: &mut S) {
         let from = self.cache.join_point(self.epoch().tracks.video.is_some());
-        let outputs = Output::for_template(template, &source, from, &self.settings);
+        let outputs = Output::for_template(template, &source, (from, !self.wait_for_key && from == self.cache.end()), &self.settings);
         self.sessions.push(Session { source, outputs, ending: None });
         self.pump(now, store);
     }
@@ -324,7 +327,7 @@ impl<S: Store> Recorder<S> {
     }
 
     fn epoch_is_empty(&self) -> bool {
-        self.cache.end() == self.cache.first() || self.cache.get(self.cache.end() - 1).1 != self.epoch().number
+        self.cache.end() == self.cache.first() || self.cache.head(self.cache.end() - 1).epoch != self.epoch().number
     }
 
     fn new_epoch(&mut self, tracks: Tracks, reason: EndReason) {
@@ -346,9 +349,68 @@ impl<S: Store> Recorder<S> {
             self.media_start_ms = step.dts_ms;
         }
         self.totals.media_bytes += part.media.len() as u64;
-        let epoch = self.epoch().number;
-        self.cache.push(&part.at(track, step.dts_ms), epoch);
-        self.pump(now, store);
+        self.store_frame(&part.at(track, step.dts_ms), now, store);
+    }
+
+    /// Gives the frame to every output that is not behind, and keeps it in the cache: where the first of them has written it, else in the log.
+    fn store_frame(&mut self, frame: &Frame<'_>, now: Now, store: &mut S) {
+        let (sequence, epoch) = (self.cache.end(), self.epoch().number);
+        let mut place = None;
+        let mut behind = false;
+        for session in &mut self.sessions {
+            if session.ending.is_some() {
+                behind = true;
+                continue;
+            }
+            for output in &mut session.outputs {
+                match output.offer(frame, sequence, epoch, store) {
+                    Offered::Later => behind = true,
+                    Offered::Unwanted => {}
+                    Offered::Unfit => self.totals.drop_frames(DropReason::Unfit, 1),
+                    Offered::Written { media } => {
+                        if place.is_none() {
+                            place = media.map(|media| output.keep(media, &mut self.cache, store));
+                        }
+                        output.commit(store);
+                    }
+                }
+            }
+        }
+        let place = place.or_else(|| self.log_frame(frame, behind, store));
+        let Some(place) = place else { return self.cache.pass() };
+        self.cache.push(frame, epoch, place);
+        if behind {
+            self.pump(now, store);
+        } else {
+            self.trim(self.cache.end(), store);
+        }
+    }
+
+    /// Puts a frame that no file has taken into the log; if there is no free block and it is `needed`, on the heap.
+    fn log_frame(&mut self, frame: &Frame<'_>, needed: bool, store: &mut S) -> Option<Place> {
+        let cache = &mut self.cache;
+        let (log, chain) = self.log.get_or_insert_with(|| (store.open_log(), cache.new_chain()));
+        if !store.reserve(log, frame.media.len()) {
+            return needed.then(|| Place::Heap(frame.media.to_vec().into()));
+        }
+        let offset = log.position();
+        frame.media.slices().for_each(|slice| log.append(slice));
+        let end = log.position();
+        log.seal(end);
+        let place = self.cache.keep(*chain, log, offset, end, store);
+        store.commit(log);
+        Some(place)
+    }
+
+    /// Lets go what neither the outputs, which still take the frames from `needed` on, nor a task that may join need.
+    fn trim(&mut self, needed: Sequence, store: &mut S) {
+        self.cache.trim(needed, store.is_tight());
+        if let Some((log, _)) = self.log.take_if(|(_, chain)| !self.cache.holds(*chain)) {
+            store.close_log(log);
+        }
+        while self.epochs.len() > 1 && self.epochs[0].number < self.oldest_epoch_in_use() {
+            self.epochs.pop_front();
+        }
     }
 
     /// May a file of the newest epoch begin, or might another track still come?
@@ -366,7 +428,7 @@ impl<S: Store> Recorder<S> {
 
     fn cached_span_ms(&self) -> i64 {
         let (first, end) = (self.cache.first(), self.cache.end());
-        if first == end { 0 } else { self.cache.get(end - 1).0.dts_ms - self.cache.get(first).0.dts_ms }
+        if first == end { 0 } else { self.cache.head(end - 1).dts_ms - self.cache.head(first).dts_ms }
     }
 
     /// Lets every output take what it can, and ends the sessions that have taken all of theirs.
@@ -387,13 +449,14 @@ impl<S: Store> Recorder<S> {
             files_begun: 0,
             frames_unfit: 0,
         };
+        let mut scratch = Vec::new();
         self.sessions.retain_mut(|session| {
             context.closing = session.ending.is_some();
             context.limit = session.ending.map_or(context.cache.end(), |(limit, _)| limit);
             context.tracks_complete = tracks_complete || context.closing;
             let mut behind = false;
             for output in &mut session.outputs {
-                blocked |= output.pump(&mut context, store) == Pumped::Blocked;
+                blocked |= output.pump(&mut context, &mut scratch, store) == Pumped::Blocked;
                 behind |= output.next() < context.limit;
                 needed = needed.min(output.next());
             }
@@ -411,14 +474,11 @@ impl<S: Store> Recorder<S> {
         self.totals.files += files_begun;
         self.totals.drop_frames(DropReason::Unfit, frames_unfit);
         self.blocked_since = if blocked { self.blocked_since.or(Some(now.mono)) } else { None };
-        self.cache.trim(needed);
-        while self.epochs.len() > 1 && self.epochs[0].number < self.oldest_epoch_in_use() {
-            self.epochs.pop_front();
-        }
+        self.trim(needed, store);
     }
 
     fn oldest_epoch_in_use(&self) -> u32 {
-        if self.cache.first() == self.cache.end() { self.epoch().number } else { self.cache.get(self.cache.first()).1 }
+        if self.cache.first() == self.cache.end() { self.epoch().number } else { self.cache.head(self.cache.first()).epoch }
     }
 
     /// Is [`Recorder::tick`] due? Looked at every tick of the core for every stream, so it is cheap.

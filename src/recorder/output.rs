@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 
 use crate::container::es::{AdtsWriter, Mp3Writer};
-use crate::container::flv::{self, FlvWriter};
+use crate::container::flv::{self, FlvWriter, PREVIOUS_TAG_SIZE_BYTES};
 use crate::container::hls::{self, LIVE_PLAYLIST_NAME, SegmentContainer, Segmenter, TsStart};
 use crate::container::mp4::{self, Mp4Writer};
 use crate::container::mpegts::{SEGMENT_START_BYTES, TsWriter};
-use crate::container::{MediaPath, OpenMedia, RecordingEnd, Sink, SmallFile, Store};
+use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, SmallFile, Store};
 use crate::domain::{EndReason, FormatParam, RecordTemplate, RecordingIdentity, RecordingSource};
 use crate::media::{AudioCodec, Frame, TrackKind, Tracks};
 use crate::units::{FileId, Format, MonoTime, WallTime};
 
-use super::cache::{Cache, Sequence};
+use super::cache::{Cache, ChainId, FrameHead, Place, Sequence};
 use super::{Epoch, MoovReserve, Now, Publication, RecorderSettings};
 
 /// The other track's first frame is waited for this long (media time), so that the file's zero is the smaller of the two.
@@ -28,10 +28,10 @@ const MOOV_RESERVE_BYTES_MAX: usize = 8 << 20;
 const HLS_RESERVE_S: u64 = 1_800;
 
 /// What an output needs of its recorder.
-pub struct Context<'a> {
+pub struct Context<'a, P> {
     pub publication: &'a Publication,
     pub settings: &'a RecorderSettings,
-    pub cache: &'a Cache,
+    pub cache: &'a Cache<P>,
     pub epochs: &'a mut VecDeque<Epoch>,
     /// No other track is expected any more.
     pub tracks_complete: bool,
@@ -46,7 +46,7 @@ pub struct Context<'a> {
     pub frames_unfit: u64,
 }
 
-impl Context<'_> {
+impl<P: Pinned> Context<'_, P> {
     fn epoch(&mut self, number: u32) -> &mut Epoch {
         let first = self.epochs[0].number;
         &mut self.epochs[(number - first) as usize]
@@ -63,6 +63,22 @@ pub enum Pumped {
     Done,
     /// The storage has no room now.
     Blocked,
+}
+
+/// What became of a frame that just arrived.
+#[derive(Debug)]
+pub enum Offered {
+    /// The output is behind: it takes the frame from the cache later.
+    Later,
+    /// It needs nothing of it.
+    Unwanted,
+    /// It is in the open file.
+    Written {
+        /// File offsets of its media bytes, if they lie there in a row.
+        media: Option<std::ops::Range<u64>>,
+    },
+    /// The container cannot hold it.
+    Unfit,
 }
 
 /// What one media file serves.
@@ -132,9 +148,23 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Where in the file the media bytes of the last frame lie, which ends at `end`. `None`: not in a row.
+    fn last_media(&self, frame: &Frame<'_>, end: u64) -> Option<std::ops::Range<u64>> {
+        let end = match self {
+            Writer::Flv(_) => end - PREVIOUS_TAG_SIZE_BYTES as u64,
+            Writer::Mp4(_) | Writer::Adts(_) | Writer::Mp3(_) => end,
+            Writer::Ts(_) => return None,
+        };
+        Some(end - frame.media.len() as u64..end)
+    }
+}
+
 /// An open media file.
 struct OpenFile<F> {
     file: F,
+    /// Its name in the cache, once frames there lie in it.
+    chain: Option<ChainId>,
     writer: Writer,
     epoch: u32,
     /// The recording that is this one file; `None` for a part of an HLS recording alone.
@@ -147,6 +177,32 @@ struct OpenFile<F> {
     ts_start: Option<TsStart>,
     /// Its time is that of its first video frame, not of audio before.
     ts_timed: bool,
+}
+
+/// What an open file does with a frame.
+enum Step {
+    Write,
+    Unwanted,
+    /// The file is long enough: another begins with this frame.
+    Cut,
+    NewEpoch,
+}
+
+impl<F> OpenFile<F> {
+    fn step(&self, track: TrackKind, key: bool, dts_ms: i64, epoch: u32, interval_ms: Option<i64>) -> Step {
+        if self.epoch != epoch {
+            return Step::NewEpoch;
+        }
+        let wanted = match track {
+            TrackKind::Video => self.has_video,
+            TrackKind::Audio => self.has_audio,
+        };
+        if !wanted {
+            return Step::Unwanted;
+        }
+        let may_cut = !self.has_video || (track == TrackKind::Video && key);
+        if may_cut && interval_ms.is_some_and(|interval_ms| dts_ms - self.first_dts_ms >= interval_ms) { Step::Cut } else { Step::Write }
+    }
 }
 
 /// An HLS recording: one playlist over all its parts.
@@ -170,6 +226,8 @@ enum State<F> {
 
 pub struct Output<F> {
     kind: Kind,
+    /// Longest file, media time; `None`: it is never cut.
+    interval_ms: Option<i64>,
     source: RecordingSource,
     state: State<F>,
     hls: Option<HlsRecording>,
@@ -181,8 +239,8 @@ pub struct Output<F> {
 }
 
 impl<F: Sink> Output<F> {
-    /// The outputs for the enabled formats of a template, beginning with frame `from`.
-    pub fn for_template(template: &RecordTemplate, source: &RecordingSource, from: Sequence, settings: &RecorderSettings) -> Vec<Self> {
+    /// The outputs for the enabled formats of a template, beginning with frame `from`, or, if the GOP before it is gone (`true`), the next key frame.
+    pub fn for_template(template: &RecordTemplate, source: &RecordingSource, from: (Sequence, bool), settings: &RecorderSettings) -> Vec<Self> {
         let enabled = |format| Some(template.param(format)).filter(|param| param.enable).cloned();
         let mut kinds = Vec::new();
         let (mp4, hls) = (enabled(Format::Mp4), enabled(Format::Hls));
@@ -199,7 +257,10 @@ impl<F: Sink> Output<F> {
         }
         kinds
             .into_iter()
-            .map(|kind| Self { kind, source: source.clone(), state: State::Starting, hls: None, next: from, need_key: false, retry_at: None })
+            .map(|kind| {
+                let interval_ms = kind.interval_ms();
+                Self { kind, interval_ms, source: source.clone(), state: State::Starting, hls: None, next: from.0, need_key: from.1, retry_at: None }
+            })
             .collect()
     }
 
@@ -207,49 +268,78 @@ impl<F: Sink> Output<F> {
         self.next
     }
 
-    /// Takes frames until there are no more, or it must wait.
-    pub fn pump<S: Store<File = F>>(&mut self, context: &mut Context<'_>, store: &mut S) -> Pumped {
+    /// Takes a frame as it arrives, if nothing stands in the way. It is number `sequence` and not in the cache yet. What was written is to be committed.
+    pub fn offer<S: Store<File = F>>(&mut self, frame: &Frame<'_>, sequence: Sequence, epoch: u32, store: &mut S) -> Offered {
+        if self.next != sequence {
+            return Offered::Later;
+        }
+        let State::Writing(open) = &mut self.state else { return Offered::Later };
+        match open.step(frame.track, frame.key, frame.dts_ms, epoch, self.interval_ms) {
+            Step::Write if store.reserve(&mut open.file, open.writer.push_bytes_max(frame)) => {}
+            Step::Unwanted => {
+                self.next += 1;
+                return Offered::Unwanted;
+            }
+            Step::Write | Step::Cut | Step::NewEpoch => return Offered::Later,
+        }
+        let fits = self.write(frame, store);
+        self.next += 1;
+        if !fits {
+            return Offered::Unfit;
+        }
+        let State::Writing(open) = &self.state else { unreachable!("writing does not close the file") };
+        Offered::Written { media: open.writer.last_media(frame, open.file.position()) }
+    }
+
+    /// Keeps what [`Output::offer`] has just written for the cache.
+    pub fn keep<S: Store<File = F>>(&mut self, media: std::ops::Range<u64>, cache: &mut Cache<S::Pin>, store: &mut S) -> Place {
+        let State::Writing(open) = &mut self.state else { unreachable!("a frame was written to an open file") };
+        let chain = *open.chain.get_or_insert_with(|| cache.new_chain());
+        cache.keep(chain, &open.file, media.start, media.end, store)
+    }
+
+    /// Says that what was written forms complete frames.
+    pub fn commit<S: Store<File = F>>(&mut self, store: &mut S) {
+        if let State::Writing(open) = &mut self.state {
+            store.commit(&mut open.file);
+        }
+    }
+
+    /// Takes frames from the cache until there are no more, or it must wait.
+    pub fn pump<S: Store<File = F>>(&mut self, context: &mut Context<'_, S::Pin>, scratch: &mut Vec<u8>, store: &mut S) -> Pumped {
         self.next = self.next.max(context.cache.first());
         while self.next < context.limit {
-            let (frame, epoch) = context.cache.get(self.next);
+            let head = *context.cache.head(self.next);
             match &mut self.state {
                 State::Starting => {
-                    if !self.begin(&frame, epoch, context, store) {
+                    if !self.begin(&head, context, store) {
                         return Pumped::Done;
                     }
                 }
-                State::Writing(open) => {
-                    if open.epoch != epoch {
-                        let reason = context.epoch(epoch).reason;
+                State::Writing(open) => match open.step(head.track, head.key, head.dts_ms, head.epoch, self.interval_ms) {
+                    Step::NewEpoch => {
+                        let reason = context.epoch(head.epoch).reason;
                         self.close_file(reason, context.now, store);
-                        continue;
                     }
-                    let wanted = match frame.track {
-                        TrackKind::Video => open.has_video,
-                        TrackKind::Audio => open.has_audio,
-                    };
-                    if !wanted {
+                    Step::Cut => self.close_file(EndReason::Interval, context.now, store),
+                    Step::Unwanted => self.next += 1,
+                    Step::Write => {
+                        let frame = context.cache.get(self.next, scratch);
+                        if !store.reserve(&mut open.file, open.writer.push_bytes_max(&frame)) {
+                            return Pumped::Blocked;
+                        }
+                        context.frames_unfit += u64::from(!self.write(&frame, store));
+                        self.commit(store);
                         self.next += 1;
-                        continue;
                     }
-                    let may_cut = !open.has_video || (frame.track == TrackKind::Video && frame.key);
-                    if may_cut && self.kind.interval_ms().is_some_and(|interval_ms| frame.dts_ms - open.first_dts_ms >= interval_ms) {
-                        self.close_file(EndReason::Interval, context.now, store);
-                        continue;
-                    }
-                    if !store.reserve(&mut open.file, open.writer.push_bytes_max(&frame)) {
-                        return Pumped::Blocked;
-                    }
-                    context.frames_unfit += u64::from(!self.write(&frame, store));
-                    self.next += 1;
-                }
+                },
             }
         }
         Pumped::Done
     }
 
     /// Tries to open the file that begins with `frame`. False: wait for more frames. True: the state or the next frame has changed.
-    fn begin<S: Store<File = F>>(&mut self, frame: &Frame<'_>, epoch: u32, context: &mut Context<'_>, store: &mut S) -> bool {
+    fn begin<S: Store<File = F>>(&mut self, frame: &FrameHead, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
         if let Some(retry_at) = self.retry_at {
             if context.now.mono < retry_at && !context.closing {
                 self.next += 1;
@@ -258,6 +348,7 @@ impl<F: Sink> Output<F> {
             }
             self.retry_at = None;
         }
+        let epoch = frame.epoch;
         let newest = epoch == context.newest_epoch();
         if newest && !context.tracks_complete {
             return false;
@@ -276,7 +367,7 @@ impl<F: Sink> Output<F> {
         match self.writer(&tracks, zero_ms, epoch_zero_ms, context.settings) {
             Some((head, writer)) => {
                 self.need_key = false;
-                self.open_file(frame, epoch, &tracks, (head, writer), context, store);
+                self.open_file(frame, &tracks, (head, writer), context, store);
             }
             None => {
                 self.next += 1;
@@ -304,13 +395,13 @@ impl<F: Sink> Output<F> {
     }
 
     /// The smallest DTS of the tracks' first frames from `next` on. `None`: a track's first frame is still to come.
-    fn file_zero_ms(&self, tracks: &Tracks, epoch: u32, context: &Context<'_>) -> Option<i64> {
+    fn file_zero_ms(&self, tracks: &Tracks, epoch: u32, context: &Context<'_, impl Pinned>) -> Option<i64> {
         let (mut video, mut audio, mut span_ms) = (None, None, 0);
-        let first_dts_ms = context.cache.get(self.next).0.dts_ms;
+        let first_dts_ms = context.cache.head(self.next).dts_ms;
         let mut ended = context.closing;
         for sequence in self.next..context.limit {
-            let (frame, of) = context.cache.get(sequence);
-            if of != epoch {
+            let frame = context.cache.head(sequence);
+            if frame.epoch != epoch {
                 ended = true;
                 break;
             }
@@ -335,13 +426,13 @@ impl<F: Sink> Output<F> {
 
     fn open_file<S: Store<File = F>>(
         &mut self,
-        frame: &Frame<'_>,
-        epoch: u32,
+        frame: &FrameHead,
         tracks: &Tracks,
         writer: (Vec<u8>, Writer),
-        context: &mut Context<'_>,
+        context: &mut Context<'_, S::Pin>,
         store: &mut S,
     ) {
+        let epoch = frame.epoch;
         let (head, writer) = writer;
         let extension = self.kind.extension();
         let mut begin = Vec::new();
@@ -403,6 +494,7 @@ impl<F: Sink> Output<F> {
         context.files_begun += 1;
         self.state = State::Writing(Box::new(OpenFile {
             file,
+            chain: None,
             writer,
             epoch,
             recording,
@@ -425,7 +517,7 @@ impl<F: Sink> Output<F> {
         }
     }
 
-    fn identity(&self, file_id: FileId, format: Format, param: &FormatParam, context: &Context<'_>) -> RecordingIdentity {
+    fn identity(&self, file_id: FileId, format: Format, param: &FormatParam, context: &Context<'_, impl Pinned>) -> RecordingIdentity {
         RecordingIdentity {
             file_id,
             format,
@@ -484,7 +576,6 @@ impl<F: Sink> Output<F> {
                 fits = writer.push(frame, &mut open.file).is_ok();
             }
         }
-        store.commit(&mut open.file);
         fits
     }
 

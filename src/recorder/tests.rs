@@ -1,49 +1,77 @@
 //! A recorder on a store in memory.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::*;
-use crate::container::{FinishPlan, MediaPath, MemorySink, OpenMedia, RecordingEnd, Sink};
+use crate::container::{FinishPlan, MediaPath, MemorySink, OpenMedia, Pinned, RecordingEnd};
 use crate::units::{FileId, Format, TaskId, TemplateId};
 
 /// Keeps every file; `room` false: takes nothing, as a store whose disk hangs.
-struct MemoryStore {
+pub(super) struct MemoryStore {
     next_id: u64,
     files: BTreeMap<u64, (OpenMedia, Vec<u8>)>,
     ended: Vec<RecordingEnd>,
     texts: BTreeMap<u64, String>,
     room: bool,
+    pins: Rc<Cell<usize>>,
 }
 
-struct MemoryFile {
+#[derive(Clone)]
+pub(super) struct MemoryFile {
     number: u64,
-    sink: MemorySink,
+    sink: Rc<RefCell<MemorySink>>,
+}
+
+/// One block of a file: [`MemoryStore::BLOCK_BYTES`] of it.
+pub(super) struct MemoryPin {
+    sink: Rc<RefCell<MemorySink>>,
+    start: u64,
+    count: Rc<Cell<usize>>,
+}
+
+impl Pinned for MemoryPin {
+    fn range(&self) -> std::ops::Range<u64> {
+        self.start..self.start + MemoryStore::BLOCK_BYTES as u64
+    }
+    fn copy_to(&self, offset: u64, len: usize, to: &mut Vec<u8>) {
+        assert!(self.range().contains(&offset) && offset + len as u64 <= self.range().end, "inside the block");
+        to.extend_from_slice(&self.sink.borrow().bytes[offset as usize..offset as usize + len]);
+    }
+}
+
+impl Drop for MemoryPin {
+    fn drop(&mut self) {
+        self.count.set(self.count.get() - 1);
+    }
 }
 
 impl Sink for MemoryFile {
     fn position(&self) -> u64 {
-        self.sink.position()
+        self.sink.borrow().position()
     }
     fn append(&mut self, bytes: &[u8]) {
-        self.sink.append(bytes);
+        self.sink.borrow_mut().append(bytes);
     }
     fn patch(&mut self, offset: u64, bytes: &[u8]) {
-        self.sink.patch(offset, bytes);
+        self.sink.borrow_mut().patch(offset, bytes);
     }
     fn seal(&mut self, offset: u64) {
-        self.sink.seal(offset);
+        self.sink.borrow_mut().seal(offset);
     }
 }
 
 impl Store for MemoryStore {
     type File = MemoryFile;
+    type Pin = MemoryPin;
     fn next_file_id(&mut self) -> FileId {
         self.next_id += 1;
         FileId::new(FileId::MIN + self.next_id).unwrap()
     }
     fn open(&mut self, open: OpenMedia) -> MemoryFile {
         let number = self.files.len() as u64;
-        let sink = MemorySink::with_head(&open.head);
+        let sink = Rc::new(RefCell::new(MemorySink::with_head(&open.head)));
         self.files.insert(number, (open, Vec::new()));
         MemoryFile { number, sink }
     }
@@ -60,16 +88,39 @@ impl Store for MemoryStore {
         self.texts.entry(folder.get()).or_default().push_str(&text);
     }
     fn close(&mut self, file: MemoryFile, _: Option<FinishPlan>) {
-        self.files.get_mut(&file.number).unwrap().1 = file.sink.bytes;
+        self.files.get_mut(&file.number).unwrap().1 = file.sink.borrow().bytes.clone();
     }
     fn end_recording(&mut self, end: RecordingEnd) {
         self.ended.push(end);
     }
+    fn open_log(&mut self) -> MemoryFile {
+        MemoryFile { number: u64::MAX, sink: Rc::default() }
+    }
+    fn close_log(&mut self, _: MemoryFile) {}
+    fn pin(&mut self, file: &MemoryFile, from: u64, mut take: impl FnMut(MemoryPin)) {
+        let block = Self::BLOCK_BYTES as u64;
+        let mut start = from - from % block;
+        while start < file.position() {
+            self.pins.set(self.pins.get() + 1);
+            take(MemoryPin { sink: Rc::clone(&file.sink), start, count: Rc::clone(&self.pins) });
+            start += block;
+        }
+    }
+    fn is_tight(&self) -> bool {
+        !self.room
+    }
 }
 
 impl MemoryStore {
-    fn new() -> Self {
-        Self { next_id: 0, files: BTreeMap::new(), ended: Vec::new(), texts: BTreeMap::new(), room: true }
+    pub(super) const BLOCK_BYTES: usize = 64;
+
+    pub(super) fn new() -> Self {
+        Self { next_id: 0, files: BTreeMap::new(), ended: Vec::new(), texts: BTreeMap::new(), room: true, pins: Rc::default() }
+    }
+
+    /// Blocks that are kept in memory.
+    pub(super) fn pins(&self) -> usize {
+        self.pins.get()
     }
 
     /// The tags of one FLV file behind its script tag and sequence headers: type, timestamp, body.

@@ -7,14 +7,16 @@
 //! This is the one module with `unsafe`. Its contract:
 //! * a [`Block`] is the only owner of its memory; it moves between threads, it is never copied;
 //! * bytes before a block's sealed mark are immutable until the block is freed; [`SealedBytes`] lends them to the disk writer;
-//! * a block is freed only after every `SealedBytes` of it is gone: the disk writer handles both in the order in which they were sent.
+//! * a block is freed only after every `SealedBytes` of it is gone: the disk writer handles both in the order in which they were sent;
+//! * a [`Pin`] keeps a freed block from being used anew. It stays on the thread that fills the arena's blocks, so what it copies is not written meanwhile.
 #![allow(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
+use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -84,6 +86,8 @@ impl BlockClass {
 struct ArenaMap {
     map: MmapRaw,
     slabs: usize,
+    /// Pins of the block that begins at each unit.
+    pins: Box<[AtomicU32]>,
 }
 
 impl ArenaMap {
@@ -150,6 +154,12 @@ impl Block {
         SealedBytes { map: Arc::clone(&self.map), unit: self.unit, start, end }
     }
 
+    /// Keeps the block's memory as it is, also after the block was freed, until the pin is dropped.
+    pub fn pin(&self) -> Pin {
+        self.map.pins[self.unit].fetch_add(1, Ordering::Relaxed);
+        Pin { map: Arc::clone(&self.map), unit: self.unit, bytes: self.bytes(), _stays: PhantomData }
+    }
+
     /// Enters into the block's header what it will hold: part `part` of recording `file` from `offset` on; no byte yet.
     pub fn describe(&self, file: u64, part: u32, offset: u64) {
         let word = |word| self.map.header_word(self.unit, word);
@@ -164,6 +174,42 @@ impl Block {
     /// Moves the header's length forward after more bytes are complete.
     pub fn describe_length(&self, length: usize) {
         self.map.header_word(self.unit, Word::Length).store(length as u64, Ordering::Release);
+    }
+}
+
+/// Reads a block that may be on its way to the disk or freed. Not `Send`: it belongs to the core whose arena it is.
+pub struct Pin {
+    map: Arc<ArenaMap>,
+    unit: usize,
+    bytes: usize,
+    _stays: PhantomData<*const ()>,
+}
+
+impl Pin {
+    /// Size of the block.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Appends a copy of `len` bytes from `at` on to `to`.
+    ///
+    /// # Panics
+    /// If that is outside the block.
+    pub fn copy_to(&self, at: usize, len: usize, to: &mut Vec<u8>) {
+        assert!(at + len <= self.bytes, "a copy runs past the block");
+        to.reserve(len);
+        // SAFETY: the source is inside the block (asserted), which is not used anew while it is pinned; its writer, if there is one, runs on this
+        // thread (`Pin` is not `Send`), so nothing is written during the copy. The target has room for `len` bytes more and does not overlap.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.map.unit_pointer(self.unit).add(at), to.as_mut_ptr().add(to.len()), len);
+            to.set_len(to.len() + len);
+        }
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.map.pins[self.unit].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -199,6 +245,8 @@ pub struct Arena {
     /// Slabs with at least one free block, by class. May hold stale entries, dropped when met.
     partial: [Vec<usize>; 3],
     free_units: usize,
+    /// Freed blocks that are pinned still.
+    parked: Vec<Block>,
 }
 
 impl Arena {
@@ -214,7 +262,8 @@ impl Arena {
         let map = MmapOptions::new().len(ArenaMap::file_bytes(slabs)).map_raw(&file)?;
         // All page faults now, none on the ingest core later.
         map.advise(Advice::PopulateWrite)?;
-        let map = Arc::new(ArenaMap { map, slabs });
+        let pins = (0..slabs * SLAB_UNITS).map(|_| AtomicU32::new(0)).collect();
+        let map = Arc::new(ArenaMap { map, slabs, pins });
         // SAFETY: the first page holds nothing but these two words, written once before the arena is shared.
         unsafe {
             let words = map.map.as_mut_ptr().cast::<u64>();
@@ -227,6 +276,7 @@ impl Arena {
             // Every slab at most once a class, so these never grow on the hot path.
             partial: std::array::from_fn(|_| Vec::with_capacity(slabs)),
             free_units: slabs * SLAB_UNITS,
+            parked: Vec::new(),
             map,
         })
     }
@@ -276,10 +326,36 @@ impl Arena {
         Some(Block { map: Arc::clone(&self.map), unit: slab_index * SLAB_UNITS, class, sealed: 0 })
     }
 
-    /// Takes a block back.
+    /// Takes a block back. One that is pinned is used again only when [`Arena::reap`] finds it without a pin.
     pub fn free(&mut self, block: Block) {
         assert!(Arc::ptr_eq(&block.map, &self.map), "a block of another arena");
+        // Its bytes are on the disk, or nobody's any more: nothing to write back after a crash.
         self.map.header_word(block.unit, Word::File).store(0, Ordering::Release);
+        if self.is_pinned(&block) {
+            self.parked.push(block);
+        } else {
+            self.put_back(&block);
+        }
+    }
+
+    fn is_pinned(&self, block: &Block) -> bool {
+        self.map.pins[block.unit].load(Ordering::Relaxed) > 0
+    }
+
+    /// Makes freed blocks available whose pins are gone.
+    pub fn reap(&mut self) {
+        let mut index = 0;
+        while index < self.parked.len() {
+            if self.is_pinned(&self.parked[index]) {
+                index += 1;
+            } else {
+                let block = self.parked.swap_remove(index);
+                self.put_back(&block);
+            }
+        }
+    }
+
+    fn put_back(&mut self, block: &Block) {
         let (slab_index, first) = (block.unit / SLAB_UNITS, block.unit % SLAB_UNITS);
         let slab = &mut self.slabs[slab_index];
         assert_eq!(slab.class, Some(block.class), "the slab holds blocks of another class");
@@ -401,6 +477,26 @@ mod tests {
         block.write(0, b"hello");
         block.seal(5);
         block.write(4, b"x");
+    }
+
+    #[test]
+    fn a_pinned_block_is_not_used_anew() {
+        let (_folder, mut arena) = arena(1);
+        let mut block = arena.allocate(BlockClass::Large).unwrap();
+        block.write(0, b"hello world");
+        let (pin, again) = (block.pin(), block.pin());
+        arena.free(block);
+        arena.reap();
+        assert!(arena.allocate(BlockClass::Small).is_none());
+        let mut copy = b">".to_vec();
+        pin.copy_to(6, 5, &mut copy);
+        assert_eq!(copy, b">world");
+        drop(pin);
+        arena.reap();
+        assert!(arena.allocate(BlockClass::Small).is_none());
+        drop(again);
+        arena.reap();
+        assert!(arena.allocate(BlockClass::Small).is_some());
     }
 
     #[test]

@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
-use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, RecordingEnd, Sink, Store};
+use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, Store};
 use crate::units::{FileId, MonoTime, WallTime};
 
-use super::arena::{Arena, Block, BlockClass, SealedBytes};
+use super::arena::{Arena, Block, BlockClass, Pin, SealedBytes};
 
 /// Direct writes begin at multiples of this in file and memory.
 pub const WRITE_ALIGN_BYTES: u64 = HEAD_ALIGN_BYTES as u64;
 
 /// The bitrate of a file is looked at this often.
 const RATE_MS: u64 = 1_000;
+/// With less than this part of the arena free, groups of pictures are not kept for tasks that may join: recording comes first.
+const TIGHT_PART: usize = 8;
 
 /// Number of an open media file, unique in the process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -71,8 +73,8 @@ struct HeldBlock {
 
 /// One open media file: a chain of blocks from the oldest unsealed byte on. Everything before is on its way to the disk.
 pub struct BlockFile {
-    serial: FileSerial,
-    media: MediaPath,
+    /// Where its bytes go; `None`: nowhere, they stay in memory as long as they are pinned.
+    target: Option<Target>,
     held: VecDeque<HeldBlock>,
     spare: VecDeque<Block>,
     spare_bytes: usize,
@@ -86,10 +88,48 @@ pub struct BlockFile {
     /// When the bitrate was last looked at, and the position then.
     measured: MonoTime,
     measured_position: u64,
+}
+
+#[derive(Clone)]
+struct Target {
+    serial: FileSerial,
+    media: MediaPath,
     failed: Arc<AtomicBool>,
 }
 
+/// A pinned block of a file.
+pub struct BlockPin {
+    pin: Pin,
+    start: u64,
+}
+
+impl Pinned for BlockPin {
+    fn range(&self) -> std::ops::Range<u64> {
+        self.start..self.start + self.pin.bytes() as u64
+    }
+
+    fn copy_to(&self, offset: u64, len: usize, to: &mut Vec<u8>) {
+        self.pin.copy_to((offset - self.start) as usize, len, to);
+    }
+}
+
 impl BlockFile {
+    fn begin(target: Option<Target>, position: u64, now: MonoTime) -> Self {
+        Self {
+            target,
+            held: VecDeque::new(),
+            spare: VecDeque::new(),
+            spare_bytes: 0,
+            position,
+            sealed: position,
+            committed: position,
+            oldest: None,
+            class: BlockClass::Small,
+            measured: now,
+            measured_position: position,
+        }
+    }
+
     /// Bytes that can be appended without another block.
     fn room(&self) -> usize {
         let tail = self.held.back().map_or(0, |held| held.block.bytes() - (self.position - held.start) as usize);
@@ -108,7 +148,9 @@ impl Sink for BlockFile {
             if full {
                 let block = self.spare.pop_front().expect("room is reserved before a frame is appended");
                 self.spare_bytes -= block.bytes();
-                block.describe(self.media.folder.get(), self.media.part, self.position);
+                if let Some(target) = &self.target {
+                    block.describe(target.media.folder.get(), target.media.part, self.position);
+                }
                 self.held.push_back(HeldBlock { block, start: self.position, flushed: 0 });
             }
             let held = self.held.back_mut().expect("a block was just made sure of");
@@ -193,6 +235,7 @@ impl CoreStore {
     }
 
     fn take_back(&mut self) {
+        self.arena.reap();
         while let Ok(block) = self.returned.try_recv() {
             self.arena.free(block);
         }
@@ -219,6 +262,14 @@ impl CoreStore {
             if !whole && (!partial || sealed == held.flushed) {
                 return;
             }
+            let Some(target) = &file.target else {
+                if whole && let Some(held) = file.held.pop_front() {
+                    self.arena.free(held.block);
+                    continue;
+                }
+                return;
+            };
+            let serial = target.serial;
             // A partial page was written before: write it again with what it has now.
             let from = held.flushed - held.flushed % WRITE_ALIGN_BYTES as usize;
             let bytes = held.block.sealed_bytes(from, sealed);
@@ -226,7 +277,7 @@ impl CoreStore {
             let received = file.oldest.unwrap_or(self.now);
             held.flushed = sealed;
             let release = if whole { file.held.pop_front().map(|held| (held.block, self.give_back.clone())) } else { None };
-            self.send(DiskCommand::Write(BlockWrite { serial: file.serial, offset, bytes, release, received }));
+            self.send(DiskCommand::Write(BlockWrite { serial, offset, bytes, release, received }));
             // What is left was received since, give or take the time a block takes to fill.
             file.oldest = (file.sealed < file.position || !file.held.is_empty()).then_some(self.now);
             if !whole {
@@ -238,6 +289,7 @@ impl CoreStore {
 
 impl Store for CoreStore {
     type File = BlockFile;
+    type Pin = BlockPin;
 
     fn next_file_id(&mut self) -> FileId {
         self.ids.next()
@@ -248,21 +300,8 @@ impl Store for CoreStore {
         let serial = FileSerial(self.serials.fetch_add(1, Ordering::Relaxed));
         let failed = Arc::new(AtomicBool::new(false));
         let position = open.head.len() as u64;
-        let file = BlockFile {
-            serial,
-            media: open.media,
-            held: VecDeque::new(),
-            spare: VecDeque::new(),
-            spare_bytes: 0,
-            position,
-            sealed: position,
-            committed: position,
-            oldest: None,
-            class: BlockClass::Small,
-            measured: self.now,
-            measured_position: position,
-            failed: Arc::clone(&failed),
-        };
+        let target = Target { serial, media: open.media, failed: Arc::clone(&failed) };
+        let file = BlockFile::begin(Some(target), position, self.now);
         self.send(DiskCommand::Open { serial, open: Box::new(open), failed });
         file
     }
@@ -321,7 +360,7 @@ impl Store for CoreStore {
     }
 
     fn has_failed(&self, file: &BlockFile) -> bool {
-        file.failed.load(Ordering::Relaxed)
+        file.target.as_ref().is_some_and(|target| target.failed.load(Ordering::Relaxed))
     }
 
     fn append_text(&mut self, folder: FileId, name: &'static str, text: String) {
@@ -331,21 +370,42 @@ impl Store for CoreStore {
     fn close(&mut self, mut file: BlockFile, plan: Option<FinishPlan>) {
         file.seal(file.position);
         self.hand_over(&mut file, true);
+        let Some(serial) = file.target.as_ref().map(|target| target.serial) else { return self.close_log(file) };
         let bytes = file.position;
         // The last, partly filled block: its bytes are sent; it comes back behind them.
         for held in file.held.drain(..) {
             let bytes = held.block.sealed_bytes(0, 0);
             let release = Some((held.block, self.give_back.clone()));
-            let write = BlockWrite { serial: file.serial, offset: held.start, bytes, release, received: self.now };
-            self.send(DiskCommand::Write(write));
+            self.send(DiskCommand::Write(BlockWrite { serial, offset: held.start, bytes, release, received: self.now }));
         }
         for block in file.spare.drain(..) {
             self.arena.free(block);
         }
-        self.send(DiskCommand::Close { serial: file.serial, bytes, plan: plan.map(Box::new) });
+        self.send(DiskCommand::Close { serial, bytes, plan: plan.map(Box::new) });
     }
 
     fn end_recording(&mut self, end: RecordingEnd) {
         self.send(DiskCommand::EndRecording(end));
+    }
+
+    fn open_log(&mut self) -> BlockFile {
+        BlockFile::begin(None, 0, self.now)
+    }
+
+    fn close_log(&mut self, mut log: BlockFile) {
+        for block in log.held.drain(..).map(|held| held.block).chain(log.spare.drain(..)) {
+            self.arena.free(block);
+        }
+    }
+
+    fn pin(&mut self, file: &BlockFile, from: u64, mut take: impl FnMut(BlockPin)) {
+        let first = file.held.iter().rposition(|held| held.start <= from).unwrap_or(0);
+        for held in file.held.iter().skip(first) {
+            take(BlockPin { pin: held.block.pin(), start: held.start });
+        }
+    }
+
+    fn is_tight(&self) -> bool {
+        self.arena.units_free() < self.arena.units_total() / TIGHT_PART
     }
 }

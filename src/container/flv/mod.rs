@@ -21,7 +21,7 @@ const TAG_SCRIPT: u8 = 18;
 /// Type, size, timestamp, stream id.
 const TAG_HEADER_BYTES: usize = 11;
 /// The size of the tag before, behind each tag.
-const PREVIOUS_TAG_SIZE_BYTES: usize = 4;
+pub const PREVIOUS_TAG_SIZE_BYTES: usize = 4;
 /// The 24 bits of DataSize.
 const TAG_BODY_BYTES_MAX: u32 = (1 << 24) - 1;
 /// "FLV", version 1, flags, header size, PreviousTagSize0.
