@@ -253,8 +253,8 @@ mod tests {
         catalog.enter_live_events(refused, at(500)).unwrap();
         assert_eq!(count(StreamEventQuery::default()), 34);
         catalog.write(|connection| purge(connection, at(500), 2, 5)).unwrap();
-        assert_eq!(count(StreamEventQuery::default()), 8);
-        assert_eq!(count(StreamEventQuery { accepted_only: true, ..StreamEventQuery::default() }), 3);
+        assert_eq!(count(StreamEventQuery::default()), 7);
+        assert_eq!(count(StreamEventQuery { accepted_only: true, ..StreamEventQuery::default() }), 2);
         catalog.write(|connection| purge(connection, at(60 * 86_400 + 450), 100, 100)).unwrap();
         assert_eq!(count(StreamEventQuery { accepted_only: true, ..StreamEventQuery::default() }), 1, "the one that runs");
         assert_eq!(count(StreamEventQuery::default()), 6);

@@ -279,8 +279,8 @@ mod tests {
     fn domains() -> Vec<LiveDomain> {
         let domain = |index: u64| LiveDomain {
             name: format!("d{index:02}.example.com"),
-            kind: if index % 3 == 0 { DomainKind::Play } else { DomainKind::Push },
-            enabled: index % 2 == 0,
+            kind: if index.is_multiple_of(3) { DomainKind::Play } else { DomainKind::Push },
+            enabled: index.is_multiple_of(2),
             create_time: WallTime::from_unix_seconds(1_767_254_400),
             play_type: index % 3 + 1,
             is_delay_live: 0,
