@@ -376,13 +376,9 @@ impl Connection {
         Err(CloseReason::Refused(refusal))
     }
 
-    /// Is [`Connection::tick`] due?
-    pub fn needs_tick(&self, policy: &Policy, now: Now) -> bool {
-        self.publishing.as_ref().is_some_and(|publishing| {
-            publishing.policy_version != policy.version
-                || publishing.next_task_check.is_some_and(|check| now.wall >= check)
-                || publishing.recorder.needs_tick(now.mono)
-        })
+    /// When a task's window begins or ends next.
+    pub fn next_task_check(&self) -> Option<WallTime> {
+        self.publishing.as_ref().and_then(|publishing| publishing.next_task_check)
     }
 
     /// From time to time for a publishing connection: tasks, storage, counters.

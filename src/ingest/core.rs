@@ -12,12 +12,13 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
+use crate::domain::Policy;
 use crate::limits::RECEIVE_BUFFER_BYTES;
 use crate::metrics::{ConnectionError, CoreMetrics};
 use crate::recorder::Now;
 use crate::rtmp::session::{Session, SessionConfig};
 use crate::segment::CoreStore;
-use crate::units::MonoTime;
+use crate::units::{MonoTime, WallTime};
 
 use super::connection::{CloseReason, Connection, Ending, Served, Service};
 use super::publish::EndCause;
@@ -37,6 +38,8 @@ const ACCEPT_MAX: usize = 256;
 const ACCEPT_PAUSE_MS: u64 = 200;
 /// Silent connections are looked for this often.
 const TIMEOUT_CHECK_MS: u64 = 500;
+/// Each publisher is looked after this often: flushes, waiting outputs, counters.
+const LOOK_AFTER_MS: u64 = 200;
 /// Readiness events fetched at once.
 const EVENTS_MAX: usize = 1024;
 const LISTENER: u64 = u64::MAX;
@@ -78,6 +81,12 @@ struct Core {
     accept_failing: bool,
     next_tick: MonoTime,
     next_timeout_check: MonoTime,
+    /// Publishers whose place modulo [`Core::slices`] is this are looked after in the next tick.
+    slice: usize,
+    /// The policy that the publishers follow.
+    policy_version: u64,
+    /// When the window of a task of any publisher begins or ends next.
+    next_task_check: Option<WallTime>,
 }
 
 impl Core {
@@ -109,6 +118,9 @@ impl Core {
             accept_failing: false,
             next_tick: MonoTime::default(),
             next_timeout_check: MonoTime::default(),
+            slice: 0,
+            policy_version: 0,
+            next_task_check: None,
             shared,
         })
     }
@@ -145,9 +157,7 @@ impl Core {
         if self.take_commands(now) {
             return true;
         }
-        for token in std::mem::take(&mut self.blocked) {
-            self.ready.push_back(token);
-        }
+        self.ready.extend(self.blocked.drain(..));
         self.fetch_ready();
         self.drain(now);
         self.tick_publishers(now);
@@ -284,6 +294,9 @@ impl Core {
         let buffer = &mut self.buffer;
         let served = catch_unwind(AssertUnwindSafe(|| connection.serve(buffer, &mut service))).unwrap_or(Err(CloseReason::Panic));
         let publishing = connection.is_publishing();
+        if publishing && !was_publishing {
+            self.note_task_check(&connection);
+        }
         self.connections[place] = Some(connection);
         match served {
             Ok(served) => {
@@ -368,22 +381,51 @@ impl Core {
         self.metrics.record_tick_pass(passed);
     }
 
+    /// A publisher is looked after once in so many ticks.
+    fn slices(&self) -> usize {
+        (LOOK_AFTER_MS / self.shared.settings.tick.as_millis().max(1) as u64).max(1) as usize
+    }
+
+    /// Looks after a part of the publishers; after all of them when the policy has changed or a task's window begins or ends.
     fn tick_publishers(&mut self, now: Now) {
         let policy = self.shared.policy.load_full();
-        for place in 0..self.connections.len() {
-            // Most of them have nothing to do at most ticks.
-            if !self.connections[place].as_ref().is_some_and(|connection| connection.needs_tick(&policy, now)) {
-                continue;
+        let slices = self.slices();
+        self.slice = (self.slice + 1) % slices;
+        if policy.version != self.policy_version || self.next_task_check.is_some_and(|check| now.wall >= check) {
+            self.policy_version = policy.version;
+            self.next_task_check = None;
+            for place in 0..self.connections.len() {
+                self.tick_publisher(place, &policy, now);
             }
-            let Some(mut connection) = self.connections[place].take() else { continue };
-            let token = connection.token;
-            let mut service =
-                Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared, ending: &mut self.ending };
-            let result = catch_unwind(AssertUnwindSafe(|| connection.tick(&policy, &mut service)));
-            self.connections[place] = Some(connection);
-            if result.is_err() {
-                self.close(token, &CloseReason::Panic, now);
+            return;
+        }
+        for place in (self.slice..self.connections.len()).step_by(slices) {
+            self.tick_publisher(place, &policy, now);
+        }
+        for index in 0..self.blocked.len() {
+            let place = self.blocked[index] as u32 as usize;
+            if place % slices != self.slice {
+                self.tick_publisher(place, &policy, now);
             }
+        }
+    }
+
+    fn tick_publisher(&mut self, place: usize, policy: &Policy, now: Now) {
+        let Some(mut connection) = self.connections.get_mut(place).and_then(Option::take) else { return };
+        let token = connection.token;
+        let mut service =
+            Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared, ending: &mut self.ending };
+        let result = catch_unwind(AssertUnwindSafe(|| connection.tick(policy, &mut service)));
+        self.note_task_check(&connection);
+        self.connections[place] = Some(connection);
+        if result.is_err() {
+            self.close(token, &CloseReason::Panic, now);
+        }
+    }
+
+    fn note_task_check(&mut self, connection: &Connection) {
+        if let Some(check) = connection.next_task_check() {
+            self.next_task_check = Some(self.next_task_check.map_or(check, |next| next.min(check)));
         }
     }
 

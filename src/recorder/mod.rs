@@ -24,7 +24,7 @@ use output::{Context, Offered, Output, Pumped};
 
 /// A publication that has sent one track only is taken as complete after this much media (or time): encoders send both sequence headers at once.
 const TRACK_WAIT_MS: u64 = 1_000;
-/// Flushes, storage and waiting outputs are looked after this often.
+/// [`Recorder::tick`] is called at least this often.
 const TICK_MS: u64 = 200;
 /// Storage that takes nothing for this long: the frames are lost, counted, and the file ends.
 const STORAGE_WAIT_MS: u64 = 10_000;
@@ -141,7 +141,6 @@ pub struct Recorder<S: Store> {
     first_frame: Option<MonoTime>,
     media_start_ms: i64,
     blocked_since: Option<MonoTime>,
-    next_tick: MonoTime,
     totals: Totals,
     unsupported: Vec<&'static str>,
 }
@@ -162,7 +161,6 @@ impl<S: Store> Recorder<S> {
             first_frame: None,
             media_start_ms: 0,
             blocked_since: None,
-            next_tick: MonoTime::default(),
             totals: Totals::default(),
             unsupported: Vec::new(),
         }
@@ -481,14 +479,8 @@ impl<S: Store> Recorder<S> {
         if self.cache.first() == self.cache.end() { self.epoch().number } else { self.cache.head(self.cache.first()).epoch }
     }
 
-    /// Is [`Recorder::tick`] due? Looked at every tick of the core for every stream, so it is cheap.
-    pub fn needs_tick(&self, now: MonoTime) -> bool {
-        now >= self.next_tick || self.blocked_since.is_some()
-    }
-
     /// From time to time: flushes what has waited long enough, lets blocked outputs go on, ends what the storage has failed.
     pub fn tick(&mut self, now: Now, store: &mut S) {
-        self.next_tick = MonoTime::from_nanos(now.mono.nanos() + TICK_MS * 1_000_000);
         if self.blocked_since.is_some() || self.sessions.iter().flat_map(|session| &session.outputs).any(|output| output.next() < self.cache.end()) {
             self.pump(now, store);
         }

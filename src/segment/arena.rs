@@ -13,8 +13,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::Path;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
