@@ -30,6 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ingest", &["config", "domain", "rtmp", "media", "recorder", "segment", "container"]),
     ("catalog", &["domain", "container::MediaSummary", "container::TrackSummary"]),
     ("control", &["config", "domain", "catalog"]),
+    ("notify", &["domain", "catalog"]),
     // Parts of the start, for `app` alone.
     ("logging", &["config"]),
     ("preflight", &["config"]),

@@ -1,14 +1,18 @@
 //! The catalog: templates, rules, tasks and finished files in SQLite. One writer thread, several read connections.
 //!
 //! A write returns when it is committed and synced; a read sees every write that returned before it began. The methods are grouped by what they are
-//! about: `templates`, `rules`, `tasks`, `files`, `search`.
+//! about: `templates`, `rules`, `tasks`, `files`, `search`, `domains`, `forbids`, `stream_events`.
 
+mod domains;
 mod files;
+mod forbids;
 mod index;
+mod live_events;
 mod readers;
 mod rules;
 mod schema;
 mod search;
+mod stream_events;
 mod tasks;
 mod templates;
 mod writer;
@@ -21,6 +25,8 @@ use rusqlite::Connection;
 use crate::domain::policy::default_task_template;
 use crate::domain::{FinishedFile, RecordTemplate};
 use crate::units::{FileId, Format, TaskId, WallTime};
+
+pub use stream_events::{StreamEvent, StreamEventPage, StreamEventQuery};
 
 use readers::Readers;
 use writer::Writer;

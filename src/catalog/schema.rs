@@ -12,8 +12,9 @@ use super::CatalogError;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Times are microseconds since the Unix epoch. Unsigned 64-bit ids are stored as the signed number of the same bits.
-const MIGRATIONS: &[M<'_>] = &[M::up(
-    "
+const MIGRATIONS: &[M<'_>] = &[
+    M::up(
+        "
     -- AUTOINCREMENT: an id is never used again. They count from 1001.
     CREATE TABLE template (id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL) STRICT;
     INSERT INTO sqlite_sequence (name, seq) VALUES ('template', 1000);
@@ -77,7 +78,42 @@ const MIGRATIONS: &[M<'_>] = &[M::up(
     -- Inverted index; the rowid is the entry. Its tokens are made by `index.rs`, so the tokenizer has nothing to do but to cut at spaces.
     CREATE VIRTUAL TABLE media_index USING fts5 (tokens, content = '', contentless_delete = 1, detail = none, tokenize = 'ascii');
     ",
-)];
+    ),
+    M::up(
+        "
+    -- Domains that were added, with their push keys, as JSON: the quota is a few thousand and they are all read together.
+    CREATE TABLE live_domain (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+
+    CREATE TABLE forbidden_stream (
+        domain TEXT NOT NULL,
+        app TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        create_time INTEGER NOT NULL,
+        resume_time INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (domain, app, stream)
+    ) STRICT;
+
+    -- Publications, running ones too (their end is the largest number), and refused attempts. The id is the order of entry.
+    CREATE TABLE stream_event (
+        id INTEGER PRIMARY KEY,
+        publication INTEGER NOT NULL UNIQUE,
+        domain TEXT NOT NULL,
+        app TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        begin_time INTEGER NOT NULL,
+        end_time INTEGER NOT NULL,
+        refused INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        client TEXT NOT NULL,
+        width INTEGER NOT NULL,
+        height INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX stream_event_by_end ON stream_event (end_time, id);
+    CREATE INDEX stream_event_by_kind ON stream_event (refused, id);
+    ",
+    ),
+];
 
 /// Opens the writer's connection and brings the schema up to date.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, CatalogError> {

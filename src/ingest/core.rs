@@ -186,6 +186,8 @@ impl Core {
                     if current == Some(publication) {
                         let reason = match cause {
                             EndCause::Replaced => CloseReason::Replaced,
+                            EndCause::Dropped => CloseReason::Dropped,
+                            EndCause::Forbidden => CloseReason::Forbidden,
                             _ => CloseReason::Shutdown,
                         };
                         // First what has arrived already: it was sent before the newer publisher took over.

@@ -1,9 +1,12 @@
 //! The actions: one table per family of calls, one typed request and one handler per action.
 
+pub mod domains;
 pub mod files;
 mod known;
 pub mod media_info;
 pub mod rules;
+pub mod stream_control;
+pub mod stream_events;
 pub mod streams;
 pub mod tasks;
 pub mod templates;
@@ -12,16 +15,18 @@ pub mod values;
 use serde_json::Value;
 
 use super::ControlContext;
+use super::access::Caller;
 use super::errors::{ApiError, refuse};
 use super::params::Parameters;
 use super::protocol::{Call, Reply, Version};
 use super::tree::Fields;
 use crate::units::WallTime;
 
-/// What a handler works with: the context and the one moment that counts for this call.
+/// What a handler works with: the context, the one moment that counts for this call, and who makes it.
 pub struct Scope<'a> {
     pub context: &'a ControlContext,
     pub now: WallTime,
+    pub caller: &'a Caller,
 }
 
 impl Scope<'_> {
@@ -54,7 +59,16 @@ fn run<P: Parameters>(scope: &Scope<'_>, fields: Fields, handler: fn(&Scope<'_>,
     handler(scope, P::read_fields(fields, "")?)
 }
 
-const FAMILIES: &[&[Action]] = &[templates::ACTIONS, rules::ACTIONS, tasks::ACTIONS, streams::ACTIONS, files::ACTIONS];
+const FAMILIES: &[&[Action]] = &[
+    templates::ACTIONS,
+    rules::ACTIONS,
+    tasks::ACTIONS,
+    streams::ACTIONS,
+    stream_control::ACTIONS,
+    stream_events::ACTIONS,
+    domains::ACTIONS,
+    files::ACTIONS,
+];
 
 /// Finds the action a call means. Hand-written calls may leave the version out: names are unique over the families.
 ///
