@@ -11,16 +11,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
 use crate::config::{self, Config};
-
 use crate::control::actions::events::event_content;
-use crate::control::{ControlContext, ControlLimits, Server, auth};
-use crate::domain::{FinishedFile, LiveStreams, Policy, RecordTemplate, naming, policy};
-use crate::ingest::{self, Clock, CoreParts, Ingest, IngestContext, IngestError, IngestSettings};
+use crate::control::{Access, ControlContext, ControlLimits, Server};
+use crate::domain::{FinishedFile, LiveStreams, Policy, RecordTemplate, StreamEnd, naming, policy};
+use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
 use crate::metrics::Metrics;
+use crate::notify::intake;
 use crate::preflight::{bind_error_sentence, preflight};
 use crate::recorder::{MoovReserve, RecorderSettings};
 use crate::retention::Retention;
@@ -37,6 +38,9 @@ const ENTRIES_MAX: usize = 4096;
 const ENTRY_BATCH_MAX: usize = 256;
 /// A catalog that refuses is tried again after this.
 const ENTRY_RETRY: Duration = Duration::from_secs(1);
+
+/// Part of `record.durability_ms` between two flushes; the rest is for the tick between flush and sync, the writes and the sync itself.
+const FLUSH_PERCENT: u32 = 60;
 
 /// An ingest core that has not passed its tick for this long stands still; systemd restarts us then.
 const STANDSTILL: Duration = Duration::from_secs(5);
@@ -64,9 +68,9 @@ fn wall_now() -> WallTime {
     WallTime::from_unix_micros(micros)
 }
 
-/// Runs the appliance until SIGINT or SIGTERM; every open file is finished then.
-pub fn run(config: Config) -> ExitCode {
-    let signals = match signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM]) {
+/// Runs the appliance until SIGINT or SIGTERM; every open file is finished then. At SIGHUP `config_file` is read again for who may call.
+pub fn run(config: Config, config_file: PathBuf) -> ExitCode {
+    let signals = match signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) {
         Ok(signals) => signals,
         Err(error) => {
             eprintln!("capstan: cannot receive signals: {error}");
@@ -75,7 +79,7 @@ pub fn run(config: Config) -> ExitCode {
     };
     match start(&config) {
         Ok(running) => {
-            running.run_until(signals);
+            running.run_until(signals, &config_file);
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -85,16 +89,38 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
+/// Puts the keys, tokens and limits of callers into effect that the file has now. A file with a mistake changes nothing.
+fn reload(config_file: &Path, access: &ArcSwap<Access>) {
+    match Config::load(config_file) {
+        Ok(config) => {
+            access.store(Arc::new(Access::new(&config.api)));
+            tracing::info!(
+                path = %config_file.display(),
+                credentials = config.api.credentials.len(),
+                tokens = config.api.bearer_tokens.len(),
+                "the settings of who may call were read anew; other settings are at the next start"
+            );
+        }
+        Err(error) => {
+            tracing::error!(path = %config_file.display(), error = error_chain(&error), "the configuration is not read anew; what was, stays")
+        }
+    }
+}
+
 /// Everything that runs, in the order in which it is stopped.
 struct Running {
     supervisor: supervise::Supervisor,
     server: Server,
+    access: Arc<ArcSwap<Access>>,
     ingest: Ingest,
     disk: Disk,
     recovery: JoinHandle<()>,
     entries: JoinHandle<()>,
     entry_sender: Sender<FinishedFile>,
     retention: Retention,
+    events: JoinHandle<()>,
+    /// The events thread ends when this is gone.
+    events_stop: Sender<()>,
     catalog: Catalog,
     arenas: PathBuf,
     /// Held as long as we run: two appliances on one data folder would destroy each other's files.
@@ -129,6 +155,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         let (public_base, app_id) = (config.public_base(), config.api.app_id);
         Arc::new(move |event| event_content(event, &public_base, app_id))
     });
+    catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
     catalog.purge_tasks(now).map_err(|error| StartError(error.to_string()))?;
     let policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
     let policy: Arc<ArcSwap<Policy>> = Arc::new(ArcSwap::from_pointee(policy));
@@ -165,8 +192,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
             }
         })
     };
-    let durability = Duration::from_millis(config.record.durability_ms);
-    let disk = Disk::start(DiskSettings { finish: finish.clone(), durability, finished, metrics: Arc::clone(&metrics), clock: mono_now })
+    let disk = Disk::start(DiskSettings { finish: finish.clone(), finished, metrics: Arc::clone(&metrics), clock: mono_now })
         .map_err(because("cannot start the disk threads"))?;
     let recovery = spawn("recovery", {
         let (finish, sender) = (finish.clone(), entry_sender.clone());
@@ -176,12 +202,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let retention = Retention::start(catalog.clone(), finish.clone(), wall_now).map_err(because("cannot start the retention thread"))?;
 
     let moov_reserve = if insert_supported { MoovReserve::Insert } else { MoovReserve::Whole };
-    let recorder = RecorderSettings {
-        durability_ms: config.record.durability_ms,
-        hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts,
-        hls_segment_ms,
-        moov_reserve,
-    };
+    let recorder = RecorderSettings { hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts, hls_segment_ms, moov_reserve };
     let arena_bytes = usize::try_from(checked.arena_bytes_per_core).map_err(|_| StartError("ingest.arena_mib is too large".to_owned()))?;
     let handle = disk.handle();
     let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle.0, &ids, &serials)?;
@@ -189,6 +210,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let parts = cores.iter().zip(listeners).zip(stores).map(|((&cpu, listener), store)| CoreParts { cpu, listener, store }).collect();
     let settings = IngestSettings {
         tick: Duration::from_millis(config.ingest.tick_ms),
+        flush_period: Duration::from_millis(config.record.durability_ms) * FLUSH_PERCENT / 100,
         handshake_timeout: Duration::from_secs(config.ingest.handshake_timeout_s),
         idle_timeout: Duration::from_secs(config.ingest.idle_timeout_s),
         publishers_max: config.ingest.publishers_max,
@@ -197,18 +219,32 @@ fn start(config: &Config) -> Result<Running, StartError> {
             config::DuplicatePublisher::Refuse => ingest::DuplicatePublisher::Refuse,
         },
         default_domain: config.ingest.default_domain.clone(),
+        added_domains_only: config.ingest.added_domains_only,
         recorder,
     };
-    let context = IngestContext { settings, policy: Arc::clone(&policy), live: Arc::clone(&live), metrics: Arc::clone(&metrics), clock };
+    let (event_sender, events_stop, events) = start_events(&catalog)?;
+    let context =
+        IngestContext { settings, policy: Arc::clone(&policy), live: Arc::clone(&live), metrics: Arc::clone(&metrics), clock, events: event_sender };
     let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
 
     register_gauges(&metrics, &disk, &data.display().to_string(), &entry_watch);
+    let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.api)));
     let server = Server::start(
         http,
         Arc::new(ControlContext {
             catalog: catalog.clone(),
             policy,
             live,
+            end_stream: {
+                let shared = Arc::clone(ingest.shared());
+                Box::new(move |stream, end| {
+                    let cause = match end {
+                        StreamEnd::Dropped => ingest::publish::EndCause::Dropped,
+                        StreamEnd::Forbidden => ingest::publish::EndCause::Forbidden,
+                    };
+                    shared.end_publication(stream.core, stream.connection, stream.publication, cause)
+                })
+            },
             media_root: data.clone(),
             public_base: config.public_base(),
             app_id: config.api.app_id,
@@ -224,10 +260,12 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 tasks_max: config.api.tasks_max,
                 older_tasks: OlderTaskLimits { open_max: config.api.older_tasks_max, day_max: config.api.older_tasks_per_day_max },
                 sub_apps_max: config.api.sub_apps_max,
+                domains_max: config.api.domains_max,
+                push_auth_default: config.api.push_auth_default,
                 workers: config.http.workers,
                 connections_max: config.http.connections_max,
             },
-            credentials: credentials(config),
+            access: Arc::clone(&access),
         }),
     )
     .map_err(because("cannot start the HTTP threads"))?;
@@ -236,12 +274,32 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let shared = Arc::clone(ingest.shared());
     let supervisor =
         supervise::Supervisor::ready("recording", move || shared.alive(STANDSTILL)).map_err(because("cannot tell systemd that we are ready"))?;
-    Ok(Running { supervisor, server, ingest, disk, recovery, entries, entry_sender, retention, catalog, arenas, _lock: checked.lock })
+    Ok(Running {
+        supervisor,
+        server,
+        access,
+        ingest,
+        disk,
+        recovery,
+        entries,
+        entry_sender,
+        retention,
+        events,
+        events_stop,
+        catalog,
+        arenas,
+        _lock: checked.lock,
+    })
 }
 
 impl Running {
-    fn run_until(self, mut signals: signal_hook::iterator::Signals) {
-        let signal = signals.forever().next();
+    fn run_until(self, mut signals: signal_hook::iterator::Signals, config_file: &Path) {
+        let signal = signals.forever().find(|signal| {
+            if *signal == SIGHUP {
+                reload(config_file, &self.access);
+            }
+            *signal != SIGHUP
+        });
         tracing::info!(signal, "stopping: every open file is finished first");
         if let Err(error) = self.supervisor.stopping("finishing open files") {
             tracing::warn!(%error, "cannot reach systemd's notification socket");
@@ -249,7 +307,7 @@ impl Running {
         // A second signal ends us at once; what is open is then finished at the next start.
         let handle = signals.handle();
         let impatient = spawn("signals", move || {
-            if signals.forever().next().is_some() {
+            if signals.forever().any(|signal| signal != SIGHUP) {
                 tracing::warn!("stopped at once; open files are finished at the next start");
                 std::process::exit(1);
             }
@@ -265,6 +323,10 @@ impl Running {
             tracing::error!("the catalog entry thread panicked");
         }
         self.retention.stop();
+        drop(self.events_stop);
+        if self.events.join().is_err() {
+            tracing::error!("the live events thread panicked");
+        }
         self.catalog.close();
         // Everything in it is on the disk.
         if let Err(error) = std::fs::remove_dir_all(&self.arenas) {
@@ -287,6 +349,18 @@ fn listen_sentence(error: &IngestError) -> StartError {
         IngestError::Listen { address, source } => StartError(bind_error_sentence("ingest.rtmp_listen", *address, source)),
         IngestError::Executor { .. } => StartError(error.to_string()),
     }
+}
+
+/// The way of stream events from the cores to the catalog.
+fn start_events(catalog: &Catalog) -> Result<(EventSender, Sender<()>, JoinHandle<()>), StartError> {
+    let (sender, queue) = bounded(intake::EVENTS_MAX);
+    let (stop, stopped) = bounded(0);
+    let lost = Arc::new(AtomicU64::new(0));
+    let thread = spawn("live-events", {
+        let (catalog, lost) = (catalog.clone(), Arc::clone(&lost));
+        move || intake::run(&queue, &stopped, &catalog, wall_now, &lost)
+    })?;
+    Ok((EventSender::new(sender, lost), stop, thread))
 }
 
 /// The template of a new catalog's rule: every stream as MP4 and HLS.
@@ -409,14 +483,6 @@ fn recover_left(settings: &FinishSettings, left: &LeftBehind, sender: &Sender<Fi
             "recovered what the last run left"
         );
     }
-}
-
-fn credentials(config: &Config) -> Vec<auth::Credential> {
-    let of = |credential: &config::Credential| auth::Credential {
-        secret_id: credential.secret_id.clone(),
-        secret_key: credential.secret_key.expose().to_owned(),
-    };
-    config.api.credentials.iter().map(of).collect()
 }
 
 fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, folder: &str, entries: &Receiver<FinishedFile>) {

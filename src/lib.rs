@@ -21,6 +21,7 @@ pub mod limits;
 pub mod logging;
 pub mod media;
 pub mod metrics;
+pub mod notify;
 pub mod preflight;
 pub mod recorder;
 pub mod retention;

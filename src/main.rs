@@ -58,19 +58,20 @@ fn main() -> ExitCode {
 
 fn serve(file: Option<&Path>) -> ExitCode {
     let default = Path::new(CONFIG_FILE_DEFAULT);
+    let path = file.unwrap_or(default);
     // Only absence means "no configuration": a file that cannot be read must not be passed over.
-    let file = file.or_else(|| default.try_exists().unwrap_or(true).then_some(default));
-    let config = match file {
-        Some(file) => match Config::load(file) {
+    let config = if file.is_some() || default.try_exists().unwrap_or(true) {
+        match Config::load(path) {
             Ok(config) => config,
-            Err(error) => return refuse_config(file, &error),
-        },
-        None => Config::default(),
+            Err(error) => return refuse_config(path, &error),
+        }
+    } else {
+        Config::default()
     };
     if let Err(error) = capstan::logging::init(&config.log) {
         return refuse(&error_chain(&error));
     }
-    capstan::app::run(config)
+    capstan::app::run(config, path.to_owned())
 }
 
 /// One line for each problem, each with the file's name in front, as compilers do it.

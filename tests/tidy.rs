@@ -32,6 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("control", &["config", "domain", "catalog"]),
     // Deletes what has expired and removes the bytes of what was deleted.
     ("retention", &["domain", "catalog", "segment"]),
+    ("notify", &["domain", "catalog"]),
     // Parts of the start, for `app` alone.
     ("logging", &["config"]),
     ("preflight", &["config"]),

@@ -1,13 +1,16 @@
 //! The catalog: templates, rules, tasks and finished files in SQLite. One writer thread, several read connections.
 //!
 //! A write returns when it is committed and synced; a read sees every write that returned before it began. The methods are grouped by what they are
-//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `events`.
+//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `events`, `domains`, `forbids`, `stream_events`.
 
 mod apps;
 mod classes;
+mod domains;
 mod events;
 mod files;
+mod forbids;
 mod index;
+mod live_events;
 mod modify;
 mod readers;
 mod reindex;
@@ -16,6 +19,7 @@ mod rules;
 mod schema;
 mod search;
 mod signal;
+mod stream_events;
 mod tasks;
 mod templates;
 mod writer;
@@ -35,6 +39,7 @@ use crate::domain::vod::MediaExtras;
 use crate::domain::{FinishedFile, RecordTemplate};
 use crate::units::{FileId, Format, TaskId, WallTime};
 
+pub use stream_events::{StreamEvent, StreamEventPage, StreamEventQuery};
 pub use tasks::OlderTaskLimits;
 
 use readers::Readers;

@@ -81,6 +81,40 @@ const MIGRATIONS: &[M<'_>] = &[
     ),
     M::up(
         "
+    -- Domains that were added, with their push keys, as JSON: the quota is a few thousand and they are all read together.
+    CREATE TABLE live_domain (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+
+    CREATE TABLE forbidden_stream (
+        domain TEXT NOT NULL,
+        app TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        create_time INTEGER NOT NULL,
+        resume_time INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (domain, app, stream)
+    ) STRICT;
+
+    -- Publications, running ones too (their end is the largest number), and refused attempts. The id is the order of entry.
+    CREATE TABLE stream_event (
+        id INTEGER PRIMARY KEY,
+        publication INTEGER NOT NULL UNIQUE,
+        domain TEXT NOT NULL,
+        app TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        begin_time INTEGER NOT NULL,
+        end_time INTEGER NOT NULL,
+        refused INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        client TEXT NOT NULL,
+        width INTEGER NOT NULL,
+        height INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX stream_event_by_end ON stream_event (end_time, id);
+    CREATE INDEX stream_event_by_kind ON stream_event (refused, id);
+    ",
+    ),
+    M::up(
+        "
     -- The format that a task of the older calls carries, as JSON; NULL: a task of CreateRecordTask, its template says.
     ALTER TABLE task ADD COLUMN own TEXT;
     -- Numbers of those tasks, never used again, and how many were made in the last day.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use crate::domain::{OwnFormat, Policy, RecordTask};
+use crate::domain::{Admission, OwnFormat, Policy, RecordTask};
 use crate::units::{StreamKey, TaskId, WallTime};
 
-use super::{Catalog, CatalogError, TaskQuery, rules, stored, templates, unstored};
+use super::{Catalog, CatalogError, TaskQuery, domains, forbids, rules, stored, templates, unstored};
 
 /// How long a task stays in the list after its end (documented by the vendor: 90 days).
 const KEPT_MICROS: i64 = 90 * 86_400 * 1_000_000;
@@ -178,6 +178,7 @@ impl Catalog {
                 rules: rules::all(connection)?.into(),
                 tasks,
                 task_default,
+                admission: Admission { domains: domains::by_name(connection)?, forbidden: forbids::by_key(connection, now)? },
             })
         })
     }

@@ -11,7 +11,7 @@ impl Config {
     /// before somebody has decided who may call.
     pub fn check(&self) -> Vec<Problem> {
         let listeners = [("ingest.rtmp_listen", self.ingest.rtmp_listen), ("http.listen", self.http.listen)];
-        if !self.api.credentials.is_empty() {
+        if !self.api.credentials.is_empty() || !self.api.bearer_tokens.is_empty() {
             return Vec::new();
         }
         listeners

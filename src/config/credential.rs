@@ -29,7 +29,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// One caller of the API.
+/// One caller of the API who signs.
 #[derive(Clone, Debug)]
 pub struct Credential {
     pub secret_id: String,
@@ -37,44 +37,104 @@ pub struct Credential {
     pub role: Role,
 }
 
-pub(super) const CREDENTIALS_MAX: usize = 100;
-const SECRET_ID_BYTES_MAX: usize = 128;
-/// 128 bits, if every bit is random; what the vendor's console makes has 32 bytes.
-const SECRET_KEY_BYTES: RangeInclusive<usize> = 16..=256;
-const CREDENTIAL_KEYS: [&str; 3] = ["secret_id", "secret_key", "role"];
+/// One caller of the API who sends `Authorization: Bearer ...`.
+#[derive(Clone, Debug)]
+pub struct BearerToken {
+    /// Whose it is; for the log.
+    pub name: String,
+    pub token: Secret,
+    pub role: Role,
+}
 
-impl Value for Vec<Credential> {
+pub(super) const CREDENTIALS_MAX: usize = 100;
+const NAME_BYTES_MAX: usize = 128;
+/// 128 bits, if every bit is random; what the vendor's console makes has 32 bytes.
+const SECRET_BYTES: RangeInclusive<usize> = 16..=256;
+
+/// A block of settings that names a caller: two texts of its own, and a role.
+trait Caller: Sized {
+    /// Name of the setting and of the two texts in a block: who it is, and the secret that proves it.
+    const BLOCK: &'static str;
+    const NAME: &'static str;
+    const SECRET: &'static str;
+    /// The secret goes through HTTP headers as it is.
+    const SECRET_IS_PRINTABLE: bool;
+    fn new(name: &str, secret: Secret, role: Role) -> Self;
+    fn name(&self) -> &str;
+    fn secret(&self) -> &Secret;
+}
+
+impl Caller for Credential {
+    const BLOCK: &'static str = "api.credentials";
+    const NAME: &'static str = "secret_id";
+    const SECRET: &'static str = "secret_key";
+    const SECRET_IS_PRINTABLE: bool = false;
+    fn new(name: &str, secret: Secret, role: Role) -> Self {
+        Self { secret_id: name.to_owned(), secret_key: secret, role }
+    }
+    fn name(&self) -> &str {
+        &self.secret_id
+    }
+    fn secret(&self) -> &Secret {
+        &self.secret_key
+    }
+}
+
+impl Caller for BearerToken {
+    const BLOCK: &'static str = "api.bearer_tokens";
+    const NAME: &'static str = "name";
+    const SECRET: &'static str = "token";
+    const SECRET_IS_PRINTABLE: bool = true;
+    fn new(name: &str, secret: Secret, role: Role) -> Self {
+        Self { name: name.to_owned(), token: secret, role }
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn secret(&self) -> &Secret {
+        &self.token
+    }
+}
+
+impl<C: Caller> Value for Vec<C> {
     type Bounds = usize;
     const BLOCKS: bool = true;
     fn read(value: &Spanned<DeValue<'_>>, count_max: &usize, reader: &mut Reader<'_>) -> Option<Self> {
+        let expected = format!("a list of [[{}]] blocks", C::BLOCK);
         let Some(array) = value.get_ref().as_array() else {
-            reader.wrong_type(value, "a list of [[api.credentials]] blocks");
+            reader.wrong_type(value, &expected);
             return None;
         };
         if array.len() > *count_max {
             reader.out_of_bounds(value, format!("[{} entries]", array.len()), Self::values(count_max));
             return None;
         }
-        let (name, mut ids, mut credentials) = (reader.key.clone(), BTreeSet::new(), Vec::with_capacity(array.len()));
+        let (key, mut names, mut secrets) = (reader.key.clone(), BTreeSet::new(), BTreeSet::new());
+        let mut callers: Self = Vec::with_capacity(array.len());
         for item in array.iter() {
-            reader.key.clone_from(&name);
+            reader.key.clone_from(&key);
             let Some(table) = item.get_ref().as_table() else {
-                reader.wrong_type(item, "a list of [[api.credentials]] blocks");
+                reader.wrong_type(item, &expected);
                 continue;
             };
-            let Some(credential) = read_credential(&name, table, item.span().start, reader) else { continue };
-            if !ids.insert(credential.secret_id.clone()) {
-                reader.key.clone_from(&name);
-                reader.refuse(item.span().start, "has two entries with the same secret_id");
+            let Some(caller) = read_block::<C>(&key, table, item.span().start, reader) else { continue };
+            reader.key.clone_from(&key);
+            if !names.insert(caller.name().to_owned()) {
+                reader.refuse(item.span().start, &format!("has two entries with the same {}", C::NAME));
                 continue;
             }
-            credentials.push(credential);
+            // Who has called must be clear, and with what role.
+            if C::SECRET_IS_PRINTABLE && !secrets.insert(caller.secret().expose().to_owned()) {
+                reader.refuse(item.span().start, &format!("has two entries with the same {}", C::SECRET));
+                continue;
+            }
+            callers.push(caller);
         }
-        Some(credentials)
+        Some(callers)
     }
     fn show(&self) -> String {
         // Only ever asked for the default, which holds none; and the keys of others are not shown anyway.
-        format!("[{}]", self.iter().map(|credential| show_text(&credential.secret_id)).collect::<Vec<_>>().join(", "))
+        format!("[{}]", self.iter().map(|caller| show_text(caller.name())).collect::<Vec<_>>().join(", "))
     }
     fn values(count_max: &usize) -> String {
         format!("at most {count_max} blocks")
@@ -82,34 +142,39 @@ impl Value for Vec<Credential> {
 }
 
 /// `offset`: of the block's head, for what is missing in it.
-fn read_credential(name: &str, table: &DeTable<'_>, offset: usize, reader: &mut Reader<'_>) -> Option<Credential> {
-    for key in table.keys().filter(|key| !CREDENTIAL_KEYS.contains(&key.get_ref().as_ref())) {
-        reader.enter(&format!("{name}.{}", key.get_ref()), key.span().start);
+fn read_block<C: Caller>(block: &str, table: &DeTable<'_>, offset: usize, reader: &mut Reader<'_>) -> Option<C> {
+    for key in table.keys().filter(|key| ![C::NAME, C::SECRET, "role"].contains(&key.get_ref().as_ref())) {
+        reader.enter(&format!("{block}.{}", key.get_ref()), key.span().start);
         reader.unknown_key();
     }
     let mut field = |key: &str| {
-        reader.key = format!("{name}.{key}");
+        reader.key = format!("{block}.{key}");
         let value = table.get(key);
         if value.is_none() {
             reader.refuse(offset, "is missing");
         }
         value
     };
-    let (id, key, role) = (field("secret_id"), field("secret_key"), field("role"));
-    let (id, key, role) = (id?, key?, role?);
+    let (name_value, secret_value, role) = (field(C::NAME), field(C::SECRET), field("role"));
+    let (name_value, secret_value, role) = (name_value?, secret_value?, role?);
+    let is_printable = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
 
-    reader.key = format!("{name}.secret_id");
-    let secret_id = read_text(id, reader)?;
-    if secret_id.is_empty() || secret_id.len() > SECRET_ID_BYTES_MAX || !secret_id.bytes().all(|byte| byte.is_ascii_graphic()) {
-        reader.refuse(id.span().start, &format!("must be 1 to {SECRET_ID_BYTES_MAX} printable ASCII characters without spaces"));
+    reader.key = format!("{block}.{}", C::NAME);
+    let name = read_text(name_value, reader)?;
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !is_printable(name) {
+        reader.refuse(name_value.span().start, &format!("must be 1 to {NAME_BYTES_MAX} printable ASCII characters without spaces"));
         return None;
     }
-    reader.key = format!("{name}.secret_key");
-    let secret_key = read_text(key, reader)?;
-    if !SECRET_KEY_BYTES.contains(&secret_key.len()) {
-        reader.refuse(key.span().start, &format!("must have {} to {} bytes", SECRET_KEY_BYTES.start(), SECRET_KEY_BYTES.end()));
+    reader.key = format!("{block}.{}", C::SECRET);
+    let secret = read_text(secret_value, reader)?;
+    if !SECRET_BYTES.contains(&secret.len()) {
+        reader.refuse(secret_value.span().start, &format!("must have {} to {} bytes", SECRET_BYTES.start(), SECRET_BYTES.end()));
         return None;
     }
-    reader.key = format!("{name}.role");
-    Some(Credential { secret_id: secret_id.to_owned(), secret_key: Secret::new(secret_key), role: Role::read(role, &(), reader)? })
+    if C::SECRET_IS_PRINTABLE && !is_printable(secret) {
+        reader.refuse(secret_value.span().start, "must be printable ASCII characters without spaces");
+        return None;
+    }
+    reader.key = format!("{block}.role");
+    Some(C::new(name, Secret::new(secret), Role::read(role, &(), reader)?))
 }

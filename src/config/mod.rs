@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-pub use credential::{Credential, Secret};
+pub use credential::{BearerToken, Credential, Secret};
 pub use render::{banner, settings_markdown, settings_text};
 pub use table::{ApiConfig, Config, HttpConfig, IngestConfig, LogConfig, RecordConfig, Setting, settings};
 pub use value::{DuplicatePublisher, HlsContainer, LogFormat, Role};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::credential::{CREDENTIALS_MAX, Credential};
+use super::credential::{BearerToken, CREDENTIALS_MAX, Credential};
 use super::value::{DOMAIN, LOG_LEVEL, PUBLIC_BASE, TIME_ZONE};
 use super::value::{DuplicatePublisher, HlsContainer, ListBounds, LogFormat, Reader, Value};
 use crate::units::Format;
@@ -154,7 +154,7 @@ declare! {
 
     /// Taking streams in.
     ingest: IngestConfig {
-        /// Where publishers connect by RTMP. Beyond loopback only with `api.credentials`.
+        /// Where publishers connect by RTMP. Beyond loopback only with `api.credentials` or `api.bearer_tokens`.
         rtmp_listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1935));
         /// CPUs that take streams in, one pinned executor each. Empty: every CPU this process may use.
         cores: Vec<usize> = Vec::new(), in ListBounds { length_max: 256, value_max: 1023 };
@@ -174,11 +174,13 @@ declare! {
         arena_folder: PathBuf = PathBuf::from("/dev/shm");
         /// Domain of publishers that connect to a bare IP address and name no `vhost`.
         default_domain: String = "localhost".to_owned(), in DOMAIN;
+        /// Refuse publishers of domains that `AddLiveDomain` has not added. Signed push addresses protect only the domains that have them.
+        added_domains_only: bool = false;
     }
 
     /// API, finished files, metrics and health.
     http: HttpConfig {
-        /// Where HTTP is served. Beyond loopback only with `api.credentials`.
+        /// Where HTTP is served. Beyond loopback only with `api.credentials` or `api.bearer_tokens`.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
         /// Threads that answer requests.
         workers: usize = 4, in 1..=64;
@@ -209,8 +211,15 @@ declare! {
         /// The account's AppId in file addresses and answers.
         app_id: u64 = 1_300_000_001, in 1..=4_294_967_295;
         /// Keys of API callers, one `[[api.credentials]]` block each: `secret_id`, `secret_key` (16 bytes or more) and
-        /// `role` (`admin`, `operator` or `reader`).
+        /// `role` (`admin`, `operator`: no deleting, or `reader`: only looking). Read anew at SIGHUP.
         credentials: Vec<Credential> = Vec::new(), in CREDENTIALS_MAX;
+        /// Tokens of API callers who send `Authorization: Bearer TOKEN` instead of signing, one `[[api.bearer_tokens]]` block each: `name`,
+        /// `token` (16 bytes or more) and `role`. Read anew at SIGHUP.
+        bearer_tokens: Vec<BearerToken> = Vec::new(), in CREDENTIALS_MAX;
+        /// Accept calls from this machine without signature or token, as long as there are neither credentials nor tokens. Read anew at SIGHUP.
+        unsigned_loopback: bool = true;
+        /// Calls a second of one action by one credential or token, twice as many at once; more are refused. 0: any number. Read anew at SIGHUP.
+        requests_per_second: u64 = 200, in 0..=1_000_000;
         /// Record templates.
         templates_max: u64 = 1_000, in 1..=100_000;
         /// Record rules.
@@ -223,6 +232,10 @@ declare! {
         older_tasks_per_day_max: u64 = 4_000, in 1..=1_000_000;
         /// Applications (`CreateSubAppId`) besides the main one.
         sub_apps_max: u64 = 50, in 0..=1_000;
+        /// Domains.
+        domains_max: u64 = 1_000, in 1..=10_000;
+        /// A push domain that is added wants signed push addresses at once; else `ModifyLivePushAuthKey` has to say so.
+        push_auth_default: bool = false;
     }
 
     /// The log, on standard error.

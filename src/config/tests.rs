@@ -124,6 +124,18 @@ fn wrong_credentials_are_named_and_never_printed() {
             "line 5: `api.credentials` has two entries with the same secret_id",
         ),
         ("[[api.credentials]]\nsecret_key = \"hunter2-hunter2-", "line 2: "),
+        ("[api]\nbearer_tokens = 3", "line 2: `api.bearer_tokens` must be a list of [[api.bearer_tokens]] blocks, not an integer"),
+        ("\n[[api.bearer_tokens]]\nname = \"a\"\nrole = \"admin\"", "line 2: `api.bearer_tokens.token` is missing"),
+        ("[[api.bearer_tokens]]\nname = \"a\"\ntoken = \"hunter2\"\nrole = \"admin\"", "line 3: `api.bearer_tokens.token` must have 16 to 256 bytes"),
+        (
+            "[[api.bearer_tokens]]\nname = \"a\"\ntoken = \"hunter2 hunter2 hunter2\"\nrole = \"admin\"",
+            "line 3: `api.bearer_tokens.token` must be printable ASCII characters without spaces",
+        ),
+        (
+            "[[api.bearer_tokens]]\nname = \"a\"\ntoken = \"hunter2-hunter2-\"\nrole = \"admin\"\n\
+             [[api.bearer_tokens]]\nname = \"b\"\ntoken = \"hunter2-hunter2-\"\nrole = \"reader\"",
+            "line 5: `api.bearer_tokens` has two entries with the same token",
+        ),
     ];
     for (text, expected) in cases {
         // An exposed listener beside it: a refused credential must not be reported as a missing one too.
@@ -160,6 +172,10 @@ fn a_complete_file_is_read_into_types() {
         secret_id = "AKID1"
         secret_key = "{KEY}"
         role = "operator"
+        [[api.bearer_tokens]]
+        name = "script"
+        token = "{KEY}"
+        role = "reader"
         [log]
         level = "warn,capstan::rtmp=debug"
         format = "json"
@@ -183,6 +199,8 @@ fn a_complete_file_is_read_into_types() {
     assert_eq!(config.api.credentials[0].secret_id, "AKID1");
     assert_eq!(config.api.credentials[0].secret_key.expose(), KEY);
     assert_eq!(config.api.credentials[0].role, Role::Operator);
+    let token = &config.api.bearer_tokens[0];
+    assert_eq!((token.name.as_str(), token.token.expose(), token.role), ("script", KEY, Role::Reader));
     assert_eq!(config.log.format, LogFormat::Json);
     let debug = format!("{config:?}");
     assert!(debug.contains("AKID1") && !debug.contains(KEY), "{debug}");

@@ -321,7 +321,7 @@ trait Choice: Copy + 'static {
 macro_rules! choices {
     ($( $(#[$meta:meta])* $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $word:literal, )+ } )+) => { $(
         $(#[$meta])*
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum $name { $( $(#[$variant_meta])* $variant, )+ }
 
         impl Choice for $name {
@@ -356,9 +356,9 @@ choices! {
     Role {
         /// Everything.
         Admin = "admin",
-        /// Everything but what concerns the appliance itself: credentials, domains' push keys.
+        /// Everything but deleting.
         Operator = "operator",
-        /// Only look.
+        /// Only look, and at no keys.
         Reader = "reader",
     }
 }

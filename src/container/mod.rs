@@ -185,8 +185,6 @@ pub trait Store {
     fn commit(&mut self, file: &mut Self::File);
     /// Hands over all sealed bytes, also of blocks that are not full.
     fn flush(&mut self, file: &mut Self::File);
-    /// The same, if the oldest of them was received at least `age_ms` ago.
-    fn flush_aged(&mut self, file: &mut Self::File, age_ms: u64);
     /// True once a write of `file` has failed: it takes nothing more.
     fn has_failed(&self, file: &Self::File) -> bool;
     /// Appends a text to a small file of a recording (the live playlist), behind everything flushed before.

@@ -1,7 +1,7 @@
-//! Who calls: TC3-HMAC-SHA256 and the two older signatures, or nobody in particular on loopback.
+//! Who calls: TC3-HMAC-SHA256, the two older signatures, a bearer token, or nobody in particular on loopback.
 //!
-//! As long as no credential is configured, calls from loopback are accepted, signed (by whatever key) or not. With credentials every call
-//! must carry a good signature.
+//! As long as no key is configured, calls from loopback are accepted, signed (by whatever key) or not, unless the settings forbid it. With keys
+//! every call must prove one.
 
 use std::net::IpAddr;
 
@@ -11,55 +11,67 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use super::access::{Access, Caller};
 use super::errors::{ApiError, refuse};
 use super::http::HttpRequest;
 use super::protocol::Form;
 use super::times;
+use crate::config::Credential;
 use crate::units::WallTime;
 
 /// How far a signature's time may be from our clock, in either direction (documented: five minutes).
 pub const SIGNATURE_AGE_S_MAX: u64 = 300;
 
-/// A key of a client.
-#[derive(Clone)]
-pub struct Credential {
-    pub secret_id: String,
-    pub secret_key: String,
-}
-
-/// Whose call it is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Caller {
-    /// Accepted without a check because it came over loopback.
-    Loopback,
-    Key {
-        secret_id: String,
-    },
-}
-
 /// Checks a request before anything about actions or parameters is said.
+///
+/// `X-TC-Token`, the token of temporary keys, is not looked at: we issue none.
 ///
 /// # Errors
 /// `AuthFailure.*`; `MissingParameter` for a parameter of the older signatures.
-pub fn check(credentials: &[Credential], form: &Form<'_>, now: WallTime) -> Result<Caller, ApiError> {
-    if credentials.is_empty() {
-        let is_loopback = form.request.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-        if !is_loopback {
-            return Err(refuse("AuthFailure.UnauthorizedOperation", "Without configured credentials only calls from loopback are accepted."));
-        }
-        if let Some(reason) = browser_attack(form.request) {
-            return Err(refuse("AuthFailure.UnauthorizedOperation", reason));
-        }
-        return Ok(Caller::Loopback);
+pub fn check(access: &Access, form: &Form<'_>, now: WallTime) -> Result<Caller, ApiError> {
+    if access.has_no_keys() {
+        return check_unsigned(access, form.request);
     }
-    let secret_id = if let Some(authorization) = form.request.header("Authorization") {
-        check_tc3(credentials, form, authorization, now)?
+    let credential = if let Some(authorization) = form.request.header("Authorization") {
+        if let Some(token) = bearer(authorization) {
+            return check_bearer(access, token);
+        }
+        check_tc3(&access.credentials, form, authorization, now)?
     } else if form.field("Signature").is_some() || form.field("SecretId").is_some() {
-        check_older(credentials, form, now)?
+        check_older(&access.credentials, form, now)?
     } else {
         return Err(failure("The request is not signed."));
     };
-    Ok(Caller::Key { secret_id })
+    Ok(Caller::Key { secret_id: credential.secret_id.clone(), role: credential.role })
+}
+
+fn check_unsigned(access: &Access, request: &HttpRequest) -> Result<Caller, ApiError> {
+    let denied = |message: &str| Err(refuse("AuthFailure.UnauthorizedOperation", message));
+    if !access.unsigned_loopback {
+        return denied("There are no keys, and calls without one are switched off (api.unsigned_loopback).");
+    }
+    if !request.peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
+        return denied("Without configured credentials only calls from loopback are accepted.");
+    }
+    match browser_attack(request) {
+        Some(reason) => denied(reason),
+        None => Ok(Caller::Loopback),
+    }
+}
+
+/// The token of `Authorization: Bearer TOKEN` (RFC 6750, 2.1; the scheme's case is free).
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then_some(token.trim())
+}
+
+fn check_bearer(access: &Access, token: &str) -> Result<Caller, ApiError> {
+    // Codes of equal length, compared in constant time: how long it takes says nothing about the tokens.
+    let code = |token: &str| mac::<Hmac<Sha256>>(b"bearer token", token.as_bytes());
+    let given = code(token).finalize().into_bytes();
+    let known = access.tokens.iter().find(|known| code(known.token.expose()).verify_slice(&given).is_ok());
+    let known = known.ok_or_else(|| refuse("AuthFailure.TokenFailure", "There is no such token."))?;
+    Ok(Caller::Token { name: known.name.clone(), role: known.role })
 }
 
 fn failure(message: impl Into<String>) -> ApiError {
@@ -114,7 +126,7 @@ impl<'a> Authorization<'a> {
     }
 }
 
-fn check_tc3(credentials: &[Credential], form: &Form<'_>, header: &str, now: WallTime) -> Result<String, ApiError> {
+fn check_tc3<'a>(credentials: &'a [Credential], form: &Form<'_>, header: &str, now: WallTime) -> Result<&'a Credential, ApiError> {
     let authorization = Authorization::parse(header).ok_or_else(|| failure("The Authorization header is no TC3-HMAC-SHA256 one."))?;
     let credential = find(credentials, authorization.secret_id)?;
     let request = form.request;
@@ -128,7 +140,7 @@ fn check_tc3(credentials: &[Credential], form: &Form<'_>, header: &str, now: Wal
             return Err(failure(format!("SignedHeaders must contain {wanted}.")));
         }
     }
-    let key = hmac_sha256(format!("TC3{}", credential.secret_key).as_bytes(), authorization.date);
+    let key = hmac_sha256(format!("TC3{}", credential.secret_key.expose()).as_bytes(), authorization.date);
     let key = hmac_sha256(&key, authorization.service);
     let key = hmac_sha256(&key, "tc3_request");
     // Clients differ: one signs `host` without the port it sends, hand-written ones sign lower-cased values as the documents say.
@@ -141,7 +153,7 @@ fn check_tc3(credentials: &[Credential], form: &Form<'_>, header: &str, now: Wal
             encode_hex(&Sha256::digest(canonical.as_bytes()))
         );
         if mac::<Hmac<Sha256>>(&key, text.as_bytes()).verify_slice(&authorization.signature).is_ok() {
-            return Ok(credential.secret_id.clone());
+            return Ok(credential);
         }
     }
     Err(failure("The signature does not match."))
@@ -168,7 +180,7 @@ fn without_port(host: &str) -> &str {
 }
 
 /// HmacSHA1 and HmacSHA256 over the decoded, sorted parameters.
-fn check_older(credentials: &[Credential], form: &Form<'_>, now: WallTime) -> Result<String, ApiError> {
+fn check_older<'a>(credentials: &'a [Credential], form: &Form<'_>, now: WallTime) -> Result<&'a Credential, ApiError> {
     let field = |name| form.field(name).ok_or_else(|| ApiError::missing(name));
     let (secret_id, signature) = (field("SecretId")?, field("Signature")?);
     let (timestamp, nonce) = (field("Timestamp")?, field("Nonce")?);
@@ -179,7 +191,7 @@ fn check_older(credentials: &[Credential], form: &Form<'_>, now: WallTime) -> Re
     }
     let signature = BASE64_STANDARD.decode(signature).map_err(|_| failure("The signature is no Base64."))?;
     let host = form.request.header("Host").unwrap_or_default();
-    let key = credential.secret_key.as_bytes();
+    let key = credential.secret_key.expose().as_bytes();
     for dots in [false, true] {
         let text = older_text(&form.request.method, host, &form.pairs, dots);
         let matches = if form.field("SignatureMethod") == Some("HmacSHA256") {
@@ -188,7 +200,7 @@ fn check_older(credentials: &[Credential], form: &Form<'_>, now: WallTime) -> Re
             mac::<Hmac<Sha1>>(key, text.as_bytes()).verify_slice(&signature).is_ok()
         };
         if matches {
-            return Ok(credential.secret_id.clone());
+            return Ok(credential);
         }
     }
     Err(failure("The signature does not match."))
@@ -261,7 +273,9 @@ pub fn fuzz_authorization(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::access::tests::{access, key, token};
     use super::*;
+    use crate::config::Role;
 
     const NOW: WallTime = WallTime::from_unix_seconds(1_767_225_600);
     const BODY: &str = "{\"TemplateName\": \"news-mp4\", \"Description\": \"Morning news\", \
@@ -269,9 +283,9 @@ mod tests {
     const QUERY: &str = "TemplateName=news-mp4&Description=Morning+news&Mp4Param.RecordInterval=3600&Mp4Param.StorageTime=0&Mp4Param.Enable=1\
                          &RemoveWatermark=True";
 
-    fn keys() -> Vec<Credential> {
-        let key = |id: &str, key: &str| Credential { secret_id: id.to_owned(), secret_key: key.to_owned() };
-        vec![key("other", "x"), key("AKIDEXAMPLEcapstan01", "c4pst4nEXAMPLEsecret")]
+    fn keys() -> Access {
+        let keys = vec![key("other", "x", Role::Admin), key("AKIDEXAMPLEcapstan01", "c4pst4nEXAMPLEsecret", Role::Operator)];
+        access(keys, vec![token("script", "bearer-token-0001", Role::Reader), token("ci", "bearer-token-0002", Role::Admin)])
     }
 
     fn request(method: &str, query: &str, headers: &[(&str, &str)], body: &str) -> HttpRequest {
@@ -427,7 +441,7 @@ mod tests {
         let outcome = |peer: &str, headers: &[(&str, &str)]| {
             let mut request = request("GET", "Action=X", headers, "");
             request.peer = Some(peer.parse().unwrap());
-            check(&[], &Form::read(&request).unwrap(), NOW).map_or_else(|error| error.code, |_| "ok")
+            check(&access(Vec::new(), Vec::new()), &Form::read(&request).unwrap(), NOW).map_or_else(|error| error.code, |_| "ok")
         };
         let denied = "AuthFailure.UnauthorizedOperation";
         let host = ("Host", "127.0.0.1:8080");
@@ -451,6 +465,46 @@ mod tests {
         ] {
             assert_eq!(outcome("127.0.0.1:1", &headers), expected, "{headers:?}");
         }
+    }
+
+    #[test]
+    fn callers_and_their_roles() {
+        let caller = |request: &HttpRequest| check(&keys(), &Form::read(request).unwrap(), NOW);
+        let signed = caller(&tc3("POST", "", JSON, BODY, POST_SIGNATURE)).unwrap();
+        assert_eq!(signed, Caller::Key { secret_id: "AKIDEXAMPLEcapstan01".to_owned(), role: Role::Operator });
+        // A token of temporary keys is not ours to judge.
+        let mut with_token = tc3("POST", "", JSON, BODY, POST_SIGNATURE);
+        with_token.headers.push(("X-TC-Token".to_owned(), "temporary".to_owned()));
+        assert_eq!(caller(&with_token).unwrap(), signed);
+        let bearer = |value: &str| caller(&request("GET", "Action=X", &[("Authorization", value)], ""));
+        for (value, name) in [("Bearer bearer-token-0001", "script"), ("bearer  bearer-token-0002 ", "ci")] {
+            assert!(matches!(bearer(value).unwrap(), Caller::Token { name: found, .. } if found == name), "{value}");
+        }
+        for (value, code) in [
+            ("Bearer bearer-token-0003", "AuthFailure.TokenFailure"),
+            ("Bearer bearer-token-000", "AuthFailure.TokenFailure"),
+            ("Bearer ", "AuthFailure.SignatureFailure"),
+            ("Bearer", "AuthFailure.SignatureFailure"),
+            ("Basic bearer-token-0001", "AuthFailure.SignatureFailure"),
+            ("bearer-token-0001", "AuthFailure.SignatureFailure"),
+        ] {
+            assert_eq!(bearer(value).unwrap_err().code, code, "{value}");
+        }
+    }
+
+    #[test]
+    fn any_key_ends_the_time_without_signatures() {
+        let outcome = |access: &Access| {
+            let mut request = request("GET", "Action=X", &[("Host", "127.0.0.1:8080")], "");
+            request.peer = Some("127.0.0.1:1".parse().unwrap());
+            check(access, &Form::read(&request).unwrap(), NOW).map_or_else(|error| error.code, |_| "ok")
+        };
+        assert_eq!(outcome(&access(Vec::new(), Vec::new())), "ok");
+        assert_eq!(outcome(&access(vec![key("a", "0123456789abcdef", Role::Admin)], Vec::new())), "AuthFailure.SignatureFailure");
+        assert_eq!(outcome(&access(Vec::new(), vec![token("a", "0123456789abcdef", Role::Admin)])), "AuthFailure.SignatureFailure");
+        let mut closed = access(Vec::new(), Vec::new());
+        closed.unsigned_loopback = false;
+        assert_eq!(outcome(&closed), "AuthFailure.UnauthorizedOperation");
     }
 
     proptest::proptest! {

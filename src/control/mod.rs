@@ -7,6 +7,7 @@
 //!
 //! `gate`, `connection`, `head` and `server` deal with sockets; everything behind `router` is plain values in, plain values out.
 
+pub mod access;
 pub mod actions;
 pub mod auth;
 mod connection;
@@ -29,9 +30,10 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 
 use crate::catalog::{Catalog, CatalogError, OlderTaskLimits};
-use crate::domain::{LiveStreams, Policy};
+use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::WallTime;
 
+pub use access::Access;
 pub use server::Server;
 
 /// What the control plane works on; built by `app`.
@@ -40,6 +42,8 @@ pub struct ControlContext {
     /// Replaced after every change of templates, rules and tasks.
     pub policy: Arc<ArcSwap<Policy>>,
     pub live: Arc<Mutex<LiveStreams>>,
+    /// Asks the ingest core of a stream to end its publication. False: the core takes no commands at the moment.
+    pub end_stream: Box<dyn Fn(&LiveStream, StreamEnd) -> bool + Send + Sync>,
     /// Root of finished files: `FinishedFile::folder` is relative to it.
     pub media_root: PathBuf,
     /// Begin of file addresses, no slash at the end: `http://127.0.0.1:8080`.
@@ -51,8 +55,8 @@ pub struct ControlContext {
     /// `Ok` with a JSON text of the state, or `Err` with one when something is wrong (HTTP 503).
     pub health: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
     pub limits: ControlLimits,
-    /// Keys of clients. While there is none, calls over loopback need no signature.
-    pub credentials: Vec<auth::Credential>,
+    /// Who may call. Replaced when the configuration is read anew.
+    pub access: Arc<ArcSwap<Access>>,
 }
 
 /// Quotas of the API (settings).
@@ -64,6 +68,9 @@ pub struct ControlLimits {
     pub older_tasks: OlderTaskLimits,
     /// Applications besides the main one.
     pub sub_apps_max: u64,
+    pub domains_max: u64,
+    /// Push domains want signatures from the moment they are added.
+    pub push_auth_default: bool,
     /// HTTP worker threads and concurrent connections.
     pub workers: usize,
     pub connections_max: usize,

@@ -60,11 +60,13 @@ pub struct Form<'a> {
     pub pairs: Vec<(String, String)>,
     /// The body is JSON.
     pub json: bool,
+    /// Why the fields could not be read; `pairs` is empty then. Said only to a caller whose signature is good.
+    problem: Option<ApiError>,
 }
 
 impl<'a> Form<'a> {
     /// # Errors
-    /// `UnsupportedProtocol`, `RequestSizeLimitExceeded`, `InvalidParameter`.
+    /// `UnsupportedProtocol`, `RequestSizeLimitExceeded`.
     pub fn read(request: &'a HttpRequest) -> Result<Self, ApiError> {
         let post = match request.method.as_str() {
             "GET" => false,
@@ -79,10 +81,18 @@ impl<'a> Form<'a> {
         if request.target.len() > GET_BYTES_MAX {
             return Err(ApiError::too_large(GET_BYTES_MAX));
         }
-        let mut pairs = tree::decode_form(request.query().as_bytes())?;
         let json = post && is_json(content_type);
-        if post && !json && !request.body.is_empty() {
-            if content_type.eq_ignore_ascii_case("multipart/form-data") {
+        let (pairs, problem) = match Self::pairs(request, post && !json) {
+            Ok(pairs) => (pairs, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        Ok(Self { request, pairs, json, problem })
+    }
+
+    fn pairs(request: &HttpRequest, has_form: bool) -> Result<Vec<(String, String)>, ApiError> {
+        let mut pairs = tree::decode_form(request.query().as_bytes())?;
+        if has_form && !request.body.is_empty() {
+            if request.content_type().eq_ignore_ascii_case("multipart/form-data") {
                 return Err(refuse("UnsupportedOperation", "multipart/form-data is not offered; send JSON."));
             }
             if request.body.trim_ascii_start().starts_with(b"{") {
@@ -90,7 +100,7 @@ impl<'a> Form<'a> {
             }
             pairs.extend(tree::decode_form(&request.body)?);
         }
-        Ok(Self { request, pairs, json })
+        Ok(pairs)
     }
 
     /// A common parameter: the header `X-TC-<name>`, else the field.
@@ -105,8 +115,11 @@ impl<'a> Form<'a> {
     /// What is called, with its own parameters.
     ///
     /// # Errors
-    /// `MissingParameter` (Action), `NoSuchVersion`, `InvalidParameter`.
+    /// `MissingParameter` (Action), `NoSuchVersion`, `InvalidParameter`, `UnsupportedOperation`.
     pub fn call(self) -> Result<Call, ApiError> {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
         let mut action = self.common("Action").map(str::to_owned);
         let mut version = self.common("Version").map(str::to_owned);
         // Bounded work before the action is known: parsing the body costs no more than reading it did.

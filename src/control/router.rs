@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::access::Caller;
 use super::actions::Waiting;
 use super::counters::{Counters, count};
 use super::errors::ApiError;
@@ -13,6 +14,8 @@ use super::protocol::{Form, Reply, envelope};
 use super::{ControlContext, actions, auth, media};
 use crate::units::WallTime;
 
+/// Name of the request log in filters: `info,capstan::request=warn`.
+const LOG: &str = "capstan::request";
 /// A call that may wait has a few short parameters.
 const WAITING_BODY_BYTES_MAX: usize = 16 << 10;
 
@@ -92,23 +95,23 @@ impl Control {
     fn api(&self, request: &HttpRequest, waiting: Waiting) -> HttpAnswer {
         let begun = Instant::now();
         let request_id = uuid::Uuid::new_v4().to_string();
-        let mut action = "-";
+        let mut called = Called { caller: None, action: "-" };
         let now = (self.context.clock)();
-        let outcome = catch_unwind(AssertUnwindSafe(|| call(&self.context, request, now, waiting, &mut action))).unwrap_or_else(|panic| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&self.context, request, now, begun, waiting, &mut called))).unwrap_or_else(|panic| {
             count(&self.counters.panics);
             Err(ApiError::internal(format!("panic: {}", panic_text(panic.as_ref()))))
         });
         let us = begun.elapsed().as_micros() as u64;
         let peer = request.peer.map(|peer| peer.to_string()).unwrap_or_default();
         let code = outcome.as_ref().map_or_else(|error| error.code, |_| "ok");
+        let Called { caller, action } = called;
+        let caller = caller.map_or_else(|| "-".to_owned(), |caller| caller.to_string());
         self.counters.call(action, code);
+        // A target of its own: whoever asks with a RequestId finds its line, and whoever polls a lot can switch these lines off.
         match &outcome {
-            Err(ApiError { detail: Some(detail), .. }) => tracing::error!(request_id, action, code, us, peer, detail, "call"),
-            Err(error) => tracing::info!(request_id, action, code, us, peer, reason = error.message, "call"),
-            Ok(_) if ["Describe", "Search", "Pull"].iter().any(|reads| action.starts_with(reads)) => {
-                tracing::debug!(request_id, action, code, us, peer, "call")
-            }
-            Ok(_) => tracing::info!(request_id, action, code, us, peer, "call"),
+            Err(ApiError { detail: Some(detail), .. }) => tracing::error!(target: LOG, request_id, caller, action, code, us, peer, detail, "call"),
+            Err(error) => tracing::info!(target: LOG, request_id, caller, action, code, us, peer, reason = error.message, "call"),
+            Ok(_) => tracing::info!(target: LOG, request_id, caller, action, code, us, peer, "call"),
         }
         match outcome {
             Ok(reply) => envelope(Ok(reply), &request_id),
@@ -117,14 +120,31 @@ impl Control {
     }
 }
 
-/// The checks in their fixed order: form, signature, version and action, parameters; then the action itself.
-fn call(context: &ControlContext, request: &HttpRequest, now: WallTime, waiting: Waiting, action: &mut &'static str) -> Result<Reply, ApiError> {
+/// What is known of a call so far, for the log.
+struct Called {
+    caller: Option<Caller>,
+    action: &'static str,
+}
+
+/// The checks in their fixed order: form, signature, version and action, role, rate, parameters; then the action itself.
+fn call(
+    context: &ControlContext,
+    request: &HttpRequest,
+    now: WallTime,
+    begun: Instant,
+    waiting: Waiting,
+    called: &mut Called,
+) -> Result<Reply, ApiError> {
     let form = Form::read(request)?;
-    auth::check(&context.credentials, &form, now)?;
+    let access = context.access.load_full();
+    let caller = auth::check(&access, &form, now)?;
+    called.caller = Some(caller.clone());
     let call = form.call()?;
     let found = actions::find(&call)?;
-    *action = found.name;
-    (found.run)(&actions::Scope { context, now, waiting }, call.parameters?)
+    called.action = found.name;
+    caller.authorize(found.name)?;
+    access.admit(&caller, found.name, begun)?;
+    (found.run)(&actions::Scope { context, now, caller: &caller, waiting }, call.parameters?)
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

@@ -8,10 +8,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
+use super::access::tests::{access, key, token};
 use super::actions::media_info::tests::row;
-use super::{ControlContext, ControlLimits, Server, auth};
+use super::{ControlContext, ControlLimits, Server};
 use crate::catalog::{Catalog, OlderTaskLimits};
-use crate::domain::{LiveStream, LiveStreams, Policy};
+use crate::config::Role;
+use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
 /// The clock of these tests stands still.
@@ -37,6 +39,7 @@ impl Running {
             catalog: Catalog::open(&folder.path().join("catalog.sqlite")).unwrap(),
             policy: Arc::new(ArcSwap::from_pointee(Policy::default())),
             live: Arc::new(Mutex::new(LiveStreams::default())),
+            end_stream: Box::new(|_, _| true),
             media_root: folder.path().to_owned(),
             public_base: "http://127.0.0.1:8080".to_owned(),
             app_id: 1_300_000_001,
@@ -49,10 +52,12 @@ impl Running {
                 tasks_max: 5,
                 older_tasks: OlderTaskLimits { open_max: 2, day_max: 3 },
                 sub_apps_max: 3,
+                domains_max: 3,
+                push_auth_default: false,
                 workers: 2,
                 connections_max: 16,
             },
-            credentials: Vec::new(),
+            access: Arc::new(ArcSwap::from_pointee(access(Vec::new(), Vec::new()))),
         };
         change(&mut context);
         let context = Arc::new(context);
@@ -501,12 +506,105 @@ fn a_closed_catalog_is_an_internal_error() {
 
 #[test]
 fn with_credentials_calls_must_be_signed() {
-    let key = auth::Credential { secret_id: "id".to_owned(), secret_key: "key".to_owned() };
-    let running = Running::with(|context| context.credentials.push(key));
+    let keys = access(vec![key("id", "0123456789abcdef", Role::Admin)], Vec::new());
+    let running = Running::with(|context| context.access = Arc::new(ArcSwap::from_pointee(keys)));
     assert_eq!(running.code("DescribeLiveRecordRules"), "AuthFailure.SignatureFailure");
     assert_eq!(running.code("DescribeNothing"), "AuthFailure.SignatureFailure");
     let forged = "GET /?Action=X HTTP/1.1\r\nHost: x\r\nX-Capstan-Peer: 127.0.0.1:1\r\nAuthorization: SKIP\r\n\r\n";
     assert_eq!(code_of(&running.exchange(forged).response()), "AuthFailure.SignatureFailure");
+}
+
+#[test]
+fn domains_and_forbidden_streams_reach_the_policy() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let running = Running::with(|context| {
+        let told = told.clone();
+        context.end_stream = Box::new(move |stream, end| {
+            told.lock().unwrap().push((stream.key.to_string(), end));
+            // Core 1 takes no commands.
+            stream.core == 0
+        });
+    });
+    for (stream, core) in [("cam", 0), ("other", 0), ("stuck", 1)] {
+        running.context.live.lock().unwrap().begin(LiveStream {
+            key: StreamKey::new(if core == 0 { "a.example" } else { "b.example" }, "live", stream),
+            publication: PublicationId(1),
+            core,
+            connection: 1,
+            publish_time: now(),
+            client: "192.0.2.1".to_owned(),
+            stream_param: String::new(),
+        });
+    }
+    let named = |domain: &str, stream: &str| format!("DomainName={domain}&AppName=live&StreamName={stream}");
+    let take = || std::mem::take(&mut *told.lock().unwrap());
+    assert_eq!(running.code("AddLiveDomain&DomainName=A.example&DomainType=0"), "ok");
+    assert_eq!(running.code("ModifyLivePushAuthKey&DomainName=a.example&Enable=1&AuthDelta=5"), "ok");
+    {
+        let policy = running.context.policy.load();
+        let domain = &policy.admission.domains["a.example"];
+        assert!(domain.enabled && domain.auth.enabled && domain.auth.delta_s == 5 && domain.auth.master_key.len() == 32);
+    }
+    assert_eq!(running.code(&format!("DescribeLiveStreamState&{}", named("a.example", "cam"))), "ok");
+    assert_eq!(running.call(&format!("DescribeLiveStreamState&{}", named("a.example", "cam")))["StreamState"], "active");
+    assert_eq!(running.code(&format!("DropLiveStream&{}", named("A.example", "cam"))), "ok");
+    assert_eq!(running.code(&format!("DropLiveStream&{}", named("a.example", "absent"))), "ok");
+    assert_eq!(take(), [("a.example/live/cam".to_owned(), StreamEnd::Dropped)]);
+    assert_eq!(running.code(&format!("DropLiveStream&{}", named("b.example", "stuck"))), "InternalError");
+    take();
+    assert_eq!(running.code(&format!("ForbidLiveStream&{}&ResumeTime=2026-01-02T08:00:00Z", named("a.example", "cam"))), "ok");
+    assert_eq!(take(), [("a.example/live/cam".to_owned(), StreamEnd::Forbidden)]);
+    assert_eq!(running.call(&format!("DescribeLiveStreamState&{}", named("a.example", "cam")))["StreamState"], "forbid");
+    assert_eq!(running.context.policy.load().admission.forbidden.len(), 1);
+    assert_eq!(running.code(&format!("ResumeLiveStream&{}", named("a.example", "cam"))), "ok");
+    assert!(running.context.policy.load().admission.forbidden.is_empty());
+    assert_eq!(running.code("ForbidLiveDomain&DomainName=a.example"), "ok");
+    let mut ended = take();
+    ended.sort_by(|left, right| left.0.cmp(&right.0));
+    assert_eq!(ended, ["cam", "other"].map(|stream| (format!("a.example/live/{stream}"), StreamEnd::Forbidden)));
+    assert!(!running.context.policy.load().admission.domains["a.example"].enabled);
+    assert_eq!(running.code("AddLiveDomain&DomainName=a.example&DomainType=0"), "FailedOperation.DomainAdded");
+    assert_eq!(running.code("AddLiveDomain&DomainName=p.example&DomainType=1"), "ok");
+    assert_eq!(running.code("DescribeLivePushAuthKey&DomainName=p.example"), "ResourceNotFound.PushDomainNoRecord");
+    assert_eq!(running.code("AddLiveDomain&DomainName=c.example&DomainType=0"), "ok");
+    assert_eq!(running.code("AddLiveDomain&DomainName=d.example&DomainType=0"), "LimitExceeded");
+    assert_eq!(running.code("DeleteLiveDomain&DomainName=a.example&DomainType=0"), "ok");
+    assert!(running.context.policy.load().admission.domains.len() == 2);
+}
+
+#[test]
+fn tokens_roles_and_rates() {
+    let mut keys = access(Vec::new(), vec![token("r", "reader-token-0001", Role::Reader), token("o", "operator-token-01", Role::Operator)]);
+    keys.requests_per_second = 1;
+    let running = Running::with(|context| context.access = Arc::new(ArcSwap::from_pointee(keys)));
+    let code = |token: &str, query: &str| {
+        let request = format!("GET /?{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
+        code_of(&running.exchange(&request).response())
+    };
+    let (reader, operator) = ("reader-token-0001", "operator-token-01");
+    // The order: signature, version, action, role, rate, parameters.
+    for (token, query, expected) in [
+        ("nobodys-token-001", "Action=DescribeNothing&A=%FF", "AuthFailure.TokenFailure"),
+        (reader, "Action=DescribeNothing&A=%FF", "InvalidParameter"),
+        (reader, "Action=DescribeNothing&Version=1", "NoSuchVersion"),
+        (reader, "Action=DescribeNothing", "InvalidAction"),
+        (reader, "Action=DeleteLiveRecordRule&Nonsense=1", "AuthFailure.UnauthorizedOperation"),
+        (reader, "Action=CreateLiveRecordTemplate&Nonsense=1", "AuthFailure.UnauthorizedOperation"),
+        (operator, "Action=DeleteLiveRecordRule&Nonsense=1", "AuthFailure.UnauthorizedOperation"),
+        (operator, "Action=CreateLiveRecordTemplate&Nonsense=1", "UnknownParameter"),
+        (operator, "Action=CreateLiveRecordTemplate&TemplateName=a", "ok"),
+        (operator, "Action=CreateLiveRecordTemplate&Nonsense=1", "RequestLimitExceeded"),
+        (operator, "Action=DescribeLiveRecordRules", "ok"),
+        (reader, "Action=DescribeLiveRecordRules", "ok"),
+        (reader, "Action=DescribeLiveRecordRules&Token=x", "ok"),
+        (reader, "Action=DescribeLiveRecordRules", "RequestLimitExceeded"),
+    ] {
+        assert_eq!(code(token, query), expected, "{query}");
+    }
+    // New keys count for the next call.
+    running.context.access.store(Arc::new(access(Vec::new(), vec![token("n", "new-token-0000001", Role::Reader)])));
+    assert_eq!(code(reader, "Action=DescribeLiveRecordRules"), "AuthFailure.TokenFailure");
+    assert_eq!(code("new-token-0000001", "Action=DescribeLiveRecordRules"), "ok");
 }
 
 #[test]

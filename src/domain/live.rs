@@ -18,6 +18,15 @@ pub struct LiveStream {
     pub stream_param: String,
 }
 
+/// Why a call ends a publication.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamEnd {
+    /// DropLiveStream: the publisher may come back.
+    Dropped,
+    /// ForbidLiveStream and ForbidLiveDomain.
+    Forbidden,
+}
+
 /// At most one publication per stream.
 #[derive(Debug, Default)]
 pub struct LiveStreams {

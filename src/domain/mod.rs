@@ -1,5 +1,7 @@
 //! Templates, rules and tasks, live streams and finished files as values: no I/O, time is an input.
 
+pub mod admission;
+pub mod event;
 pub mod file;
 pub mod live;
 pub mod naming;
@@ -11,8 +13,10 @@ pub mod task;
 pub mod template;
 pub mod vod;
 
+pub use admission::{Admission, DomainKind, ForbiddenStream, LiveDomain, PushAuth};
+pub use event::{LiveEvent, LiveEventKind};
 pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
-pub use live::{LiveStream, LiveStreams};
+pub use live::{LiveStream, LiveStreams, StreamEnd};
 pub use policy::Policy;
 pub use rule::{RecordRule, RuleTable};
 pub use task::{OwnFormat, RecordTask, TaskChange, TaskScheduler};

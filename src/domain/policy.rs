@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::units::{Format, StreamKey, TemplateId};
 
-use super::{RecordTask, RecordTemplate, RuleTable};
+use super::{Admission, RecordTask, RecordTemplate, RuleTable};
 
 /// Templates, rules and unfinished tasks at one moment. Replaced as a whole; `version` grows with every replacement.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub struct Policy {
     pub tasks: HashMap<StreamKey, Vec<Arc<RecordTask>>>,
     /// What a task without a (known) template records.
     pub task_default: Option<Arc<RecordTemplate>>,
+    /// Who may publish.
+    pub admission: Admission,
 }
 
 impl Policy {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
+use crate::domain::admission::NotAdmitted;
+use crate::domain::event::{LiveEvent, LiveEventKind, Publisher};
 use crate::domain::task::TaskScheduler;
 use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordingSource};
 use crate::limits::AMF_MESSAGE_BYTES_MAX;
@@ -19,7 +21,7 @@ use crate::rtmp::session::{Event, PublishRequest, RefuseReason, Session};
 use crate::segment::CoreStore;
 use crate::units::{MonoTime, PublicationId, WallTime};
 
-use super::publish::{EndCause, PublishName, publish_name, push_url};
+use super::publish::{self, EndCause, PublishName, publish_name, push_url};
 use super::{DuplicatePublisher, Shared};
 
 /// Longest wait for a listener at the other end of our replies; they are a few hundred bytes, so a full socket buffer means a dead or hostile peer.
@@ -52,6 +54,7 @@ impl Ending {
 struct Publishing {
     id: PublicationId,
     name: PublishName,
+    publisher: Arc<Publisher>,
     recorder: Recorder<CoreStore>,
     tasks: TaskScheduler,
     policy_version: u64,
@@ -77,6 +80,7 @@ pub enum Served {
 pub enum Refusal {
     TooMany,
     NameInUse,
+    NotAdmitted(NotAdmitted),
 }
 
 impl Refusal {
@@ -84,9 +88,22 @@ impl Refusal {
         match self {
             Refusal::TooMany => "too many publishers",
             Refusal::NameInUse => "the stream is already being published",
+            Refusal::NotAdmitted(reason) => reason.message(),
+        }
+    }
+
+    /// As the list of stream events tells it.
+    const fn event_message(self) -> &'static str {
+        match self {
+            Refusal::TooMany => "18/600 too many streams",
+            Refusal::NameInUse => "18/305 the stream is already being published",
+            Refusal::NotAdmitted(reason) => reason.message(),
         }
     }
 }
+
+/// `errcode` of every refused publication.
+const REFUSED: u32 = 18;
 
 /// Why a connection is closed.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +124,10 @@ pub enum CloseReason {
     Refused(Refusal),
     #[error("replaced by a newer publisher of the same name")]
     Replaced,
+    #[error("dropped by a call")]
+    Dropped,
+    #[error("forbidden by a call")]
+    Forbidden,
     #[error("the server is shutting down")]
     Shutdown,
     #[error("the peer does not read our replies")]
@@ -119,7 +140,7 @@ impl CloseReason {
     /// The reason as metrics count it; `None` for an end that is no error.
     fn label(&self) -> Option<ConnectionError> {
         Some(match self {
-            CloseReason::Eof | CloseReason::Replaced | CloseReason::Shutdown => return None,
+            CloseReason::Eof | CloseReason::Replaced | CloseReason::Dropped | CloseReason::Forbidden | CloseReason::Shutdown => return None,
             CloseReason::Network(_) | CloseReason::RepliesUnread => ConnectionError::Network,
             CloseReason::Protocol(error) => match error.kind() {
                 ErrorKind::NotRtmp => ConnectionError::NotRtmp,
@@ -133,6 +154,7 @@ impl CloseReason {
             CloseReason::HandshakeTimeout | CloseReason::Idle => ConnectionError::Timeout,
             CloseReason::Refused(Refusal::TooMany) => ConnectionError::TooMany,
             CloseReason::Refused(Refusal::NameInUse) => ConnectionError::NameInUse,
+            CloseReason::Refused(Refusal::NotAdmitted(_)) => ConnectionError::Refused,
             CloseReason::Panic => ConnectionError::Internal,
         })
     }
@@ -149,6 +171,8 @@ impl CloseReason {
             CloseReason::HandshakeTimeout | CloseReason::Idle => EndCause::Idle,
             CloseReason::Refused(_) | CloseReason::RepliesUnread => EndCause::Content,
             CloseReason::Replaced => EndCause::Replaced,
+            CloseReason::Dropped => EndCause::Dropped,
+            CloseReason::Forbidden => EndCause::Forbidden,
             CloseReason::Shutdown => EndCause::Shutdown,
             CloseReason::Panic => EndCause::Internal,
         }
@@ -156,7 +180,7 @@ impl CloseReason {
 
     /// An end that a well-behaved publisher causes.
     pub fn is_ordinary(&self) -> bool {
-        matches!(self, CloseReason::Eof | CloseReason::Shutdown | CloseReason::Replaced)
+        matches!(self, CloseReason::Eof | CloseReason::Shutdown | CloseReason::Replaced | CloseReason::Dropped | CloseReason::Forbidden)
     }
 }
 
@@ -268,24 +292,46 @@ impl Connection {
         let address = &request.address;
         let name = publish_name(&address.host, &address.app, &address.stream, &address.query, &shared.settings.default_domain, &policy);
         let id = shared.next_publication();
+        let publisher = Arc::new(Publisher {
+            key: name.key.clone(),
+            publication: id,
+            publish_time: service.now.wall,
+            client_ip: self.peer.ip().to_string(),
+            stream_param: address.query.clone(),
+        });
         let live = LiveStream {
             key: name.key.clone(),
             publication: id,
             core: service.core,
             connection: self.token,
             publish_time: service.now.wall,
-            client: self.peer.ip().to_string(),
+            client: publisher.client_ip.clone(),
             stream_param: address.query.clone(),
         };
+        let admit = |policy: &Policy| {
+            publish::admit(&name, &address.query, &policy.admission, service.now.wall, shared.settings.added_domains_only)
+                .map_err(Refusal::NotAdmitted)
+        };
+        if let Err(refusal) = admit(&policy) {
+            return self.refuse(refusal, publisher, service);
+        }
         let replaced = {
             let mut streams = shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if streams.len() >= shared.settings.publishers_max {
                 drop(streams);
-                return self.refuse(Refusal::TooMany);
+                return self.refuse(Refusal::TooMany, publisher, service);
             }
             if shared.settings.duplicate_publisher == DuplicatePublisher::Refuse && streams.get(&name.key).is_some() {
                 drop(streams);
-                return self.refuse(Refusal::NameInUse);
+                return self.refuse(Refusal::NameInUse, publisher, service);
+            }
+            // A stream that is forbidden meanwhile is refused here, or found in the table by the call that forbids it.
+            let newest = shared.policy.load();
+            if newest.version != policy.version
+                && let Err(refusal) = admit(&newest)
+            {
+                drop(streams);
+                return self.refuse(refusal, publisher, service);
             }
             streams.begin(live)
         };
@@ -307,7 +353,9 @@ impl Connection {
             since: service.now,
             reported: Totals::default(),
             name,
+            publisher,
         });
+        publishing.tell(LiveEventKind::PublishBegan, service);
         publishing.start_rule(&policy, service);
         publishing.schedule_tasks(&policy, service);
         self.publishing = Some(publishing);
@@ -315,10 +363,13 @@ impl Connection {
         Ok(())
     }
 
-    fn refuse(&mut self, refusal: Refusal) -> Result<(), CloseReason> {
+    fn refuse(&mut self, refusal: Refusal, publisher: Arc<Publisher>, service: &Service<'_>) -> Result<(), CloseReason> {
+        let kind = LiveEventKind::PublishRefused { code: REFUSED, message: refusal.event_message() };
+        service.shared.events.send(LiveEvent { publisher, time: service.now.wall, kind });
         let reason = match refusal {
             Refusal::TooMany => RefuseReason::Denied,
-            Refusal::NameInUse => RefuseReason::BadName,
+            Refusal::NameInUse | Refusal::NotAdmitted(NotAdmitted::StreamForbidden) => RefuseReason::BadName,
+            Refusal::NotAdmitted(_) => RefuseReason::Denied,
         };
         self.session.refuse_publish(reason, refusal.message());
         self.send_replies()?;
@@ -328,6 +379,17 @@ impl Connection {
     /// When a task's window begins or ends next.
     pub fn next_task_check(&self) -> Option<WallTime> {
         self.publishing.as_ref().and_then(|publishing| publishing.next_task_check)
+    }
+
+    /// What was received shall go to the disk; `rest`: also what waited for the next frame.
+    pub fn flush(&mut self, rest: bool, store: &mut CoreStore) {
+        if let Some(publishing) = &mut self.publishing {
+            if rest {
+                publishing.recorder.flush_rest(store);
+            } else {
+                publishing.recorder.flush(store);
+            }
+        }
     }
 
     /// From time to time for a publishing connection: tasks, storage, counters.
@@ -376,6 +438,9 @@ impl Connection {
         publishing.report(service.metrics);
         service.metrics.publication_ended(cause.label());
         service.shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end(&publishing.name.key, publishing.id);
+        let push_ms = service.now.mono.millis_since(publishing.since.mono);
+        let (width, height) = publishing.recorder.tracks().video.as_ref().map_or((0, 0), |video| (video.width, video.height));
+        publishing.tell(LiveEventKind::PublishEnded { code: cause.code(), message: cause.message(), push_ms, width, height }, service);
         let totals = publishing.recorder.totals();
         let dropped: u64 = totals.dropped.iter().sum();
         tracing::info!(
@@ -384,7 +449,7 @@ impl Connection {
             client = %self.peer,
             code = cause.code(),
             cause = cause.message(),
-            seconds = service.now.mono.millis_since(publishing.since.mono) as f64 / 1_000.0,
+            seconds = push_ms as f64 / 1_000.0,
             video_frames = totals.video_frames,
             audio_frames = totals.audio_frames,
             media_bytes = totals.media_bytes,
@@ -408,7 +473,7 @@ impl Connection {
             tracing::debug!(client = %self.peer, "the last bytes before the end are no RTMP");
         }
         self.end_publication(reason.cause(), service);
-        if matches!(reason, CloseReason::Replaced | CloseReason::Shutdown | CloseReason::Idle) {
+        if matches!(reason, CloseReason::Replaced | CloseReason::Dropped | CloseReason::Forbidden | CloseReason::Shutdown | CloseReason::Idle) {
             self.session.end("NetStream.Unpublish.Success", reason.cause().message());
             // The peer may be gone; there is nobody to tell then.
             let _ = self.send_replies();
@@ -425,6 +490,10 @@ impl Connection {
 }
 
 impl Publishing {
+    fn tell(&self, kind: LiveEventKind, service: &Service<'_>) {
+        service.shared.events.send(LiveEvent { publisher: Arc::clone(&self.publisher), time: service.now.wall, kind });
+    }
+
     fn start_rule(&mut self, policy: &Policy, service: &mut Service<'_>) {
         let template = policy.rule_for(&self.name.key);
         if let Some(template) = template.filter(|template| template.enabled().next().is_some()) {

@@ -83,6 +83,9 @@ struct Core {
     next_timeout_check: MonoTime,
     /// Publishers whose place modulo [`Core::slices`] is this are looked after in the next tick.
     slice: usize,
+    next_flush: MonoTime,
+    /// The last tick has flushed.
+    sync_due: bool,
     /// The policy that the publishers follow.
     policy_version: u64,
     /// When the window of a task of any publisher begins or ends next.
@@ -119,6 +122,8 @@ impl Core {
             next_tick: MonoTime::default(),
             next_timeout_check: MonoTime::default(),
             slice: 0,
+            next_flush: MonoTime::default(),
+            sync_due: false,
             policy_version: 0,
             next_task_check: None,
             shared,
@@ -162,6 +167,7 @@ impl Core {
         self.drain(now);
         self.tick_publishers(now);
         self.tick_ending(now);
+        self.flush_publishers(now);
         if now.mono >= self.next_timeout_check {
             self.next_timeout_check = MonoTime::from_nanos(now.mono.nanos() + TIMEOUT_CHECK_MS * 1_000_000);
             self.check_timeouts(now);
@@ -180,6 +186,8 @@ impl Core {
                     if current == Some(publication) {
                         let reason = match cause {
                             EndCause::Replaced => CloseReason::Replaced,
+                            EndCause::Dropped => CloseReason::Dropped,
+                            EndCause::Forbidden => CloseReason::Forbidden,
                             _ => CloseReason::Shutdown,
                         };
                         // First what has arrived already: it was sent before the newer publisher took over.
@@ -424,6 +432,32 @@ impl Core {
     fn note_task_check(&mut self, connection: &Connection) {
         if let Some(check) = connection.next_task_check() {
             self.next_task_check = Some(self.next_task_check.map_or(check, |next| next.min(check)));
+        }
+    }
+
+    /// Every so often everything received is handed to the disk and synced, of all streams together: one tick flushes, and the next, which has brought
+    /// the frames that complete what was open, flushes the rest and asks for the sync.
+    fn flush_publishers(&mut self, now: Now) {
+        let rest = std::mem::take(&mut self.sync_due);
+        if !rest {
+            if now.mono < self.next_flush {
+                return;
+            }
+            self.next_flush = MonoTime::from_nanos(now.mono.nanos() + self.shared.settings.flush_period.as_nanos() as u64);
+            self.sync_due = true;
+        }
+        for place in 0..self.connections.len() {
+            let Some(mut connection) = self.connections[place].take() else { continue };
+            let token = connection.token;
+            let store = &mut self.store;
+            let result = catch_unwind(AssertUnwindSafe(|| connection.flush(rest, store)));
+            self.connections[place] = Some(connection);
+            if result.is_err() {
+                self.close(token, &CloseReason::Panic, now);
+            }
+        }
+        if rest {
+            self.store.sync();
         }
     }
 

@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
-use crate::domain::{LiveStreams, Policy};
+use crate::domain::{LiveEvent, LiveStreams, Policy};
 use crate::metrics::Metrics;
 use crate::recorder::{Now, RecorderSettings};
 use crate::segment::CoreStore;
@@ -40,11 +40,15 @@ pub enum DuplicatePublisher {
 #[derive(Clone, Debug)]
 pub struct IngestSettings {
     pub tick: Duration,
+    /// What was received is handed to the disk and synced this often.
+    pub flush_period: Duration,
     pub handshake_timeout: Duration,
     pub idle_timeout: Duration,
     pub publishers_max: usize,
     pub duplicate_publisher: DuplicatePublisher,
     pub default_domain: String,
+    /// Refuse publications of domains that nobody has added.
+    pub added_domains_only: bool,
     pub recorder: RecorderSettings,
 }
 
@@ -61,6 +65,26 @@ impl Clock {
     }
 }
 
+/// Where the cores leave what happened. They wait for nobody: an event that finds the queue full is lost, and counted for the consumer to tell.
+#[derive(Clone)]
+pub struct EventSender {
+    queue: Sender<LiveEvent>,
+    lost: Arc<AtomicU64>,
+}
+
+impl EventSender {
+    /// `lost` counts the events that found the queue full.
+    pub fn new(queue: Sender<LiveEvent>, lost: Arc<AtomicU64>) -> Self {
+        Self { queue, lost }
+    }
+
+    pub fn send(&self, event: LiveEvent) {
+        if self.queue.try_send(event).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What the cores share; locked only when publishing begins or ends.
 pub struct Shared {
     pub settings: IngestSettings,
@@ -68,6 +92,7 @@ pub struct Shared {
     pub live: Arc<Mutex<LiveStreams>>,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
+    pub events: EventSender,
     publications: AtomicU64,
     /// When each core last passed its tick, monotonic nanoseconds.
     ticks: Vec<AtomicU64>,
@@ -132,6 +157,7 @@ pub struct IngestContext {
     pub live: Arc<Mutex<LiveStreams>>,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
+    pub events: EventSender,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -148,10 +174,10 @@ impl Ingest {
     /// # Errors
     /// If an executor cannot be made (locked memory, io_uring not permitted).
     pub fn start(context: IngestContext, parts: Vec<CoreParts>) -> Result<Self, IngestError> {
-        let IngestContext { settings, policy, live, metrics, clock } = context;
+        let IngestContext { settings, policy, live, metrics, clock, events } = context;
         let (inboxes, receivers): (Vec<_>, Vec<Receiver<CoreCommand>>) = parts.iter().map(|_| bounded(INBOX_MAX)).unzip();
         let ticks = parts.iter().map(|_| AtomicU64::new((clock.mono)().nanos())).collect();
-        let shared = Arc::new(Shared { settings, policy, live, metrics, clock, publications: AtomicU64::new(0), ticks, inboxes });
+        let shared = Arc::new(Shared { settings, policy, live, metrics, clock, events, publications: AtomicU64::new(0), ticks, inboxes });
         let mut cores = Vec::new();
         for (index, (part, inbox)) in parts.into_iter().zip(receivers).enumerate() {
             let CoreParts { cpu, listener, store } = part;

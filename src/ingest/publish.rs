@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use percent_encoding::percent_decode_str;
 
+use crate::domain::admission::{Admission, NotAdmitted, PushSignature};
 use crate::domain::{EndReason, Policy};
 use crate::metrics::PublicationEnd;
-use crate::units::StreamKey;
+use crate::units::{StreamKey, WallTime};
 
 /// Why a publication ended, with the codes of the stream-ended event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +20,10 @@ pub enum EndCause {
     Idle,
     /// The connection was reset or closed without a word.
     Network,
+    /// A call of DropLiveStream.
+    Dropped,
+    /// A call of ForbidLiveStream or ForbidLiveDomain.
+    Forbidden,
     /// A newer publisher of the same name.
     Replaced,
     Shutdown,
@@ -35,7 +40,7 @@ impl EndCause {
             EndCause::MessageTooLarge => 7,
             EndCause::Idle => 8,
             EndCause::Network => 12,
-            EndCause::Replaced => 21,
+            EndCause::Dropped | EndCause::Forbidden | EndCause::Replaced => 21,
             EndCause::Amf => 33,
         }
     }
@@ -47,6 +52,7 @@ impl EndCause {
             EndCause::MessageTooLarge => PublicationEnd::MessageTooLarge,
             EndCause::Idle => PublicationEnd::Idle,
             EndCause::Network => PublicationEnd::Network,
+            EndCause::Dropped | EndCause::Forbidden => PublicationEnd::Dropped,
             EndCause::Replaced => PublicationEnd::Replaced,
             EndCause::Shutdown => PublicationEnd::Shutdown,
             EndCause::Internal => PublicationEnd::Internal,
@@ -61,6 +67,8 @@ impl EndCause {
             EndCause::MessageTooLarge => "one message too large",
             EndCause::Idle => "no data for too long",
             EndCause::Network => "network error on the publisher's side",
+            EndCause::Dropped => "21/100 dropped by a call",
+            EndCause::Forbidden => "21/101 forbidden by a call",
             EndCause::Replaced => "21/102 replaced by a newer publisher of the same name",
             EndCause::Shutdown => "the server is shutting down",
             EndCause::Internal => "internal error",
@@ -84,7 +92,7 @@ pub struct PublishName {
 }
 
 /// Which domain a publication belongs to: the parameter `vhost`; else the host of `tcUrl`. Publishers that reach us by address belong to that address
-/// if rules or tasks name it, else to the default domain.
+/// if it was added or rules or tasks name it, else to the default domain.
 pub fn publish_name(host: &str, app: &str, stream: &str, query: &str, default_domain: &str, policy: &Policy) -> PublishName {
     let key = |domain: &str| StreamKey::new(&domain.to_ascii_lowercase(), app, stream);
     if let Some(domain) = query_value(query, "vhost").filter(|domain| !domain.is_empty()) {
@@ -98,8 +106,19 @@ pub fn publish_name(host: &str, app: &str, stream: &str, query: &str, default_do
     if host.is_empty() || host == default_domain {
         return PublishName { key: by_default, alias: None };
     }
-    let named = policy.rules.has_domain(host) || !policy.tasks_for(&by_address).is_empty();
+    let named = policy.admission.domains.contains_key(host) || policy.rules.has_domain(host) || !policy.tasks_for(&by_address).is_empty();
     if named { PublishName { key: by_address, alias: Some(by_default) } } else { PublishName { key: by_default, alias: Some(by_address) } }
+}
+
+/// May this publication begin? Where it has two names, neither of them may be refused: the tasks of both would record it.
+///
+/// # Errors
+/// [`NotAdmitted`]: what is told to the publisher, and stands in the list of stream events.
+pub fn admit(name: &PublishName, query: &str, admission: &Admission, now: WallTime, added_only: bool) -> Result<(), NotAdmitted> {
+    let (secret, time) = (query_value(query, "txSecret"), query_value(query, "txTime"));
+    let signature = PushSignature { secret: secret.as_deref(), time: time.as_deref() };
+    admission.check(&name.key, signature, now, added_only)?;
+    name.alias.as_ref().map_or(Ok(()), |alias| admission.check(alias, signature, now, false))
 }
 
 /// The decoded value of a query parameter.
@@ -121,7 +140,7 @@ pub fn push_url(key: &StreamKey, query: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::RecordRule;
-    use crate::units::{TemplateId, WallTime};
+    use crate::units::TemplateId;
 
     #[test]
     fn the_domain_of_a_publication() {

@@ -24,8 +24,6 @@ use output::{Context, Offered, Output, Pumped};
 
 /// A publication that has sent one track only is taken as complete after this much media (or time): encoders send both sequence headers at once.
 const TRACK_WAIT_MS: u64 = 1_000;
-/// [`Recorder::tick`] is called at least this often.
-const TICK_MS: u64 = 200;
 /// Storage that takes nothing for this long: the frames are lost, counted, and the file ends.
 const STORAGE_WAIT_MS: u64 = 10_000;
 /// Sessions of one publication: one by rule and [`TASKS_RECORDING_MAX`](crate::domain::task::TASKS_RECORDING_MAX) by task, and one that is ending.
@@ -44,7 +42,6 @@ pub struct Publication {
 /// Settings of the recorder.
 #[derive(Clone, Copy, Debug)]
 pub struct RecorderSettings {
-    pub durability_ms: u64,
     pub hls_transport_stream: bool,
     /// Wanted length of an HLS segment.
     pub hls_segment_ms: u64,
@@ -479,7 +476,22 @@ impl<S: Store> Recorder<S> {
         if self.cache.first() == self.cache.end() { self.epoch().number } else { self.cache.head(self.cache.first()).epoch }
     }
 
-    /// From time to time: flushes what has waited long enough, lets blocked outputs go on, ends what the storage has failed.
+    /// Everything received so far shall go to the disk: hands over what is complete. What the next frame completes follows with
+    /// [`Recorder::flush_rest`].
+    pub fn flush(&mut self, store: &mut S) {
+        for output in self.sessions.iter_mut().flat_map(|session| &mut session.outputs) {
+            output.flush(store);
+        }
+    }
+
+    /// The next frames have come, or are not waited for.
+    pub fn flush_rest(&mut self, store: &mut S) {
+        for output in self.sessions.iter_mut().flat_map(|session| &mut session.outputs) {
+            output.flush_rest(store);
+        }
+    }
+
+    /// From time to time: lets blocked outputs go on, ends what the storage has failed.
     pub fn tick(&mut self, now: Now, store: &mut S) {
         if self.blocked_since.is_some() || self.sessions.iter().flat_map(|session| &session.outputs).any(|output| output.next() < self.cache.end()) {
             self.pump(now, store);
@@ -495,7 +507,6 @@ impl<S: Store> Recorder<S> {
         }
         for output in self.sessions.iter_mut().flat_map(|session| &mut session.outputs) {
             output.check_storage(now, store);
-            output.flush_aged(self.settings.durability_ms.saturating_sub(TICK_MS), store);
         }
     }
 }

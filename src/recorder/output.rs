@@ -631,11 +631,31 @@ impl<F: Sink> Output<F> {
         }
     }
 
-    /// Hands sealed bytes to the disk, although their block is not full, when the oldest of them is this old.
-    pub fn flush_aged<S: Store<File = F>>(&mut self, age_ms: u64, store: &mut S) {
+    /// Hands to the disk what is complete, although its block is not full. An MP4 fragment ends with the next frame, which knows its last duration.
+    pub fn flush<S: Store<File = F>>(&mut self, store: &mut S) {
         if let State::Writing(open) = &mut self.state {
-            store.flush_aged(&mut open.file, age_ms);
+            match &mut open.writer {
+                Writer::Mp4(writer) => writer.close_soon(),
+                _ => store.flush(&mut open.file),
+            }
         }
+    }
+
+    /// The fragment that was to end has ended, or ends now.
+    pub fn flush_rest<S: Store<File = F>>(&mut self, store: &mut S) {
+        let State::Writing(open) = &mut self.state else { return };
+        let Writer::Mp4(writer) = &mut open.writer else { return };
+        if writer.is_to_close() {
+            let closed = writer.close_fragment(&mut open.file);
+            store.commit(&mut open.file);
+            if let (Some(fragment), Some(recording)) = (closed, &mut self.hls)
+                && let Some(segment) = recording.segmenter.push(&fragment)
+            {
+                store.flush(&mut open.file);
+                recording.list(&segment, "m4s", store);
+            }
+        }
+        store.flush(&mut open.file);
     }
 
     /// The storage took nothing for too long: skips to `end`, closes the file. Returns the frames lost.

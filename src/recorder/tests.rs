@@ -80,7 +80,6 @@ impl Store for MemoryStore {
     }
     fn commit(&mut self, _: &mut MemoryFile) {}
     fn flush(&mut self, _: &mut MemoryFile) {}
-    fn flush_aged(&mut self, _: &mut MemoryFile, _: u64) {}
     fn has_failed(&self, _: &MemoryFile) -> bool {
         false
     }
@@ -184,7 +183,7 @@ fn recorder() -> Recorder<MemoryStore> {
         push_url: "rtmp://localhost/live/cam".to_owned(),
         stream_param: String::new(),
     };
-    let settings = RecorderSettings { durability_ms: 1_000, hls_transport_stream: false, hls_segment_ms: 4_000, moov_reserve: MoovReserve::Insert };
+    let settings = RecorderSettings { hls_transport_stream: false, hls_segment_ms: 4_000, moov_reserve: MoovReserve::Insert };
     Recorder::new(publication, settings)
 }
 

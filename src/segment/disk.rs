@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use rustix::fs::{FallocateFlags, OFlags};
 
 use crate::container::{FinishPlan, OpenMedia, RecordingEnd};
@@ -34,7 +34,6 @@ const ALLOCATE_BYTES_MAX: u64 = 64 << 20;
 /// How the helper threads of a folder work.
 pub struct DiskSettings {
     pub finish: FinishSettings,
-    pub durability: Duration,
     /// Finished recordings go here. Called on the finisher thread; may wait.
     pub finished: Box<dyn FnMut(FinishedFile) + Send>,
     pub metrics: Arc<Metrics>,
@@ -63,12 +62,12 @@ impl Disk {
     /// # Errors
     /// If a thread cannot be started or the recording folder cannot be opened.
     pub fn start(settings: DiskSettings) -> io::Result<Self> {
-        let DiskSettings { finish, durability, finished, metrics, clock } = settings;
+        let DiskSettings { finish, finished, metrics, clock } = settings;
         let (sender, receiver) = bounded(DISK_QUEUE_MAX);
         let queue = receiver.clone();
         let (to_finisher, finisher_queue) = bounded(FINISH_QUEUE_MAX);
-        let written = Arc::new(AtomicBool::new(false));
-        let (stop_sync, sync_stopped) = bounded(0);
+        // One sync may wait while another runs: it covers whatever was written until it begins.
+        let (to_sync, sync_queue) = bounded(1);
         let recording = finish.recording_folder();
         let folder = File::open(&recording)?;
         let mut writer = Writer {
@@ -77,19 +76,19 @@ impl Disk {
             failed: HashSet::new(),
             bounce: AlignedBuffer::new(256 << 10),
             to_finisher,
-            written: Arc::clone(&written),
+            to_sync,
+            written: false,
             metrics: Arc::clone(&metrics),
             clock,
         };
         let mut finisher = Finisher { settings: finish, plans: HashMap::new(), finished, metrics: Arc::clone(&metrics) };
         let threads = vec![
             thread("disk-writer", move || {
+                // Dropping the senders in `writer` ends the other threads.
                 writer.run(&receiver);
-                // Dropping the sender of `to_finisher` (in `writer`) ends the finisher, this one the sync thread.
-                drop(stop_sync);
             })?,
             thread("finisher", move || finisher.run(&finisher_queue))?,
-            thread("disk-sync", move || sync_loop(&folder, durability, &written, &sync_stopped, &metrics))?,
+            thread("disk-sync", move || sync_loop(&folder, &sync_queue, &metrics))?,
         ];
         Ok(Self { sender, queue, threads })
     }
@@ -163,7 +162,9 @@ struct Writer {
     failed: HashSet<FileSerial>,
     bounce: AlignedBuffer,
     to_finisher: Sender<FinishCommand>,
-    written: Arc<AtomicBool>,
+    to_sync: Sender<()>,
+    /// Something was written since the last sync was asked for.
+    written: bool,
     metrics: Arc<Metrics>,
     clock: fn() -> MonoTime,
 }
@@ -185,6 +186,12 @@ impl Writer {
                     }
                 }
                 DiskCommand::EndRecording(end) => self.forward(FinishCommand::EndRecording(end)),
+                DiskCommand::Sync => {
+                    if std::mem::take(&mut self.written) {
+                        // Full: one waits already, and will cover this.
+                        let _ = self.to_sync.try_send(());
+                    }
+                }
             }
         }
     }
@@ -213,7 +220,7 @@ impl Writer {
             }
         }
         give_back(record);
-        self.written.store(true, Ordering::Relaxed);
+        self.written = true;
         self.metrics.record_disk_step(DiskStep::Open, nanos(started));
     }
 
@@ -225,7 +232,7 @@ impl Writer {
                 let started = Instant::now();
                 match open.write(offset, data, &mut self.bounce) {
                     Ok(()) => {
-                        self.written.store(true, Ordering::Relaxed);
+                        self.written = true;
                         self.metrics.record_disk_step(DiskStep::Write, nanos(started));
                         self.metrics.record_recv_to_stored((self.clock)().nanos_since(received));
                     }
@@ -427,20 +434,14 @@ fn cut(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn sync_loop(folder: &File, period: Duration, written: &AtomicBool, stopped: &Receiver<()>, metrics: &Metrics) {
-    loop {
-        match stopped.recv_timeout(period) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+fn sync_loop(folder: &File, queue: &Receiver<()>, metrics: &Metrics) {
+    while queue.recv().is_ok() {
+        let started = Instant::now();
+        // One call for all open files: a journal commit each would cost a flush of the disk for every stream.
+        if let Err(error) = rustix::fs::syncfs(folder) {
+            tracing::error!(%error, "syncing the data folder failed");
+            metrics.file_failed(FileFailure::Sync);
         }
-        if written.swap(false, Ordering::Relaxed) {
-            let started = Instant::now();
-            // One call for all open files: a journal commit each would cost a flush of the disk for every stream.
-            if let Err(error) = rustix::fs::syncfs(folder) {
-                tracing::error!(%error, "syncing the data folder failed");
-                metrics.file_failed(FileFailure::Sync);
-            }
-            metrics.record_disk_step(DiskStep::Sync, nanos(started));
-        }
+        metrics.record_disk_step(DiskStep::Sync, nanos(started));
     }
 }

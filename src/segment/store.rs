@@ -28,9 +28,19 @@ pub struct FileSerial(pub u64);
 pub enum DiskCommand {
     Open(Box<OpenFile>),
     Write(BlockWrite),
-    Text { folder: FileId, name: &'static str, text: String },
-    Close { serial: FileSerial, bytes: u64, plan: Option<Box<FinishPlan>> },
+    Text {
+        folder: FileId,
+        name: &'static str,
+        text: String,
+    },
+    Close {
+        serial: FileSerial,
+        bytes: u64,
+        plan: Option<Box<FinishPlan>>,
+    },
     EndRecording(RecordingEnd),
+    /// What was written before is to survive a power cut.
+    Sync,
 }
 
 /// A media file to be opened.
@@ -231,6 +241,11 @@ impl CoreStore {
         }
     }
 
+    /// Lets everything flushed before reach the disk for good.
+    pub fn sync(&mut self) {
+        self.send(DiskCommand::Sync);
+    }
+
     /// Commands waiting for room in the disk queue.
     pub fn backlog(&self) -> usize {
         self.outbox.len()
@@ -370,18 +385,12 @@ impl Store for CoreStore {
     }
 
     fn flush(&mut self, file: &mut BlockFile) {
-        self.hand_over(file, true);
-    }
-
-    fn flush_aged(&mut self, file: &mut BlockFile, age_ms: u64) {
         let elapsed_ms = self.now.millis_since(file.measured);
         if elapsed_ms >= RATE_MS {
             file.class = BlockClass::for_rate((file.position - file.measured_position) * 1_000 / elapsed_ms);
             (file.measured, file.measured_position) = (self.now, file.position);
         }
-        if file.oldest.is_some_and(|oldest| self.now.millis_since(oldest) >= age_ms) {
-            self.hand_over(file, true);
-        }
+        self.hand_over(file, true);
     }
 
     fn has_failed(&self, file: &BlockFile) -> bool {

@@ -248,6 +248,12 @@ class Appliance:
     def wait_online(self, stream, domain=None):
         return until(lambda: self.online(stream, domain), 15, f"{stream} being live")
 
+    def wait_recording(self, stream, domain=None):
+        """Until the only running publication is live and frames of it have come."""
+        self.wait_online(stream, domain)
+        before = self.metric("capstan_frames_total", track="video")
+        until(lambda: self.metric("capstan_frames_total", track="video") > before + 10, 15, f"frames of {stream}")
+
     def wait_offline(self, stream, domain=None, seconds=15):
         return until(lambda: not self.online(stream, domain), seconds, f"{stream} not being live")
 

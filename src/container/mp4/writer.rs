@@ -22,6 +22,8 @@ pub struct Mp4Writer {
     video: Option<Track>,
     audio: Option<Track>,
     running: Option<Running>,
+    /// The running fragment ends with the next frame.
+    to_close: bool,
 }
 
 /// The fragment being written.
@@ -78,6 +80,7 @@ impl Mp4Writer {
             video: tracks.video.is_some().then(|| Track::new(TrackKind::Video, VIDEO_FRAME_MS)),
             audio: tracks.audio.is_some().then(|| Track::new(TrackKind::Audio, audio_frame_ms)),
             running: None,
+            to_close: false,
         }
     }
 
@@ -120,6 +123,16 @@ impl Mp4Writer {
         closed
     }
 
+    /// The next frame begins a new fragment, so that this one can go to the disk.
+    pub fn close_soon(&mut self) {
+        self.to_close = self.running.is_some();
+    }
+
+    /// [`Mp4Writer::close_soon`] was called and no frame has come since.
+    pub fn is_to_close(&self) -> bool {
+        self.to_close
+    }
+
     /// Closes the running fragment and seals everything written so far: the end of the file, or the caller wants the bytes now.
     pub fn close_fragment(&mut self, sink: &mut impl Sink) -> Option<Fragment> {
         self.close(sink, None)
@@ -143,7 +156,7 @@ impl Mp4Writer {
 
     fn must_close(&self, frame: &Frame<'_>, media_bytes: u32, dts_ms: u64) -> bool {
         let (Some(running), Some(track)) = (&self.running, self.track(frame.track)) else { return false };
-        if running.media_bytes + u64::from(media_bytes) > FRAGMENT_MEDIA_BYTES_MAX {
+        if self.to_close || running.media_bytes + u64::from(media_bytes) > FRAGMENT_MEDIA_BYTES_MAX {
             return true;
         }
         // A track without samples here always has room for one, and a key frame may follow audio: it is still the first video sample.
@@ -180,6 +193,7 @@ impl Mp4Writer {
     /// `next`: the frame that comes after, by track and media time, so that its predecessor's duration is known.
     fn close(&mut self, sink: &mut impl Sink, next: Option<(TrackKind, u64)>) -> Option<Fragment> {
         let running = self.running.take()?;
+        self.to_close = false;
         let has_video = self.video.is_some();
         let mut fragment = None;
         for track in [&mut self.video, &mut self.audio].into_iter().flatten() {

@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod classes;
+pub mod domains;
 pub mod events;
 pub mod files;
 mod known;
@@ -9,6 +10,8 @@ pub mod media_edit;
 pub mod media_info;
 pub mod older_tasks;
 pub mod rules;
+pub mod stream_control;
+pub mod stream_events;
 pub mod streams;
 pub mod tasks;
 pub mod templates;
@@ -17,6 +20,7 @@ pub mod values;
 use serde_json::Value;
 
 use super::ControlContext;
+use super::access::Caller;
 use super::errors::{ApiError, refuse};
 use super::params::Parameters;
 use super::protocol::{Call, Reply, Version};
@@ -24,10 +28,11 @@ use super::tree::Fields;
 use crate::catalog::CatalogError;
 use crate::units::WallTime;
 
-/// What a handler works with: the context and the one moment that counts for this call.
+/// What a handler works with: the context, the one moment that counts for this call, and who makes it.
 pub struct Scope<'a> {
     pub context: &'a ControlContext,
     pub now: WallTime,
+    pub caller: &'a Caller,
     pub waiting: Waiting,
 }
 
@@ -100,6 +105,9 @@ const FAMILIES: &[&[Action]] = &[
     tasks::ACTIONS,
     older_tasks::ACTIONS,
     streams::ACTIONS,
+    stream_control::ACTIONS,
+    stream_events::ACTIONS,
+    domains::ACTIONS,
     files::ACTIONS,
     media_edit::ACTIONS,
     apps::ACTIONS,
