@@ -13,8 +13,9 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, FellBack};
 use crate::config::{self, Config};
+use crate::control::actions::events::event_content;
 use crate::control::{Access, ControlContext, ControlLimits, Server};
 use crate::domain::{FinishedFile, LiveStreams, Policy, RecordTemplate, StreamEnd, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
@@ -23,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::notify::intake;
 use crate::preflight::{bind_error_sentence, preflight};
 use crate::recorder::{MoovReserve, RecorderSettings};
+use crate::retention::Retention;
 use crate::segment::disk::DiskSettings;
 use crate::segment::finish::{self, FinishSettings};
 use crate::segment::recover::{LeftBehind, Recovered};
@@ -118,6 +120,7 @@ struct Running {
     events: JoinHandle<()>,
     /// The events thread ends when this is gone.
     events_stop: Sender<()>,
+    retention: Retention,
     catalog: Catalog,
     arenas: PathBuf,
     /// Held as long as we run: two appliances on one data folder would destroy each other's files.
@@ -149,6 +152,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let now = wall_now();
     catalog.set_task_default(policy::default_task_template(config.record.default_task_format));
     catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
+    catalog.set_event_writer({
+        let (public_base, app_id) = (config.public_base(), config.api.app_id);
+        Arc::new(move |event| event_content(event, &public_base, app_id))
+    });
     catalog.purge_tasks(now).map_err(|error| StartError(error.to_string()))?;
     let policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
     let policy: Arc<ArcSwap<Policy>> = Arc::new(ArcSwap::from_pointee(policy));
@@ -191,6 +198,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
         let (finish, sender) = (finish.clone(), entry_sender.clone());
         move || recover_left(&finish, &left, &sender)
     })?;
+
+    let retention = Retention::start(catalog.clone(), finish.clone(), wall_now).map_err(because("cannot start the retention thread"))?;
 
     let moov_reserve = if insert_supported { MoovReserve::Insert } else { MoovReserve::Whole };
     let recorder = RecorderSettings { hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts, hls_segment_ms, moov_reserve };
@@ -251,6 +260,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 tasks_max: config.api.tasks_max,
                 domains_max: config.api.domains_max,
                 push_auth_default: config.api.push_auth_default,
+                sub_apps_max: config.api.sub_apps_max,
                 workers: config.http.workers,
                 connections_max: config.http.connections_max,
             },
@@ -272,6 +282,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         recovery,
         entries,
         entry_sender,
+        retention,
         events,
         events_stop,
         catalog,
@@ -314,6 +325,7 @@ impl Running {
         if self.events.join().is_err() {
             tracing::error!("the live events thread panicked");
         }
+        self.retention.stop();
         self.catalog.close();
         // Everything in it is on the disk.
         if let Err(error) = std::fs::remove_dir_all(&self.arenas) {
@@ -408,7 +420,10 @@ fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, settings: &Fin
         }
         let named = waiting.iter().map(|file| (file.clone(), naming::catalog_name(&file.identity, file.end, zone))).collect();
         match catalog.enter_files(named, wall_now()) {
-            Ok(()) => {
+            Ok(fell_back) => {
+                for FellBack { file_id, gone } in fell_back {
+                    tracing::warn!(%file_id, ?gone, "what the template of a file names is gone; the file lies in the main application or in no class");
+                }
                 for file in waiting.drain(..) {
                     entered(&file, settings);
                 }

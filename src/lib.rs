@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod notify;
 pub mod preflight;
 pub mod recorder;
+pub mod retention;
 pub mod rtmp;
 pub mod segment;
 pub mod supervise;

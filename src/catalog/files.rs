@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::FinishedFile;
+use crate::domain::vod::{AppStatus, CLASS_OTHER, MediaExtras};
 use crate::units::{FileId, WallTime};
 
-use super::index::{Document, Text, Value};
-use super::{Catalog, CatalogError, MediaRow, stored, unstored};
+use super::events::{CatalogEvent, EventWriter, emit, wants_uploads};
+use super::{Catalog, CatalogError, MediaRow, apps, classes, reindex, removal, stored, unstored};
 
 /// Beside a taken entry, free ones are looked for behind the last of this many: files of one moment are numbered through.
 const ENTRY_RUN: i64 = 1000;
@@ -30,19 +31,44 @@ impl Catalog {
     ///
     /// Create times are unique: of several files entered at one moment the later ones count up by microseconds. That is also the order of entry.
     pub fn enter_file(&self, file: FinishedFile, name: String, now: WallTime) -> Result<(), CatalogError> {
-        self.enter_files(vec![(file, name)], now)
+        self.enter_files(vec![(file, name)], now).map(|_| ())
     }
 
     /// Enters several finished files with their catalog names in one transaction: a burst costs one sync of the disk. All or none.
-    pub fn enter_files(&self, files: Vec<(FinishedFile, String)>, now: WallTime) -> Result<(), CatalogError> {
-        self.write(move |connection| files.iter().try_for_each(|(file, name)| enter(connection, file, name, now)))
+    ///
+    /// A file whose application or class is gone falls back to the main one and to class 0 rather than being lost; the answer names those files. A file
+    /// that was deleted a moment ago is not entered again.
+    pub fn enter_files(&self, files: Vec<(FinishedFile, String)>, now: WallTime) -> Result<Vec<FellBack>, CatalogError> {
+        let writer = self.event_writer();
+        let (fell_back, told) = self.write(move |connection| {
+            let (mut fell_back, mut told) = (Vec::new(), false);
+            for (file, name) in &files {
+                told |= enter(connection, file, name, now, writer.as_ref(), &mut fell_back)?;
+            }
+            Ok((fell_back, told))
+        })?;
+        if told {
+            self.inner.events.notify();
+        }
+        Ok(fell_back)
     }
 
-    /// The file with the greatest id, so that new ids stay above it whatever the clock says.
+    /// The greatest id a file ever had, deleted ones included, so that new ids stay above it whatever the clock says.
     pub fn last_file_id(&self) -> Result<Option<FileId>, CatalogError> {
+        self.read(removal::greatest_file_id)
+    }
+
+    /// A file of any application, and whether that application's files are played (its status is `On`).
+    pub fn playable(&self, id: FileId) -> Result<Option<(MediaRow, bool)>, CatalogError> {
         self.read(|connection| {
-            let id: Option<i64> = connection.prepare_cached("SELECT max(file_id) FROM media")?.query_row([], |row| row.get(0))?;
-            id.map(file_id_of).transpose()
+            let entry: Option<i64> = connection
+                .prepare_cached("SELECT entry FROM media WHERE file_id = ?1")?
+                .query_row([stored(id.get())], |row| row.get(0))
+                .optional()?;
+            let Some(entry) = entry else { return Ok(None) };
+            let row = media_row(connection, entry)?;
+            let status = apps::one(connection, row.sub_app_id)?.status;
+            Ok(Some((row, status == AppStatus::On)))
         })
     }
 
@@ -60,12 +86,45 @@ impl Catalog {
     }
 }
 
-fn enter(connection: &Connection, file: &FinishedFile, name: &str, now: WallTime) -> Result<(), CatalogError> {
+/// What a file's template named and what is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gone {
+    Application(u64),
+    Class(i64),
+}
+
+/// A file that lies elsewhere than its template says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FellBack {
+    pub file_id: FileId,
+    pub gone: Gone,
+}
+
+/// Enters one file. True: somebody may be waiting for its event.
+fn enter(
+    connection: &Connection,
+    file: &FinishedFile,
+    name: &str,
+    now: WallTime,
+    writer: Option<&EventWriter>,
+    fell_back: &mut Vec<FellBack>,
+) -> Result<bool, CatalogError> {
     let identity = &file.identity;
     let file_id = stored(identity.file_id.get());
-    if connection.prepare_cached("SELECT 1 FROM media WHERE file_id = ?1")?.exists([file_id])? {
-        return Ok(());
+    let is_known = connection.prepare_cached("SELECT 1 FROM media WHERE file_id = ?1")?.exists([file_id])?;
+    if is_known || removal::is_remembered(connection, identity.file_id)? {
+        return Ok(false);
     }
+    let sub_app_id = apps::or_main(connection, identity.vod_sub_app_id)?;
+    if sub_app_id != identity.vod_sub_app_id {
+        fell_back.push(FellBack { file_id: identity.file_id, gone: Gone::Application(identity.vod_sub_app_id) });
+    }
+    let class_id = if classes::exists(connection, sub_app_id, identity.class_id)? {
+        identity.class_id
+    } else {
+        fell_back.push(FellBack { file_id: identity.file_id, gone: Gone::Class(identity.class_id) });
+        CLASS_OTHER
+    };
     let entry = free_entry(connection, now.unix_micros())?;
     let domain = identity.key.domain.to_ascii_lowercase();
     let (app, stream) = (&*identity.key.app, &*identity.key.stream);
@@ -80,7 +139,7 @@ fn enter(connection: &Connection, file: &FinishedFile, name: &str, now: WallTime
         .execute(params![
             entry,
             file_id,
-            stored(identity.vod_sub_app_id),
+            stored(sub_app_id),
             name,
             domain,
             app,
@@ -88,26 +147,20 @@ fn enter(connection: &Connection, file: &FinishedFile, name: &str, now: WallTime
             identity.format.name(),
             category,
             storage_class,
-            identity.class_id,
+            class_id,
             expire_micros(file),
         ])?;
     connection.prepare_cached("INSERT INTO media_file (entry, file) VALUES (?1, ?2)")?.execute(params![entry, json])?;
-
-    let mut document = Document::new(identity.vod_sub_app_id);
-    document.add_text(Text::Name, name);
-    for (field, value) in [
-        (Value::Domain, domain.as_str()),
-        (Value::App, app),
-        (Value::Stream, stream),
-        (Value::Format, identity.format.name()),
-        (Value::Category, category),
-        (Value::StorageClass, storage_class),
-        (Value::Class, &identity.class_id.to_string()),
-    ] {
-        document.add_value(field, value);
+    reindex::insert(connection, entry)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO high_water (name, value) VALUES ('file_id', ?1) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+        )?
+        .execute([file_id])?;
+    if writer.is_none() || !wants_uploads(connection, sub_app_id)? {
+        return Ok(false);
     }
-    connection.prepare_cached("INSERT INTO media_index (rowid, tokens) VALUES (?1, ?2)")?.execute(params![entry, document.into_tokens()])?;
-    Ok(())
+    emit(connection, writer, sub_app_id, now, &CatalogEvent::NewFileUpload(&media_row(connection, entry)?))
 }
 
 /// The first free entry at or after `wanted`, or one shortly after it.
@@ -151,16 +204,32 @@ pub(super) fn entry_of(connection: &Connection, sub_app_id: u64, id: FileId) -> 
 
 /// The whole row of an entry that exists.
 pub(super) fn media_row(connection: &Connection, entry: i64) -> Result<MediaRow, CatalogError> {
-    let mut statement = connection
-        .prepare_cached("SELECT name, description, update_time, expire_time, file FROM media JOIN media_file USING (entry) WHERE media.entry = ?1")?;
-    let (row, json) = statement.query_row([entry], |row: &Row<'_>| {
-        let time = |micros: i64| WallTime::from_unix_micros(micros);
-        let parts = (row.get(0)?, row.get(1)?, time(row.get(2)?), row.get::<_, Option<i64>>(3)?.map(time));
-        Ok((parts, row.get::<_, String>(4)?))
-    })?;
-    let (name, description, update_time, expire_time) = row;
-    let file = serde_json::from_str(&json).map_err(|error| CatalogError::damaged("file", error))?;
-    Ok(MediaRow { file, name, description, create_time: WallTime::from_unix_micros(entry), update_time, expire_time })
+    let mut statement = connection.prepare_cached(
+        "SELECT name, description, update_time, expire_time, sub_app_id, class_id, tags, file, extras
+         FROM media JOIN media_file USING (entry) WHERE media.entry = ?1",
+    )?;
+    let mut rows = statement.query([entry])?;
+    let row = rows.next()?.ok_or(CatalogError::NotFound)?;
+    let text = |column: usize| row.get_ref(column)?.as_str().map_err(|error| CatalogError::damaged("file", error));
+    let sub_app_id = unstored(row.get(4)?);
+    Ok(MediaRow {
+        file: serde_json::from_str(text(7)?).map_err(|error| CatalogError::damaged("file", error))?,
+        name: text(0)?.to_owned(),
+        description: text(1)?.to_owned(),
+        create_time: WallTime::from_unix_micros(entry),
+        update_time: WallTime::from_unix_micros(row.get(2)?),
+        expire_time: row.get::<_, Option<i64>>(3)?.map(WallTime::from_unix_micros),
+        sub_app_id,
+        class: classes::of_file(connection, sub_app_id, row.get(5)?)?,
+        tags: reindex::read_tags(text(6)?)?,
+        extras: serde_json::from_str(text(8)?).map_err(|error| CatalogError::damaged("file", error))?,
+    })
+}
+
+pub(super) fn write_extras(connection: &Connection, entry: i64, extras: &MediaExtras) -> Result<(), CatalogError> {
+    let json = serde_json::to_string(extras).map_err(|error| CatalogError::Storage(format!("remarks on a file cannot be stored: {error}")))?;
+    connection.prepare_cached("UPDATE media_file SET extras = ?2 WHERE entry = ?1")?.execute(params![entry, json])?;
+    Ok(())
 }
 
 pub(super) fn file_id_of(id: i64) -> Result<FileId, CatalogError> {

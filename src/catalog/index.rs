@@ -1,8 +1,8 @@
 //! Tokens of the inverted index: what is entered for a file, and which tokens a filter needs.
 //!
 //! SQLite's full-text engine gives a compact, ordered, merged list of entries for every token, and boolean expressions over them; words mean nothing to
-//! us. Texts are entered as *grams* (every run of one, two and three characters, after case folding), so that a part of any length can be looked up in
-//! any script. Besides there is a token for the whole text, tokens for its beginnings, and one for every value that is matched exactly.
+//! us. Texts are entered as *grams* (every run of one to four and of six characters, after case folding), so that a part of any length can be looked up
+//! in any script. Besides there is a token for the whole text, tokens for its beginnings, and one for every value that is matched exactly.
 //!
 //! Values, whole texts and beginnings are entered as 64 bits of a hash that nobody can steer, so their tokens count as exact. Longer parts are looked up
 //! by a few of their grams: such an expression lets too much through, never too little, and says so; the search compares its candidates itself.
@@ -10,16 +10,19 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
-/// Longest gram, in characters: parts up to this length are answered by the index alone.
-const GRAM_CHARS_MAX: usize = 3;
+/// Longest of the short grams, in characters: parts up to this length are answered by the index alone.
+const GRAM_CHARS_MAX: usize = 4;
+/// Length of the long grams. Names of recordings are dates for the greater part, and any date has the short grams of many others; of its long ones it
+/// shares few. (With a million files and short grams only, `2025-06` took 400 ms.)
+const LONG_GRAM_CHARS: usize = 6;
 /// Most grams looked up for a longer part. Every one more lets fewer wrong candidates through, but has a list to be read.
 const GRAMS_PER_PART: usize = 6;
-/// Share of all files that the grams of a part may let through together (if they were independent) before another one is worth its list: comparing
-/// a thousandth of a million files takes a few milliseconds.
-const SHARE_ENOUGH: f64 = 0.001;
+/// Of these the rarest ones, by the sample, wherever in the part they are.
+const GRAMS_RAREST: usize = 2;
 /// A gram in more files than this is not worth its list.
 const SHARE_COMMON: f64 = 0.5;
 /// Lengths, in characters, of the beginnings that have a token of their own: all short ones, which people type.
@@ -41,7 +44,9 @@ pub(super) enum Value {
     Format,
     Category,
     StorageClass,
+    /// The class or one above it.
     Class,
+    Tag,
 }
 
 // The letter that ends the sub-application and tells what follows: none is a hexadecimal digit, so tokens cannot run into each other.
@@ -50,6 +55,12 @@ impl Text {
         match self {
             Self::Name => 'g',
             Self::Description => 'h',
+        }
+    }
+    const fn long_gram_letter(self) -> char {
+        match self {
+            Self::Name => 'v',
+            Self::Description => 'w',
         }
     }
     const fn prefix_letter(self) -> char {
@@ -76,8 +87,22 @@ impl Value {
             Self::Category => 'q',
             Self::StorageClass => 'r',
             Self::Class => 's',
+            Self::Tag => 't',
         }
     }
+}
+
+const EXPIRY_LETTER: char = 'u';
+/// The finest step of expire times in the index; a range that ends between two steps is compared.
+const EXPIRY_STEP_MICROS: i64 = 3_600_000_000;
+/// Expire times are entered once for each of so many levels, the steps of each four times as long as those below: an hour, four hours, ... 1,900 years.
+/// Any range is a few steps of each level, at most six.
+const EXPIRY_LEVELS: u32 = 13;
+
+/// The number of the finest step that holds a time.
+const fn expiry_step(micros: i64) -> i64 {
+    let step = micros.div_euclid(EXPIRY_STEP_MICROS);
+    if step < 0 { 0 } else { step }
 }
 
 /// Text without case. There and back again, character by character: lower case alone would leave `ẞ`, `ß` and `SS` apart, and the two small sigmas.
@@ -111,6 +136,9 @@ impl Document {
                 self.tokens.insert(gram_token(self.sub_app_id, field, &folded[window[0]..window[length]]));
             }
         }
+        for window in starts.windows(LONG_GRAM_CHARS + 1) {
+            self.tokens.insert(long_gram_token(self.sub_app_id, field, &folded[window[0]..window[LONG_GRAM_CHARS]]));
+        }
         for length in PREFIX_CHARS.into_iter().filter(|length| *length <= chars) {
             self.tokens.insert(prefix_token(self.sub_app_id, field, length, &folded[..starts[length]]));
         }
@@ -119,6 +147,13 @@ impl Document {
 
     pub(super) fn add_value(&mut self, field: Value, value: &str) {
         self.tokens.insert(value_token(self.sub_app_id, field, value));
+    }
+
+    pub(super) fn add_expiry(&mut self, micros: i64) {
+        let step = expiry_step(micros);
+        for level in 0..EXPIRY_LEVELS {
+            self.tokens.insert(expiry_token(self.sub_app_id, level, step >> (2 * level)));
+        }
     }
 
     pub(super) fn into_tokens(self) -> String {
@@ -209,21 +244,23 @@ impl Lookup<'_> {
         if starts.len() <= GRAM_CHARS_MAX + 1 {
             return Expression::Token(gram_token(self.sub_app_id, field, folded));
         }
-        let grams: BTreeSet<&str> = starts.windows(GRAM_CHARS_MAX + 1).map(|window| &folded[window[0]..window[GRAM_CHARS_MAX]]).collect();
+        let chars = starts.len() - 1;
+        if chars == LONG_GRAM_CHARS {
+            return Expression::Token(long_gram_token(self.sub_app_id, field, folded));
+        }
+        let length = if chars > LONG_GRAM_CHARS { LONG_GRAM_CHARS } else { GRAM_CHARS_MAX };
+        let make = if chars > LONG_GRAM_CHARS { long_gram_token } else { gram_token };
+        let grams: BTreeSet<&str> = starts.windows(length + 1).map(|window| &folded[window[0]..window[length]]).collect();
         let mut grams: Vec<(usize, &str)> =
             grams.into_iter().map(|gram| (self.sample.iter().filter(|text| text.contains(gram)).count(), gram)).collect();
         grams.sort_unstable();
-        let mut chosen = Vec::new();
-        let mut share_all = 1.0;
-        for (count, gram) in grams.into_iter().take(GRAMS_PER_PART) {
-            // Half a file more: what the sample does not hold is rare, not absent.
-            let share = (count as f64 + 0.5) / (self.sample.len() as f64 + 1.0);
-            if !chosen.is_empty() && (share > SHARE_COMMON || share_all < SHARE_ENOUGH) {
-                break;
-            }
-            chosen.push(Expression::Token(gram_token(self.sub_app_id, field, gram)));
-            share_all *= share;
-        }
+        // The rarest say most, but they often overlap and mean the same files: those that tile the part from its begin to its end go with them.
+        let last = chars - length;
+        let tiles = |gram: &str| (0..=last).any(|at| (at % length == 0 || at == last) && folded[starts[at]..starts[at + length]] == *gram);
+        let is_common = |count: usize| count as f64 > SHARE_COMMON * self.sample.len() as f64;
+        let is_chosen = |at: usize, count: usize, gram: &str| at == 0 || (!is_common(count) && (at < GRAMS_RAREST || tiles(gram)));
+        let chosen = grams.into_iter().enumerate().filter(|(at, (count, gram))| is_chosen(*at, *count, gram)).take(GRAMS_PER_PART);
+        let chosen = chosen.map(|(_, (_, gram))| Expression::Token(make(self.sub_app_id, field, gram))).collect();
         Expression::Among(chosen)
     }
 
@@ -245,6 +282,33 @@ impl Lookup<'_> {
     pub(super) fn value(&self, field: Value, value: &str) -> Expression {
         Expression::Token(value_token(self.sub_app_id, field, value))
     }
+
+    /// Files expiring in the range, microseconds, which is not empty: the fewest steps that cover it.
+    pub(super) fn expiring(&self, micros: &Range<i64>) -> Expression {
+        let is_exact = micros.start.rem_euclid(EXPIRY_STEP_MICROS) == 0 && micros.end.rem_euclid(EXPIRY_STEP_MICROS) == 0;
+        // Half-open in steps of the level at hand.
+        let (mut from, mut to) = (expiry_step(micros.start), expiry_step(micros.end - 1) + 1);
+        let mut tokens = Vec::new();
+        for level in 0..EXPIRY_LEVELS {
+            let mut add = |step| tokens.push(Expression::Token(expiry_token(self.sub_app_id, level, step)));
+            if level + 1 == EXPIRY_LEVELS {
+                // The calendar ends after five of the longest steps.
+                (from..to).for_each(&mut add);
+                break;
+            }
+            while from < to && from % 4 != 0 {
+                add(from);
+                from += 1;
+            }
+            while from < to && to % 4 != 0 {
+                to -= 1;
+                add(to);
+            }
+            (from, to) = (from >> 2, to >> 2);
+        }
+        let any = Expression::Any(tokens);
+        if is_exact { any } else { Expression::Among(vec![any]) }
+    }
 }
 
 /// Byte offsets of all characters, and the length.
@@ -259,6 +323,10 @@ fn token(sub_app_id: u64, letter: char, rest: std::fmt::Arguments<'_>) -> String
     token
 }
 
+fn expiry_token(sub_app_id: u64, level: u32, step: i64) -> String {
+    token(sub_app_id, EXPIRY_LETTER, format_args!("{level:x}z{step:x}"))
+}
+
 fn gram_token(sub_app_id: u64, field: Text, gram: &str) -> String {
     let mut token = token(sub_app_id, field.gram_letter(), format_args!(""));
     for (index, c) in gram.chars().enumerate() {
@@ -267,6 +335,10 @@ fn gram_token(sub_app_id: u64, field: Text, gram: &str) -> String {
         debug_assert!(written.is_ok(), "writing to a String cannot fail");
     }
     token
+}
+
+fn long_gram_token(sub_app_id: u64, field: Text, gram: &str) -> String {
+    token(sub_app_id, field.long_gram_letter(), format_args!("{:x}", hash(gram)))
 }
 
 fn prefix_token(sub_app_id: u64, field: Text, chars: usize, prefix: &str) -> String {
@@ -322,6 +394,44 @@ mod tests {
             Expression::All(parts) | Expression::Among(parts) => parts.iter().all(|part| holds(tokens, part)),
             Expression::Without(kept, taken) => holds(tokens, kept) && !holds(tokens, taken),
             Expression::Any(parts) => parts.iter().any(|part| holds(tokens, part)),
+        }
+    }
+
+    #[test]
+    fn expire_ranges_are_covered_by_few_steps() {
+        const HOUR: i64 = EXPIRY_STEP_MICROS;
+        let never = 253_402_300_799_000_000;
+        let lookup = Lookup { sub_app_id: 7, sample: &[] };
+        for (range, exact) in [
+            (0..1, false),
+            (0..HOUR, true),
+            (5 * HOUR..6 * HOUR, true),
+            (5 * HOUR - 1..6 * HOUR, false),
+            (3 * HOUR..490_001 * HOUR, true),
+            (490_001 * HOUR + 7..490_900 * HOUR + 7, false),
+            (0..never, false),
+        ] {
+            let expression = lookup.expiring(&range);
+            assert_eq!(expression.is_exact(), exact, "{range:?}");
+            assert!(expression.to_match().matches('u').count() <= 6 * EXPIRY_LEVELS as usize, "{range:?}");
+            let times = [
+                range.start - HOUR,
+                range.start - 1,
+                range.start,
+                range.start + HOUR,
+                (range.start + range.end) / 2,
+                range.end - HOUR,
+                range.end - 1,
+                range.end,
+                range.end + HOUR,
+            ];
+            for time in times.into_iter().filter(|time| *time >= 0) {
+                let mut document = Document::new(7);
+                document.add_expiry(time);
+                let found = holds(&document.tokens, &expression);
+                assert!(found || !range.contains(&time), "{time} in {range:?}");
+                assert!(!exact || found == range.contains(&time), "{time} in {range:?}");
+            }
         }
     }
 

@@ -1,34 +1,48 @@
 //! The catalog: templates, rules, tasks and finished files in SQLite. One writer thread, several read connections.
 //!
 //! A write returns when it is committed and synced; a read sees every write that returned before it began. The methods are grouped by what they are
-//! about: `templates`, `rules`, `tasks`, `files`, `search`, `domains`, `forbids`, `stream_events`.
+//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `events`, `domains`, `forbids`, `stream_events`.
 
+mod apps;
+mod classes;
 mod domains;
+mod events;
 mod files;
 mod forbids;
 mod index;
 mod live_events;
+mod modify;
 mod readers;
+mod reindex;
+mod removal;
 mod rules;
 mod schema;
 mod search;
+mod signal;
 mod stream_events;
 mod tasks;
 mod templates;
 mod writer;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rusqlite::Connection;
 
+pub use classes::{ClassOfFile, ClassRefusal};
+pub use events::{CatalogEvent, EVENTS_PER_PULL, EventWriter, PulledEvent};
+pub use files::{FellBack, Gone};
+pub use modify::MediaChange;
+
 use crate::domain::policy::default_task_template;
+use crate::domain::vod::MediaExtras;
 use crate::domain::{FinishedFile, RecordTemplate};
 use crate::units::{FileId, Format, TaskId, WallTime};
 
 pub use stream_events::{StreamEvent, StreamEventPage, StreamEventQuery};
 
 use readers::Readers;
+use signal::Signal;
 use writer::Writer;
 
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +88,11 @@ struct Inner {
     readers: Readers,
     /// What `policy` gives tasks without a template.
     task_default: Mutex<Arc<RecordTemplate>>,
+    event_writer: OnceLock<EventWriter>,
+    /// An event entered a queue.
+    events: Signal,
+    /// A file was deleted, or its expire time changed.
+    removals: Signal,
 }
 
 impl Drop for Inner {
@@ -93,6 +112,11 @@ pub struct MediaRow {
     pub update_time: WallTime,
     /// `None`: kept for ever.
     pub expire_time: Option<WallTime>,
+    /// 0: the main application.
+    pub sub_app_id: u64,
+    pub class: ClassOfFile,
+    pub tags: Vec<String>,
+    pub extras: MediaExtras,
 }
 
 /// Filters are joined by AND, the values of one by OR; an empty list is no filter.
@@ -113,7 +137,9 @@ pub struct MediaQuery {
     pub media_types: Vec<String>,
     /// `Video` `Audio` `Image`.
     pub categories: Vec<String>,
+    /// These classes and all below them.
     pub class_ids: Vec<i64>,
+    pub tags: Vec<String>,
     /// Half-open: after <= t < before.
     pub create_after: Option<WallTime>,
     pub create_before: Option<WallTime>,
@@ -154,7 +180,8 @@ impl Catalog {
         let writer = Writer::start(schema::open_writer(path)?)?;
         let readers = Readers::open(path)?;
         let task_default = Mutex::new(Arc::new(default_task_template(Format::Flv)));
-        Ok(Self { inner: Arc::new(Inner { writer, readers, task_default }) })
+        let (event_writer, events, removals) = (OnceLock::new(), Signal::default(), Signal::default());
+        Ok(Self { inner: Arc::new(Inner { writer, readers, task_default, event_writer, events, removals }) })
     }
 
     /// Ends the writer thread after everything queued is committed. Later writes are refused; reads go on.
@@ -191,3 +218,5 @@ const fn unstored(id: i64) -> u64 {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vod_tests;

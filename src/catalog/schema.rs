@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-use super::CatalogError;
+use super::{CatalogError, reindex};
 
 /// How long a statement waits for a lock that another process (a shell, a backup) holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -14,7 +14,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Times are microseconds since the Unix epoch. Unsigned 64-bit ids are stored as the signed number of the same bits.
 const MIGRATIONS: &[M<'_>] = &[
     M::up(
-        "
+    "
     -- AUTOINCREMENT: an id is never used again. They count from 1001.
     CREATE TABLE template (id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL) STRICT;
     INSERT INTO sqlite_sequence (name, seq) VALUES ('template', 1000);
@@ -111,6 +111,61 @@ const MIGRATIONS: &[M<'_>] = &[
     ) STRICT;
     CREATE INDEX stream_event_by_end ON stream_event (end_time, id);
     CREATE INDEX stream_event_by_kind ON stream_event (refused, id);
+     ",
+    ),
+    M::up(
+        "
+    -- Numbers that only grow: the greatest file id there ever was (a deleted file's is not used again), the version of the index's tokens, and how far
+    -- a new version of them has come.
+    CREATE TABLE high_water (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO high_water (name, value) SELECT 'file_id', coalesce(max(file_id), 0) FROM media;
+    INSERT INTO high_water (name, value) VALUES ('index_version', 1);
+
+    -- Application 0 is the main one. AUTOINCREMENT: ids count from 1500000001 and are never used again.
+    CREATE TABLE sub_app (id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL) STRICT;
+    INSERT INTO sub_app (id, body) VALUES (0, json_object('name', 'Main', 'create_time', unixepoch() * 1000000));
+    UPDATE sqlite_sequence SET seq = 1500000000 WHERE name = 'sub_app';
+
+    -- Classes never move, so the level and the way to the top are fixed. A parent of -1 is the top.
+    CREATE TABLE class (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        sub_app_id INTEGER NOT NULL,
+        parent_id INTEGER NOT NULL,
+        level INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        UNIQUE (sub_app_id, parent_id, name)
+    ) STRICT;
+    -- There were no classes, whatever templates said.
+    UPDATE media SET class_id = 0 WHERE class_id <> 0;
+
+    -- Tags as a JSON list; the rest of what users add to a file is read for the rows of a page only.
+    ALTER TABLE media ADD COLUMN tags TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE media_file ADD COLUMN extras TEXT NOT NULL DEFAULT '{}';
+
+    -- Files whose rows were deleted and whose bytes have to follow; `done` when they did. A row stays for a while: a finished file's note that comes
+    -- back after a crash must not bring its entry back.
+    CREATE TABLE removal (
+        id INTEGER PRIMARY KEY,
+        file_id INTEGER NOT NULL,
+        folder TEXT NOT NULL,
+        entry TEXT NOT NULL,
+        whole INTEGER NOT NULL,
+        done INTEGER
+    ) STRICT;
+    CREATE INDEX removal_by_file ON removal (file_id);
+    CREATE INDEX removal_by_done ON removal (done);
+
+    -- Events of applications that fetch them. `visible` is when an event may be handed out (again); AUTOINCREMENT: a handle never means another event.
+    CREATE TABLE event_config (sub_app_id INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
+    CREATE TABLE catalog_event (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        sub_app_id INTEGER NOT NULL,
+        create_time INTEGER NOT NULL,
+        visible INTEGER NOT NULL,
+        body TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX catalog_event_by_visible ON catalog_event (sub_app_id, visible, id);
+    CREATE INDEX catalog_event_by_time ON catalog_event (create_time);
     ",
     ),
 ];
@@ -128,6 +183,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, CatalogError> {
     Migrations::from_slice(MIGRATIONS)
         .to_latest(&mut connection)
         .map_err(|error| CatalogError::Storage(format!("{}: bringing the schema up to date: {error}", path.display())))?;
+    reindex::bring_up_to_date(&mut connection)?;
     Ok(connection)
 }
 

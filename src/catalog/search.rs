@@ -3,6 +3,7 @@
 //! The index gives candidates in the order of the answer, newest first; those of an inexact expression are compared with the filters, and the walk ends
 //! as soon as the total is known, which is capped. By relevance it walks up to three times: whole names first, then beginnings, then parts.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -11,14 +12,17 @@ use crate::units::WallTime;
 
 use super::files::{entry_of, media_row};
 use super::index::{Expression, Lookup, Text, Value, fold};
-use super::{Catalog, CatalogError, MediaPage, MediaQuery, stored};
+use super::reindex::read_tags;
+use super::{Catalog, CatalogError, MediaPage, MediaQuery, classes, stored};
 
 /// Hits are counted up to here, and no page goes beyond (documented by the vendor).
 pub const HITS_MAX: u64 = 5000;
 /// Files, evenly spread over time, whose texts tell which grams are rare.
 const SAMPLE_FILES: i64 = 128;
-/// Up to so many files expiring in the range asked for are collected and sorted; more are so frequent that a walk by time meets them soon.
-const EXPIRING_SORTED_MAX: i64 = 20_000;
+/// Up to so many files expiring in the range asked for are looked at one by one; of more the index knows.
+const EXPIRING_FEW: i64 = if cfg!(test) { 3 } else { 2_000 };
+/// The same of files that hold one of each list of texts.
+const FEW_OF_TEXTS: i64 = if cfg!(test) { 3 } else { 2_500 };
 
 impl Catalog {
     /// One page of the files that match, and how many match in all (at most [`HITS_MAX`]).
@@ -54,16 +58,6 @@ struct Filter<'a> {
     expiring: Option<Range<i64>>,
 }
 
-/// Where candidates come from.
-enum Source {
-    Match(Expression),
-    /// Files expiring in the range: few, so collected and sorted.
-    ExpiringFew(Range<i64>),
-    /// Files expiring in the range: met soon on the way through all of them.
-    ExpiringMany(Range<i64>),
-    All,
-}
-
 impl<'a> Filter<'a> {
     fn new(query: &'a MediaQuery) -> Self {
         let lower = |values: &[String]| values.iter().map(|value| value.to_ascii_lowercase()).collect();
@@ -75,6 +69,7 @@ impl<'a> Filter<'a> {
             (Value::Category, query.categories.clone()),
             (Value::StorageClass, query.storage_classes.clone()),
             (Value::Class, query.class_ids.iter().map(i64::to_string).collect()),
+            (Value::Tag, query.tags.clone()),
         ];
         let range = |after: Option<WallTime>, before: Option<WallTime>| {
             after.map_or(i64::MIN, WallTime::unix_micros)..before.map_or(i64::MAX, WallTime::unix_micros)
@@ -97,41 +92,82 @@ impl<'a> Filter<'a> {
 
     fn run(&self, connection: &Connection) -> Result<MediaPage, CatalogError> {
         let mut hits = Hits::new(self.query.offset, self.query.limit);
-        if !self.query.file_ids.is_empty() {
-            self.among_ids(connection, &mut hits)?;
-        } else if self.by_relevance() {
-            let sample = self.sample(connection)?;
-            for relevance in RELEVANCES {
-                if let Some(expression) = self.expression(&sample, Some(relevance))
-                    && !hits.is_full()
-                {
-                    self.walk(connection, &Source::Match(expression), Some(relevance), &mut hits)?;
-                }
-            }
+        let is_empty = self.entries.is_empty() || self.expiring.as_ref().is_some_and(Range::is_empty);
+        if is_empty {
+            // A range that nothing lies in.
+        } else if let Some(few) = self.few(connection)? {
+            self.among(connection, &few, &mut hits)?;
         } else {
             let sample = self.sample(connection)?;
-            let source = match self.expression(&sample, None) {
-                Some(expression) => Source::Match(expression),
-                None => self.by_expiry(connection)?,
-            };
-            self.walk(connection, &source, None, &mut hits)?;
+            if self.text_lists() > 1
+                && let Some(few) = self.few_of(connection, self.expression(&sample, None).as_ref())?
+            {
+                self.among(connection, &few, &mut hits)?;
+            } else if self.by_relevance() {
+                for relevance in RELEVANCES {
+                    if let Some(expression) = self.expression(&sample, Some(relevance))
+                        && !hits.is_full()
+                    {
+                        self.walk(connection, Some(&expression), Some(relevance), &mut hits)?;
+                    }
+                }
+            } else {
+                self.walk(connection, self.expression(&sample, None).as_ref(), None, &mut hits)?;
+            }
         }
         let rows = hits.page.iter().map(|entry| media_row(connection, *entry)).collect::<Result<_, _>>()?;
         Ok(MediaPage { total: hits.total, rows })
     }
 
-    /// A few files named by id: looked up, compared, sorted.
-    fn among_ids(&self, connection: &Connection, hits: &mut Hits) -> Result<(), CatalogError> {
+    /// All candidates, where they are few: named by id, or by a range of expire times.
+    fn few(&self, connection: &Connection) -> Result<Option<Vec<i64>>, CatalogError> {
+        if !self.query.file_ids.is_empty() {
+            let entries = self.query.file_ids.iter().map(|id| entry_of(connection, self.query.sub_app_id, *id));
+            return Ok(Some(entries.filter_map(Result::transpose).collect::<Result<_, _>>()?));
+        }
+        let Some(range) = &self.expiring else { return Ok(None) };
+        let mut statement = connection.prepare_cached(
+            "SELECT entry FROM media INDEXED BY media_by_expiry WHERE sub_app_id = ?1 AND expire_time >= ?2 AND expire_time < ?3 LIMIT ?4",
+        )?;
+        let few: Vec<i64> = statement
+            .query_map(params![stored(self.query.sub_app_id), range.start, range.end, EXPIRING_FEW + 1], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        Ok((few.len() as i64 <= EXPIRING_FEW).then_some(few))
+    }
+
+    /// All candidates of an expression, where they are few.
+    ///
+    /// With several lists of texts each of the three walks by relevance asks for all of them, so one look at few candidates is cheaper.
+    fn few_of(&self, connection: &Connection, expression: Option<&Expression>) -> Result<Option<Vec<i64>>, CatalogError> {
+        let Some(expression) = expression else { return Ok(None) };
+        let mut statement = connection
+            .prepare_cached("SELECT rowid FROM media_index WHERE media_index MATCH ?1 AND rowid BETWEEN ?2 AND ?3 ORDER BY rowid DESC LIMIT ?4")?;
+        let few: Vec<i64> = statement
+            .query_map(params![expression.to_match(), self.entries.start, self.entries.end - 1, FEW_OF_TEXTS + 1], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        Ok((few.len() as i64 <= FEW_OF_TEXTS).then_some(few))
+    }
+
+    /// How many lists of texts decide the relevance or take part in it.
+    fn text_lists(&self) -> usize {
+        usize::from(!self.names.is_empty()) + usize::from(!self.descriptions.is_empty()) + usize::from(self.text.is_some())
+    }
+
+    /// A few candidates: compared, sorted, each once.
+    fn among(&self, connection: &Connection, entries: &[i64], hits: &mut Hits) -> Result<(), CatalogError> {
         let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM media WHERE entry = ?1"))?;
+        // The classes asked for and all below them; the index knows that by itself.
+        let classes = if self.query.class_ids.is_empty() {
+            HashSet::new()
+        } else {
+            classes::trees(connection, self.query.sub_app_id, &self.query.class_ids)?.iter().map(i64::to_string).collect()
+        };
         let mut found = Vec::new();
-        for id in &self.query.file_ids {
-            let Some(entry) = entry_of(connection, self.query.sub_app_id, *id)? else { continue };
+        for entry in entries.iter().filter(|entry| self.entries.contains(entry)) {
             let mut rows = statement.query([entry])?;
             let Some(row) = rows.next()? else { continue };
-            if self.entries.contains(&entry)
-                && let Some(relevance) = self.relevance_of(row)?
-            {
-                found.push((relevance, entry));
+            if let Some(relevance) = self.relevance_of(row, &classes)? {
+                found.push((relevance, *entry));
             }
         }
         let by_relevance = self.by_relevance();
@@ -144,82 +180,68 @@ impl<'a> Filter<'a> {
         Ok(())
     }
 
-    /// Walks over the candidates in the order of the answer until enough are counted. With `wanted`, only files of that relevance are taken.
-    fn walk(&self, connection: &Connection, source: &Source, wanted: Option<Relevance>, hits: &mut Hits) -> Result<(), CatalogError> {
-        if self.entries.is_empty() {
-            return Ok(());
-        }
+    /// Walks over the candidates in the order of the answer until enough are counted: those of an expression of the index, or all files. With `wanted`,
+    /// only files of that relevance are taken.
+    fn walk(&self, connection: &Connection, expression: Option<&Expression>, wanted: Option<Relevance>, hits: &mut Hits) -> Result<(), CatalogError> {
         let (first, last) = (self.entries.start, self.entries.end - 1);
         let order = if self.query.ascending && wanted.is_none() { "ASC" } else { "DESC" };
-        let sub_app_id = stored(self.query.sub_app_id);
         let mut statement;
-        let mut rows = match source {
-            Source::Match(expression) if expression.is_exact() && self.expiring.is_none() => {
+        let (mut rows, is_exact) = match expression {
+            None => {
+                statement = connection.prepare_cached(&format!(
+                    "SELECT entry FROM media INDEXED BY media_by_app WHERE sub_app_id = ?1 AND entry BETWEEN ?2 AND ?3 ORDER BY entry {order}"
+                ))?;
+                (statement.query(params![stored(self.query.sub_app_id), first, last])?, true)
+            }
+            Some(expression) if expression.is_exact() => {
                 statement = connection.prepare_cached(&format!(
                     "SELECT rowid FROM media_index WHERE media_index MATCH ?1 AND rowid BETWEEN ?2 AND ?3 ORDER BY rowid {order}"
                 ))?;
-                let mut rows = statement.query(params![expression.to_match(), first, last])?;
-                while !hits.is_full()
-                    && let Some(row) = rows.next()?
-                {
-                    hits.add(row.get(0)?);
-                }
-                return Ok(());
+                (statement.query(params![expression.to_match(), first, last])?, true)
             }
             // CROSS JOIN: the index is the outer loop, and gives its rows in order.
-            Source::Match(expression) => {
+            Some(expression) => {
                 statement = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM media_index CROSS JOIN media ON media.entry = media_index.rowid
+                    "SELECT {TEXT_COLUMNS} FROM media_index CROSS JOIN media ON media.entry = media_index.rowid
                      WHERE media_index MATCH ?1 AND media_index.rowid BETWEEN ?2 AND ?3 ORDER BY media_index.rowid {order}"
                 ))?;
-                statement.query(params![expression.to_match(), first, last])?
-            }
-            Source::ExpiringFew(range) => {
-                statement = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM media INDEXED BY media_by_expiry
-                     WHERE sub_app_id = ?1 AND expire_time >= ?4 AND expire_time < ?5 AND entry BETWEEN ?2 AND ?3 ORDER BY entry {order}"
-                ))?;
-                statement.query(params![sub_app_id, first, last, range.start, range.end])?
-            }
-            Source::ExpiringMany(range) => {
-                statement = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM media INDEXED BY media_by_app
-                     WHERE sub_app_id = ?1 AND entry BETWEEN ?2 AND ?3 AND expire_time >= ?4 AND expire_time < ?5 ORDER BY entry {order}"
-                ))?;
-                statement.query(params![sub_app_id, first, last, range.start, range.end])?
-            }
-            Source::All => {
-                statement = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM media INDEXED BY media_by_app WHERE sub_app_id = ?1 AND entry BETWEEN ?2 AND ?3 ORDER BY entry {order}"
-                ))?;
-                statement.query(params![sub_app_id, first, last])?
+                (statement.query(params![expression.to_match(), first, last])?, false)
             }
         };
         while !hits.is_full()
             && let Some(row) = rows.next()?
         {
-            if let Some(relevance) = self.relevance_of(row)?
-                && wanted.is_none_or(|wanted| wanted == relevance)
-            {
+            // The values that are matched exactly the index has looked at.
+            if is_exact || self.text_relevance(row)?.is_some_and(|relevance| wanted.is_none_or(|wanted| wanted == relevance)) {
                 hits.add(row.get(0)?);
             }
         }
         Ok(())
     }
 
-    /// Compares a candidate with every filter but the create time; `None`: it does not match.
-    fn relevance_of(&self, row: &Row<'_>) -> Result<Option<Relevance>, CatalogError> {
-        let text = |column| row.get_ref(column)?.as_str().map_err(|error| CatalogError::damaged("file", error));
+    /// Compares a candidate with every filter but the create time; `None`: it does not match. Reads [`COLUMNS`].
+    fn relevance_of(&self, row: &Row<'_>, classes: &HashSet<String>) -> Result<Option<Relevance>, CatalogError> {
+        for (value, wanted) in &self.values {
+            let is = text_at(row, column_of(*value))?;
+            let matches = match value {
+                Value::Class => classes.contains(is),
+                Value::Tag => read_tags(is)?.iter().any(|tag| wanted.contains(tag)),
+                _ => wanted.iter().any(|wanted| wanted == is),
+            };
+            if !matches {
+                return Ok(None);
+            }
+        }
+        self.text_relevance(row)
+    }
+
+    /// Compares the texts and the expire time of a candidate. Reads [`TEXT_COLUMNS`].
+    fn text_relevance(&self, row: &Row<'_>) -> Result<Option<Relevance>, CatalogError> {
+        let text = |column| text_at(row, column);
         if let Some(expiring) = &self.expiring
             && !row.get::<_, Option<i64>>(3)?.is_some_and(|time| expiring.contains(&time))
         {
             return Ok(None);
-        }
-        for (value, wanted) in &self.values {
-            let is = text(column_of(*value))?;
-            if !wanted.iter().any(|wanted| wanted == is) {
-                return Ok(None);
-            }
         }
         let mut best = Relevance::Part;
         if !self.names.is_empty() || !self.name_prefixes.is_empty() || self.text.is_some() {
@@ -269,6 +291,7 @@ impl<'a> Filter<'a> {
         for (value, wanted) in &self.values {
             all.extend(any(wanted, &|wanted| lookup.value(*value, wanted)));
         }
+        all.extend(self.expiring.as_ref().map(|range| lookup.expiring(range)));
         let (field, ranked): (_, Vec<String>) = if self.rank_is_by_description() {
             (Text::Description, self.descriptions.clone())
         } else {
@@ -280,8 +303,7 @@ impl<'a> Filter<'a> {
             Some(Relevance::Part) | None => None,
         };
         // Of one list of patterns, a file that is or begins with one of them also holds it; of two lists, both must be asked.
-        let lists = usize::from(!self.names.is_empty()) + usize::from(!self.descriptions.is_empty()) + usize::from(self.text.is_some());
-        if narrowed.is_none() || lists > 1 {
+        if narrowed.is_none() || self.text_lists() > 1 {
             all.extend(parts(&self.names, Text::Name));
             all.extend(parts(&self.descriptions, Text::Description));
             all.extend(any(self.text.as_slice(), &|part| Expression::Any(vec![lookup.part(Text::Name, part), lookup.part(Text::Description, part)])));
@@ -329,23 +351,17 @@ impl<'a> Filter<'a> {
         }
         Ok(sample)
     }
-
-    /// Where files come from when nothing is asked but, perhaps, the expire time.
-    fn by_expiry(&self, connection: &Connection) -> Result<Source, CatalogError> {
-        let Some(range) = self.expiring.clone() else { return Ok(Source::All) };
-        let count: i64 = connection
-            .prepare_cached(
-                "SELECT count(*) FROM (SELECT 1 FROM media INDEXED BY media_by_expiry
-                 WHERE sub_app_id = ?1 AND expire_time >= ?2 AND expire_time < ?3 LIMIT ?4)",
-            )?
-            .query_row(params![stored(self.query.sub_app_id), range.start, range.end, EXPIRING_SORTED_MAX + 1], |row| row.get(0))?;
-        Ok(if count <= EXPIRING_SORTED_MAX { Source::ExpiringFew(range) } else { Source::ExpiringMany(range) })
-    }
 }
 
-/// Columns that [`Filter::relevance_of`] reads; the values are in the order of [`column_of`].
+/// Columns that [`Filter::text_relevance`] reads.
+const TEXT_COLUMNS: &str = "media.entry, media.name, media.description, media.expire_time";
+/// Columns that [`Filter::relevance_of`] reads: the same, then the values, see [`column_of`].
 const COLUMNS: &str = "media.entry, media.name, media.description, media.expire_time, media.domain, media.app, media.stream, media.format, \
-     media.category, media.storage_class, CAST(media.class_id AS TEXT)";
+     media.category, media.storage_class, CAST(media.class_id AS TEXT), media.tags";
+
+fn text_at<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, CatalogError> {
+    row.get_ref(column)?.as_str().map_err(|error| CatalogError::damaged("file", error))
+}
 
 const fn column_of(value: Value) -> usize {
     match value {
@@ -356,6 +372,7 @@ const fn column_of(value: Value) -> usize {
         Value::Category => 8,
         Value::StorageClass => 9,
         Value::Class => 10,
+        Value::Tag => 11,
     }
 }
 

@@ -128,7 +128,7 @@ impl Catalog {
             Ok(Policy {
                 version,
                 templates: templates::all(connection)?.into_iter().map(|template| (template.id, Arc::new(template))).collect(),
-                rules: rules::all(connection)?,
+                rules: rules::all(connection)?.into(),
                 tasks,
                 task_default,
                 admission: Admission { domains: domains::by_name(connection)?, forbidden: forbids::by_key(connection, now)? },

@@ -7,33 +7,34 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::container::{MediaSummary, TrackSummary};
+use crate::domain::vod::{CLASS_TOP, SubApp};
 use crate::domain::{EndReason, RecordRule, RecordTask, RecordingIdentity, RecordingSource};
 use crate::units::{PublicationId, StreamKey, TemplateId};
 
-struct Fixture {
+pub(super) struct Fixture {
     folder: tempfile::TempDir,
-    catalog: Catalog,
+    pub(super) catalog: Catalog,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let catalog = Catalog::open(&folder.path().join("catalog.sqlite")).expect("a new catalog");
         Self { folder, catalog }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.folder.path().join("catalog.sqlite")
     }
 
     /// As if the process ended and came back.
-    fn reopen(&mut self) {
+    pub(super) fn reopen(&mut self) {
         self.catalog.close();
         self.catalog = Catalog::open(&self.path()).expect("the catalog again");
     }
 }
 
-fn at(seconds: i64) -> WallTime {
+pub(super) fn at(seconds: i64) -> WallTime {
     WallTime::from_unix_seconds(seconds)
 }
 
@@ -61,7 +62,7 @@ fn task(id: &str, stream: &str, start: i64, end: i64) -> RecordTask {
     }
 }
 
-fn file(number: u64, stream: &str, format: Format) -> FinishedFile {
+pub(super) fn file(number: u64, stream: &str, format: Format) -> FinishedFile {
     FinishedFile {
         identity: RecordingIdentity {
             file_id: FileId::new(FileId::MIN + number).expect("in range"),
@@ -89,7 +90,7 @@ fn file(number: u64, stream: &str, format: Format) -> FinishedFile {
     }
 }
 
-fn ids(page: &MediaPage) -> Vec<u64> {
+pub(super) fn ids(page: &MediaPage) -> Vec<u64> {
     page.rows.iter().map(|row| row.file.identity.file_id.get() - FileId::MIN).collect()
 }
 
@@ -489,12 +490,17 @@ fn a_closed_catalog_refuses_writes_and_keeps_reading() {
     assert_eq!(fixture.catalog.templates().expect("templates").len(), 1);
 }
 
+/// The application of the tests beside the main one, and its classes: of each application one at the top and one below it.
+const OTHER_APP: u64 = 1_500_000_001;
+const PARENTS: [(i64, i64); 2] = [(2, 1), (4, 3)];
+
 /// What the search must answer, written without any index.
 fn search_by_hand(rows: &[(FinishedFile, String, i64)], query: &MediaQuery) -> (u64, Vec<u64>) {
     fn any<T>(wanted: &[T], is: impl Fn(&T) -> bool) -> bool {
         wanted.is_empty() || wanted.iter().any(is)
     }
     let fold = |text: &str| text.to_lowercase();
+    let is_in = |class: i64, wanted: i64| class == wanted || PARENTS.contains(&(class, wanted));
     let mut hits: Vec<(usize, i64, u64)> = Vec::new();
     for (file, name, time) in rows {
         let (identity, name) = (&file.identity, fold(name));
@@ -515,7 +521,7 @@ fn search_by_hand(rows: &[(FinishedFile, String, i64)], query: &MediaQuery) -> (
             && any(&query.stream_ids, |stream| **stream == *identity.key.stream)
             && any(&query.media_types, |format| format == identity.format.name())
             && any(&query.categories, |wanted| wanted == category)
-            && any(&query.class_ids, |class| *class == identity.class_id)
+            && any(&query.class_ids, |class| is_in(identity.class_id, *class))
             && within(Some(*time), query.create_after, query.create_before)
             && within(expire, query.expire_after, query.expire_before);
         if matches {
@@ -548,15 +554,15 @@ fn times() -> impl Strategy<Value = Option<WallTime>> {
 
 prop_compose! {
     fn queries()(
-        sub_app_id in prop_oneof![4 => Just(0_u64), 1 => Just(1_u64)],
+        sub_app_id in prop_oneof![4 => Just(0_u64), 1 => Just(OTHER_APP)],
         file_ids in prop_oneof![5 => Just(Vec::new()), 1 => proptest::collection::vec((0..80_u64).prop_map(|n| FileId::new(FileId::MIN + n).expect("id")), 1..10)],
-        names in texts("[abAж]{1,5}"),
-        name_prefixes in texts("[abAж]{1,3}"),
+        names in texts("[abAж]{1,8}"),
+        name_prefixes in texts("[abAж]{1,7}"),
         text in proptest::option::weighted(0.2, "[abж]{1,2}"),
         stream_ids in picks(&["s0", "s1", "none"]),
         media_types in picks(&["mp4", "aac"]),
         categories in picks(&["Video", "Audio", "Image"]),
-        class_ids in prop_oneof![3 => Just(Vec::new()), 1 => Just(vec![0_i64]), 1 => Just(vec![-1, 7])],
+        class_ids in prop_oneof![3 => Just(Vec::new()), 1 => Just(vec![0_i64]), 1 => Just(vec![1_i64]), 1 => Just(vec![-1, 4, 7])],
         create in (times(), times()),
         expire in (times(), times()),
         ascending in any::<bool>(),
@@ -565,7 +571,9 @@ prop_compose! {
     ) -> MediaQuery {
         MediaQuery {
             sub_app_id, file_ids, names, name_prefixes, text, stream_ids, media_types, categories, class_ids, ascending, offset, limit,
-            create_after: create.0, create_before: create.1, expire_after: expire.0, expire_before: expire.1,
+            create_after: create.0, create_before: create.1,
+            // In steps of ten minutes: some ranges end at the full hour.
+            expire_after: expire.0.map(|time| at(time.unix_seconds() * 600)), expire_before: expire.1.map(|time| at(time.unix_seconds() * 600)),
             ..MediaQuery::default()
         }
     }
@@ -574,15 +582,23 @@ prop_compose! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     #[test]
-    fn search_equals_a_search_by_hand(names in proptest::collection::vec("[abABжЖ]{0,6}", 1..70), queries in proptest::collection::vec(queries(), 40)) {
+    fn search_equals_a_search_by_hand(names in proptest::collection::vec("[abABжЖ]{0,12}", 1..70), queries in proptest::collection::vec(queries(), 40)) {
         let fixture = Fixture::new();
+        let app = SubApp { name: "other".to_owned(), ..SubApp::default() };
+        prop_assert_eq!(fixture.catalog.create_sub_app(app, 1, 0).expect("app"), OTHER_APP);
+        for (child, parent) in PARENTS {
+            let app = if parent == 1 { 0 } else { OTHER_APP };
+            prop_assert_eq!(fixture.catalog.create_class(app, CLASS_TOP, "top".to_owned()).expect("class"), Ok(parent));
+            prop_assert_eq!(fixture.catalog.create_class(app, parent, "below".to_owned()).expect("class"), Ok(child));
+        }
         let mut rows = Vec::new();
         for (number, name) in names.into_iter().enumerate() {
             let mut file = file(number as u64, if number % 3 == 0 { "s0" } else { "s1" }, if number % 4 == 0 { Format::Aac } else { Format::Mp4 });
-            file.identity.vod_sub_app_id = u64::from(number % 5 == 0);
-            file.identity.class_id = if number % 2 == 0 { 0 } else { 7 };
-            file.identity.storage_time_s = (number % 3) as u64 * 10;
-            file.end = at(number as i64 / 2);
+            let is_other = number % 5 == 0;
+            file.identity.vod_sub_app_id = if is_other { OTHER_APP } else { 0 };
+            file.identity.class_id = if number % 2 == 0 { 0 } else if is_other { 4 } else { 2 };
+            file.identity.storage_time_s = (number % 3) as u64 * 6_000;
+            file.end = at(number as i64 / 2 * 600);
             if number % 4 == 0 {
                 file.summary.video = None;
             }

@@ -230,6 +230,8 @@ declare! {
         domains_max: u64 = 1_000, in 1..=10_000;
         /// A push domain that is added wants signed push addresses at once; else `ModifyLivePushAuthKey` has to say so.
         push_auth_default: bool = false;
+        /// Applications (`CreateSubAppId`) besides the main one.
+        sub_apps_max: u64 = 50, in 0..=1_000;
     }
 
     /// The log, on standard error.

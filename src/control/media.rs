@@ -25,14 +25,17 @@ pub fn answer(context: &ControlContext, request: &HttpRequest) -> HttpAnswer {
         _ => return cors(HttpAnswer::text(405, "text/plain", "Use GET or HEAD.\n")).with("Allow", "GET, HEAD, OPTIONS"),
     };
     let Some((file_id, name)) = parse_path(request.path(), context.app_id) else { return not_found() };
-    let row = match context.catalog.files(0, &[file_id]) {
-        Ok(mut rows) => rows.remove(&file_id),
+    let found = match context.catalog.playable(file_id) {
+        Ok(found) => found,
         Err(error) => {
             tracing::error!(%error, file = %file_id, "the catalog cannot be read for a download");
             return cors(HttpAnswer::text(503, "text/plain", "The catalog cannot be read.\n"));
         }
     };
-    let Some(row) = row else { return not_found() };
+    let Some((row, is_played)) = found else { return not_found() };
+    if !is_played {
+        return cors(HttpAnswer::text(403, "text/plain", "The application of this file is switched off.\n"));
+    }
     let Some(part) = part_name(&row, name) else { return not_found() };
     match open(&context.media_root, &row.file.folder, part) {
         Ok((file, stat)) => serve(request, head_only, file, &stat, file_id, part),
@@ -75,6 +78,12 @@ fn parse_path(path: &str, app_id: u64) -> Option<(FileId, &str)> {
 fn part_name<'a>(row: &'a MediaRow, requested: &'a str) -> Option<&'a str> {
     let (_, extension) = requested.rsplit_once('.')?;
     let format = row.file.identity.format;
+    if requested.strip_prefix("cover.").is_some_and(|extension| row.extras.cover.as_deref() == Some(extension)) {
+        return Some(requested);
+    }
+    if row.extras.original_deleted {
+        return None;
+    }
     if extension == format.extension() {
         return Some(&row.file.entry);
     }
@@ -147,6 +156,9 @@ fn content_type(name: &str) -> &'static str {
         "ts" => "video/mp2t",
         "aac" => "audio/aac",
         "mp3" => "audio/mpeg",
+        "png" => "image/png",
+        "jpg" => "image/jpeg",
+        "gif" => "image/gif",
         _ => "application/octet-stream",
     }
 }

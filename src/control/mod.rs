@@ -68,6 +68,8 @@ pub struct ControlLimits {
     pub domains_max: u64,
     /// Push domains want signatures from the moment they are added.
     pub push_auth_default: bool,
+    /// Applications besides the main one.
+    pub sub_apps_max: u64,
     /// HTTP worker threads and concurrent connections.
     pub workers: usize,
     pub connections_max: usize,
@@ -93,3 +95,5 @@ pub fn refresh_policy(context: &ControlContext) -> Result<(), CatalogError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vod_tests;

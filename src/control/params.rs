@@ -141,6 +141,17 @@ impl Parameter for u64 {
     }
 }
 
+impl Parameter for f64 {
+    fn read(value: Tree, path: &str) -> Result<Self, ApiError> {
+        let number = match &value {
+            Tree::Number(number) => number.as_f64(),
+            Tree::Text(text) | Tree::Flat(text) => text.parse().ok(),
+            _ => None,
+        };
+        number.filter(|number: &f64| number.is_finite()).ok_or_else(|| wrong_type(path, "a number"))
+    }
+}
+
 impl Parameter for bool {
     fn read(value: Tree, path: &str) -> Result<Self, ApiError> {
         match &value {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::access::Caller;
+use super::actions::Waiting;
 use super::counters::{Counters, count};
 use super::errors::ApiError;
 use super::http::{HttpAnswer, HttpRequest};
@@ -15,6 +16,16 @@ use crate::units::WallTime;
 
 /// Name of the request log in filters: `info,capstan::request=warn`.
 const LOG: &str = "capstan::request";
+
+/// A call that may wait has a few short parameters.
+const WAITING_BODY_BYTES_MAX: usize = 16 << 10;
+
+/// What became of a request.
+pub enum Handled {
+    Answer(HttpAnswer),
+    /// Its call may wait: see [`Control::handle`].
+    Waits,
+}
 
 /// The control plane without its sockets.
 pub struct Control {
@@ -27,16 +38,38 @@ impl Control {
         Self { context, counters: Counters::default() }
     }
 
-    /// Answers any request. A panic behind it ends this request only.
-    pub fn handle(&self, request: &HttpRequest) -> HttpAnswer {
+    /// Answers any request, or says that its call waits for something to tell: then it is to be answered by a thread of its own, or without waiting.
+    /// A panic behind it ends this request only.
+    pub fn handle(&self, request: &HttpRequest) -> Handled {
         match request.path() {
-            "/" => self.api(request),
+            "/" if self.waits(request) => Handled::Waits,
+            _ => Handled::Answer(self.answer(request, Waiting::Not)),
+        }
+    }
+
+    /// Answers any request here and now; where `waiting` is allowed this may take some seconds.
+    pub fn answer(&self, request: &HttpRequest, waiting: Waiting) -> HttpAnswer {
+        match request.path() {
+            "/" => self.api(request, waiting),
             path => catch_unwind(AssertUnwindSafe(|| self.page(path, request))).unwrap_or_else(|panic| {
                 count(&self.counters.panics);
                 tracing::error!(path, panic = panic_text(panic.as_ref()), "a request ended in a panic");
                 HttpAnswer::text(500, "text/plain", "The appliance could not answer; its log says why.\n")
             }),
         }
+    }
+
+    /// A call of an action that waits. Whether it is a rightful one is found out in its own thread: a wrong one ends there at once.
+    fn waits(&self, request: &HttpRequest) -> bool {
+        // Only these requests are read twice: calls of them are small, and name the action early.
+        let names_it = |text: &str| text.contains("PullEvents") || text.contains("pullEvents");
+        let is_small = request.body.len() <= WAITING_BODY_BYTES_MAX;
+        let is_named = is_small
+            && (request.header("X-TC-Action").is_some_and(names_it)
+                || names_it(&request.target)
+                || std::str::from_utf8(&request.body).is_ok_and(names_it));
+        let read = || actions::find(&Form::read(request)?.call()?).map(|action| action.waits);
+        is_named && catch_unwind(AssertUnwindSafe(read)).is_ok_and(|waits| waits.unwrap_or(false))
     }
 
     fn page(&self, path: &str, request: &HttpRequest) -> HttpAnswer {
@@ -60,12 +93,12 @@ impl Control {
         answer
     }
 
-    fn api(&self, request: &HttpRequest) -> HttpAnswer {
+    fn api(&self, request: &HttpRequest, waiting: Waiting) -> HttpAnswer {
         let begun = Instant::now();
         let request_id = uuid::Uuid::new_v4().to_string();
         let mut called = Called { caller: None, action: "-" };
         let now = (self.context.clock)();
-        let outcome = catch_unwind(AssertUnwindSafe(|| call(&self.context, request, now, begun, &mut called))).unwrap_or_else(|panic| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&self.context, request, now, begun, waiting, &mut called))).unwrap_or_else(|panic| {
             count(&self.counters.panics);
             Err(ApiError::internal(format!("panic: {}", panic_text(panic.as_ref()))))
         });
@@ -95,7 +128,14 @@ struct Called {
 }
 
 /// The checks in their fixed order: form, signature, version and action, role, rate, parameters; then the action itself.
-fn call(context: &ControlContext, request: &HttpRequest, now: WallTime, begun: Instant, called: &mut Called) -> Result<Reply, ApiError> {
+fn call(
+    context: &ControlContext,
+    request: &HttpRequest,
+    now: WallTime,
+    begun: Instant,
+    waiting: Waiting,
+    called: &mut Called,
+) -> Result<Reply, ApiError> {
     let form = Form::read(request)?;
     let access = context.access.load_full();
     let caller = auth::check(&access, &form, now)?;
@@ -105,7 +145,7 @@ fn call(context: &ControlContext, request: &HttpRequest, now: WallTime, begun: I
     called.action = found.name;
     caller.authorize(found.name)?;
     access.admit(&caller, found.name, begun)?;
-    (found.run)(&actions::Scope { context, now, caller: &caller }, call.parameters?)
+    (found.run)(&actions::Scope { context, now, caller: &caller, waiting }, call.parameters?)
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use tiny_http::{Header, Request, Response, StatusCode};
 
 use super::ControlContext;
+use super::actions::Waiting;
 use super::counters::count;
 use super::gate::Gate;
 use super::head::PEER_HEADER;
 use super::http::{Body, HttpAnswer, HttpRequest};
 use super::protocol::JSON_BYTES_MAX;
-use super::router::Control;
+use super::router::{Control, Handled};
 
 /// A file this long or longer gets a thread of its own while it is sent; anything shorter fits into the socket's buffer.
 const OWN_THREAD_BYTES_MIN: u64 = 64 << 10;
@@ -59,7 +60,14 @@ impl Server {
         self.end();
     }
 
+    /// Calls that wait for something to tell, in threads of their own.
+    #[cfg(test)]
+    pub fn calls_waiting(&self) -> usize {
+        self.inner.calls_waiting.load(Ordering::SeqCst)
+    }
+
     fn end(&mut self) {
+        self.inner.control.context.catalog.stop_waiting_for_events();
         self.gate.stop();
         self.inner.stopping.store(true, Ordering::SeqCst);
         self.inner.wake_workers(&self.inner.current());
@@ -84,6 +92,8 @@ struct Inner {
     current: Mutex<Arc<Generation>>,
     /// Files being sent by threads of their own.
     files_open: Arc<AtomicUsize>,
+    /// Calls that wait in threads of their own.
+    calls_waiting: Arc<AtomicUsize>,
     /// Holds the socket; readable by us alone. Dropped last.
     folder: PrivateFolder,
 }
@@ -107,7 +117,7 @@ impl Inner {
     fn start(control: Arc<Control>) -> io::Result<Self> {
         let folder = PrivateFolder::create()?;
         let current = Mutex::new(Generation::start(&folder, 0)?);
-        Ok(Self { control, stopping: AtomicBool::new(false), current, files_open: Arc::default(), folder })
+        Ok(Self { control, stopping: AtomicBool::new(false), current, files_open: Arc::default(), calls_waiting: Arc::default(), folder })
     }
 
     fn current(&self) -> Arc<Generation> {
@@ -169,7 +179,10 @@ impl Inner {
             // Cannot happen behind the gate but for a vanished connection.
             Err(error) => return tracing::debug!(%error, "a request broke off"),
         };
-        let answer = self.control.handle(&http);
+        let answer = match self.control.handle(&http) {
+            Handled::Answer(answer) => answer,
+            Handled::Waits => return self.answer_waiting(request, http),
+        };
         let is_long = http.method != "HEAD" && matches!(&answer.body, Body::File { length, .. } if *length >= OWN_THREAD_BYTES_MIN);
         if !is_long {
             return respond(request, answer);
@@ -192,7 +205,29 @@ impl Inner {
     }
 }
 
-/// One of the files being sent.
+impl Inner {
+    /// Answers a call that may wait in a thread of its own: the few workers are for calls that do not. When too many wait already, this one is answered
+    /// with what there is; its client asks again.
+    fn answer_waiting(&self, request: Request, http: HttpRequest) {
+        let control = self.control.clone();
+        let slot = Slot(self.calls_waiting.clone());
+        // Each holds a connection too: most of them stay for others.
+        let waiting_max = (control.context.limits.connections_max / 4).max(1);
+        if self.calls_waiting.fetch_add(1, Ordering::SeqCst) >= waiting_max {
+            return respond(request, control.answer(&http, Waiting::Not));
+        }
+        // If there is no thread the request is dropped with the closure, which answers 500.
+        let spawned = Builder::new().name("http-wait".to_owned()).spawn(move || {
+            let _slot = slot;
+            respond(request, control.answer(&http, Waiting::Allowed));
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "no thread for a call that waits");
+        }
+    }
+}
+
+/// One of the files being sent, or of the calls that wait.
 struct Slot(Arc<AtomicUsize>);
 
 impl Drop for Slot {

@@ -17,14 +17,14 @@ use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
 /// The clock of these tests stands still.
-fn now() -> WallTime {
+pub fn now() -> WallTime {
     WallTime::from_unix_seconds(1_767_254_400)
 }
 
 pub struct Running {
     pub server: Option<Server>,
     address: std::net::SocketAddr,
-    context: Arc<ControlContext>,
+    pub context: Arc<ControlContext>,
     folder: tempfile::TempDir,
 }
 
@@ -51,6 +51,7 @@ impl Running {
                 rules_max: 5,
                 tasks_max: 5,
                 domains_max: 3,
+                sub_apps_max: 3,
                 push_auth_default: false,
                 workers: 2,
                 connections_max: 16,
@@ -78,7 +79,7 @@ impl Running {
         client.receive(request.starts_with("HEAD"))
     }
 
-    fn get(&self, target: &str) -> Reply {
+    pub fn get(&self, target: &str) -> Reply {
         self.exchange(&format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address))
     }
 
@@ -89,7 +90,7 @@ impl Running {
         reply.response()
     }
 
-    fn json(&self, action: &str, version: &str, body: &Value) -> Value {
+    pub fn json(&self, action: &str, version: &str, body: &Value) -> Value {
         let body = body.to_string();
         let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-TC-Action: {action}\r\nX-TC-Version: {version}\r\n");
         self.exchange(&format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).response()
@@ -100,7 +101,7 @@ impl Running {
     }
 }
 
-fn code_of(response: &Value) -> String {
+pub fn code_of(response: &Value) -> String {
     response["Error"]["Code"].as_str().unwrap_or("ok").to_owned()
 }
 
@@ -110,10 +111,10 @@ struct Client {
 }
 
 #[derive(Debug)]
-struct Reply {
-    status: u16,
+pub struct Reply {
+    pub status: u16,
     head: String,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 impl Client {
@@ -156,7 +157,7 @@ impl Client {
 }
 
 impl Reply {
-    fn header(&self, name: &str) -> Option<String> {
+    pub fn header(&self, name: &str) -> Option<String> {
         self.head
             .lines()
             .filter_map(|line| line.split_once(": "))
@@ -295,7 +296,7 @@ fn live_streams_are_listed() {
 }
 
 /// Enters a file and puts `bytes` where it is said to lie.
-fn enter(running: &Running, format: Format, id: &str, bytes: &[u8]) {
+pub fn enter(running: &Running, format: Format, id: &str, bytes: &[u8]) {
     let mut row = row(format, true);
     row.file.identity.file_id = FileId::parse(id).unwrap();
     row.file.folder = format!("media/2026-01-01/{id}");

@@ -9,12 +9,13 @@ pub mod policy;
 pub mod rule;
 pub mod task;
 pub mod template;
+pub mod vod;
 
 pub use admission::{Admission, DomainKind, ForbiddenStream, LiveDomain, PushAuth};
 pub use event::{LiveEvent, LiveEventKind};
 pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams, StreamEnd};
 pub use policy::Policy;
-pub use rule::RecordRule;
+pub use rule::{RecordRule, RuleTable};
 pub use task::{RecordTask, TaskChange, TaskScheduler};
 pub use template::{FormatParam, RecordTemplate};

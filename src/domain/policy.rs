@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use crate::units::{Format, StreamKey, TemplateId};
 
-use super::{Admission, RecordRule, RecordTask, RecordTemplate};
+use super::{Admission, RecordTask, RecordTemplate, RuleTable};
 
 /// Templates, rules and unfinished tasks at one moment. Replaced as a whole; `version` grows with every replacement.
 #[derive(Debug, Default)]
 pub struct Policy {
     pub version: u64,
     pub templates: HashMap<TemplateId, Arc<RecordTemplate>>,
-    pub rules: Vec<RecordRule>,
+    pub rules: RuleTable,
     /// Tasks whose window has not ended (stopped ones included), by stream. Domains are in lower case.
     pub tasks: HashMap<StreamKey, Vec<Arc<RecordTask>>>,
     /// What a task without a (known) template records.
@@ -27,10 +27,9 @@ impl Policy {
     ///
     /// A template without an enabled format is an answer like any other: this is how recording is switched off for a stream.
     ///
-    /// One pass over all rules (at most the quota, 10,000 short comparisons); called once per publication, never per message.
+    /// Called once per publication, never per message.
     pub fn rule_for(&self, key: &StreamKey) -> Option<Arc<RecordTemplate>> {
-        let (_, rule) = self.rules.iter().filter_map(|rule| Some((rule.rank(key)?, rule))).min_by_key(|(rank, _)| *rank)?;
-        self.templates.get(&rule.template_id).cloned()
+        self.templates.get(&self.rules.find(key)?).cloned()
     }
 
     /// The tasks of a stream, stopped ones included; which of them record now is [`TaskScheduler`](super::task::TaskScheduler)'s business.
@@ -60,14 +59,16 @@ pub fn default_task_template(format: Format) -> RecordTemplate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::RecordRule;
     use crate::units::{TaskId, WallTime};
 
     fn policy(rules: &[(&str, &str, &str)]) -> Policy {
         let mut policy = Policy::default();
+        let mut table = Vec::new();
         for (index, (domain, app, stream)) in rules.iter().enumerate() {
             let id = TemplateId(1001 + index as u64);
             policy.templates.insert(id, Arc::new(RecordTemplate::empty(id, "t")));
-            policy.rules.push(RecordRule {
+            table.push(RecordRule {
                 domain: (*domain).to_owned(),
                 app: (*app).to_owned(),
                 stream: (*stream).to_owned(),
@@ -76,6 +77,7 @@ mod tests {
                 update_time: WallTime::default(),
             });
         }
+        policy.rules = table.into();
         policy
     }
 

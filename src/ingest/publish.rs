@@ -106,9 +106,7 @@ pub fn publish_name(host: &str, app: &str, stream: &str, query: &str, default_do
     if host.is_empty() || host == default_domain {
         return PublishName { key: by_default, alias: None };
     }
-    let named = policy.admission.domains.contains_key(host)
-        || policy.rules.iter().any(|rule| rule.domain == host)
-        || !policy.tasks_for(&by_address).is_empty();
+    let named = policy.admission.domains.contains_key(host) || policy.rules.has_domain(host) || !policy.tasks_for(&by_address).is_empty();
     if named { PublishName { key: by_address, alias: Some(by_default) } } else { PublishName { key: by_default, alias: Some(by_address) } }
 }
 
@@ -154,7 +152,7 @@ mod tests {
             create_time: WallTime::default(),
             update_time: WallTime::default(),
         };
-        let policy = Policy { rules: vec![rule], ..Policy::default() };
+        let policy = Policy { rules: vec![rule].into(), ..Policy::default() };
         for (host, query, domain, alias) in [
             ("push.example.com", "", "push.example.com", None),
             ("Push.Example.com", "a=b", "push.example.com", None),

@@ -6,6 +6,7 @@ pub mod disk;
 pub mod finish;
 mod open_record;
 pub mod recover;
+pub mod remove;
 pub mod store;
 
 pub use arena::Arena;

@@ -15,7 +15,12 @@ from media import REPOSITORY
 
 BINARY = Path(os.environ.get("CAPSTAN_BINARY", REPOSITORY / "target" / "release" / "capstan"))
 LIVE, VOD = "2018-08-01", "2018-07-17"
-VOD_ACTIONS = {"SearchMedia", "DescribeMediaInfos"}
+VOD_ACTIONS = {
+    *("SearchMedia", "DescribeMediaInfos", "ModifyMediaInfo", "DeleteMedia"),
+    *("CreateSubAppId", "DescribeSubAppIds", "ModifySubAppIdInfo", "ModifySubAppIdStatus"),
+    *("CreateClass", "DescribeAllClass", "ModifyClass", "DeleteClass"),
+    *("PullEvents", "ConfirmEvents", "ModifyEventConfig", "DescribeEventConfig"),
+}
 FORMATS = ("Flv", "Hls", "Mp4", "Aac", "Mp3")
 
 

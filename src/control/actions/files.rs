@@ -102,7 +102,8 @@ impl Parameter for AnyList {
 
 fn search(scope: &Scope<'_>, request: SearchRequest) -> Result<Reply, ApiError> {
     let filters = request.filters.clone().unwrap_or_default();
-    let page = match query(request, scope.context.app_id)? {
+    let sub_app_id = scope.sub_app(request.sub_app_id)?;
+    let page = match query(request, sub_app_id)? {
         Some(query) => scope.context.catalog.search(&query)?,
         None => MediaPage::default(),
     };
@@ -111,7 +112,7 @@ fn search(scope: &Scope<'_>, request: SearchRequest) -> Result<Reply, ApiError> 
 }
 
 fn describe(scope: &Scope<'_>, request: DescribeRequest) -> Result<Reply, ApiError> {
-    let sub_app_id = sub_app_id(request.sub_app_id, scope.context.app_id)?;
+    let sub_app_id = scope.sub_app(request.sub_app_id)?;
     let wanted = wanted(request.file_ids)?;
     let ids: Vec<FileId> = wanted.iter().filter_map(|id| FileId::parse(id)).collect();
     let found = scope.context.catalog.files(sub_app_id, &ids)?;
@@ -142,15 +143,6 @@ fn wanted(file_ids: Vec<String>) -> Result<Vec<String>, ApiError> {
     Ok(wanted)
 }
 
-/// The application meant; 0 is the main one, which may also be named by its id.
-fn sub_app_id(given: Option<u64>, app_id: u64) -> Result<u64, ApiError> {
-    match given {
-        None | Some(0) => Ok(0),
-        Some(id) if id == app_id => Ok(0),
-        Some(id) => Err(refuse("InvalidParameterValue.SubAppId", format!("There is no application {id}."))),
-    }
-}
-
 /// A list filter: at most `count` values of at most `chars` characters each.
 fn list(values: Option<Vec<String>>, name: &str, code: &'static str, count: usize, chars: usize) -> Result<Vec<String>, ApiError> {
     let values = values.unwrap_or_default();
@@ -178,8 +170,7 @@ fn moment(text: Option<String>, name: &str, code: &'static str) -> Result<Option
 }
 
 /// Turns a request into a query of the catalog; `None` if a filter cannot match anything there is.
-fn query(request: SearchRequest, app_id: u64) -> Result<Option<MediaQuery>, ApiError> {
-    let sub_app_id = sub_app_id(request.sub_app_id, app_id)?;
+fn query(request: SearchRequest, sub_app_id: u64) -> Result<Option<MediaQuery>, ApiError> {
     let file_ids = list(request.file_ids, "FileIds", "InvalidParameterValue.FileIds", 10, 40)?;
     let names = list(request.names, "Names", "InvalidParameterValue.Names", 10, 100)?;
     let name_prefixes = list(request.name_prefixes, "NamePrefixes", "InvalidParameterValue.NamePrefixes", 10, 100)?;
@@ -221,14 +212,13 @@ fn query(request: SearchRequest, app_id: u64) -> Result<Option<MediaQuery>, ApiE
     let ascending = ascending(request.sort)?;
     let (offset, limit) = page(request.offset, request.limit)?;
 
-    // What we have is recordings in one region, in good state and without tags; anything else matches nothing.
+    // What we have is recordings in one region and in good state; anything else matches nothing.
     let excludes = |values: &[String], ours: &str| !values.is_empty() && !values.iter().any(|value| value == ours);
     let ids: Vec<FileId> = file_ids.iter().filter_map(|id| FileId::parse(id)).collect();
     let matches_nothing = excludes(&or_single(source_types, request.source_type), "Record")
         || excludes(&storage_regions, STORAGE_REGION)
         || excludes(&status, "Normal")
         || (!file_ids.is_empty() && ids.is_empty())
-        || !tags.is_empty()
         || request.review_results.is_some_and(|values| !values.is_empty())
         || request.trtc_sdk_app_ids.is_some_and(|values| !values.is_empty())
         || request.trtc_room_ids.is_some_and(|values| !values.is_empty())
@@ -249,6 +239,7 @@ fn query(request: SearchRequest, app_id: u64) -> Result<Option<MediaQuery>, ApiE
         media_types: media_types.iter().map(|name| name.to_ascii_lowercase()).collect(),
         categories,
         class_ids,
+        tags,
         create_after,
         create_before,
         expire_after,
@@ -291,10 +282,8 @@ mod tests {
     use crate::control::params::Parameters;
     use crate::control::tree::read_json;
 
-    const APP_ID: u64 = 1_300_000_001;
-
     fn read(body: &str) -> Result<Option<MediaQuery>, ApiError> {
-        query(SearchRequest::read_fields(read_json(body.as_bytes()).unwrap(), "")?, APP_ID)
+        query(SearchRequest::read_fields(read_json(body.as_bytes()).unwrap(), "")?, 0)
     }
 
     #[test]
@@ -305,7 +294,7 @@ mod tests {
             "Categories":["Audio"],"SourceTypes":["Upload","Record"],"StreamIds":["s"],"StreamId":"old","StreamDomains":["A.B"],"StreamPaths":["live"],
             "CreateTime":{"After":"2026-01-01T08:00:00Z","Before":"2026-01-01T17:00:00+08:00"},"StartTime":"2000-01-01T00:00:00Z",
             "ExpireTime":{"Before":"9999-12-31T23:59:59Z"},"StorageRegions":["local"],"StorageClasses":["STANDARD"],"MediaTypes":["MP4"],"Status":["Normal"],
-            "Text":"t","Sort":{"Field":"CreateTime","Order":"ASC"},"Offset":4990,"Limit":10,"Vids":["x"],"Vid":"x","Filters":["basicInfo"],"Tags":[],"KnowledgeBases":[]}"#;
+            "Text":"t","Sort":{"Field":"CreateTime","Order":"ASC"},"Offset":4990,"Limit":10,"Vids":["x"],"Vid":"x","Filters":["basicInfo"],"Tags":["t"],"KnowledgeBases":[]}"#;
         let query = read(body).unwrap().unwrap();
         assert_eq!(query.file_ids, [FileId::parse("387702290000000001").unwrap()]);
         assert_eq!(
@@ -315,6 +304,7 @@ mod tests {
         assert_eq!(query.create_after, Some(WallTime::from_unix_seconds(1_767_254_400)));
         assert_eq!(query.create_before, Some(WallTime::from_unix_seconds(1_767_258_000)));
         assert_eq!((query.expire_after, query.expire_before.is_some(), query.ascending), (None, true, true));
+        assert_eq!((query.tags, query.class_ids), (vec!["t".to_owned()], vec![0]));
         let old =
             read(r#"{"StreamId":"s","SourceType":"Record","StartTime":"2026-01-01T08:00:00Z","EndTime":"","Limit":0,"Text":""}"#).unwrap().unwrap();
         assert_eq!((old.stream_ids, old.limit, old.text), (vec!["s".to_owned()], 10, None));
@@ -329,7 +319,6 @@ mod tests {
             r#"{"StorageRegions":["ap-chongqing"]}"#,
             r#"{"Status":["Forbidden"]}"#,
             r#"{"FileIds":["x"]}"#,
-            r#"{"Tags":["x"]}"#,
             r#"{"ReviewResults":["pass"]}"#,
             r#"{"TrtcSdkAppIds":[1]}"#,
             r#"{"TrtcRoomIds":["1"]}"#,
@@ -361,7 +350,6 @@ mod tests {
             (many("Categories", 1), "InvalidParameterValue.Categories"),
             (r#"{"ClassIds":[1,2,3,4,5,6,7,8,9,10,11]}"#.to_owned(), "InvalidParameterValue.ClassIds"),
             (format!(r#"{{"Text":"{}"}}"#, "x".repeat(65)), "InvalidParameterValue.Text"),
-            (r#"{"SubAppId":5}"#.to_owned(), "InvalidParameterValue.SubAppId"),
             (r#"{"Offset":5001}"#.to_owned(), "InvalidParameterValue.Offset"),
             (r#"{"Offset":4991}"#.to_owned(), "InvalidParameterValue.Offset"),
             (r#"{"Limit":5001}"#.to_owned(), "InvalidParameterValue.Limit"),
@@ -388,6 +376,5 @@ mod tests {
         assert_eq!(wanted(ids(&[])).unwrap_err().code, "InvalidParameterValue.FileIdsEmpty");
         assert_eq!(wanted(vec!["x".to_owned(); 21]).unwrap_err().code, "InvalidParameterValue.FileIdsOverLimit");
         assert_eq!(wanted(ids(&["b", "a", "b"])).unwrap(), ids(&["b", "a"]));
-        assert_eq!(sub_app_id(Some(5), APP_ID).unwrap_err().code, "InvalidParameterValue.SubAppId");
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::catalog::MediaRow;
 use crate::control::times;
+use crate::units::FileId;
 
 /// The name of the one storage region there is.
 pub const STORAGE_REGION: &str = "local";
@@ -12,8 +13,16 @@ pub const STORAGE_REGION: &str = "local";
 /// Everything but letters, digits and `-._~` (RFC 3986, 2.3).
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Makes a part from the entry and its address.
-type MakePart = fn(&MediaRow, &str) -> Value;
+/// Addresses of an entry's files.
+struct Urls {
+    /// Empty if the original was deleted.
+    media: String,
+    /// Empty if there is none.
+    cover: String,
+}
+
+/// Makes a part from the entry and its addresses.
+type MakePart = fn(&MediaRow, &Urls) -> Value;
 
 /// The parts of a `MediaInfo` besides its FileId; an empty filter means all of them.
 const PARTS: [(&str, &str, MakePart); 9] = [
@@ -24,21 +33,37 @@ const PARTS: [(&str, &str, MakePart); 9] = [
     ("sampleSnapshotInfo", "SampleSnapshotInfo", |_, _| json!({ "SampleSnapshotSet": [] })),
     ("imageSpriteInfo", "ImageSpriteInfo", |_, _| json!({ "ImageSpriteSet": [] })),
     ("snapshotByTimeOffsetInfo", "SnapshotByTimeOffsetInfo", |_, _| json!({ "SnapshotByTimeOffsetSet": [] })),
-    ("keyFrameDescInfo", "KeyFrameDescInfo", |_, _| json!({ "KeyFrameDescSet": [] })),
+    ("keyFrameDescInfo", "KeyFrameDescInfo", |row, _| key_frame_desc_info(row)),
     ("adaptiveDynamicStreamingInfo", "AdaptiveDynamicStreamingInfo", |_, _| json!({ "AdaptiveDynamicStreamingSet": [] })),
 ];
 
 /// `filters` name the parts wanted (any case); unknown names are ignored, none means all. Parts not wanted are absent.
 pub fn media_info(row: &MediaRow, filters: &[String], public_base: &str, app_id: u64) -> Value {
-    let url = media_url(row, public_base, app_id);
+    let urls = urls(row, public_base, app_id);
     let mut info = Map::new();
     info.insert("FileId".to_owned(), Value::from(row.file.identity.file_id.to_string()));
     for (filter, name, part) in PARTS {
         if filters.is_empty() || filters.iter().any(|wanted| wanted.eq_ignore_ascii_case(filter)) {
-            info.insert(name.to_owned(), part(row, &url));
+            info.insert(name.to_owned(), part(row, &urls));
         }
     }
     Value::Object(info)
+}
+
+/// What an event says of a file: `MediaBasicInfo` and `MediaMetaData`.
+pub fn event_media(row: &MediaRow, public_base: &str, app_id: u64) -> (Value, Value) {
+    (basic_info(row, &urls(row, public_base, app_id)), meta_data(row))
+}
+
+fn urls(row: &MediaRow, public_base: &str, app_id: u64) -> Urls {
+    let cover = row.extras.cover.as_ref().map(|extension| cover_url(row.file.identity.file_id, extension, public_base, app_id));
+    let media = if row.extras.original_deleted { String::new() } else { media_url(row, public_base, app_id) };
+    Urls { media, cover: cover.unwrap_or_default() }
+}
+
+/// Where the cover picture of a file is.
+pub fn cover_url(file_id: FileId, extension: &str, public_base: &str, app_id: u64) -> String {
+    format!("{public_base}/vod/{app_id}/{file_id}/cover.{extension}")
 }
 
 /// `<public base>/vod/<AppId>/<FileId>/<name>.<ext>`.
@@ -48,7 +73,7 @@ pub fn media_url(row: &MediaRow, public_base: &str, app_id: u64) -> String {
     format!("{public_base}/vod/{app_id}/{}/{}.{}", identity.file_id, utf8_percent_encode(name, NAME), identity.format.extension())
 }
 
-fn basic_info(row: &MediaRow, url: &str) -> Value {
+fn basic_info(row: &MediaRow, urls: &Urls) -> Value {
     let identity = &row.file.identity;
     let source = json!({
         "SourceType": "Record",
@@ -67,16 +92,15 @@ fn basic_info(row: &MediaRow, url: &str) -> Value {
         "CreateTime": times::utc(row.create_time),
         "UpdateTime": times::utc(row.update_time),
         "ExpireTime": times::utc_or_never(row.expire_time),
-        // Classes are not offered yet: every file is in the one that always exists.
-        "ClassId": 0,
-        "ClassName": "Other",
-        "ClassPath": "Other",
-        "CoverUrl": "",
+        "ClassId": row.class.id,
+        "ClassName": row.class.name,
+        "ClassPath": row.class.path,
+        "CoverUrl": urls.cover,
         "Type": identity.format.name(),
-        "MediaUrl": url,
+        "MediaUrl": urls.media,
         "SourceInfo": source,
         "StorageRegion": STORAGE_REGION,
-        "TagSet": [],
+        "TagSet": row.tags,
         "Vid": identity.file_id.to_string(),
         "Category": row.category(),
         "Status": "Normal",
@@ -160,10 +184,18 @@ fn meta_data(row: &MediaRow) -> Value {
     })
 }
 
-fn transcode_info(row: &MediaRow, url: &str) -> Value {
+fn key_frame_desc_info(row: &MediaRow) -> Value {
+    let descs = row.extras.key_frame_descs.iter().map(|desc| json!({ "TimeOffset": desc.time_offset_s, "Content": desc.content }));
+    json!({ "KeyFrameDescSet": descs.collect::<Vec<_>>() })
+}
+
+fn transcode_info(row: &MediaRow, urls: &Urls) -> Value {
+    if row.extras.original_deleted {
+        return json!({ "TranscodeSet": [] });
+    }
     let original = Original::of(row);
     json!({ "TranscodeSet": [{
-        "Url": url,
+        "Url": urls.media,
         "Definition": 0,
         "Bitrate": original.bitrate,
         "Width": original.width,
@@ -230,6 +262,10 @@ pub mod tests {
             create_time: WallTime::from_unix_seconds(1_767_254_411),
             update_time: WallTime::from_unix_seconds(1_767_254_411),
             expire_time: None,
+            sub_app_id: 0,
+            class: Default::default(),
+            tags: Vec::new(),
+            extras: Default::default(),
         }
     }
 

@@ -1,8 +1,12 @@
 //! The actions: one table per family of calls, one typed request and one handler per action.
 
+pub mod apps;
+pub mod classes;
 pub mod domains;
+pub mod events;
 pub mod files;
 mod known;
+pub mod media_edit;
 pub mod media_info;
 pub mod rules;
 pub mod stream_control;
@@ -20,6 +24,7 @@ use super::errors::{ApiError, refuse};
 use super::params::Parameters;
 use super::protocol::{Call, Reply, Version};
 use super::tree::Fields;
+use crate::catalog::CatalogError;
 use crate::units::WallTime;
 
 /// What a handler works with: the context, the one moment that counts for this call, and who makes it.
@@ -27,6 +32,16 @@ pub struct Scope<'a> {
     pub context: &'a ControlContext,
     pub now: WallTime,
     pub caller: &'a Caller,
+    pub waiting: Waiting,
+}
+
+/// May a call that has nothing to tell wait until there is something?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waiting {
+    /// Yes: its thread is its own.
+    Allowed,
+    /// No: its thread serves all.
+    Not,
 }
 
 impl Scope<'_> {
@@ -34,12 +49,27 @@ impl Scope<'_> {
     pub fn refresh_policy(&self) -> Result<(), ApiError> {
         Ok(super::refresh_policy(self.context)?)
     }
+
+    /// The application that `SubAppId` means; 0 is the main one, which may also be named by the appliance's AppId.
+    ///
+    /// # Errors
+    /// `InvalidParameterValue.SubAppId`: unknown or destroyed.
+    pub fn sub_app(&self, given: Option<u64>) -> Result<u64, ApiError> {
+        let Some(id) = given.filter(|id| *id != 0 && *id != self.context.app_id) else { return Ok(0) };
+        match self.context.catalog.sub_app(id) {
+            Ok(app) => Ok(app.id),
+            Err(CatalogError::NotFound) => Err(refuse("InvalidParameterValue.SubAppId", format!("There is no application {id}."))),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// A line of the table.
 pub struct Action {
     pub name: &'static str,
     pub version: Version,
+    /// It waits for something to tell where [`Waiting`] allows it.
+    pub waits: bool,
     pub run: fn(&Scope<'_>, Fields) -> Result<Reply, ApiError>,
 }
 
@@ -49,11 +79,20 @@ macro_rules! action {
         $crate::control::actions::Action {
             name: $name,
             version: $crate::control::protocol::Version::$version,
+            waits: false,
             run: |scope, fields| $crate::control::actions::run(scope, fields, $handler),
         }
     };
 }
 pub(crate) use action;
+
+/// As [`action`], for one that may wait for something to tell.
+macro_rules! waiting_action {
+    ($name:literal, $version:ident, $handler:path) => {
+        $crate::control::actions::Action { waits: true, ..$crate::control::actions::action!($name, $version, $handler) }
+    };
+}
+pub(crate) use waiting_action;
 
 fn run<P: Parameters>(scope: &Scope<'_>, fields: Fields, handler: fn(&Scope<'_>, P) -> Result<Reply, ApiError>) -> Result<Reply, ApiError> {
     handler(scope, P::read_fields(fields, "")?)
@@ -68,6 +107,10 @@ const FAMILIES: &[&[Action]] = &[
     stream_events::ACTIONS,
     domains::ACTIONS,
     files::ACTIONS,
+    media_edit::ACTIONS,
+    apps::ACTIONS,
+    classes::ACTIONS,
+    events::ACTIONS,
 ];
 
 /// Finds the action a call means. Hand-written calls may leave the version out: names are unique over the families.

@@ -102,7 +102,7 @@ parameters! {
 
 fn create(scope: &Scope<'_>, request: CreateRequest) -> Result<Reply, ApiError> {
     let limit = scope.context.limits.templates_max;
-    let template = template(request, scope.context.app_id)?;
+    let template = template(request, &|id| scope.sub_app(Some(id)))?;
     let id = scope.context.catalog.create_template(template, limit).map_err(|error| match error {
         CatalogError::Limit { limit } => refuse("InternalError.ConfOutLimit", format!("There are {limit} templates already.")),
         other => other.into(),
@@ -126,7 +126,7 @@ fn describe_all(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiErr
 
 fn modify(scope: &Scope<'_>, request: ModifyRequest) -> Result<Reply, ApiError> {
     let given = request.id;
-    let change = change(request, scope.context.app_id)?;
+    let change = change(request, &|id| scope.sub_app(Some(id)))?;
     scope.context.catalog.modify_template(template_id(given), Box::new(change)).map_err(|error| not_found(error, given))?;
     scope.refresh_policy()?;
     Ok(Reply::new())
@@ -157,7 +157,7 @@ fn not_found(error: CatalogError, id: i64) -> ApiError {
 }
 
 /// A checked template; its id is given by the catalog.
-fn template(request: CreateRequest, app_id: u64) -> Result<RecordTemplate, ApiError> {
+fn template(request: CreateRequest, app: FindApp<'_>) -> Result<RecordTemplate, ApiError> {
     match request.cos_store {
         None | Some(0) => {}
         Some(1) => return Err(refuse("UnsupportedOperation", "Recording into object storage (CosStore) is not offered here.")),
@@ -178,12 +178,15 @@ fn template(request: CreateRequest, app_id: u64) -> Result<RecordTemplate, ApiEr
         flv_special: request.flv_special,
         remove_watermark: request.remove_watermark,
     };
-    change(rest, app_id)?(&mut template);
+    change(rest, app)?(&mut template);
     Ok(template)
 }
 
+/// The application that a `VodSubAppId` means; 0 is the main one.
+type FindApp<'a> = &'a dyn Fn(u64) -> Result<u64, ApiError>;
+
 /// Checks what is given; the function then sets it and leaves everything else as it is.
-fn change(request: ModifyRequest, app_id: u64) -> Result<impl FnOnce(&mut RecordTemplate) + Send + 'static, ApiError> {
+fn change(request: ModifyRequest, app: FindApp<'_>) -> Result<impl FnOnce(&mut RecordTemplate) + Send + use<>, ApiError> {
     let name = request.name.map(values::template_name).transpose()?;
     let description = request.description.map(values::description).transpose()?;
     let mut params = Vec::new();
@@ -195,7 +198,7 @@ fn change(request: ModifyRequest, app_id: u64) -> Result<impl FnOnce(&mut Record
         (Format::Mp3, "Mp3Param", request.mp3),
     ] {
         if let Some(param) = param {
-            params.push((format, param.check(format, wire, app_id)?));
+            params.push((format, param.check(format, wire, app)?));
         }
     }
     let flow_continue = request.hls_special.and_then(|special| special.flow_continue_duration);
@@ -246,7 +249,7 @@ impl ParamChange {
 }
 
 impl RecordParam {
-    fn check(self, format: Format, wire: &str, app_id: u64) -> Result<ParamChange, ApiError> {
+    fn check(self, format: Format, wire: &str, app: FindApp<'_>) -> Result<ParamChange, ApiError> {
         let name = |field: &str| format!("{wire}.{field}");
         let range = |value: Option<i64>, low: i64, high: i64, field: &str| value.map(|value| in_range(value, low, high, &name(field))).transpose();
         // 0 means the default.
@@ -259,11 +262,13 @@ impl RecordParam {
                 Format::Hls => range(given, 0, i64::MAX, "RecordInterval")?,
             },
         };
-        // The main application may be given as 0 or by its id.
+        let no_app = |id: i64| ApiError::value(format!("{} is {id}; there is no such application.", name("VodSubAppId")));
         let vod_sub_app_id = match self.vod_sub_app_id {
             None => None,
-            Some(id) if id == 0 || u64::try_from(id) == Ok(app_id) => Some(0),
-            Some(id) => return Err(ApiError::value(format!("{} is {id}; there is no such application.", name("VodSubAppId")))),
+            Some(id) => Some(app(u64::try_from(id).map_err(|_| no_app(id))?).map_err(|error| match error.code {
+                "InvalidParameterValue.SubAppId" => no_app(id),
+                _ => error,
+            })?),
         };
         if let Some(pattern) = &self.vod_file_name {
             naming::check_pattern(pattern)
@@ -329,10 +334,12 @@ mod tests {
     use crate::control::params::Parameters;
     use crate::control::tree::{decode_form, read_json, unflatten};
 
-    const APP_ID: u64 = 1_300_000_001;
+    fn main_only(id: u64) -> Result<u64, ApiError> {
+        if id == 0 || id == 1_300_000_001 { Ok(0) } else { Err(refuse("InvalidParameterValue.SubAppId", "none")) }
+    }
 
     fn created(body: &str) -> Result<RecordTemplate, ApiError> {
-        template(CreateRequest::read_fields(read_json(body.as_bytes()).unwrap(), "")?, APP_ID)
+        template(CreateRequest::read_fields(read_json(body.as_bytes()).unwrap(), "")?, &main_only)
     }
 
     #[test]
@@ -340,7 +347,7 @@ mod tests {
         let query = "TemplateName=news-mp4&Description=Morning+news&Mp4Param.RecordInterval=3600&Mp4Param.StorageTime=0&Mp4Param.Enable=1\
                      &RemoveWatermark=True&AacParam.VodSubAppId=1300000001&HlsSpecialParam.FlowContinueDuration=60";
         let fields = unflatten(decode_form(query.as_bytes()).unwrap()).unwrap();
-        let mut template = template(CreateRequest::read_fields(fields, "").unwrap(), APP_ID).unwrap();
+        let mut template = template(CreateRequest::read_fields(fields, "").unwrap(), &main_only).unwrap();
         template.id = TemplateId(1001);
         let off = r#"{"ClassId":0,"Enable":0,"Procedure":"","RecordInterval":1800,"StorageMode":"normal","StorageTime":0,"VodFileName":"","VodSubAppId":0}"#;
         let mp4 = off.replace("\"Enable\":0", "\"Enable\":1").replace("1800", "3600");
@@ -423,10 +430,10 @@ mod tests {
             created(r#"{"TemplateName":"n","Description":"d","IsDelayLive":1,"Mp4Param":{"Enable":1,"RecordInterval":60,"ClassId":3}}"#).unwrap();
         let before = stored.clone();
         let request = |body: &str| ModifyRequest::read_fields(read_json(body.as_bytes()).unwrap(), "");
-        change(request(r#"{"TemplateId":1001}"#).unwrap(), APP_ID).unwrap()(&mut stored);
+        change(request(r#"{"TemplateId":1001}"#).unwrap(), &main_only).unwrap()(&mut stored);
         assert_eq!(stored, before);
         let body = r#"{"TemplateId":1001,"Description":"","Mp4Param":{"RecordInterval":0},"HlsParam":{"Enable":1},"HlsSpecialParam":{"FlowContinueDuration":60}}"#;
-        change(request(body).unwrap(), APP_ID).unwrap()(&mut stored);
+        change(request(body).unwrap(), &main_only).unwrap()(&mut stored);
         let mut expected = before;
         expected.description = String::new();
         expected.mp4.record_interval_s = 1800;

@@ -39,6 +39,16 @@ pub fn description(text: String) -> Result<String, ApiError> {
     Err(ApiError::value(format!("Description must be at most {DESCRIPTION_BYTES_MAX} bytes without control characters.")))
 }
 
+/// Text of so many characters without control characters but newline and tab; else `code`.
+pub fn text_of(text: String, chars_min: usize, chars_max: usize, name: &str, code: &'static str) -> Result<String, ApiError> {
+    let is_good =
+        (chars_min..=chars_max).contains(&text.chars().count()) && !text.chars().any(|letter| letter.is_control() && !matches!(letter, '\n' | '\t'));
+    if is_good {
+        return Ok(text);
+    }
+    Err(refuse(code, format!("{name} must be {chars_min} to {chars_max} characters without control characters.")))
+}
+
 /// A push domain, in lower case.
 ///
 /// # Errors

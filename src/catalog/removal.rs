@@ -1,0 +1,155 @@
+//! Deleting files: rows first, bytes after, in an order that survives a crash at every point.
+//!
+//! One transaction takes the entry out of the catalog, notes its folder for removal and stores the event. Whoever removes the bytes works through the
+//! notes ([`Catalog::removals`]) and ticks them off ([`Catalog::removed`]); after a crash it starts where it was.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::domain::vod::{DeletePart, PartKind, Removal};
+use crate::units::{FileId, WallTime};
+
+use super::events::{CatalogEvent, EventWriter, emit};
+use super::files::{entry_of, file_id_of, media_row, write_extras};
+use super::{Catalog, CatalogError, apps, reindex, stored};
+
+/// How long a removal that is done is remembered: longer than any write of a file system may be delayed.
+const REMEMBERED_MICROS: i64 = 86_400 * 1_000_000;
+/// Done removals forgotten in one transaction.
+const FORGOTTEN_MAX: i64 = 10_000;
+
+impl Catalog {
+    /// Deletes a file, or some parts of it. It is gone from every answer when this returns; its bytes follow.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`]: no such file in this application.
+    pub fn delete_media(&self, sub_app_id: u64, file_id: FileId, parts: Vec<DeletePart>, now: WallTime) -> Result<(), CatalogError> {
+        let writer = self.event_writer();
+        let told = self.write(move |connection| {
+            let entry = entry_of(connection, sub_app_id, file_id)?.ok_or(CatalogError::NotFound)?;
+            delete(connection, entry, &parts, writer.as_ref(), now)
+        })?;
+        self.after_deletion(told);
+        Ok(())
+    }
+
+    /// Deletes the files whose time has come at `now`, at most `count_max`; returns how many.
+    pub fn expire(&self, now: WallTime, count_max: usize) -> Result<usize, CatalogError> {
+        let is_due = move |connection: &Connection| due(connection, now, 1).map(|due| !due.is_empty());
+        if !self.read(is_due)? {
+            return Ok(0);
+        }
+        let writer = self.event_writer();
+        let (count, told) = self.write(move |connection| {
+            let due = due(connection, now, count_max)?;
+            let mut told = false;
+            for entry in &due {
+                told |= delete(connection, *entry, &[], writer.as_ref(), now)?;
+            }
+            Ok((due.len(), told))
+        })?;
+        self.after_deletion(told);
+        Ok(count)
+    }
+
+    fn after_deletion(&self, told: bool) {
+        self.inner.removals.notify();
+        if told {
+            self.inner.events.notify();
+        }
+    }
+
+    /// Files whose bytes are to be removed, in the order of their deletion, after the one with the number `after`; with their numbers.
+    pub fn removals(&self, after: i64, count_max: usize) -> Result<Vec<(i64, Removal)>, CatalogError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT id, file_id, folder, entry, whole FROM removal INDEXED BY removal_by_done WHERE done IS NULL AND id > ?1 ORDER BY id LIMIT ?2",
+            )?;
+            let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
+            let rows = statement.query_map(params![after, i64::try_from(count_max).unwrap_or(i64::MAX)], read)?;
+            rows.map(|row| {
+                let (id, file_id, folder, entry, whole) = row?;
+                Ok((id, Removal { file_id: file_id_of(file_id)?, folder, entry, whole }))
+            })
+            .collect()
+        })
+    }
+
+    /// The bytes of removal `id` are gone for good.
+    pub fn removed(&self, id: i64, now: WallTime) -> Result<(), CatalogError> {
+        self.write(move |connection| {
+            connection.prepare_cached("UPDATE removal SET done = ?2 WHERE id = ?1")?.execute([id, now.unix_micros()])?;
+            let forgotten = now.unix_micros().saturating_sub(REMEMBERED_MICROS);
+            connection
+                .prepare_cached("DELETE FROM removal WHERE id IN (SELECT id FROM removal WHERE done < ?1 ORDER BY done LIMIT ?2)")?
+                .execute([forgotten, FORGOTTEN_MAX])?;
+            Ok(())
+        })
+    }
+
+    /// How many deletions there were; for [`Self::wait_for_removal`].
+    pub fn removals_seen(&self) -> u64 {
+        self.inner.removals.seen()
+    }
+
+    /// Waits for another deletion after `seen`. False: there was none within `timeout`, or the appliance stops.
+    pub fn wait_for_removal(&self, seen: u64, timeout: Duration) -> bool {
+        self.inner.removals.wait(seen, timeout)
+    }
+
+    /// Ends everybody's waiting for removals, now and later.
+    pub fn stop_waiting_for_removals(&self) {
+        self.inner.removals.close();
+    }
+}
+
+/// Was this file deleted, not long ago?
+pub(super) fn is_remembered(connection: &Connection, file_id: FileId) -> Result<bool, CatalogError> {
+    Ok(connection.prepare_cached("SELECT 1 FROM removal WHERE file_id = ?1 AND whole = 1")?.exists([stored(file_id.get())])?)
+}
+
+/// Entries whose time has come, application by application.
+fn due(connection: &Connection, now: WallTime, count_max: usize) -> Result<Vec<i64>, CatalogError> {
+    let mut due = Vec::new();
+    let mut statement = connection.prepare_cached(
+        "SELECT entry FROM media INDEXED BY media_by_expiry WHERE sub_app_id = ?1 AND expire_time <= ?2 ORDER BY expire_time LIMIT ?3",
+    )?;
+    for app in apps::all(connection)? {
+        let left = i64::try_from(count_max - due.len()).unwrap_or(i64::MAX);
+        for entry in statement.query_map([stored(app.id), now.unix_micros(), left], |row| row.get(0))? {
+            due.push(entry?);
+        }
+    }
+    Ok(due)
+}
+
+/// Takes an entry, or parts of it, out of the catalog. True: somebody may be waiting for the event.
+fn delete(connection: &Connection, entry: i64, parts: &[DeletePart], writer: Option<&EventWriter>, now: WallTime) -> Result<bool, CatalogError> {
+    let row = media_row(connection, entry)?;
+    let file_id = row.file.identity.file_id;
+    let whole = parts.is_empty();
+    // What is made from a file is not there yet, and the original goes once.
+    if whole || (parts.iter().any(|part| part.kind == PartKind::OriginalFiles) && !row.extras.original_deleted) {
+        let removal = "INSERT INTO removal (file_id, folder, entry, whole) VALUES (?1, ?2, ?3, ?4)";
+        connection.prepare_cached(removal)?.execute(params![stored(file_id.get()), row.file.folder, row.file.entry, whole])?;
+    }
+    if whole {
+        reindex::delete(connection, entry)?;
+        connection.prepare_cached("DELETE FROM media_file WHERE entry = ?1")?.execute([entry])?;
+        connection.prepare_cached("DELETE FROM media WHERE entry = ?1")?.execute([entry])?;
+    } else if parts.iter().any(|part| part.kind == PartKind::OriginalFiles) {
+        let mut extras = row.extras.clone();
+        extras.original_deleted = true;
+        write_extras(connection, entry, &extras)?;
+        connection.prepare_cached("UPDATE media SET update_time = max(update_time, ?2) WHERE entry = ?1")?.execute([entry, now.unix_micros()])?;
+    }
+    emit(connection, writer, row.sub_app_id, now, &CatalogEvent::FileDeleted { file_id, parts })
+}
+
+/// The greatest id a file ever had.
+pub(super) fn greatest_file_id(connection: &Connection) -> Result<Option<FileId>, CatalogError> {
+    let id: Option<i64> =
+        connection.prepare_cached("SELECT value FROM high_water WHERE name = 'file_id'")?.query_row([], |row| row.get(0)).optional()?;
+    id.filter(|id| *id != 0).map(file_id_of).transpose()
+}
