@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::catalog::{Catalog, FellBack};
+use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
 use crate::config::{self, Config};
 use crate::control::actions::events::event_content;
 use crate::control::{Access, ControlContext, ControlLimits, Server};
@@ -260,6 +260,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 tasks_max: config.api.tasks_max,
                 domains_max: config.api.domains_max,
                 push_auth_default: config.api.push_auth_default,
+                older_tasks: OlderTaskLimits { open_max: config.api.older_tasks_max, day_max: config.api.older_tasks_per_day_max },
                 sub_apps_max: config.api.sub_apps_max,
                 workers: config.http.workers,
                 connections_max: config.http.connections_max,

@@ -40,6 +40,7 @@ use crate::domain::{FinishedFile, RecordTemplate};
 use crate::units::{FileId, Format, TaskId, WallTime};
 
 pub use stream_events::{StreamEvent, StreamEventPage, StreamEventQuery};
+pub use tasks::OlderTaskLimits;
 
 use readers::Readers;
 use signal::Signal;
@@ -55,6 +56,8 @@ pub enum CatalogError {
     InUse,
     #[error("the limit of {limit} is reached")]
     Limit { limit: u64 },
+    #[error("the limit of {limit} within a day is reached")]
+    DayLimit { limit: u64 },
     /// The catalog is locked, full or damaged; recording goes on without it.
     #[error("catalog: {0}")]
     Storage(String),

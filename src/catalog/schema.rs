@@ -14,7 +14,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Times are microseconds since the Unix epoch. Unsigned 64-bit ids are stored as the signed number of the same bits.
 const MIGRATIONS: &[M<'_>] = &[
     M::up(
-    "
+        "
     -- AUTOINCREMENT: an id is never used again. They count from 1001.
     CREATE TABLE template (id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL) STRICT;
     INSERT INTO sqlite_sequence (name, seq) VALUES ('template', 1000);
@@ -112,6 +112,14 @@ const MIGRATIONS: &[M<'_>] = &[
     CREATE INDEX stream_event_by_end ON stream_event (end_time, id);
     CREATE INDEX stream_event_by_kind ON stream_event (refused, id);
      ",
+    ),
+    M::up(
+        "
+    -- The format that a task of the older calls carries, as JSON; NULL: a task of CreateRecordTask, its template says.
+    ALTER TABLE task ADD COLUMN own TEXT;
+    -- Numbers of those tasks, never used again, and how many were made in the last day.
+    CREATE TABLE older_task (number INTEGER PRIMARY KEY AUTOINCREMENT, create_time INTEGER NOT NULL) STRICT;
+    ",
     ),
     M::up(
         "

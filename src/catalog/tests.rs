@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::container::{MediaSummary, TrackSummary};
 use crate::domain::vod::{CLASS_TOP, SubApp};
-use crate::domain::{EndReason, RecordRule, RecordTask, RecordingIdentity, RecordingSource};
+use crate::domain::{EndReason, OwnFormat, RecordRule, RecordTask, RecordingIdentity, RecordingSource};
 use crate::units::{PublicationId, StreamKey, TemplateId};
 
 pub(super) struct Fixture {
@@ -59,6 +59,7 @@ fn task(id: &str, stream: &str, start: i64, end: i64) -> RecordTask {
         extension: "x=1".to_owned(),
         create_time: at(start - 1),
         stopped: None,
+        own: None,
     }
 }
 
@@ -204,15 +205,12 @@ fn tasks_are_stopped_deleted_and_counted() {
     assert!(matches!(catalog.create_task(task("a", "cam", 100, 200), 9, at(90)), Err(CatalogError::Exists)));
     assert!(matches!(catalog.create_task(task("d", "cam", 100, 200), 3, at(90)), Err(CatalogError::Limit { limit: 3 })));
     let key = StreamKey::new("LOCALHOST", "live", "cam");
-    let open = |now| catalog.open_tasks(Some(&key), at(now)).expect("count");
-    assert_eq!((open(90), open(199), open(200)), (3, 3, 0));
-    assert_eq!(catalog.open_tasks(Some(&StreamKey::new("localhost", "live", "Cam")), at(90)).expect("count"), 0);
+    assert!(matches!(catalog.create_task(task("d", "cam", 100, 200), 3, at(199)), Err(CatalogError::Limit { limit: 3 })));
 
     catalog.stop_task(&id("a"), at(150)).expect("stop");
     catalog.stop_task(&id("a"), at(160)).expect("stop again");
     catalog.stop_task(&id("b"), at(200)).expect("stop after the end");
     assert!(matches!(catalog.stop_task(&id("x"), at(160)), Err(CatalogError::NotFound)));
-    assert_eq!(open(160), 2);
     let query = TaskQuery { start: at(0), end: at(1000), limit: 10, ..TaskQuery::default() };
     let stopped: Vec<_> = catalog.tasks(&query).expect("tasks").into_iter().map(|task| task.stopped).collect();
     assert_eq!(stopped, [Some(at(150)), None, None]);
@@ -283,6 +281,135 @@ fn old_tasks_are_purged() {
     catalog.create_task(task("new", "cam", 100 * DAY, 101 * DAY), 10, at(100 * DAY)).expect("task");
     let query = TaskQuery { start: at(0), end: at(1000 * DAY), limit: 10, ..TaskQuery::default() };
     assert_eq!(catalog.tasks(&query).expect("tasks").len(), 1);
+}
+
+fn own() -> OwnFormat {
+    OwnFormat { format: Format::Mp4, audio_only: true, record_interval_s: 3600, storage_time_s: 60 }
+}
+
+#[test]
+fn older_tasks_are_numbered_counted_and_apart() {
+    const DAY: i64 = 86_400;
+    let mut fixture = Fixture::new();
+    let limits = OlderTaskLimits { open_max: 2, day_max: 4 };
+    let create = |fixture: &Fixture, now| {
+        fixture.catalog.create_older_task(RecordTask { own: Some(own()), ..task("", "cam", now, now + 10 * DAY) }, limits, at(now))
+    };
+    assert_eq!((create(&fixture, 100).ok(), create(&fixture, 101).ok()), (Some(1), Some(2)));
+    assert!(matches!(create(&fixture, 102), Err(CatalogError::Limit { limit: 2 })));
+    fixture.reopen();
+    let catalog = &fixture.catalog;
+    let stored = catalog.policy(1, at(102)).expect("policy");
+    assert!(stored.tasks_for(&StreamKey::new("localhost", "live", "cam")).iter().all(|task| task.own == Some(own())));
+    // Neither family sees the other's tasks.
+    let query = TaskQuery { start: at(0), end: at(1000 * DAY), limit: 10, ..TaskQuery::default() };
+    assert!(catalog.tasks(&query).expect("tasks").is_empty());
+    catalog.create_task(task("7", "cam", 100, 200), 1, at(100)).expect("the older tasks are not in this quota");
+    for refused in [
+        catalog.stop_task(&TaskId("1".into()), at(103)),
+        catalog.delete_task(&TaskId("1".into())),
+        catalog.stop_older_task(7, "cam".to_owned(), at(103)),
+        catalog.stop_older_task(1, "Cam".to_owned(), at(103)),
+        catalog.delete_older_task(3, "cam".to_owned(), at(103)),
+    ] {
+        assert!(matches!(refused, Err(CatalogError::NotFound)), "{refused:?}");
+    }
+    // Only the record of an ended task can be deleted.
+    assert!(matches!(catalog.delete_older_task(1, "cam".to_owned(), at(103)), Err(CatalogError::InUse)));
+    catalog.stop_older_task(1, "cam".to_owned(), at(103)).expect("stop");
+    catalog.stop_older_task(1, "cam".to_owned(), at(104)).expect("stop again");
+    catalog.delete_older_task(1, "cam".to_owned(), at(104)).expect("delete");
+    assert!(matches!(catalog.stop_older_task(1, "cam".to_owned(), at(104)), Err(CatalogError::NotFound)));
+    catalog.delete_older_task(2, "cam".to_owned(), at(101 + 10 * DAY)).expect("its window is over");
+    // Deleted or not, what was made within 24 hours counts.
+    assert_eq!((create(&fixture, 105).ok(), create(&fixture, 106).ok()), (Some(3), Some(4)));
+    assert!(matches!(create(&fixture, 100 + DAY - 1), Err(CatalogError::DayLimit { limit: 4 })));
+    fixture.catalog.stop_older_task(3, "cam".to_owned(), at(200)).expect("stop");
+    assert_eq!(create(&fixture, 100 + DAY).ok(), Some(5), "the first one is a day old");
+}
+
+#[derive(Clone, Debug)]
+enum TaskStep {
+    Create { start: i64, length: i64, older: bool },
+    Stop(usize),
+    Delete(usize),
+    Wait(i64),
+    Reopen,
+}
+
+fn task_step() -> impl Strategy<Value = TaskStep> {
+    prop_oneof![
+        4 => (-20..20_i64, 1..60_i64, any::<bool>()).prop_map(|(start, length, older)| TaskStep::Create { start, length, older }),
+        2 => (0..16_usize).prop_map(TaskStep::Stop),
+        2 => (0..16_usize).prop_map(TaskStep::Delete),
+        2 => (0..40_i64).prop_map(TaskStep::Wait),
+        2 => Just(TaskStep::Reopen),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// The catalog against a plain list: whatever is done, and however often the process ends, no task is lost, none comes back.
+    #[test]
+    fn tasks_survive_any_history(steps in proptest::collection::vec(task_step(), 1..30)) {
+        let mut fixture = Fixture::new();
+        let limits = OlderTaskLimits { open_max: 1000, day_max: 1000 };
+        let mut now = 1_000;
+        let mut model: Vec<RecordTask> = Vec::new();
+        let mut hidden: HashSet<TaskId> = HashSet::new();
+        for (number, step) in steps.into_iter().enumerate() {
+            let catalog = &fixture.catalog;
+            match step {
+                TaskStep::Create { start, length, older } => {
+                    let mut made = RecordTask { own: older.then(own), ..task(&format!("t{number}"), "cam", now + start, now + start + length) };
+                    if older {
+                        let id = catalog.create_older_task(made.clone(), limits, at(now)).expect("an older task");
+                        made.id = TaskId(id.to_string().into());
+                    } else {
+                        catalog.create_task(made.clone(), 1000, at(now)).expect("a task");
+                    }
+                    model.push(made);
+                }
+                TaskStep::Stop(index) => {
+                    let Some(task) = model.get_mut(index).filter(|task| !hidden.contains(&task.id)) else { continue };
+                    match task.own {
+                        None => catalog.stop_task(&task.id, at(now)).expect("stop"),
+                        Some(_) => catalog.stop_older_task(task.id.0.parse().expect("a number"), "cam".to_owned(), at(now)).expect("stop"),
+                    }
+                    if task.end > at(now) {
+                        task.stopped.get_or_insert(at(now));
+                    }
+                }
+                TaskStep::Delete(index) => {
+                    let Some(task) = model.get(index).filter(|task| !hidden.contains(&task.id)) else { continue };
+                    match task.own {
+                        None => catalog.delete_task(&task.id).expect("delete"),
+                        Some(_) => match catalog.delete_older_task(task.id.0.parse().expect("a number"), "cam".to_owned(), at(now)) {
+                            Err(CatalogError::InUse) => {
+                                prop_assert!(task.is_open(at(now)) || task.start > at(now));
+                                continue;
+                            }
+                            deleted => prop_assert!(deleted.is_ok() && task.has_ended(at(now))),
+                        },
+                    }
+                    hidden.insert(task.id.clone());
+                }
+                TaskStep::Wait(seconds) => now += seconds,
+                TaskStep::Reopen => fixture.reopen(),
+            }
+            let sorted = |mut tasks: Vec<RecordTask>| {
+                tasks.sort_by(|a, b| (a.start, &a.id).cmp(&(b.start, &b.id)));
+                tasks
+            };
+            let policy = fixture.catalog.policy(1, at(now)).expect("policy");
+            let in_policy = policy.tasks_for(&StreamKey::new("localhost", "live", "cam")).iter().map(|task| RecordTask::clone(task)).collect();
+            let wanted = model.iter().filter(|task| task.end > at(now) && (task.stopped.is_some() || !hidden.contains(&task.id)));
+            prop_assert_eq!(sorted(in_policy), sorted(wanted.cloned().collect()));
+            let query = TaskQuery { start: at(0), end: at(1_000_000), limit: 1000, ..TaskQuery::default() };
+            let wanted = model.iter().filter(|task| task.own.is_none() && !hidden.contains(&task.id));
+            prop_assert_eq!(fixture.catalog.tasks(&query).expect("tasks"), sorted(wanted.cloned().collect()));
+        }
+    }
 }
 
 #[test]

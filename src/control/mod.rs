@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, OlderTaskLimits};
 use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::WallTime;
 
@@ -68,6 +68,7 @@ pub struct ControlLimits {
     pub domains_max: u64,
     /// Push domains want signatures from the moment they are added.
     pub push_auth_default: bool,
+    pub older_tasks: OlderTaskLimits,
     /// Applications besides the main one.
     pub sub_apps_max: u64,
     /// HTTP worker threads and concurrent connections.

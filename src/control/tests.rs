@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::access::tests::{access, key, token};
 use super::actions::media_info::tests::row;
 use super::{ControlContext, ControlLimits, Server};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, OlderTaskLimits};
 use crate::config::Role;
 use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
@@ -51,6 +51,7 @@ impl Running {
                 rules_max: 5,
                 tasks_max: 5,
                 domains_max: 3,
+                older_tasks: OlderTaskLimits { open_max: 2, day_max: 3 },
                 sub_apps_max: 3,
                 push_auth_default: false,
                 workers: 2,

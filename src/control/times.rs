@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::{TimeZone, offset};
 
 use crate::units::WallTime;
@@ -36,6 +37,13 @@ pub fn read_utc(text: &str) -> Option<WallTime> {
         return Some(WallTime::from_unix_seconds(NEVER_UNIX_SECONDS));
     }
     Timestamp::from_str(text).ok().map(|time| WallTime::from_unix_micros(time.as_microsecond()))
+}
+
+/// Reads Beijing time as [`beijing`] writes it.
+pub fn read_beijing(text: &str) -> Option<WallTime> {
+    let local = DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
+    let time = local.to_zoned(TimeZone::fixed(offset(8))).ok()?.timestamp();
+    Some(WallTime::from_unix_micros(time.as_microsecond()))
 }
 
 /// The UTC date of a Unix time: `2026-01-01`.
@@ -78,6 +86,10 @@ mod tests {
         assert_eq!(read_utc("2026-01-01T08:00:00Z"), time);
         assert_eq!(read_utc("2026-01-01T16:00:00+08:00"), time);
         assert_eq!(read_utc(NEVER), Some(WallTime::from_unix_seconds(253_402_300_799)));
+        assert_eq!(read_beijing("2026-01-01 16:00:00"), time);
+        for bad in ["", "2026-01-01", "2026-01-01T16:00:00", "2026-13-01 16:00:00", "2026-01-01 25:00:00", "2026-01-01 16:00:00+08:00"] {
+            assert_eq!(read_beijing(bad), None, "{bad}");
+        }
         for bad in ["", "2026-01-01", "2026-01-01 08:00:00", "2026-13-01T00:00:00Z", "1767254400", "now"] {
             assert_eq!(read_utc(bad), None, "{bad}");
         }

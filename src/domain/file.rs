@@ -8,7 +8,10 @@ use crate::units::{FileId, Format, PublicationId, StreamKey, TaskId, TemplateId,
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RecordingSource {
     Rule(TemplateId),
+    /// A task of CreateRecordTask; callbacks name it.
     Task(TaskId),
+    /// A task of CreateLiveRecord; callbacks do not name it.
+    OlderTask(TaskId),
 }
 
 /// Everything about a recording that its bytes do not say. Written beside the open file, so that recovery can enter it into the catalog.

@@ -7,6 +7,8 @@ pub mod live;
 pub mod naming;
 pub mod policy;
 pub mod rule;
+#[cfg(test)]
+mod simulation;
 pub mod task;
 pub mod template;
 pub mod vod;
@@ -17,5 +19,5 @@ pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams, StreamEnd};
 pub use policy::Policy;
 pub use rule::{RecordRule, RuleTable};
-pub use task::{RecordTask, TaskChange, TaskScheduler};
+pub use task::{OwnFormat, RecordTask, TaskChange, TaskScheduler};
 pub use template::{FormatParam, RecordTemplate};

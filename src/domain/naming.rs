@@ -221,14 +221,15 @@ fn pieces(pattern: &str) -> impl Iterator<Item = Piece<'_>> {
 /// The name on disk, without extension, for files of this stream: `[A-Za-z0-9._-]` stay, every other byte becomes `_xx` (hexadecimal).
 ///
 /// 1 to [`DISK_SLUG_BYTES_MAX`] bytes; never begins or ends with a dot, never holds two dots in a row, so it is a harmless path component with any
-/// extension. Two streams may get the same one: the folder, not the name, tells files apart.
+/// extension; never begins with `-`, so that no program takes it for an option. Two streams may get the same one: the folder, not the name, tells files apart.
 pub fn disk_slug(stream: &str) -> String {
     let mut slug = String::with_capacity(stream.len().min(DISK_SLUG_BYTES_MAX));
     let mut bytes = stream.bytes().peekable();
     while let Some(byte) = bytes.next() {
         let keep = match byte {
             b'.' => !slug.is_empty() && !slug.ends_with('.') && bytes.peek().is_some(),
-            _ => byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_',
+            b'-' => !slug.is_empty(),
+            _ => byte.is_ascii_alphanumeric() || byte == b'_',
         };
         let width = if keep { 1 } else { 3 };
         if slug.len() + width > DISK_SLUG_BYTES_MAX {
@@ -360,6 +361,9 @@ mod tests {
             ("a..b", "a._2eb"),
             ("a.", "a_2e"),
             ("a b", "a_20b"),
+            ("-rf", "_2drf"),
+            ("--", "_2d-"),
+            ("a-", "a-"),
             ("é", "_c3_a9"),
             ("", "stream"),
             ("nul\0", "nul_00"),
@@ -373,11 +377,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_stream_gives_a_harmless_slug(stream in any::<String>()) {
+        fn any_stream_gives_a_harmless_slug(stream in "[-._ a]{0,20}|.{0,100}") {
             let slug = disk_slug(&stream);
             prop_assert!(!slug.is_empty() && slug.len() <= DISK_SLUG_BYTES_MAX);
             prop_assert!(slug.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)));
-            prop_assert!(!slug.starts_with('.') && !slug.ends_with('.') && !slug.contains(".."));
+            prop_assert!(!slug.starts_with(['.', '-']) && !slug.ends_with('.') && !slug.contains(".."));
         }
 
         #[test]

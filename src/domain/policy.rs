@@ -13,7 +13,7 @@ pub struct Policy {
     pub version: u64,
     pub templates: HashMap<TemplateId, Arc<RecordTemplate>>,
     pub rules: RuleTable,
-    /// Tasks whose window has not ended (stopped ones included), by stream. Domains are in lower case.
+    /// Tasks whose window has not ended (stopped ones included), by stream. Domains are in lower case; tasks for every domain have an empty one.
     pub tasks: HashMap<StreamKey, Vec<Arc<RecordTask>>>,
     /// What a task without a (known) template records.
     pub task_default: Option<Arc<RecordTemplate>>,
@@ -42,8 +42,16 @@ impl Policy {
         found.map_or(&[], Vec::as_slice)
     }
 
-    /// What a task records. Id 0 and an id that does not exist (any more) mean the default task template; without one, the product's default.
+    /// The tasks of the older calls for this app and stream on any domain, as [`tasks_for`](Self::tasks_for).
+    pub fn tasks_for_any_domain(&self, key: &StreamKey) -> &[Arc<RecordTask>] {
+        self.tasks.get(&StreamKey { domain: "".into(), ..key.clone() }).map_or(&[], Vec::as_slice)
+    }
+
+    /// What a task records: its own format if it brings one. Id 0 and an id that does not exist (any more) mean the default task template; without one, the product's default.
     pub fn task_template(&self, task: &RecordTask) -> Arc<RecordTemplate> {
+        if let Some(own) = task.own {
+            return Arc::new(own.template());
+        }
         let named = if task.template_id == 0 { None } else { self.templates.get(&TemplateId(task.template_id)) };
         named.or(self.task_default.as_ref()).cloned().unwrap_or_else(|| Arc::new(default_task_template(Format::Flv)))
     }
@@ -60,7 +68,9 @@ pub fn default_task_template(format: Format) -> RecordTemplate {
 mod tests {
     use super::*;
     use crate::domain::RecordRule;
+    use crate::domain::task::OwnFormat;
     use crate::units::{TaskId, WallTime};
+    use proptest::prelude::*;
 
     fn policy(rules: &[(&str, &str, &str)]) -> Policy {
         let mut policy = Policy::default();
@@ -154,6 +164,7 @@ mod tests {
             extension: String::new(),
             create_time: WallTime::default(),
             stopped: None,
+            own: None,
         };
         policy.tasks.insert(task(0).key, vec![Arc::new(task(0))]);
         assert_eq!(policy.tasks_for(&StreamKey::new("Push.Example.COM", "live", "cam")).len(), 1);
@@ -168,8 +179,46 @@ mod tests {
         for id in [0, 4711] {
             assert_eq!(enabled(&policy, id), [Format::Hls], "id {id}");
         }
+        let own = OwnFormat { format: Format::Mp4, audio_only: true, record_interval_s: 3600, storage_time_s: 60 };
+        let template = policy.task_template(&RecordTask { own: Some(own), ..task(1001) });
+        let (format, param) = template.enabled().next().expect("one format");
+        assert_eq!((format, param.record_interval_s, param.storage_time_s, template.audio_only), (Format::Mp4, 3600, 60, true));
+        assert_eq!(template.enabled().count(), 1);
+        assert!(policy.tasks_for_any_domain(&task(0).key).is_empty());
+        policy.tasks.insert(StreamKey::new("", "live", "cam"), vec![Arc::new(task(0))]);
+        assert_eq!(policy.tasks_for_any_domain(&StreamKey::new("other.example.com", "live", "cam")).len(), 1);
+        assert!(policy.tasks_for_any_domain(&StreamKey::new("push.example.com", "Live", "cam")).is_empty());
         // A damaged table with a template 0 must not change what "no template" means.
         policy.templates.insert(TemplateId(0), Arc::new(default_task_template(Format::Mp3)));
         assert_eq!(enabled(&policy, 0), [Format::Hls]);
+    }
+
+    proptest! {
+        /// Against the documented table, read out loud: the first rank that has a rule decides, whatever else there is and in whatever order.
+        #[test]
+        fn any_set_of_rules_decides_by_rank(
+            picks in proptest::collection::vec((0..2_usize, 0..4_usize, 0..4_usize), 0..24),
+            first_run in any::<bool>(),
+            (domain, app, stream) in (0..2_usize, 1..4_usize, 1..4_usize),
+            reversed in any::<bool>(),
+        ) {
+            const DOMAINS: [&str; 2] = ["a.example", "sub.a.example"];
+            const NAMES: [&str; 4] = ["", "live", "Live", "live2"];
+            let mut rules: Vec<_> = picks.iter().map(|(domain, app, stream)| (DOMAINS[*domain], NAMES[*app], NAMES[*stream])).collect();
+            rules.extend(first_run.then_some(("", "", "")));
+            rules.sort_unstable();
+            rules.dedup();
+            if reversed {
+                rules.reverse();
+            }
+            let policy = policy(&rules);
+            let (domain, app, stream) = (DOMAINS[domain], NAMES[app], NAMES[stream]);
+            let ranks = [(domain, app, stream), (domain, "", stream), (domain, app, ""), (domain, "", ""), ("", "", "")];
+            let expected = ranks.into_iter().find(|rank| rules.contains(rank));
+            for spelled in [domain.to_owned(), domain.to_ascii_uppercase()] {
+                let found = policy.rule_for(&StreamKey::new(&spelled, app, stream)).map(|template| rules[(template.id.0 - 1001) as usize]);
+                prop_assert_eq!(found, expected);
+            }
+        }
     }
 }

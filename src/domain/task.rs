@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::{StreamKey, TaskId, WallTime};
+use crate::units::{Format, StreamKey, TaskId, TemplateId, WallTime};
+
+use super::{RecordTemplate, RecordingSource};
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RecordTask {
     pub id: TaskId,
+    /// An empty domain, in a task of the older calls only, is every domain.
     pub key: StreamKey,
     pub start: WallTime,
     pub end: WallTime,
@@ -17,19 +20,57 @@ pub struct RecordTask {
     pub stream_type: i64,
     pub extension: String,
     pub create_time: WallTime,
-    /// When StopRecordTask ended it; `None`: not stopped.
+    /// When a call stopped it; `None`: not stopped.
     pub stopped: Option<WallTime>,
+    /// What a task of the older calls carries; `None`: made by CreateRecordTask, the template says.
+    #[serde(default)]
+    pub own: Option<OwnFormat>,
+}
+
+/// The one format of a task made by CreateLiveRecord, which names no template.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OwnFormat {
+    pub format: Format,
+    /// The sound alone, whatever the container.
+    pub audio_only: bool,
+    /// Seconds per file; without effect for HLS.
+    pub record_interval_s: u64,
+    /// Seconds a finished file is kept; 0 for ever.
+    pub storage_time_s: u64,
+}
+
+impl OwnFormat {
+    /// As a template. Its id is 0, which no stored template has.
+    pub fn template(self) -> RecordTemplate {
+        let mut template = RecordTemplate::empty(TemplateId(0), "live-record");
+        template.audio_only = self.audio_only;
+        let param = template.param_mut(self.format);
+        param.enable = true;
+        param.record_interval_s = self.record_interval_s;
+        param.storage_time_s = self.storage_time_s;
+        template
+    }
 }
 
 impl RecordTask {
-    /// When recording really ends: the end of the window, or the moment it was stopped if that is earlier.
-    pub fn effective_end(&self) -> WallTime {
-        self.stopped.map_or(self.end, |stopped| stopped.min(self.end))
+    /// Inside the half-open window [start, end), and not stopped.
+    ///
+    /// When it was stopped does not matter: a clock that is set back must not begin again what a call ended.
+    pub fn is_open(&self, now: WallTime) -> bool {
+        self.start <= now && !self.has_ended(now)
     }
 
-    /// Inside the half-open window [start, effective end).
-    pub fn is_open(&self, now: WallTime) -> bool {
-        self.start <= now && now < self.effective_end()
+    /// Stopped, or its window is over.
+    pub fn has_ended(&self, now: WallTime) -> bool {
+        self.stopped.is_some() || now >= self.end
+    }
+
+    /// Who asked for what this task records. Callbacks name tasks of CreateRecordTask only.
+    pub fn source(&self) -> RecordingSource {
+        match self.own {
+            None => RecordingSource::Task(self.id.clone()),
+            Some(_) => RecordingSource::OlderTask(self.id.clone()),
+        }
     }
 
     /// Who goes first when several wait: the earlier start, then the earlier creation, then the smaller id.
@@ -81,15 +122,15 @@ impl TaskScheduler {
     pub fn poll(&mut self, tasks: &[Arc<RecordTask>], now: WallTime) -> TaskChange {
         let mut change = TaskChange::default();
         self.recording.retain_mut(|kept| {
-            // The list knows of a StopRecordTask, our copy does not.
+            // The list knows when a call stopped the task, our copy does not.
             if let Some(task) = tasks.iter().find(|task| task.id == kept.id) {
                 *kept = Arc::clone(task);
             }
-            let open = now < kept.effective_end();
-            if !open {
+            let ended = kept.has_ended(now);
+            if ended {
                 change.stop.push(Arc::clone(kept));
             }
-            open
+            !ended
         });
         while self.recording.len() < TASKS_RECORDING_MAX {
             let waiting = tasks.iter().filter(|task| task.is_open(now) && !self.records(&task.id));
@@ -102,9 +143,9 @@ impl TaskScheduler {
 
     /// The next moment after `now` at which [`poll`](Self::poll) with the same list may answer something; `None`: never.
     pub fn next_wakeup(&self, tasks: &[Arc<RecordTask>], now: WallTime) -> Option<WallTime> {
-        let ends = self.recording.iter().map(|task| task.effective_end());
+        let ends = self.recording.iter().map(|task| task.end);
         // A waiting task whose window is open starts when one of the recording ones ends, so its end matters to nobody.
-        let starts = tasks.iter().filter(|task| task.start < task.effective_end()).map(|task| task.start);
+        let starts = tasks.iter().filter(|task| task.stopped.is_none() && task.start < task.end).map(|task| task.start);
         ends.chain(starts).filter(|moment| *moment > now).min()
     }
 
@@ -133,6 +174,7 @@ mod tests {
             extension: String::new(),
             create_time: at(create),
             stopped: None,
+            own: None,
         })
     }
 
@@ -203,6 +245,16 @@ mod tests {
         let mut scheduler = TaskScheduler::default();
         assert_eq!(scheduler.next_wakeup(&tasks, at(6)), None);
         assert!(scheduler.poll(&tasks, at(12)).is_empty());
+    }
+
+    #[test]
+    fn a_clock_set_back_does_not_begin_a_stopped_task_again() {
+        let tasks = [stopped(&task("a", 10, 100, 0), 50)];
+        for now in [49, 50, 51] {
+            let mut scheduler = TaskScheduler::default();
+            assert!(scheduler.poll(&tasks, at(now)).is_empty(), "at {now}");
+            assert_eq!(scheduler.next_wakeup(&tasks, at(now)), None);
+        }
     }
 
     #[derive(Clone, Debug)]

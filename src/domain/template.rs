@@ -54,6 +54,9 @@ pub struct RecordTemplate {
     pub flow_continue_duration_s: u64,
     pub upload_in_recording: bool,
     pub remove_watermark: bool,
+    /// The sound alone in every format. No template of the API says this; a task of the older calls does.
+    #[serde(default)]
+    pub audio_only: bool,
 }
 
 impl RecordTemplate {
@@ -72,6 +75,7 @@ impl RecordTemplate {
             flow_continue_duration_s: 0,
             upload_in_recording: false,
             remove_watermark: false,
+            audio_only: false,
         }
     }
 

@@ -507,13 +507,14 @@ impl Publishing {
         if let Some(alias) = &self.name.alias {
             tasks.extend_from_slice(policy.tasks_for(alias));
         }
+        tasks.extend_from_slice(policy.tasks_for_any_domain(&self.name.key));
         let change = self.tasks.poll(&tasks, service.now.wall);
         for task in change.stop {
-            self.recorder.stop(&RecordingSource::Task(task.id.clone()), EndReason::TaskEnded, service.now, service.store);
+            self.recorder.stop(&task.source(), EndReason::TaskEnded, service.now, service.store);
         }
         for task in change.start {
             let template = policy.task_template(&task);
-            self.recorder.start(RecordingSource::Task(task.id.clone()), &template, service.now, service.store);
+            self.recorder.start(task.source(), &template, service.now, service.store);
         }
         self.next_task_check = self.tasks.next_wakeup(&tasks, service.now.wall);
     }

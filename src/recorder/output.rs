@@ -229,6 +229,8 @@ pub struct Output<F> {
     /// Longest file, media time; `None`: it is never cut.
     interval_ms: Option<i64>,
     source: RecordingSource,
+    /// The sound alone, of a stream with pictures too.
+    audio_only: bool,
     state: State<F>,
     hls: Option<HlsRecording>,
     /// The next frame to take.
@@ -257,9 +259,16 @@ impl<F: Sink> Output<F> {
         }
         kinds
             .into_iter()
-            .map(|kind| {
-                let interval_ms = kind.interval_ms();
-                Self { kind, interval_ms, source: source.clone(), state: State::Starting, hls: None, next: from.0, need_key: from.1, retry_at: None }
+            .map(|kind| Self {
+                interval_ms: kind.interval_ms(),
+                audio_only: template.audio_only || kind.is_audio_only(),
+                kind,
+                source: source.clone(),
+                state: State::Starting,
+                hls: None,
+                next: from.0,
+                need_key: from.1,
+                retry_at: None,
             })
             .collect()
     }
@@ -353,8 +362,9 @@ impl<F: Sink> Output<F> {
         if newest && !context.tracks_complete {
             return false;
         }
-        let tracks = self.kind.suitable(&context.epoch(epoch).tracks);
-        if tracks.is_empty() || (self.kind.is_audio_only() && frame.track == TrackKind::Video) {
+        let mut tracks = self.kind.suitable(&context.epoch(epoch).tracks);
+        tracks.video = tracks.video.filter(|_| !self.audio_only);
+        if tracks.is_empty() || (self.audio_only && frame.track == TrackKind::Video) {
             self.next += 1;
             return true;
         }

@@ -337,3 +337,19 @@ fn audio_formats_take_the_audio_alone() {
     let bytes = &store.files[&0].1;
     assert_eq!(bytes.len(), 50 * (7 + 4), "an ADTS header and the frame, fifty times");
 }
+
+#[test]
+fn audio_only_leaves_the_pictures_out_of_any_container() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    let mut wanted = RecordTemplate::clone(&template(&[Format::Flv, Format::Mp4], 1800));
+    wanted.audio_only = true;
+    recorder.start(source(), &Arc::new(wanted), now(0), &mut store);
+    headers(&mut recorder, &mut store);
+    send(&mut recorder, &mut store, 0..50);
+    recorder.finish(EndReason::PublicationEnded, now(2_000), &mut store);
+    assert_eq!(store.files.len(), 2);
+    let flv = store.files.iter().find(|(_, (_, bytes))| bytes.starts_with(b"FLV")).map(|(index, _)| *index).expect("an FLV file");
+    let tags = store.flv_tags(flv);
+    assert_eq!(numbers(&tags, 8), (0..50).collect::<Vec<u32>>());
+    assert!(numbers(&tags, 9).is_empty());
+}

@@ -68,6 +68,8 @@ def toml(settings):
     def show(value):
         if isinstance(value, dict):
             return "{ " + ", ".join(f"{key} = {show(item)}" for key, item in value.items()) + " }"
+        if isinstance(value, (list, tuple)):
+            return "[" + ", ".join(show(item) for item in value) + "]"
         return json.dumps(value)
 
     top = [f"{key} = {show(value)}" for key, value in settings.items() if not isinstance(value, dict)]

@@ -8,6 +8,7 @@ pub mod files;
 mod known;
 pub mod media_edit;
 pub mod media_info;
+pub mod older_tasks;
 pub mod rules;
 pub mod stream_control;
 pub mod stream_events;
@@ -102,6 +103,7 @@ const FAMILIES: &[&[Action]] = &[
     templates::ACTIONS,
     rules::ACTIONS,
     tasks::ACTIONS,
+    older_tasks::ACTIONS,
     streams::ACTIONS,
     stream_control::ACTIONS,
     stream_events::ACTIONS,

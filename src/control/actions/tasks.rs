@@ -155,10 +155,6 @@ fn task(request: CreateRequest, id: TaskId, now: WallTime) -> Result<RecordTask,
         1 => 1,
         other => return Err(ApiError::invalid(format!("StreamType is {other}; it must be 0 or 1."))),
     };
-    let template_id = request.template_id.unwrap_or(0);
-    if i64::try_from(template_id).is_err() {
-        return Err(ApiError::invalid("TemplateId is too large."));
-    }
     let extension = request.extension.unwrap_or_default();
     if extension.len() > EXTENSION_BYTES_MAX {
         return Err(ApiError::invalid(format!("Extension must be at most {EXTENSION_BYTES_MAX} bytes.")));
@@ -168,11 +164,13 @@ fn task(request: CreateRequest, id: TaskId, now: WallTime) -> Result<RecordTask,
         key: StreamKey::new(&domain, &app, &stream),
         start: start.map_or(now, wall_time),
         end: wall_time(end_s),
-        template_id,
+        // Any number: one that no template has means the default, like 0.
+        template_id: request.template_id.unwrap_or(0),
         stream_type,
         extension,
         create_time: now,
         stopped: None,
+        own: None,
     })
 }
 
@@ -300,7 +298,9 @@ mod tests {
             (r#","EndTime":-1"#.to_owned(), "InvalidParameter"),
             (tail(r#","StreamType":2"#), "InvalidParameter"),
             (tail(r#","StreamType":0,"TemplateId":0,"Extension":"""#), "ok"),
-            (tail(r#","TemplateId":18446744073709551615"#), "InvalidParameter"),
+            (tail(r#","TemplateId":18446744073709551615"#), "ok"),
+            (tail(r#","TemplateId":18446744073709551616"#), "InvalidParameter"),
+            (tail(r#","TemplateId":-1"#), "InvalidParameter"),
             (tail(&long), "InvalidParameter"),
             (tail(r#","Nope":1"#), "UnknownParameter"),
         ];
