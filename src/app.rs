@@ -117,10 +117,10 @@ struct Running {
     recovery: JoinHandle<()>,
     entries: JoinHandle<()>,
     entry_sender: Sender<FinishedFile>,
-    retention: Retention,
     events: JoinHandle<()>,
     /// The events thread ends when this is gone.
     events_stop: Sender<()>,
+    retention: Retention,
     catalog: Catalog,
     arenas: PathBuf,
     /// Held as long as we run: two appliances on one data folder would destroy each other's files.
@@ -151,11 +151,11 @@ fn start(config: &Config) -> Result<Running, StartError> {
     }
     let now = wall_now();
     catalog.set_task_default(policy::default_task_template(config.record.default_task_format));
+    catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
     catalog.set_event_writer({
         let (public_base, app_id) = (config.public_base(), config.api.app_id);
         Arc::new(move |event| event_content(event, &public_base, app_id))
     });
-    catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
     catalog.purge_tasks(now).map_err(|error| StartError(error.to_string()))?;
     let policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
     let policy: Arc<ArcSwap<Policy>> = Arc::new(ArcSwap::from_pointee(policy));
@@ -258,10 +258,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 templates_max: config.api.templates_max,
                 rules_max: config.api.rules_max,
                 tasks_max: config.api.tasks_max,
-                older_tasks: OlderTaskLimits { open_max: config.api.older_tasks_max, day_max: config.api.older_tasks_per_day_max },
-                sub_apps_max: config.api.sub_apps_max,
                 domains_max: config.api.domains_max,
                 push_auth_default: config.api.push_auth_default,
+                older_tasks: OlderTaskLimits { open_max: config.api.older_tasks_max, day_max: config.api.older_tasks_per_day_max },
+                sub_apps_max: config.api.sub_apps_max,
                 workers: config.http.workers,
                 connections_max: config.http.connections_max,
             },
@@ -322,11 +322,11 @@ impl Running {
         if self.entries.join().is_err() {
             tracing::error!("the catalog entry thread panicked");
         }
-        self.retention.stop();
         drop(self.events_stop);
         if self.events.join().is_err() {
             tracing::error!("the live events thread panicked");
         }
+        self.retention.stop();
         self.catalog.close();
         // Everything in it is on the disk.
         if let Err(error) = std::fs::remove_dir_all(&self.arenas) {

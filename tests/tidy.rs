@@ -30,9 +30,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ingest", &["config", "domain", "rtmp", "media", "recorder", "segment", "container"]),
     ("catalog", &["domain", "container::MediaSummary", "container::TrackSummary"]),
     ("control", &["config", "domain", "catalog"]),
+    ("notify", &["domain", "catalog"]),
     // Deletes what has expired and removes the bytes of what was deleted.
     ("retention", &["domain", "catalog", "segment"]),
-    ("notify", &["domain", "catalog"]),
     // Parts of the start, for `app` alone.
     ("logging", &["config"]),
     ("preflight", &["config"]),

@@ -111,7 +111,7 @@ const MIGRATIONS: &[M<'_>] = &[
     ) STRICT;
     CREATE INDEX stream_event_by_end ON stream_event (end_time, id);
     CREATE INDEX stream_event_by_kind ON stream_event (refused, id);
-    ",
+     ",
     ),
     M::up(
         "

@@ -226,16 +226,16 @@ declare! {
         rules_max: u64 = 10_000, in 1..=100_000;
         /// Record tasks waiting or running.
         tasks_max: u64 = 10_000, in 1..=100_000;
+        /// Domains.
+        domains_max: u64 = 1_000, in 1..=10_000;
+        /// A push domain that is added wants signed push addresses at once; else `ModifyLivePushAuthKey` has to say so.
+        push_auth_default: bool = false;
         /// Tasks of the older calls (`CreateLiveRecord`) waiting or running.
         older_tasks_max: u64 = 400, in 1..=100_000;
         /// Tasks of the older calls made within 24 hours.
         older_tasks_per_day_max: u64 = 4_000, in 1..=1_000_000;
         /// Applications (`CreateSubAppId`) besides the main one.
         sub_apps_max: u64 = 50, in 0..=1_000;
-        /// Domains.
-        domains_max: u64 = 1_000, in 1..=10_000;
-        /// A push domain that is added wants signed push addresses at once; else `ModifyLivePushAuthKey` has to say so.
-        push_auth_default: bool = false;
     }
 
     /// The log, on standard error.

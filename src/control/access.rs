@@ -14,7 +14,7 @@ use crate::config::{ApiConfig, BearerToken, Credential, Role};
 const BURST_SECONDS: f64 = 2.0;
 
 /// Answers that hold keys: whoever reads them can publish, or read what is encrypted.
-const KEY_ACTIONS: [&str; 2] = ["DescribeLivePushAuthKey", "DescribeDrmDataKey"];
+const KEY_ACTIONS: [&str; 4] = ["DescribeLivePushAuthKey", "DescribeDrmDataKey", "DescribeLiveCallbackTemplate", "DescribeLiveCallbackTemplates"];
 
 /// The part of the configuration that says who may call.
 #[derive(Debug)]

@@ -65,12 +65,12 @@ pub struct ControlLimits {
     pub templates_max: u64,
     pub rules_max: u64,
     pub tasks_max: u64,
-    pub older_tasks: OlderTaskLimits,
-    /// Applications besides the main one.
-    pub sub_apps_max: u64,
     pub domains_max: u64,
     /// Push domains want signatures from the moment they are added.
     pub push_auth_default: bool,
+    pub older_tasks: OlderTaskLimits,
+    /// Applications besides the main one.
+    pub sub_apps_max: u64,
     /// HTTP worker threads and concurrent connections.
     pub workers: usize,
     pub connections_max: usize,

@@ -16,6 +16,7 @@ use crate::units::WallTime;
 
 /// Name of the request log in filters: `info,capstan::request=warn`.
 const LOG: &str = "capstan::request";
+
 /// A call that may wait has a few short parameters.
 const WAITING_BODY_BYTES_MAX: usize = 16 << 10;
 

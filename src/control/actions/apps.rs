@@ -169,6 +169,9 @@ fn modify_info(scope: &Scope<'_>, request: ModifyInfoRequest) -> Result<Reply, A
 fn modify_status(scope: &Scope<'_>, request: ModifyStatusRequest) -> Result<Reply, ApiError> {
     let id = scope.sub_app(Some(request.sub_app_id))?;
     let status = AppStatus::parse(&request.status).ok_or_else(|| ApiError::value("Status must be On, Off or Destroyed."))?;
+    if status == AppStatus::Destroyed && !scope.caller.may_delete() {
+        return Err(refuse("AuthFailure.UnauthorizedOperation", "The role of this key does not allow to destroy applications."));
+    }
     if id == 0 && status == AppStatus::Destroyed {
         return Err(refuse("FailedOperation", "The main application cannot be destroyed."));
     }
