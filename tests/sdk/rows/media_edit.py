@@ -6,10 +6,10 @@ GIF = base64.b64encode(bytes.fromhex("47494638396101000100800000000000ffffff21f9
 
 
 def rows(scene):
-    file = scene.recorded["file"]
+    # Files of its own: other rows look for the shared one by its name.
+    file, gone = scene.recorded["another"](), scene.recorded["another"]()
     modify = lambda **more: {"FileId": file, **more}  # noqa: E731
     seen = lambda check, **more: ok("DescribeMediaInfos", lambda a: check(a["MediaInfoSet"][0]), FileIds=[file], **more)  # noqa: E731
-    gone = scene.recorded["another"]()
     name, tag = f"Name {scene.tag}", scene.tag[-32:]
     return [
         ok("ModifyMediaInfo", lambda a: a["CoverUrl"] == "", **modify(Name=name, Description="é", ClearTags=1, ClearKeyFrameDescs=1)),
