@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::notify::intake;
 use crate::preflight::{bind_error_sentence, preflight};
 use crate::recorder::{MoovReserve, RecorderSettings};
+use crate::rescue;
 use crate::retention::Retention;
 use crate::segment::disk::DiskSettings;
 use crate::segment::finish::{self, FinishSettings};
@@ -115,6 +116,9 @@ struct Running {
     ingest: Ingest,
     disk: Disk,
     recovery: JoinHandle<()>,
+    /// Enters the files of a catalog that was lost.
+    rebuild: Option<JoinHandle<()>>,
+    rebuild_stop: Arc<AtomicBool>,
     entries: JoinHandle<()>,
     entry_sender: Sender<FinishedFile>,
     events: JoinHandle<()>,
@@ -143,8 +147,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let clock = Clock { mono: mono_now, wall: wall_now };
     let time_zone = jiff::tz::TimeZone::get(&config.record.time_zone).map_err(|error| StartError(format!("record.time_zone: {error}")))?;
     let metrics = Metrics::new(cores.len());
-    let catalog_path = data.join("catalog.sqlite");
-    let catalog = Catalog::open(&catalog_path).map_err(|error| StartError(format!("cannot open the catalog {}: {error}", catalog_path.display())))?;
+    let (catalog, incomplete) = rescue::open_catalog(data).map_err(|error| StartError(error_chain(&error)))?;
     let first_run = catalog.is_new().map_err(|error| StartError(error.to_string()))?;
     if first_run && config.record.first_run_rule {
         catalog.enter_first_run(first_run_template(), wall_now()).map_err(|error| StartError(error.to_string()))?;
@@ -174,7 +177,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let mut left = LeftBehind::find(&finish, &arenas).map_err(because("cannot look for open recordings"))?;
     left.write_back_arenas(&finish);
 
-    let last_file = catalog.last_file_id().map_err(|error| StartError(error.to_string()))?;
+    let mut last_file = catalog.last_file_id().map_err(|error| StartError(error.to_string()))?;
+    if incomplete {
+        last_file = last_file.max(rescue::last_file_id(data).map_err(|error| StartError(error_chain(&error)))?);
+    }
     let ids = Arc::new(FileIds::new(last_file.max(left.last_file_id()), wall_now));
     let serials = Arc::new(AtomicU64::new(1));
 
@@ -270,6 +276,14 @@ fn start(config: &Config) -> Result<Running, StartError> {
     )
     .map_err(because("cannot start the HTTP threads"))?;
 
+    // Beside everything else: publishers push, and what is recorded now is entered as always.
+    let rebuild_stop = Arc::new(AtomicBool::new(false));
+    let rebuild = incomplete.then(|| {
+        let (data, catalog, stop) = (data.clone(), catalog.clone(), Arc::clone(&rebuild_stop));
+        spawn("catalog-rebuild", move || rescue::rebuild_beside(&data, &catalog, &time_zone, &stop))
+    });
+    let rebuild = rebuild.transpose()?;
+
     println!("{}", config::banner(config, cores.len(), first_run));
     let shared = Arc::clone(ingest.shared());
     let supervisor =
@@ -281,6 +295,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
         ingest,
         disk,
         recovery,
+        rebuild,
+        rebuild_stop,
         entries,
         entry_sender,
         retention,
@@ -312,11 +328,15 @@ impl Running {
                 std::process::exit(1);
             }
         });
+        self.rebuild_stop.store(true, Ordering::Relaxed);
         self.server.stop();
         self.ingest.stop();
         self.disk.stop();
         if self.recovery.join().is_err() {
             tracing::error!("the recovery thread panicked");
+        }
+        if self.rebuild.is_some_and(|rebuild| rebuild.join().is_err()) {
+            tracing::error!("the thread that builds the catalog panicked");
         }
         drop(self.entry_sender);
         if self.entries.join().is_err() {

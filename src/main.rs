@@ -33,6 +33,26 @@ enum Command {
     },
     /// Print every setting with its default, as a configuration file.
     Settings,
+    /// Say what media files hold (MP4, FLV, MPEG-TS, ADTS, MP3, whoever wrote them) and what is wrong with them.
+    Explain {
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check finished recordings against what was noted when they were finished.
+    Verify {
+        /// A recording's folder or file, a folder of recordings, or a data folder.
+        #[arg(value_name = "PATH", required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Build the catalog again from the recordings, while no appliance runs on the data folder; the old one is kept under another name.
+    RebuildCatalog {
+        /// Settings; without it ./capstan.toml if there is one, else the defaults.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 fn after_help() -> String {
@@ -41,7 +61,10 @@ fn after_help() -> String {
 
 fn main() -> ExitCode {
     match Arguments::parse().command.unwrap_or(Command::Serve { config: None }) {
-        Command::Serve { config } => serve(config.as_deref()),
+        Command::Serve { config } => with_config(config.as_deref(), |config, path| capstan::app::run(config, path.to_owned())),
+        Command::Explain { files, json } => capstan::inspect::explain_command(&files, json),
+        Command::Verify { paths } => capstan::inspect::verify_command(&paths),
+        Command::RebuildCatalog { config } => with_config(config.as_deref(), |config, _| capstan::rescue::rebuild_command(&config)),
         Command::CheckConfig { file } => match Config::load(&file) {
             Ok(_) => {
                 println!("{}: OK", file.display());
@@ -56,7 +79,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(file: Option<&Path>) -> ExitCode {
+/// Reads the settings, begins the log and goes on with `run`.
+fn with_config(file: Option<&Path>, run: impl FnOnce(Config, &Path) -> ExitCode) -> ExitCode {
     let default = Path::new(CONFIG_FILE_DEFAULT);
     let path = file.unwrap_or(default);
     // Only absence means "no configuration": a file that cannot be read must not be passed over.
@@ -71,7 +95,7 @@ fn serve(file: Option<&Path>) -> ExitCode {
     if let Err(error) = capstan::logging::init(&config.log) {
         return refuse(&error_chain(&error));
     }
-    capstan::app::run(config, path.to_owned())
+    run(config, path)
 }
 
 /// One line for each problem, each with the file's name in front, as compilers do it.

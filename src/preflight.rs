@@ -201,8 +201,11 @@ fn raise(resource: Resource, wanted: u64) -> u64 {
     }
 }
 
-/// Creates the folder if it is absent and takes its lock.
-fn open_data_folder(folder: &Path) -> Result<(PathBuf, File), StartError> {
+/// Creates the folder if it is absent and takes its lock, which ends with the returned file. The path is absolute.
+///
+/// # Errors
+/// [`StartError::DataFolder`], and [`StartError::DataFolderInUse`] while another process holds it.
+pub fn open_data_folder(folder: &Path) -> Result<(PathBuf, File), StartError> {
     let refuse = |source| StartError::DataFolder { folder: folder.to_owned(), source };
     let folder = absolute(folder).map_err(refuse)?;
     fs::create_dir_all(&folder).map_err(refuse)?;

@@ -22,6 +22,7 @@ const TARGETS: &[Target] = &[
     ("mp4_scan", capstan::container::mp4::fuzz_scan),
     ("ts_scan", capstan::container::mpegts::fuzz_ts_scan),
     ("es_scan", capstan::container::es::fuzz_es_scan),
+    ("explain", capstan::inspect::fuzz_explain),
     ("config", capstan::config::fuzz_config),
     ("http_head", capstan::control::head::fuzz_head),
     ("http_chunked", capstan::control::head::fuzz_chunked),

@@ -37,6 +37,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("logging", &["config"]),
     ("preflight", &["config"]),
     ("supervise", &[]),
+    // Commands of their own.
+    ("inspect", &["domain", "codec", "media", "container", "segment", "logging"]),
+    // What `app` starts with, and a command of its own.
+    ("rescue", &["config", "domain", "catalog", "segment", "preflight", "logging"]),
     ("app", &["*"]),
     ("main", &["*"]),
     // The module list only.

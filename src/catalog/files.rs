@@ -53,6 +53,14 @@ impl Catalog {
         Ok(fell_back)
     }
 
+    /// Enters files that were in a catalog before, each with its catalog name and the moment it counts as created. Nothing is announced: whoever had to know
+    /// of them has been told.
+    pub fn restore_files(&self, files: Vec<(FinishedFile, String, WallTime)>) -> Result<(), CatalogError> {
+        self.write(move |connection| {
+            files.iter().try_for_each(|(file, name, created)| enter(connection, file, name, *created, None, &mut Vec::new()).map(drop))
+        })
+    }
+
     /// The greatest id a file ever had, deleted ones included, so that new ids stay above it whatever the clock says.
     pub fn last_file_id(&self) -> Result<Option<FileId>, CatalogError> {
         self.read(removal::greatest_file_id)

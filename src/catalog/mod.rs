@@ -12,6 +12,7 @@ mod forbids;
 mod index;
 mod live_events;
 mod modify;
+mod policy_copy;
 mod readers;
 mod reindex;
 mod removal;
@@ -42,6 +43,7 @@ use crate::units::{FileId, Format, TaskId, WallTime};
 pub use stream_events::{StreamEvent, StreamEventPage, StreamEventQuery};
 pub use tasks::OlderTaskLimits;
 
+use policy_copy::PolicyCopy;
 use readers::Readers;
 use signal::Signal;
 use writer::Writer;
@@ -58,14 +60,26 @@ pub enum CatalogError {
     Limit { limit: u64 },
     #[error("the limit of {limit} within a day is reached")]
     DayLimit { limit: u64 },
-    /// The catalog is locked, full or damaged; recording goes on without it.
+    /// The catalog is locked or full; recording goes on without it.
     #[error("catalog: {0}")]
     Storage(String),
+    /// The file is no database, or not the one that was written; recording goes on without it.
+    #[error("the catalog is damaged: {0}")]
+    Damaged(String),
 }
 
 impl CatalogError {
     fn closed() -> Self {
         Self::Storage("the catalog is closed".to_owned())
+    }
+
+    /// The same with the file's name in front.
+    fn within(self, path: &Path) -> Self {
+        match self {
+            Self::Storage(what) => Self::Storage(format!("{}: {what}", path.display())),
+            Self::Damaged(what) => Self::Damaged(format!("{}: {what}", path.display())),
+            other => other,
+        }
     }
 
     /// A row that holds what this version cannot read.
@@ -76,7 +90,11 @@ impl CatalogError {
 
 impl From<rusqlite::Error> for CatalogError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Storage(error.to_string())
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match error.sqlite_error_code() {
+            Some(DatabaseCorrupt | NotADatabase) => Self::Damaged(error.to_string()),
+            _ => Self::Storage(error.to_string()),
+        }
     }
 }
 
@@ -177,14 +195,28 @@ pub struct TaskQuery {
 impl Catalog {
     /// Opens or creates the catalog, runs the migrations and starts the writer thread. Writes below block the caller until they are committed.
     ///
+    /// What was set by calls (templates, rules, tasks, domains, forbidden streams) is copied into [`policy_copy::NAME`] beside the catalog at every change, and a new catalog takes them from there.
+    ///
     /// # Errors
-    /// [`CatalogError::Storage`]: the folder does not exist or is not writable, the file is no database or one of a newer version.
+    /// [`CatalogError::Storage`]: the folder does not exist or is not writable, or the file is one of a newer version;
+    /// [`CatalogError::Damaged`]: it is no database.
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
-        let writer = Writer::start(schema::open_writer(path)?)?;
+        let connection = schema::open_writer(path)?;
+        let copy = PolicyCopy::begin(&connection, path)?;
+        let writer = Writer::start(connection, Some(copy))?;
         let readers = Readers::open(path)?;
         let task_default = Mutex::new(Arc::new(default_task_template(Format::Flv)));
         let (event_writer, events, removals) = (OnceLock::new(), Signal::default(), Signal::default());
         Ok(Self { inner: Arc::new(Inner { writer, readers, task_default, event_writer, events, removals }) })
+    }
+
+    /// Looks for damage, in all pages but not in the order of the indexes. Reads the whole file.
+    ///
+    /// # Errors
+    /// [`CatalogError::Damaged`].
+    pub fn check(&self) -> Result<(), CatalogError> {
+        let found: String = self.read(|connection| Ok(connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?))?;
+        if found == "ok" { Ok(()) } else { Err(CatalogError::Damaged(found)) }
     }
 
     /// Ends the writer thread after everything queued is committed. Later writes are refused; reads go on.

@@ -181,16 +181,17 @@ const MIGRATIONS: &[M<'_>] = &[
 /// Opens the writer's connection and brings the schema up to date.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, CatalogError> {
     let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-    let describe = |error: rusqlite::Error| CatalogError::Storage(format!("{}: {error}", path.display()));
+    let describe = |error: rusqlite::Error| CatalogError::from(error).within(path);
     connection.pragma_update(None, "journal_mode", "WAL").map_err(describe)?;
     // Committed means on the disk: the caller tells the world about it next.
     connection.pragma_update(None, "synchronous", "FULL").map_err(describe)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(describe)?;
     // After a burst the write-ahead log shrinks again.
     connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(describe)?;
-    Migrations::from_slice(MIGRATIONS)
-        .to_latest(&mut connection)
-        .map_err(|error| CatalogError::Storage(format!("{}: bringing the schema up to date: {error}", path.display())))?;
+    Migrations::from_slice(MIGRATIONS).to_latest(&mut connection).map_err(|error| match error {
+        rusqlite_migration::Error::RusqliteError { err, .. } => CatalogError::from(err).within(path),
+        error => CatalogError::Storage(format!("{}: bringing the schema up to date: {error}", path.display())),
+    })?;
     reindex::bring_up_to_date(&mut connection)?;
     Ok(connection)
 }
@@ -205,8 +206,8 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, CatalogError> {
 }
 
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection, CatalogError> {
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .map_err(|error| CatalogError::Storage(format!("opening {}: {error}", path.display())))?;
+    let connection =
+        Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(|error| CatalogError::from(error).within(path))?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)

@@ -82,7 +82,7 @@ impl Catalog {
     }
 }
 
-fn is_new(connection: &Connection) -> Result<bool, CatalogError> {
+pub(super) fn is_new(connection: &Connection) -> Result<bool, CatalogError> {
     // The sequence moves with the first template and never goes back.
     Ok(connection.prepare_cached("SELECT 1 FROM sqlite_sequence WHERE name = 'template' AND seq = 1000")?.exists([])?)
 }

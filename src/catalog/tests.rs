@@ -600,7 +600,7 @@ fn a_locked_catalog_is_an_error() {
     other.execute_batch("BEGIN IMMEDIATE").expect("lock");
     let connection = Connection::open(fixture.path()).expect("a third connection");
     connection.busy_timeout(std::time::Duration::ZERO).expect("no waiting");
-    let writer = Writer::start(connection).expect("a writer");
+    let writer = Writer::start(connection, None).expect("a writer");
     let error = writer.write(|_| Ok(())).expect_err("locked").to_string();
     assert!(error.contains("locked"), "{error}");
     other.execute_batch("COMMIT").expect("unlock");

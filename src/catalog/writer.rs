@@ -4,10 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rusqlite::Connection;
 
 use super::CatalogError;
+use super::policy_copy::PolicyCopy;
 
 /// Writes that may wait. Every caller waits for its own, so this bounds callers, not work; beyond it they wait to enter.
 const QUEUE_MAX: usize = 1024;
@@ -21,11 +22,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Result<Self, CatalogError> {
+    pub(super) fn start(connection: Connection, copy: Option<PolicyCopy>) -> Result<Self, CatalogError> {
         let (sender, receiver) = bounded(QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("catalog-writer".to_owned())
-            .spawn(move || run(&connection, &receiver))
+            .spawn(move || run(&connection, &receiver, copy))
             .map_err(|error| CatalogError::Storage(format!("starting the writer thread: {error}")))?;
         Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
     }
@@ -89,10 +90,20 @@ impl<T: Send, F: FnOnce(&Connection) -> Result<T, CatalogError> + Send> Job for 
     }
 }
 
-fn run(connection: &Connection, queue: &Receiver<Box<dyn Job>>) {
+fn run(connection: &Connection, queue: &Receiver<Box<dyn Job>>, mut copy: Option<PolicyCopy>) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
-    while let Ok(first) = queue.recv() {
-        batch.push(first);
+    loop {
+        // After a change the copy is written at once, after many of them at its own pace.
+        let due = copy.as_mut().and_then(|copy| copy.write_or_wait(connection));
+        let first = match due {
+            None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wait) => queue.recv_timeout(wait),
+        };
+        match first {
+            Ok(first) => batch.push(first),
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
         batch.extend(queue.try_iter().take(BATCH_MAX - 1));
         let committed = commit(connection, &mut batch).map_err(|error| error.to_string());
         if committed.is_err() && !connection.is_autocommit() {
@@ -103,6 +114,9 @@ fn run(connection: &Connection, queue: &Receiver<Box<dyn Job>>) {
         for job in batch.drain(..) {
             job.answer(failure);
         }
+    }
+    if let Some(copy) = &mut copy {
+        copy.write(connection);
     }
 }
 
@@ -131,7 +145,7 @@ mod tests {
     fn writer() -> Writer {
         let connection = Connection::open_in_memory().expect("memory");
         connection.execute_batch("CREATE TABLE t (x INTEGER)").expect("table");
-        Writer::start(connection).expect("a thread")
+        Writer::start(connection, None).expect("a thread")
     }
 
     fn insert(connection: &Connection, x: i64) -> Result<(), CatalogError> {

@@ -111,7 +111,8 @@ pub fn scan_mp3<R: ReadAt + ?Sized>(file: &R) -> Result<FinishPlan, ScanError> {
     while at < end + RESYNC_BYTES_MAX {
         let Some(header) = window.array::<MP3_HEADER_BYTES>(at)? else { break };
         let frame = parse_mp3_header(header).ok().filter(|frame| at + u64::from(frame.frame_bytes) <= window.file_len());
-        // Out of step, one sync word is chance; two at the right distance are frames.
+        // Out of step, one sync word is chance; two at the right distance are frames. Both must be whole: what is torn is cut off, and then the
+        // first one would be chance again.
         match frame {
             Some(frame) if at == end || followed_by_frame(&mut window, at, frame)? => {
                 first.get_or_insert(frame);
@@ -129,7 +130,8 @@ pub fn scan_mp3<R: ReadAt + ?Sized>(file: &R) -> Result<FinishPlan, ScanError> {
 fn followed_by_frame<R: ReadAt + ?Sized>(window: &mut Window<'_, R>, at: u64, frame: Mp3Header) -> Result<bool, ScanError> {
     let next = window.array::<MP3_HEADER_BYTES>(at + u64::from(frame.frame_bytes))?;
     let next = next.and_then(|header| parse_mp3_header(header).ok());
-    Ok(next.is_some_and(|next| (next.version, next.sample_rate_hz) == (frame.version, frame.sample_rate_hz)))
+    let end_of = |next: Mp3Header| at + u64::from(frame.frame_bytes) + u64::from(next.frame_bytes);
+    Ok(next.is_some_and(|next| (next.version, next.sample_rate_hz) == (frame.version, frame.sample_rate_hz) && end_of(next) <= window.file_len()))
 }
 
 #[derive(Default)]
@@ -318,5 +320,20 @@ mod tests {
         let far = [&file[..ends[3]], &vec![0x55; RESYNC_BYTES_MAX as usize], &file[ends[3]..]].concat();
         assert_eq!(scan_mp3(far.as_slice()).unwrap().truncate_to, ends[3] as u64);
         fuzz_es_scan(&mixed);
+    }
+
+    #[test]
+    fn a_frame_behind_other_bytes_needs_a_whole_one_behind_it() {
+        let (file, ends) = mp3(3);
+        let junk = [0x55; 100];
+        for cut in ends[1]..=ends[2] {
+            let damaged = [&junk, &file[..cut]].concat();
+            // Cut off with the torn second frame, nothing would tell the first one from chance any more.
+            match scan_mp3(damaged.as_slice()) {
+                Ok(plan) => assert_eq!((cut, plan.truncate_to), (ends[2], damaged.len() as u64)),
+                Err(error) => assert!(matches!(error, ScanError::Empty) && cut < ends[2], "cut at {cut}: {error}"),
+            }
+            fuzz_es_scan(&damaged);
+        }
     }
 }

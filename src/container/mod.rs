@@ -9,7 +9,7 @@ pub mod flv;
 pub mod hls;
 pub mod mp4;
 pub mod mpegts;
-mod window;
+pub mod window;
 
 use std::io;
 

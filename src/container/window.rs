@@ -3,10 +3,10 @@
 use super::{ReadAt, ScanError};
 
 /// Read at once: large enough that the disk streams, small enough for many recoveries at a time.
-pub(super) const WINDOW_BYTES: usize = 256 << 10;
+pub const WINDOW_BYTES: usize = 256 << 10;
 
 /// A window that moves forward over a file.
-pub(super) struct Window<'a, R: ReadAt + ?Sized> {
+pub struct Window<'a, R: ReadAt + ?Sized> {
     file: &'a R,
     buffer: Vec<u8>,
     start: u64,

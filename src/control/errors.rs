@@ -62,9 +62,11 @@ impl From<CatalogError> for ApiError {
         match error {
             CatalogError::NotFound => refuse("FailedOperation.NotFound", "There is no such entry."),
             CatalogError::InUse => refuse("FailedOperation.ConfInUsed", "The entry is in use."),
-            error @ (CatalogError::Exists | CatalogError::Limit { .. } | CatalogError::DayLimit { .. } | CatalogError::Storage(_)) => {
-                Self::internal(error.to_string())
-            }
+            error @ (CatalogError::Exists
+            | CatalogError::Limit { .. }
+            | CatalogError::DayLimit { .. }
+            | CatalogError::Storage(_)
+            | CatalogError::Damaged(_)) => Self::internal(error.to_string()),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::units::{FileId, Format, WallTime};
 /// The recording's identity inside its folder.
 pub const IDENTITY_NAME: &str = "identity.json";
 /// What a finished folder says of itself.
-const FINISHED_NAME: &str = "recording.json";
+pub const FINISHED_NAME: &str = "recording.json";
 
 #[derive(Clone)]
 pub struct FinishSettings {
@@ -68,9 +68,16 @@ pub fn media_name(part: u32, extension: &str) -> String {
 }
 
 /// A file as `scan` reads it.
-struct FileReader<'a> {
+pub struct FileReader<'a> {
     file: &'a File,
     length: u64,
+}
+
+impl<'a> FileReader<'a> {
+    /// `length`: of the file at this moment; what is appended later is not read.
+    pub fn new(file: &'a File, length: u64) -> Self {
+        Self { file, length }
+    }
 }
 
 impl ReadAt for FileReader<'_> {
@@ -133,7 +140,7 @@ pub fn finish_recording(
     }
 
     let entry_path = folder.join(&entry);
-    let summary = total(&parts);
+    let summary = total(parts.iter().map(|part| &part.summary));
     if identity.format == Format::Hls {
         write_playlist(&folder, &entry_path, &identity, &parts, summary.video.is_none(), settings)?;
     } else {
@@ -159,7 +166,7 @@ fn read_identity(folder: &Path, file_id: FileId) -> Result<RecordingIdentity, Fi
 }
 
 /// `media-<n>.<ext>` in the order of n. A file that already has its final name (we died before the folder was moved) counts too.
-fn media_files(folder: &Path, identity: &RecordingIdentity, entry: &str) -> io::Result<Vec<(u32, String)>> {
+pub fn media_files(folder: &Path, identity: &RecordingIdentity, entry: &str) -> io::Result<Vec<(u32, String)>> {
     let mut found = Vec::new();
     for file in std::fs::read_dir(folder)? {
         let Ok(name) = file?.file_name().into_string() else { continue };
@@ -182,32 +189,12 @@ fn finish_media(path: &Path, insert_supported: bool, plan: Option<FinishPlan>) -
     // Only headers and tables are read: read-ahead would bring in the media.
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
     let length = file.metadata().map_err(at("measuring", path))?.len();
-    let reader = FileReader { file: &file, length };
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     if let Some(plan) = plan {
         apply(&file, length, &plan).map_err(at("finishing", path))?;
         return Ok(Some((Vec::new(), plan.summary, 0)));
     }
-    let scanned = match extension {
-        "mp4" | "m4s" => mp4::scan(&reader, insert_supported).map(|mut scan| {
-            // Fragments are timed by their video; the part ends when its last track does.
-            let first_ms = scan.fragments.first().map_or(0, |first| first.start_ms);
-            if let Some(last) = scan.fragments.last_mut() {
-                let end_ms = first_ms.saturating_add_unsigned(scan.plan.summary.duration_ms);
-                last.duration_ms = end_ms.saturating_sub(last.start_ms).max(0) as u64;
-            }
-            (scan.plan, scan.fragments, scan.shift)
-        }),
-        "ts" => mpegts::scan(&reader).map(|scan| {
-            let fragments = ts_fragments(&scan);
-            (scan.plan, fragments, 0)
-        }),
-        "flv" => flv::scan(&reader).map(|plan| (plan, Vec::new(), 0)),
-        "aac" => es::scan_adts(&reader).map(|plan| (plan, Vec::new(), 0)),
-        _ => es::scan_mp3(&reader).map(|plan| (plan, Vec::new(), 0)),
-    };
-    match scanned {
-        Ok((plan, fragments, shift)) => {
+    match scan_media(&FileReader::new(&file, length), path, insert_supported) {
+        Ok(Scanned { plan, fragments, shift }) => {
             if plan.torn_bytes > 0 {
                 tracing::info!(path = %path.display(), torn_bytes = plan.torn_bytes, "an incomplete frame at the end was cut off");
             }
@@ -216,6 +203,38 @@ fn finish_media(path: &Path, insert_supported: bool, plan: Option<FinishPlan>) -
         }
         Err(ScanError::Empty) => Ok(None),
         Err(source) => Err(FinishError::Scan { path: path.to_owned(), source }),
+    }
+}
+
+/// What any of the scans finds.
+pub struct Scanned {
+    pub plan: FinishPlan,
+    /// HLS segments can be cut here.
+    pub fragments: Vec<Fragment>,
+    /// How far the plan's insertion moves the fragments.
+    pub shift: u64,
+}
+
+/// Scans a media file by the extension of its name.
+///
+/// # Errors
+/// Those of the container's scan.
+pub fn scan_media(reader: &FileReader<'_>, path: &Path, insert_supported: bool) -> Result<Scanned, ScanError> {
+    let whole = |plan| Scanned { plan, fragments: Vec::new(), shift: 0 };
+    match path.extension().and_then(|extension| extension.to_str()).unwrap_or_default() {
+        "mp4" | "m4s" => mp4::scan(reader, insert_supported).map(|mut scan| {
+            // Fragments are timed by their video; the part ends when its last track does.
+            let first_ms = scan.fragments.first().map_or(0, |first| first.start_ms);
+            if let Some(last) = scan.fragments.last_mut() {
+                let end_ms = first_ms.saturating_add_unsigned(scan.plan.summary.duration_ms);
+                last.duration_ms = end_ms.saturating_sub(last.start_ms).max(0) as u64;
+            }
+            Scanned { plan: scan.plan, fragments: scan.fragments, shift: scan.shift }
+        }),
+        "ts" => mpegts::scan(reader).map(|scan| Scanned { fragments: ts_fragments(&scan), plan: scan.plan, shift: 0 }),
+        "flv" => flv::scan(reader).map(whole),
+        "aac" => es::scan_adts(reader).map(whole),
+        _ => es::scan_mp3(reader).map(whole),
     }
 }
 
@@ -319,12 +338,13 @@ fn write_playlist(
     Ok(())
 }
 
-fn total(parts: &[Part]) -> MediaSummary {
+/// What the parts of a recording hold together.
+pub fn total<'a>(parts: impl IntoIterator<Item = &'a MediaSummary>) -> MediaSummary {
     let mut total = MediaSummary::default();
     for part in parts {
-        total.duration_ms += part.summary.duration_ms;
-        add_track(&mut total.video, part.summary.video.as_ref());
-        add_track(&mut total.audio, part.summary.audio.as_ref());
+        total.duration_ms += part.duration_ms;
+        add_track(&mut total.video, part.video.as_ref());
+        add_track(&mut total.audio, part.audio.as_ref());
     }
     total
 }
@@ -348,11 +368,11 @@ fn day(time: WallTime, zone: &jiff::tz::TimeZone) -> String {
 }
 
 /// Bytes of everything in the folder that a user gets, our own notes not counted.
-fn folder_bytes(folder: &Path) -> io::Result<u64> {
+pub fn folder_bytes(folder: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_name() != IDENTITY_NAME {
+        if entry.file_name() != IDENTITY_NAME && entry.file_name() != FINISHED_NAME {
             bytes += entry.metadata()?.len();
         }
     }

@@ -97,10 +97,10 @@ class Packets:
         return Packets({kind: packets for kind, packets in self.tracks.items() if kind in kinds})
 
 
-def packets(path, video_filter=None, audio_filter=None, quiet=True, ffmpeg=FFMPEG, timeout=120):
-    """Every packet that ffmpeg finds, by framemd5. `quiet`: a word of warning fails the test."""
+def packets(path, video_filter=None, audio_filter=None, quiet=True, ffmpeg=FFMPEG, timeout=120, input_format=None):
+    """Every packet that ffmpeg finds, by framemd5. `quiet`: a word of warning fails the test. `input_format`: for files too short to tell it."""
     filters = (["-bsf:v", video_filter] if video_filter else []) + (["-bsf:a", audio_filter] if audio_filter else [])
-    command = [ffmpeg, "-v", "warning", "-nostdin", "-copyts", "-i", path, "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-copyinkf"]
+    command = [ffmpeg, "-v", "warning", "-nostdin", "-copyts", *(["-f", input_format] if input_format else []), "-i", path, "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-copyinkf"]
     command += [*filters, "-avoid_negative_ts", "disabled", "-f", "framemd5", "-"]
     done = run(command, timeout=timeout)
     if quiet:

@@ -51,6 +51,8 @@ struct Walk<'a, R: ReadAt + ?Sized> {
 struct LastFragment {
     moof_at: u64,
     moof_bytes: usize,
+    /// Of the tracks that the head names.
+    kinds: Vec<TrackKind>,
     limit: Limit,
     /// Where its last complete sample ends.
     media_end: u64,
@@ -62,13 +64,14 @@ struct Limit {
     start: u64,
     /// End of the `mdat`, or of the file where that comes first.
     end: u64,
-    /// From here to `end` there are only zeros: room that was reserved and never written.
+    /// From here to the end of the last sample there are only zeros: room that was reserved and never written.
     zeros_from: u64,
 }
 
 impl Limit {
+    /// The writer never enters an empty sample, so one without bytes is damage.
     fn holds(&self, start: u64, end: u64) -> bool {
-        start >= self.start && end <= self.end && start < self.zeros_from
+        start >= self.start && start < end && end <= self.end && start < self.zeros_from
     }
 }
 
@@ -95,14 +98,42 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
             let mdat_end = media_at + (mdat_bytes - MDAT_HEAD_BYTES) as u64;
             let end = mdat_end.min(self.file.len());
             read(self.file, end - TAIL_BYTES as u64, &mut tail)?;
-            let zeros_from = match tail[..TAIL_BYTES].iter().rposition(|byte| *byte != 0) {
-                Some(index) => end - (TAIL_BYTES - 1 - index) as u64,
-                None => zeros_from(self.file, media_at, end)?,
-            };
-            self.fragment(moof, mdat_end, Limit { start: media_at, end, zeros_from });
+            let ends_in_zeros = tail[TAIL_BYTES - 1] == 0;
+            let limit = self.limit(moof, Limit { start: media_at, end, zeros_from: end }, ends_in_zeros)?;
+            self.fragment(moof, mdat_end, limit);
             self.at = mdat_end;
         }
         Ok(())
+    }
+
+    /// Lowers `zeros_from` of `limit` to what the samples of the fragment really hold.
+    ///
+    /// Only bytes of samples count, not what a torn write left behind them: it is cut off, and the next scan has to find the same samples without it.
+    /// Each round drops a sample at least, or is the last.
+    fn limit(&self, moof: &[u8], mut limit: Limit, ends_in_zeros: bool) -> Result<Limit, ScanError> {
+        loop {
+            let Some(media_end) = self.media_end(moof, limit) else { return Ok(limit) };
+            if media_end == limit.end && !ends_in_zeros {
+                return Ok(limit);
+            }
+            limit.zeros_from = zeros_from(self.file, limit.start, media_end)?;
+            if self.media_end(moof, limit) == Some(media_end) {
+                return Ok(limit);
+            }
+        }
+    }
+
+    /// Where the last sample ends that `limit` lets stay.
+    fn media_end(&self, moof: &[u8], limit: Limit) -> Option<u64> {
+        let ours = trafs(moof).filter(|traf| self.tracks.iter().any(|(entry, _)| entry.kind == traf.kind));
+        ours.flat_map(|traf| {
+            let kind = traf.kind;
+            kept_runs(&traf, moof, self.at, limit).map(move |(run, samples)| {
+                let bytes: u64 = run.entries(moof, kind).take(samples).map(|entry| u64::from(entry.bytes)).sum();
+                self.at + run.data_offset + bytes
+            })
+        })
+        .max()
     }
 
     /// Takes the samples of one fragment into the tables.
@@ -134,7 +165,8 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
         }
         if let Some(fragment) = fragment {
             self.fragments.push(fragment);
-            self.last = Some(LastFragment { moof_at, moof_bytes: moof.len(), limit, media_end });
+            let kinds = self.tracks.iter().map(|(entry, _)| entry.kind).collect();
+            self.last = Some(LastFragment { moof_at, moof_bytes: moof.len(), kinds, limit, media_end });
         }
     }
 }
@@ -149,7 +181,7 @@ fn moof_bytes(header: &[u8]) -> Option<usize> {
 }
 
 /// The runs with how many of their samples lie in the file; ends with the first that is not complete.
-fn kept_runs(traf: &Traf, moof: &[u8], moof_at: u64, limit: Limit) -> impl Iterator<Item = (Run, usize)> {
+fn kept_runs<'a>(traf: &Traf, moof: &'a [u8], moof_at: u64, limit: Limit) -> impl Iterator<Item = (Run, usize)> + use<'a> {
     let kind = traf.kind;
     let mut whole = true;
     traf.runs(moof).map_while(move |run| {
@@ -175,7 +207,8 @@ impl LastFragment {
         read(file, self.moof_at, &mut moof)?;
         let found = moof.clone();
         for traf in trafs(&found) {
-            let Some((run, samples)) = kept_runs(&traf, &found, self.moof_at, self.limit).last() else {
+            let kept = kept_runs(&traf, &found, self.moof_at, self.limit).last();
+            let Some((run, samples)) = kept.filter(|_| self.kinds.contains(&traf.kind)) else {
                 moof[traf.range.start + 4..traf.range.start + 8].copy_from_slice(b"free");
                 continue;
             };

@@ -338,6 +338,34 @@ fn cut_at_every_byte_the_complete_samples_stay() {
 }
 
 #[test]
+fn samples_that_damage_emptied_are_dropped_once_and_for_all() {
+    let sent: Vec<Sent> = (0..4).map(|index| (Audio, index * 21, 0, true, 50)).collect();
+    let written = write(&tracks_of(&sent), 0, 0, &sent, true);
+    let place = |kind: &[u8]| written.file.windows(4).rposition(|bytes| bytes == kind).expect("a box") - 4;
+    let (mdat, trun) = (place(b"mdat"), place(b"trun"));
+    let (last, _) = written.places[3];
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Vec<u8>));
+    let cases: &[Case] = &[
+        // Its entry behind the flags, the count, the offset and three entries.
+        ("a size of 0", &|file| file[trun + 20 + 3 * 8 + 4..][..4].fill(0)),
+        ("zeros, and torn bytes behind them", &|file| {
+            file[last..].fill(0);
+            file.extend([1; 30]);
+            file[mdat + 3] += 30;
+        }),
+    ];
+    for (name, damage) in cases {
+        let mut file = written.file.clone();
+        damage(&mut file);
+        for insert_supported in [true, false] {
+            let (_, found) = finished(&file, insert_supported);
+            let audio = found.plan.summary.audio.unwrap();
+            assert_eq!((audio.frames, audio.bytes), (3, 150), "{name}");
+        }
+    }
+}
+
+#[test]
 fn each_store_of_a_frame_may_be_the_last() {
     /// Keeps the file after every append and patch.
     struct Recording {

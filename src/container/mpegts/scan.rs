@@ -147,7 +147,10 @@ struct Walk {
     segment_begun: Option<SegmentBegun>,
     video_head: Vec<u8>,
     video_size: Option<(u32, u32)>,
+    /// Of the first whole frame that tells it.
     audio_format: Option<AudioFormat>,
+    /// Of the frame under way, which may turn out to be torn.
+    audio_format_begun: Option<AudioFormat>,
 }
 
 #[derive(Clone, Copy)]
@@ -177,6 +180,7 @@ impl Walk {
             video_head: Vec::new(),
             video_size: None,
             audio_format: None,
+            audio_format_begun: None,
         }
     }
 
@@ -235,7 +239,7 @@ impl Walk {
             let room = VIDEO_HEAD_BYTES_MAX - self.video_head.len();
             self.video_head.extend_from_slice(&stream[..stream.len().min(room)]);
         } else if !is_video && packet.unit_start && self.audio_format.is_none() {
-            self.audio_format = self.program.audio.and_then(|audio| audio_format(audio.codec(), stream));
+            self.audio_format_begun = self.program.audio.and_then(|audio| audio_format(audio.codec(), stream));
         }
         if !packet.priority {
             return Some(Taken::More);
@@ -249,6 +253,9 @@ impl Walk {
         let track = if is_video { &mut self.video } else { &mut self.audio };
         track.end();
         let pts_ticks = track.pts_last;
+        if !is_video {
+            self.audio_format = self.audio_format.or(self.audio_format_begun.take());
+        }
         if is_video {
             if self.video_size.is_none() {
                 self.video_size = picture_size(&self.video_head);

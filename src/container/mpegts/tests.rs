@@ -370,3 +370,15 @@ fn what_the_program_cannot_hold_is_refused() {
     assert_eq!(TsWriter::new(&tracks(false, true), 0).unwrap().push(&frame, &mut sink), Err(TsError::UnknownTrack));
     assert!(sink.bytes.is_empty());
 }
+
+#[test]
+fn what_only_a_torn_frame_tells_is_not_in_the_summary() {
+    let samples = [Sample::audio(0, 300), Sample::audio(21, 300)];
+    let (mut file, ends, _) = write(&tracks(false, true), &samples);
+    let header = file.windows(2).position(|bytes| bytes == [0xff, 0xf1]).expect("an ADTS header");
+    file[header] = 0;
+    file.truncate(ends[0] + PACKET_BYTES);
+    let audio = scan(file.as_slice()).unwrap().plan.summary.audio.unwrap();
+    assert_eq!((audio.frames, audio.sample_rate_hz, audio.channels), (1, 0, 0));
+    fuzz_ts_scan(&file);
+}

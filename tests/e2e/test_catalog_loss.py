@@ -1,0 +1,69 @@
+"""A catalog that is damaged or lost: the appliance starts, records, and has everything again."""
+
+import json
+import subprocess
+
+import pytest
+
+import media
+from appliance import BINARY, until
+from check import check
+
+
+def lose(path):
+    path.unlink()
+
+
+def damage(path):
+    path.write_bytes(b"\x5a" * 40_000)
+
+
+def damage_a_page(path):
+    data = bytearray(path.read_bytes())
+    data[8192:16384] = b"\x5a" * 8192
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", [lose, damage, damage_a_page])
+def test_recording_goes_on_without_the_catalog(start, source, push, harm):
+    appliance = start()
+    template = appliance.record("a.example", flv=True, mp4=True)
+    push(source("av"), appliance.url("before", "a.example"))
+    before = {file["FileId"]: file for file in appliance.files("before", "a.example", 2)}
+    appliance.stop()
+    harm(appliance.data / "catalog.sqlite")
+    appliance.start()
+    # The rule is still there, and so are the files.
+    push(source("av"), appliance.url("after", "a.example"))
+    for file in appliance.files("after", "a.example", 2):
+        check(appliance, file, media.packets(source("av")))
+    for file in appliance.files("before", "a.example", 2):
+        assert file["BasicInfo"]["Name"] == before[file["FileId"]]["BasicInfo"]["Name"]
+        assert file["MetaData"] == before[file["FileId"]]["MetaData"]
+    assert [entry["TemplateId"] for entry in appliance.call("DescribeLiveRecordTemplates")["Templates"]] == [template]
+    assert appliance.template(name="next", flv=True) == template + 1
+    until(lambda: "the catalog was built again" in appliance.log, what="the end of the rebuilding")
+    aside = [path.name for path in appliance.data.glob("catalog.sqlite.damaged-*")]
+    assert aside == ([] if harm is lose else ["catalog.sqlite.damaged-1"])
+
+
+def rebuild(appliance):
+    return subprocess.run([BINARY, "rebuild-catalog", "--config", appliance.config], capture_output=True, text=True, timeout=60, cwd=appliance.folder)
+
+
+def test_rebuild_catalog(start, source, push):
+    appliance = start()
+    appliance.record("a.example", flv=True, hls=True)
+    push(source("av"), appliance.url("cam", "a.example"))
+    before = appliance.files("cam", "a.example", 2)
+    refused = rebuild(appliance)
+    assert refused.returncode == 1 and "another Capstan is running" in refused.stderr
+    appliance.stop()
+    done = rebuild(appliance)
+    assert done.returncode == 0 and "2 recordings entered" in done.stdout, done.stdout + done.stderr
+    assert (appliance.data / "catalog.sqlite.replaced-1").exists()
+    assert json.loads((appliance.data / "policy.json").read_text())["tables"]["rule"]
+    appliance.start()
+    assert [file["FileId"] for file in appliance.files("cam", "a.example", 2)] == [file["FileId"] for file in before]
+    push(source("av"), appliance.url("more", "a.example"))
+    appliance.files("more", "a.example", 2)
