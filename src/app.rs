@@ -16,12 +16,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
 use crate::config::{self, Config};
 use crate::control::actions::events::event_content;
+use crate::control::actions::media_info::media_url;
 use crate::control::{Access, ControlContext, ControlLimits, Server};
 use crate::domain::{FinishedFile, LiveStreams, Policy, RecordTemplate, StreamEnd, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
 use crate::metrics::Metrics;
-use crate::notify::intake;
+use crate::notify::{Bodies, DispatchSettings, Dispatcher, Networks, intake};
 use crate::preflight::{bind_error_sentence, preflight};
 use crate::recorder::{MoovReserve, RecorderSettings};
 use crate::rescue;
@@ -124,6 +125,7 @@ struct Running {
     events: JoinHandle<()>,
     /// The events thread ends when this is gone.
     events_stop: Sender<()>,
+    dispatcher: Dispatcher,
     retention: Retention,
     catalog: Catalog,
     arenas: PathBuf,
@@ -154,11 +156,17 @@ fn start(config: &Config) -> Result<Running, StartError> {
     }
     let now = wall_now();
     catalog.set_task_default(policy::default_task_template(config.record.default_task_format));
-    catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
     catalog.set_event_writer({
         let (public_base, app_id) = (config.public_base(), config.api.app_id);
         Arc::new(move |event| event_content(event, &public_base, app_id))
     });
+    catalog.set_callback_writer({
+        let (public_base, app_id) = (config.public_base(), config.api.app_id);
+        let node = public_base.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
+        let bodies = Bodies { app_id, node, video_url: Box::new(move |row| media_url(row, &public_base, app_id)) };
+        Arc::new(move |callback| bodies.write(callback))
+    });
+    catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
     catalog.purge_tasks(now).map_err(|error| StartError(error.to_string()))?;
     let policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
     let policy: Arc<ArcSwap<Policy>> = Arc::new(ArcSwap::from_pointee(policy));
@@ -229,6 +237,9 @@ fn start(config: &Config) -> Result<Running, StartError> {
         recorder,
     };
     let (event_sender, events_stop, events) = start_events(&catalog)?;
+    let dispatch = dispatch_settings(&config.callbacks);
+    let dispatcher =
+        Dispatcher::start(catalog.clone(), dispatch.clone(), Arc::clone(&metrics), wall_now).map_err(because("cannot start the callback thread"))?;
     let context =
         IngestContext { settings, policy: Arc::clone(&policy), live: Arc::clone(&live), metrics: Arc::clone(&metrics), clock, events: event_sender };
     let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
@@ -260,6 +271,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 Box::new(move || metrics.render())
             },
             health: health(catalog.clone()),
+            url_is_safe: {
+                let forbidden = dispatch.forbidden.clone();
+                Box::new(move |url| forbidden.allow(url))
+            },
             limits: ControlLimits {
                 templates_max: config.api.templates_max,
                 rules_max: config.api.rules_max,
@@ -302,6 +317,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         retention,
         events,
         events_stop,
+        dispatcher,
         catalog,
         arenas,
         _lock: checked.lock,
@@ -347,6 +363,8 @@ impl Running {
             tracing::error!("the live events thread panicked");
         }
         self.retention.stop();
+        // Last of those who use the catalog: everything else has told what there is to tell.
+        self.dispatcher.stop();
         self.catalog.close();
         // Everything in it is on the disk.
         if let Err(error) = std::fs::remove_dir_all(&self.arenas) {
@@ -381,6 +399,18 @@ fn start_events(catalog: &Catalog) -> Result<(EventSender, Sender<()>, JoinHandl
         move || intake::run(&queue, &stopped, &catalog, wall_now, &lost)
     })?;
     Ok((EventSender::new(sender, lost), stop, thread))
+}
+
+fn dispatch_settings(config: &config::CallbackConfig) -> DispatchSettings {
+    DispatchSettings {
+        retries_max: config.retries_max,
+        retry_interval: Duration::from_millis(config.retry_interval_ms),
+        answer_timeout: Duration::from_millis(config.answer_timeout_ms),
+        requests_max: config.requests_max,
+        requests_per_address_max: config.requests_per_address_max,
+        forbidden: Networks(config.forbidden_networks.clone()),
+        webhook_key: config.webhook_secret.expose(),
+    }
 }
 
 /// The template of a new catalog's rule: every stream as MP4 and HLS.

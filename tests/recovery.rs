@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use capstan::container::flv::{self, FlvWriter};
 use capstan::container::{MediaPath, OpenMedia, Store as _};
+use capstan::domain::event::RecordSessionId;
 use capstan::domain::{EndReason, RecordingIdentity, RecordingSource};
 use capstan::media::flv_tag::{AudioUnit, parse_audio};
 use capstan::media::{Payload, TrackKind, Tracks};
@@ -30,6 +31,8 @@ fn identity(file_id: FileId) -> RecordingIdentity {
         procedure: String::new(),
         storage_mode: String::new(),
         class_id: 0,
+        session: RecordSessionId::default(),
+        alias_domain: String::new(),
     }
 }
 

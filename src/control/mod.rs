@@ -54,6 +54,8 @@ pub struct ControlContext {
     pub metrics_text: Box<dyn Fn() -> String + Send + Sync>,
     /// `Ok` with a JSON text of the state, or `Err` with one when something is wrong (HTTP 503).
     pub health: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
+    /// False: the operator forbade to call what this address resolves to. It may ask the name service.
+    pub url_is_safe: Box<dyn Fn(&str) -> bool + Send + Sync>,
     pub limits: ControlLimits,
     /// Who may call. Replaced when the configuration is read anew.
     pub access: Arc<ArcSwap<Access>>,
@@ -62,6 +64,7 @@ pub struct ControlContext {
 /// Quotas of the API (settings).
 #[derive(Clone, Copy, Debug)]
 pub struct ControlLimits {
+    /// Of each kind.
     pub templates_max: u64,
     pub rules_max: u64,
     pub tasks_max: u64,

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{FileId, Format, PublicationId, StreamKey, TaskId, TemplateId, WallTime};
 
+use super::event::RecordSessionId;
+
 /// Who asked for a recording.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RecordingSource {
@@ -37,6 +39,12 @@ pub struct RecordingIdentity {
     pub procedure: String,
     pub storage_mode: String,
     pub class_id: i64,
+    /// The recording session, as callbacks name it.
+    #[serde(default)]
+    pub session: RecordSessionId,
+    /// The other domain that rules may use for this stream; empty: there is none.
+    #[serde(default)]
+    pub alias_domain: String,
 }
 
 /// Why a file ended.

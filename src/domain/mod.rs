@@ -1,6 +1,7 @@
 //! Templates, rules and tasks, live streams and finished files as values: no I/O, time is an input.
 
 pub mod admission;
+pub mod callback;
 pub mod event;
 pub mod file;
 pub mod live;
@@ -14,6 +15,7 @@ pub mod template;
 pub mod vod;
 
 pub use admission::{Admission, DomainKind, ForbiddenStream, LiveDomain, PushAuth};
+pub use callback::{CallbackAddress, CallbackTemplate};
 pub use event::{LiveEvent, LiveEventKind};
 pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams, StreamEnd};

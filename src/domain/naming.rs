@@ -256,6 +256,7 @@ pub fn disk_slug(stream: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::RecordingSource;
+    use crate::domain::event::RecordSessionId;
     use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId};
     use proptest::prelude::*;
 
@@ -279,6 +280,8 @@ mod tests {
             procedure: String::new(),
             storage_mode: "normal".to_owned(),
             class_id: 0,
+            session: RecordSessionId::default(),
+            alias_domain: String::new(),
         }
     }
 

@@ -298,6 +298,7 @@ impl Connection {
             publish_time: service.now.wall,
             client_ip: self.peer.ip().to_string(),
             stream_param: address.query.clone(),
+            alias_domain: name.alias.as_ref().map_or_else(String::new, |alias| alias.domain.to_string()),
         });
         let live = LiveStream {
             key: name.key.clone(),
@@ -342,8 +343,13 @@ impl Connection {
         }
         tracing::info!(stream = %name.key, publication = %id, client = %self.peer, encoder = %request.encoder, "publishing began");
         service.metrics.publication_began();
-        let publication =
-            Publication { id, key: name.key.clone(), push_url: push_url(&name.key, &address.query), stream_param: address.query.clone() };
+        let publication = Publication {
+            id,
+            key: name.key.clone(),
+            push_url: push_url(&name.key, &address.query),
+            stream_param: address.query.clone(),
+            alias_domain: publisher.alias_domain.clone(),
+        };
         let mut publishing = Box::new(Publishing {
             id,
             recorder: Recorder::new(publication, shared.settings.recorder),

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::container::{Sink, Store};
+use crate::domain::event::RecordSessionId;
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
 use crate::media::{AudioCodec, AudioTrack, Frame, Payload, TrackKind, Tracks, VideoTrack};
@@ -37,6 +38,8 @@ pub struct Publication {
     /// The push address with its query, secrets removed.
     pub push_url: String,
     pub stream_param: String,
+    /// The other domain that rules may use for this stream; empty: there is none.
+    pub alias_domain: String,
 }
 
 /// Settings of the recorder.
@@ -125,6 +128,7 @@ pub struct Recorder<S: Store> {
     publication: Publication,
     settings: RecorderSettings,
     sessions: Vec<Session<S::File>>,
+    sessions_begun: u32,
     cache: Cache<S::Pin>,
     /// Frames in the cache that are in no file.
     log: Option<(S::File, ChainId)>,
@@ -149,6 +153,7 @@ impl<S: Store> Recorder<S> {
             publication,
             settings,
             sessions: Vec::with_capacity(SESSIONS_MAX),
+            sessions_begun: 0,
             cache: Cache::default(),
             log: None,
             epochs: VecDeque::from([first]),
@@ -197,7 +202,9 @@ impl<S: Store> Recorder<S> {
     /// Begins to record for `source` by `template`, with the GOP that is in memory.
     pub fn start(&mut self, source: RecordingSource, template: &Arc<RecordTemplate>, now: Now, store: &mut S) {
         let from = self.cache.join_point(self.epoch().tracks.video.is_some());
-        let outputs = Output::for_template(template, &source, (from, !self.wait_for_key && from == self.cache.end()), &self.settings);
+        let session = RecordSessionId::new(self.publication.id, self.sessions_begun);
+        self.sessions_begun += 1;
+        let outputs = Output::for_template(template, &source, session, (from, !self.wait_for_key && from == self.cache.end()), &self.settings);
         self.sessions.push(Session { source, outputs, ending: None });
         self.pump(now, store);
     }

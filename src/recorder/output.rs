@@ -8,6 +8,7 @@ use crate::container::hls::{self, LIVE_PLAYLIST_NAME, SegmentContainer, Segmente
 use crate::container::mp4::{self, Mp4Writer};
 use crate::container::mpegts::{SEGMENT_START_BYTES, TsWriter};
 use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, SmallFile, Store};
+use crate::domain::event::RecordSessionId;
 use crate::domain::{EndReason, FormatParam, RecordTemplate, RecordingIdentity, RecordingSource};
 use crate::media::{AudioCodec, Frame, TrackKind, Tracks};
 use crate::units::{FileId, Format, MonoTime, WallTime};
@@ -229,6 +230,7 @@ pub struct Output<F> {
     /// Longest file, media time; `None`: it is never cut.
     interval_ms: Option<i64>,
     source: RecordingSource,
+    session: RecordSessionId,
     /// The sound alone, of a stream with pictures too.
     audio_only: bool,
     state: State<F>,
@@ -242,7 +244,13 @@ pub struct Output<F> {
 
 impl<F: Sink> Output<F> {
     /// The outputs for the enabled formats of a template, beginning with frame `from`, or, if the GOP before it is gone (`true`), the next key frame.
-    pub fn for_template(template: &RecordTemplate, source: &RecordingSource, from: (Sequence, bool), settings: &RecorderSettings) -> Vec<Self> {
+    pub fn for_template(
+        template: &RecordTemplate,
+        source: &RecordingSource,
+        session: RecordSessionId,
+        from: (Sequence, bool),
+        settings: &RecorderSettings,
+    ) -> Vec<Self> {
         let enabled = |format| Some(template.param(format)).filter(|param| param.enable).cloned();
         let mut kinds = Vec::new();
         let (mp4, hls) = (enabled(Format::Mp4), enabled(Format::Hls));
@@ -264,6 +272,7 @@ impl<F: Sink> Output<F> {
                 audio_only: template.audio_only || kind.is_audio_only(),
                 kind,
                 source: source.clone(),
+                session,
                 state: State::Starting,
                 hls: None,
                 next: from.0,
@@ -544,6 +553,8 @@ impl<F: Sink> Output<F> {
             procedure: param.procedure.clone(),
             storage_mode: param.storage_mode.clone(),
             class_id: param.class_id,
+            session: self.session,
+            alias_domain: context.publication.alias_domain.clone(),
         }
     }
 

@@ -182,6 +182,7 @@ fn recorder() -> Recorder<MemoryStore> {
         key: StreamKey::new("localhost", "live", "cam"),
         push_url: "rtmp://localhost/live/cam".to_owned(),
         stream_param: String::new(),
+        alias_domain: String::new(),
     };
     let settings = RecorderSettings { hls_transport_stream: false, hls_segment_ms: 4_000, moov_reserve: MoovReserve::Insert };
     Recorder::new(publication, settings)

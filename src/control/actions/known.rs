@@ -3,10 +3,10 @@
 
 use super::super::protocol::Version;
 
-/// The family of an action that client libraries know.
+/// The family of an action that client libraries know, or that is ours alone.
 pub fn family(action: &str) -> Option<Version> {
     let has = |names: &str| names.split_whitespace().any(|name| name == action);
-    if has(LIVE) {
+    if has(LIVE) || has(OWN) {
         Some(Version::Live)
     } else if has(VOD) {
         Some(Version::Vod)
@@ -14,6 +14,9 @@ pub fn family(action: &str) -> Option<Version> {
         None
     }
 }
+
+/// In no client library.
+const OWN: &str = "DescribeCallbackDeliveries ReplayCallbackDeliveries";
 
 const LIVE: &str = "\
     AddCasterInputInfo AddCasterLayoutInfo AddCasterMarkPicInfo AddCasterMarkWordInfo AddCasterOutputInfo AddDelayLiveStream AddLiveDomain \

@@ -216,6 +216,7 @@ fn transcode_info(row: &MediaRow, urls: &Urls) -> Value {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::domain::event::RecordSessionId;
     use crate::domain::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
     use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
@@ -236,6 +237,8 @@ pub mod tests {
             procedure: String::new(),
             storage_mode: "normal".to_owned(),
             class_id: 0,
+            session: RecordSessionId::default(),
+            alias_domain: String::new(),
         };
         let mut file = FinishedFile {
             identity,

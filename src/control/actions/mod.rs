@@ -1,6 +1,7 @@
 //! The actions: one table per family of calls, one typed request and one handler per action.
 
 pub mod apps;
+pub mod callbacks;
 pub mod classes;
 pub mod domains;
 pub mod events;
@@ -104,6 +105,7 @@ const FAMILIES: &[&[Action]] = &[
     rules::ACTIONS,
     tasks::ACTIONS,
     older_tasks::ACTIONS,
+    callbacks::ACTIONS,
     streams::ACTIONS,
     stream_control::ACTIONS,
     stream_events::ACTIONS,
