@@ -27,6 +27,8 @@ const CATALOG_RETRY: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(60);
 /// What is due when we are told to stop is sent for this long; the rest is sent at the next start.
 const STOPPING: Duration = Duration::from_secs(3);
+/// Addresses of which we remember whether they answer, beyond those that something waits for.
+const ADDRESSES_REMEMBERED_MAX: usize = 10_000;
 /// Old messages are looked for once in so many attempts.
 const PURGE_EVERY: u64 = 1_024;
 
@@ -79,7 +81,7 @@ impl Dispatcher {
     }
 }
 
-/// What the dispatcher knows of an address while something is under way to it, or waits for it.
+/// What the dispatcher knows of an address.
 #[derive(Default)]
 struct Address {
     /// Ids of messages under way.
@@ -217,7 +219,9 @@ impl Dispatch {
     fn send_due(&mut self) -> Result<Duration, CatalogError> {
         let mut waiting = self.catalog.outbox_addresses()?;
         self.waiting.store(waiting.iter().map(|(_, count)| count).sum(), Ordering::Relaxed);
-        self.addresses.retain(|url, address| !address.under_way.is_empty() || waiting.binary_search_by(|(known, _)| known.cmp(url)).is_ok());
+        if self.addresses.len() > ADDRESSES_REMEMBERED_MAX {
+            self.addresses.retain(|url, address| !address.under_way.is_empty() || waiting.binary_search_by(|(known, _)| known.cmp(url)).is_ok());
+        }
         let first = waiting.partition_point(|(url, _)| *url <= self.served);
         waiting.rotate_left(first);
         let mut wait = LOOK;

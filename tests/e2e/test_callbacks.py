@@ -158,7 +158,6 @@ def test_kill_9_between_the_file_and_its_callback(start, source, push, domain, r
     capstan.start()
     mine.wait(2, 0)
     assert {call["file_id"] for call in mine.wait(2, 100)} == {file["FileId"], capstan.file("running", domain)["FileId"]}
-    assert [call["event_type"] for call in mine.calls if call["stream_id"] == "cam"] == [1, 0] or True
     by_stream = lambda stream: [call["event_type"] for call in mine.calls if call["stream_id"] == stream]  # noqa: E731
     assert sorted(by_stream("cam")) == [0, 1, 100] and by_stream("cam")[0] == 1
     assert sorted(by_stream("running")) == [0, 1, 100] and by_stream("running")[0] == 1
