@@ -9,7 +9,7 @@ use capstan::domain::{EndReason, RecordingIdentity, RecordingSource};
 use capstan::media::flv_tag::{AudioUnit, parse_audio};
 use capstan::media::{Payload, TrackKind, Tracks};
 use capstan::segment::finish::FinishSettings;
-use capstan::segment::recover::LeftBehind;
+use capstan::segment::recover::{Found, LeftBehind};
 use capstan::segment::{Arena, CoreStore, DiskCommand, FileIds};
 use capstan::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
@@ -30,6 +30,7 @@ fn identity(file_id: FileId) -> RecordingIdentity {
         procedure: String::new(),
         storage_mode: String::new(),
         class_id: 0,
+        resume: None,
     }
 }
 
@@ -46,7 +47,7 @@ fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
     let (to_disk, commands) = crossbeam::channel::bounded::<DiskCommand>(100);
     let arena = Arena::create(&arenas.join("core-0.arena"), 2 << 20).unwrap();
     let ids = Arc::new(FileIds::new(None, || WallTime::from_unix_seconds(1_700_000_000)));
-    let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)));
+    let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)), Arc::default());
 
     let Ok(AudioUnit::Config(audio)) = parse_audio(Payload::contiguous(&[0xaf, 0, 0x12, 0x10])) else { panic!("no track") };
     let tracks = Tracks { video: None, audio: Some(audio) };
@@ -70,7 +71,10 @@ fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
     left.write_back_arenas(&settings);
     assert!(std::fs::read_dir(&arenas).unwrap().next().is_none(), "the arena is used up");
     let mut files = Vec::new();
-    let recovered = left.recover(&settings, |file| files.push(file));
+    let recovered = left.recover(&settings, |found| match found {
+        Found::Finished(file) => files.push(file),
+        Found::Paused(_) | Found::Over(_) => panic!("nothing is resumed"),
+    });
     assert_eq!((recovered.finished, recovered.failed, files.len()), (1, 0, 1), "{recovered:?}");
     assert_eq!((files[0].identity.file_id, files[0].reason), (file_id, EndReason::Recovered));
     assert_eq!(files[0].summary.audio.as_ref().unwrap().frames, 10);
