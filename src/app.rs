@@ -427,7 +427,9 @@ fn make_stores(
                 folder.display()
             )
             .to_string();
-            arena.map(|arena| CoreStore::new(arena, to_disk.clone(), Arc::clone(ids), Arc::clone(serials), Arc::clone(resumptions))).map_err(because(remedy))
+            arena
+                .map(|arena| CoreStore::new(arena, to_disk.clone(), Arc::clone(ids), Arc::clone(serials), Arc::clone(resumptions)))
+                .map_err(because(remedy))
         })
         .collect()
 }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::mp4::{FRAGMENT_MS, Fragment, SAMPLE_MS_MAX};
 use super::SmallFile;
+use super::mp4::{FRAGMENT_MS, Fragment, SAMPLE_MS_MAX};
 use crate::units::{FileId, WallTime};
 
 /// No segment is longer, whatever the key-frame interval, unless twice the wanted length is more: EXT-X-TARGETDURATION never changes (RFC 8216, 6.2.1).

@@ -9,9 +9,7 @@ use crate::container::mp4::{self, Mp4Writer};
 use crate::container::mpegts::{SEGMENT_START_BYTES, TsWriter};
 use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, SmallFile, Store};
 use crate::domain::event::{RecordSessionId, RecordState};
-use crate::domain::{
-    EndReason, FormatParam, PausedRecording, RecordTemplate, RecordingIdentity, RecordingSource, Resume, ResumeClaim, ResumeTerms,
-};
+use crate::domain::{EndReason, FormatParam, PausedRecording, RecordTemplate, RecordingIdentity, RecordingSource, Resume, ResumeClaim, ResumeTerms};
 use crate::media::{AudioCodec, Frame, TrackKind, Tracks};
 use crate::units::{FileId, Format, MonoTime, WallTime};
 

@@ -125,7 +125,15 @@ impl MemoryStore {
     pub(super) const BLOCK_BYTES: usize = 64;
 
     pub(super) fn new() -> Self {
-        Self { next_id: 0, files: BTreeMap::new(), ended: Vec::new(), resumptions: Resumptions::default(), texts: BTreeMap::new(), room: true, pins: Rc::default() }
+        Self {
+            next_id: 0,
+            files: BTreeMap::new(),
+            ended: Vec::new(),
+            resumptions: Resumptions::default(),
+            texts: BTreeMap::new(),
+            room: true,
+            pins: Rc::default(),
+        }
     }
 
     /// Blocks that are kept in memory.
@@ -387,7 +395,8 @@ fn a_publication_goes_on_with_the_playlist_of_the_one_before() {
     let hls = store.files[&0].0.link.unwrap().folder;
     let links: Vec<_> = store.files.values().map(|(open, _)| open.link).collect();
     assert_eq!(links, [1, 2, 3].map(|part| Some(MediaPath { folder: hls, part, extension: "m4s" })));
-    let begun: Vec<_> = store.files.values().map(|(open, _)| open.begin.iter().map(|one| (one.format, one.resume.is_some())).collect::<Vec<_>>()).collect();
+    let begun: Vec<_> =
+        store.files.values().map(|(open, _)| open.begin.iter().map(|one| (one.format, one.resume.is_some())).collect::<Vec<_>>()).collect();
     assert_eq!(begun, [vec![(Format::Mp4, false), (Format::Hls, true)], vec![(Format::Mp4, false)], vec![(Format::Mp4, false)]]);
     assert_eq!(changes, [(700, RecordState::Paused), (700, RecordState::Resumed), (700, RecordState::Paused), (700, RecordState::Resumed)]);
     let text = &store.texts[&hls.get()];

@@ -1,8 +1,8 @@
 //! The core's side of the segment layer: open files as chains of arena blocks, and the queue to the disk writer.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
@@ -223,13 +223,7 @@ pub struct CoreStore {
 }
 
 impl CoreStore {
-    pub fn new(
-        arena: Arena,
-        to_disk: Sender<DiskCommand>,
-        ids: Arc<FileIds>,
-        serials: Arc<AtomicU64>,
-        resumptions: Arc<Mutex<Resumptions>>,
-    ) -> Self {
+    pub fn new(arena: Arena, to_disk: Sender<DiskCommand>, ids: Arc<FileIds>, serials: Arc<AtomicU64>, resumptions: Arc<Mutex<Resumptions>>) -> Self {
         // Every block of the arena fits, so giving one back never blocks the disk writer.
         let (give_back, returned) = crossbeam::channel::bounded(arena.units_total());
         Self { arena, to_disk, outbox: VecDeque::new(), returned, give_back, ids, serials, resumptions, now: MonoTime::default() }

@@ -84,7 +84,9 @@ def test_the_playlist_goes_on(start, source, push, tmp_path, container):
     for file, name in zip([file for file in files if file is not hls], sources):
         check.check(appliance, file, media.packets(source(name)))
     path = appliance.path_of(hls)
-    assert path.read_text().startswith(texts[-1].rstrip("\n")), "the final playlist is the live one and its end"
+    # The last segment before an interruption is measured anew: its sound may end behind its picture.
+    timeless = [re.sub(r"#EXTINF:[\d.]+", "#EXTINF", text) for text in (path.read_text(), texts[-1])]
+    assert timeless[0] == timeless[1] + "#EXT-X-ENDLIST\n", "the final playlist is the live one and its end"
     check.check_playlist(path)
     assert_holds(path, tmp_path / "parts", sources, container == "ts")
     # The time on the wall, not the sum of what was sent.
