@@ -504,7 +504,7 @@ fn recover_left(settings: &FinishSettings, left: &LeftBehind, files: &Sender<Fin
     let started = Instant::now();
     let recovered = left.recover(settings, |found| {
         let is_taken = match found {
-            Found::Finished(file) => files.send(file).is_ok(),
+            Found::Finished(file) => files.send(*file).is_ok(),
             Found::Paused(paused) => to_disk.send(DiskCommand::PauseRecording(Box::new(paused))).is_ok(),
             Found::Over(paused) => {
                 events.send(resumption_over(&paused));

@@ -72,7 +72,7 @@ fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
     assert!(std::fs::read_dir(&arenas).unwrap().next().is_none(), "the arena is used up");
     let mut files = Vec::new();
     let recovered = left.recover(&settings, |found| match found {
-        Found::Finished(file) => files.push(file),
+        Found::Finished(file) => files.push(*file),
         Found::Paused(_) | Found::Over(_) => panic!("nothing is resumed"),
     });
     assert_eq!((recovered.finished, recovered.failed, files.len()), (1, 0, 1), "{recovered:?}");

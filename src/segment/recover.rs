@@ -43,7 +43,7 @@ pub struct LeftBehind {
 
 /// What recovery hands over.
 pub enum Found {
-    Finished(FinishedFile),
+    Finished(Box<FinishedFile>),
     /// A recording that is ready to be gone on with.
     Paused(PausedRecording),
     /// An interrupted one that is final: nobody came in time.
@@ -135,10 +135,10 @@ impl LeftBehind {
             if settings.recording_folder().join(file_id.to_string()).exists() {
                 continue;
             }
-            match std::fs::read(finish::note_path(settings, file_id)).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
+            match std::fs::read(finish::note_path(settings, file_id)).and_then(|text| Ok(serde_json::from_slice::<FinishedFile>(&text)?)) {
                 Ok(file) => {
                     recovered.adopted += 1;
-                    found(Found::Finished(file));
+                    found(Found::Finished(Box::new(file)));
                 }
                 Err(error) => {
                     recovered.failed += 1;
@@ -155,7 +155,7 @@ impl LeftBehind {
             match finish::finish_recording(settings, file_id, end.as_ref(), &mut HashMap::new()) {
                 Ok(file) => {
                     recovered.finished += 1;
-                    found(Found::Finished(file));
+                    found(Found::Finished(Box::new(file)));
                     paused.into_iter().for_each(|paused| found(Found::Over(paused)));
                 }
                 Err(error) => recovered.count(file_id, &error),
