@@ -16,6 +16,7 @@ pub mod streams;
 pub mod tasks;
 pub mod templates;
 pub mod values;
+pub mod vod_tasks;
 
 use serde_json::Value;
 
@@ -113,6 +114,7 @@ const FAMILIES: &[&[Action]] = &[
     apps::ACTIONS,
     classes::ACTIONS,
     events::ACTIONS,
+    vod_tasks::ACTIONS,
 ];
 
 /// Finds the action a call means. Hand-written calls may leave the version out: names are unique over the families.
