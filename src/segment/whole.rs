@@ -18,7 +18,7 @@ type Bytes = Rc<RefCell<MemorySink>>;
 /// See the module.
 pub struct WholeStore {
     recording: PathBuf,
-    ids: std::vec::IntoIter<FileId>,
+    ids: std::collections::VecDeque<FileId>,
     last_id: FileId,
     begun: Vec<FileId>,
     failed: Option<io::Error>,
@@ -39,7 +39,7 @@ impl WholeStore {
     /// Files get `ids` in this order; more files than there are ids are not written.
     pub fn new(recording: PathBuf, ids: &[FileId]) -> Self {
         let last_id = ids.last().copied().unwrap_or(FileId::new(FileId::MIN).expect("the least id"));
-        Self { recording, ids: ids.to_vec().into_iter(), last_id, begun: Vec::new(), failed: None }
+        Self { recording, ids: ids.iter().copied().collect(), last_id, begun: Vec::new(), failed: None }
     }
 
     /// The recordings that began.
@@ -88,7 +88,7 @@ impl Store for WholeStore {
     type Note = ();
 
     fn next_file_id(&mut self) -> FileId {
-        self.ids.next().unwrap_or_else(|| {
+        self.ids.pop_front().unwrap_or_else(|| {
             self.failed.get_or_insert_with(|| io::Error::other("more files than there are ids for them"));
             self.last_id
         })
