@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
 use crate::config::{self, Config};
 use crate::control::actions::events::event_content;
-use crate::control::{Access, ControlContext, ControlLimits, Server};
+use crate::control::{About, Access, ControlContext, ControlLimits, Server};
 use crate::domain::{FinishedFile, LiveStreams, Policy, RecordTemplate, StreamEnd, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
@@ -271,6 +271,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 workers: config.http.workers,
                 connections_max: config.http.connections_max,
             },
+            about: About::new(config, wall_now()),
             access: Arc::clone(&access),
         }),
     )

@@ -16,7 +16,7 @@ use crate::container::{Sink, Store};
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
 use crate::media::{AudioCodec, AudioTrack, Frame, Payload, TrackKind, Tracks, VideoTrack};
-use crate::units::{MonoTime, PublicationId, StreamKey, WallTime};
+use crate::units::{Format, MonoTime, PublicationId, StreamKey, WallTime};
 
 use cache::{CACHE_BYTES_MAX, Cache, ChainId, Place, Sequence};
 use clock::Clocks;
@@ -174,6 +174,12 @@ impl<S: Store> Recorder<S> {
     /// The tracks as last announced.
     pub fn tracks(&self) -> &Tracks {
         &self.epoch().tracks
+    }
+
+    /// What is being recorded, and for whom.
+    pub fn recordings(&self) -> impl Iterator<Item = (&RecordingSource, Format)> {
+        let open = self.sessions.iter().filter(|session| session.ending.is_none());
+        open.flat_map(|session| session.outputs.iter().flat_map(|output| output.formats().map(|format| (&session.source, format))))
     }
 
     /// Codecs met and not recorded; each is named once.

@@ -277,6 +277,17 @@ impl<F: Sink> Output<F> {
         self.next
     }
 
+    /// What it writes: one file may be two formats.
+    pub fn formats(&self) -> impl Iterator<Item = Format> {
+        match &self.kind {
+            Kind::Hybrid { mp4, hls } => [mp4.as_ref().map(|_| Format::Mp4), hls.as_ref().map(|_| Format::Hls)],
+            Kind::TransportStream(_) => [Some(Format::Hls), None],
+            Kind::Single(format, _) => [Some(*format), None],
+        }
+        .into_iter()
+        .flatten()
+    }
+
     /// Takes a frame as it arrives, if nothing stands in the way. It is number `sequence` and not in the cache yet. What was written is to be committed.
     pub fn offer<S: Store<File = F>>(&mut self, frame: &Frame<'_>, sequence: Sequence, epoch: u32, store: &mut S) -> Offered {
         if self.next != sequence {

@@ -1,5 +1,6 @@
 //! The actions: one table per family of calls, one typed request and one handler per action.
 
+pub mod appliance;
 pub mod apps;
 pub mod classes;
 pub mod domains;
@@ -113,6 +114,7 @@ const FAMILIES: &[&[Action]] = &[
     apps::ACTIONS,
     classes::ACTIONS,
     events::ACTIONS,
+    appliance::ACTIONS,
 ];
 
 /// Finds the action a call means. Hand-written calls may leave the version out: names are unique over the families.
