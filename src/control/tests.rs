@@ -288,7 +288,7 @@ fn live_streams_are_listed() {
         publish_time: now(),
         client: "127.0.0.1:5".to_owned(),
         stream_param: String::new(),
-figures: std::sync::Arc::default(),
+        figures: std::sync::Arc::default(),
     });
     let expected =
         json!([{"StreamName": "カメラ", "AppName": "live", "DomainName": "a.b", "PublishTimeList": [{"PublishTime": "2026-01-01T08:00:00Z"}]}]);
@@ -536,7 +536,7 @@ fn domains_and_forbidden_streams_reach_the_policy() {
             publish_time: now(),
             client: "192.0.2.1".to_owned(),
             stream_param: String::new(),
-figures: std::sync::Arc::default(),
+            figures: std::sync::Arc::default(),
         });
     }
     let named = |domain: &str, stream: &str| format!("DomainName={domain}&AppName=live&StreamName={stream}");

@@ -140,14 +140,20 @@ fn threads() -> Vec<Value> {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten().take(THREADS_MAX);
     for stat in tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok()) {
         if let Some((name, ticks)) = read_stat(&stat) {
-            // `http-0` to `http-3` are one kind, `ingest-0` is its own.
-            let kind = if name.starts_with("ingest-") { name } else { name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '-') };
-            let known = kinds.entry(kind.to_owned()).or_default();
+            let known = kinds.entry(kind_of_thread(name).to_owned()).or_default();
             *known = (known.0 + 1, known.1 + ticks);
         }
     }
     let ticks_per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
     kinds.into_iter().map(|(name, (count, ticks))| json!({ "Name": name, "Count": count, "CpuSeconds": ticks as f64 / ticks_per_second })).collect()
+}
+
+/// `http-0` to `http-3` are one kind; each ingest core is its own, and its executor adds a number of its own to the name: `ingest-0-1`.
+fn kind_of_thread(name: &str) -> &str {
+    match name.strip_prefix("ingest-") {
+        Some(rest) => &name[..name.len() - rest.len() + rest.find('-').unwrap_or(rest.len())],
+        None => name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '-'),
+    }
 }
 
 /// Name and CPU time (user and system, clock ticks) from a thread's `stat` (proc(5)); the name may hold anything, also brackets and spaces.
@@ -242,6 +248,9 @@ mod tests {
         assert_eq!(read_stat(&format!("17 (a) b) ( c) {tail}")), Some(("a) b) ( c", 42)));
         assert_eq!(read_stat("17 (ingest-0) S 1"), None);
         assert_eq!(read_stat(""), None);
+        for (name, kind) in [("ingest-0-1", "ingest-0"), ("ingest-12", "ingest-12"), ("http-3", "http"), ("disk-writer", "disk-writer"), ("", "")] {
+            assert_eq!(kind_of_thread(name), kind);
+        }
         let own = threads();
         assert!(own.iter().map(|thread| thread["Count"].as_u64().unwrap()).sum::<u64>() >= 1, "{own:?}");
     }

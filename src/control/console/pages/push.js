@@ -7,12 +7,17 @@ import { badge, complain, copyable, datalist, dialog, field, select, sure, table
 
 const LIVES = [["3600", "1 hour"], ["86400", "1 day"], ["604800", "7 days"], ["31536000", "1 year"]];
 
+/** A call for each of them. */
+const KEYS_READ_MAX = 40;
+
 export default (context) => {
   const [address, port] = /^(.*):(\d+)$/.exec(context.about.RtmpListen).slice(1);
   const host = /^(0\.0\.0\.0|\[::\]|127\..*|\[::1\])$/.test(address) ? location.hostname : address;
   let domains = [];
   let form = { domain: context.about.DefaultDomain, app: "live", stream: "camera-1", life: "86400", extra: "" };
   let [made, wrong] = [null, null];
+  // Which domains ask for signatures; null where the caller's role may not see it.
+  const signed = new Map();
 
   async function load() {
     domains = [];
@@ -20,6 +25,9 @@ export default (context) => {
       const answer = await call("DescribeLiveDomains", { DomainType: 0, PageSize: 100, PageNum: page });
       domains.push(...answer.DomainList);
       if (!answer.DomainList.length || domains.length >= answer.AllCount) break;
+    }
+    for (const { Name } of domains.slice(0, KEYS_READ_MAX)) {
+      signed.set(Name, await call("DescribeLivePushAuthKey", { DomainName: Name }).then((answer) => Boolean(answer.PushAuthKeyInfo.Enable), () => null));
     }
     await build();
   }
@@ -92,10 +100,11 @@ export default (context) => {
   const columns = [
     ["Domain", (domain) => h("span", { class: "title break" }, domain.Name), { label: false }],
     ["State", (domain) => (domain.Status === 1 ? badge("open", "good") : badge("forbidden", "bad"))],
+    ["Signatures", (domain) => (signed.get(domain.Name) === true ? badge("asked for", "good") : signed.get(domain.Name) === false ? badge("not asked for", "warn") : h("span", { class: "muted" }, "–"))],
     ["Since", (domain) => h("span", { class: "muted nowrap" }, domain.CreateTime.slice(0, 10))],
     ["", (domain) => h("div", { class: "row" },
-      context.mayChange() && h("button", { class: "quiet", type: "button", onclick: () => sign(domain, 1) }, "Ask for signatures"),
-      context.mayChange() && h("button", { class: "quiet", type: "button", onclick: () => sign(domain, 0) }, "Do not"),
+      context.mayChange() && signed.get(domain.Name) !== true && h("button", { class: "quiet", type: "button", onclick: () => sign(domain, 1) }, "Ask for signatures"),
+      context.mayChange() && signed.get(domain.Name) !== false && h("button", { class: "quiet", type: "button", onclick: () => sign(domain, 0) }, "Ask for none"),
       context.mayChange() && h("button", { class: "quiet", type: "button", onclick: () => forbid(domain) }, domain.Status === 1 ? "Forbid" : "Allow"),
       context.mayDelete() && h("button", { class: "quiet danger", type: "button", onclick: () => remove(domain) }, "Delete")), { right: true, wide: true }],
   ];

@@ -68,9 +68,9 @@ export default (context) => {
     if (!receipt) return null;
     const { Summary, Reason, SizeBytes } = receipt;
     const lost = losses();
-    const track = (name, track) => track && h("tr", {}, h("td", {}, name, " ", h("span", { class: "muted" }, codec(track.Codec))), h("td", { class: "right" }, number(track.Frames)), h("td", { class: "right" }, bytes(track.Bytes)), h("td", { class: "right" }, precise(track.DurationMs / 1000)), h("td", { class: "right" }, track.KeyFrames ? number(track.KeyFrames) : "–"));
+    const track = (name, track) => track && h("tr", {}, h("td", {}, h("div", {}, name), h("div", { class: "muted" }, codec(track.Codec), name === "Video" && track.KeyFrames ? `, ${number(track.KeyFrames)} key frames` : "")), h("td", { class: "right" }, number(track.Frames)), h("td", { class: "right" }, bytes(track.Bytes)), h("td", { class: "right" }, precise(track.DurationMs / 1000)));
     return h("section", { class: "card" }, h("header", {}, h("h2", {}, "Receipt"), lost.length ? badge("with losses", "bad") : badge("complete", "good")),
-      h("div", { class: "scroll" }, h("table", { class: "table num small" }, h("thead", {}, h("tr", {}, ["Track", "Frames", "Bytes", "Duration", "Key frames"].map((title, index) => h("th", { scope: "col", class: index ? "right" : null }, title)))), h("tbody", {}, track("Video", Summary?.Video), track("Audio", Summary?.Audio)))),
+      h("div", { class: "scroll" }, h("table", { class: "table receipt num small" }, h("thead", {}, h("tr", {}, ["Track", "Frames", "Bytes", "Duration"].map((title, index) => h("th", { scope: "col", class: index ? "right" : null }, title)))), h("tbody", {}, track("Video", Summary?.Video), track("Audio", Summary?.Audio)))),
       lost.length > 0 && h("ul", {}, lost.map(([name, value]) => h("li", {}, `${name.replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase()}: ${value}`))),
       h("p", { class: "muted small", style: { "margin-top": "10px" } }, `Ended because ${REASONS[Reason] ?? Reason}. ${bytes(SizeBytes)} on disk.`));
   }

@@ -1,6 +1,6 @@
 import { call, reachable } from "../api.js";
 import { h } from "../dom.js";
-import { bytes, clockOf, dayOf, duration, moment, number } from "../format.js";
+import { bytes, duration, moment, number } from "../format.js";
 import { badge, complain, dialog, empty, table, toast } from "../widgets.js";
 import { readQuery } from "../query.js";
 
@@ -83,7 +83,7 @@ export default (context) => {
     ...(context.mayDelete() ? [["", (media) => h("input", { type: "checkbox", "aria-label": `Choose ${media.BasicInfo.Name}`, checked: chosen.has(media.FileId), onchange: (event) => { event.target.checked ? chosen.add(media.FileId) : chosen.delete(media.FileId); context.redraw(); } }), { label: false }]] : []),
     ["Recording", (media) => h("a", { class: "media-cell", href: `#/recording/${media.FileId}` }, thumb(media), h("span", {}, h("span", { class: "title break" }, media.BasicInfo.Name), h("br"), h("span", { class: "muted small break" }, sourceOf(media)))), { label: false, wide: true }],
     ["Format", (media) => badge(formatOf(media).toUpperCase(), "accent")],
-    ["Recorded", (media) => { const [begin, end] = timesOf(media); return h("span", { class: "num", title: `${moment(begin)} to ${moment(end)}` }, `${dayOf(begin)}, ${clockOf(begin)}–${clockOf(end)}`); }],
+    ["Recorded", (media) => { const [begin, end] = timesOf(media); return h("span", { class: "num", title: `${moment(begin)} to ${moment(end)}` }, moment(begin)); }],
     ["Duration", (media) => h("span", { class: "num" }, duration(media.MetaData?.Duration)), { right: true }],
     ["Size", (media) => h("span", { class: "num nowrap" }, bytes(media.MetaData?.Size)), { right: true }],
   ];
