@@ -268,6 +268,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 push_auth_default: config.api.push_auth_default,
                 older_tasks: OlderTaskLimits { open_max: config.api.older_tasks_max, day_max: config.api.older_tasks_per_day_max },
                 sub_apps_max: config.api.sub_apps_max,
+                procedures_max: config.api.procedures_max,
                 workers: config.http.workers,
                 connections_max: config.http.connections_max,
             },

@@ -1,20 +1,27 @@
 //! The actions: one table per family of calls, one typed request and one handler per action.
 
+pub mod adaptive_templates;
 pub mod apps;
 pub mod classes;
+pub mod definitions;
 pub mod domains;
 pub mod events;
 pub mod files;
+pub mod flow_input;
 mod known;
 pub mod media_edit;
 pub mod media_info;
 pub mod older_tasks;
+pub mod picture_templates;
+pub mod player_configs;
+pub mod procedures;
 pub mod rules;
 pub mod stream_control;
 pub mod stream_events;
 pub mod streams;
 pub mod tasks;
 pub mod templates;
+pub mod transcode_templates;
 pub mod values;
 
 use serde_json::Value;
@@ -113,6 +120,11 @@ const FAMILIES: &[&[Action]] = &[
     apps::ACTIONS,
     classes::ACTIONS,
     events::ACTIONS,
+    transcode_templates::ACTIONS,
+    adaptive_templates::ACTIONS,
+    picture_templates::ACTIONS,
+    procedures::ACTIONS,
+    player_configs::ACTIONS,
 ];
 
 /// Finds the action a call means. Hand-written calls may leave the version out: names are unique over the families.
