@@ -1,7 +1,8 @@
 //! The catalog: templates, rules, tasks and finished files in SQLite. One writer thread, several read connections.
 //!
 //! A write returns when it is committed and synced; a read sees every write that returned before it began. The methods are grouped by what they are
-//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `definitions`, `events`, `domains`, `forbids`, `stream_events`.
+//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `definitions`, `events`, `domains`, `forbids`,
+//! `stream_events`, `vod_tasks`.
 
 mod apps;
 mod classes;
@@ -24,6 +25,7 @@ mod signal;
 mod stream_events;
 mod tasks;
 mod templates;
+mod vod_tasks;
 mod writer;
 
 use std::path::Path;
@@ -44,6 +46,7 @@ use crate::units::{FileId, Format, TaskId, WallTime};
 
 pub use stream_events::{StreamEvent, StreamEventPage, StreamEventQuery};
 pub use tasks::OlderTaskLimits;
+pub use vod_tasks::VodTaskQuery;
 
 use policy_copy::PolicyCopy;
 use readers::Readers;

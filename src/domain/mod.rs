@@ -16,6 +16,7 @@ mod simulation;
 pub mod task;
 pub mod template;
 pub mod vod;
+pub mod vod_task;
 
 pub use admission::{Admission, DomainKind, ForbiddenStream, LiveDomain, PushAuth};
 pub use event::{LiveEvent, LiveEventKind};
@@ -25,3 +26,4 @@ pub use policy::Policy;
 pub use rule::{RecordRule, RuleTable};
 pub use task::{OwnFormat, RecordTask, TaskChange, TaskScheduler};
 pub use template::{FormatParam, RecordTemplate};
+pub use vod_task::{VodTask, VodTaskKind, VodTaskStatus};

@@ -23,6 +23,7 @@ pub mod tasks;
 pub mod templates;
 pub mod transcode_templates;
 pub mod values;
+pub mod vod_tasks;
 
 use serde_json::Value;
 
@@ -120,6 +121,7 @@ const FAMILIES: &[&[Action]] = &[
     apps::ACTIONS,
     classes::ACTIONS,
     events::ACTIONS,
+    vod_tasks::ACTIONS,
     transcode_templates::ACTIONS,
     adaptive_templates::ACTIONS,
     picture_templates::ACTIONS,
