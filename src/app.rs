@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::notify::intake;
 use crate::preflight::{bind_error_sentence, preflight};
 use crate::recorder::{MoovReserve, RecorderSettings};
+use crate::replay;
 use crate::rescue;
 use crate::retention::Retention;
 use crate::segment::disk::DiskSettings;
@@ -175,7 +176,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     // What the last run left is noted before anything new is written; finishing it goes on while publishers already push.
     let arenas = checked.arena_folder;
     let mut left = LeftBehind::find(&finish, &arenas).map_err(because("cannot look for open recordings"))?;
-    left.write_back_arenas(&finish);
+    left.write_back_arenas(&finish, |journal| replay::replay(&finish, journal));
 
     let mut last_file = catalog.last_file_id().map_err(|error| StartError(error.to_string()))?;
     if incomplete {
@@ -268,6 +269,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 push_auth_default: config.api.push_auth_default,
                 older_tasks: OlderTaskLimits { open_max: config.api.older_tasks_max, day_max: config.api.older_tasks_per_day_max },
                 sub_apps_max: config.api.sub_apps_max,
+                procedures_max: config.api.procedures_max,
                 workers: config.http.workers,
                 connections_max: config.http.connections_max,
             },

@@ -243,6 +243,8 @@ declare! {
         older_tasks_per_day_max: u64 = 4_000, in 1..=1_000_000;
         /// Applications (`CreateSubAppId`) besides the main one.
         sub_apps_max: u64 = 50, in 0..=1_000;
+        /// Task flows (`CreateProcedureTemplate`) of one application.
+        procedures_max: u64 = 50, in 0..=1_000;
     }
 
     /// The log, on standard error.

@@ -176,6 +176,8 @@ pub trait Pinned {
 pub trait Store {
     type File: Sink;
     type Pin: Pinned;
+    /// Bytes in memory that outlives the process.
+    type Note;
     /// A new id, greater than all before.
     fn next_file_id(&mut self) -> FileId;
     fn open(&mut self, open: OpenMedia) -> Self::File;
@@ -195,6 +197,12 @@ pub trait Store {
     /// A file that stays in memory: frames that no file has taken.
     fn open_log(&mut self) -> Self::File;
     fn close_log(&mut self, log: Self::File);
+    /// `count` new ids for files that recovery may have to make; none: this store keeps no notes.
+    fn spare_ids(&mut self, count: usize) -> Vec<FileId>;
+    /// Keeps `bytes` beside `log` for whoever comes after this process, until the note is closed. `None`: there is no free block.
+    fn open_note(&mut self, log: &Self::File, bytes: &[u8]) -> Option<Self::Note>;
+    fn patch_note(&mut self, note: &mut Self::Note, at: usize, bytes: &[u8]);
+    fn close_note(&mut self, note: Self::Note);
     /// Pins the blocks of `file` that hold bytes from `from` on, oldest first. To be called before these bytes are committed.
     fn pin(&mut self, file: &Self::File, from: u64, take: impl FnMut(Self::Pin));
     /// Little room is left: nothing shall be kept that no file needs.

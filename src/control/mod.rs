@@ -97,6 +97,8 @@ pub struct ControlLimits {
     pub older_tasks: OlderTaskLimits,
     /// Applications besides the main one.
     pub sub_apps_max: u64,
+    /// Task flows of one application.
+    pub procedures_max: u64,
     /// HTTP worker threads and concurrent connections.
     pub workers: usize,
     pub connections_max: usize,
@@ -120,6 +122,8 @@ pub fn refresh_policy(context: &ControlContext) -> Result<(), CatalogError> {
     }
 }
 
+#[cfg(test)]
+mod definition_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

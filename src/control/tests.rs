@@ -53,6 +53,7 @@ impl Running {
                 domains_max: 3,
                 older_tasks: OlderTaskLimits { open_max: 2, day_max: 3 },
                 sub_apps_max: 3,
+                procedures_max: 3,
                 push_auth_default: false,
                 workers: 2,
                 connections_max: 16,

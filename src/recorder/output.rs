@@ -10,9 +10,10 @@ use crate::container::mpegts::{SEGMENT_START_BYTES, TsWriter};
 use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, SmallFile, Store};
 use crate::domain::{EndReason, FormatParam, RecordTemplate, RecordingIdentity, RecordingSource};
 use crate::media::{AudioCodec, Frame, TrackKind, Tracks};
-use crate::units::{FileId, Format, MonoTime, WallTime};
+use crate::units::{FileId, Format, MonoTime, TemplateId, WallTime};
 
 use super::cache::{Cache, ChainId, FrameHead, Place, Sequence};
+use super::journal::NotedOutput;
 use super::{Epoch, MoovReserve, Now, Publication, RecorderSettings};
 
 /// The other track's first frame is waited for this long (media time), so that the file's zero is the smaller of the two.
@@ -286,6 +287,32 @@ impl<F: Sink> Output<F> {
         }
         .into_iter()
         .flatten()
+    }
+
+    /// What recovery has to know of this output; `ids` are for its files.
+    pub fn noted(&self, ids: Vec<FileId>) -> NotedOutput {
+        let mut template = RecordTemplate::empty(TemplateId(0), "");
+        template.audio_only = self.audio_only;
+        let (formats, transport_stream): (Vec<(Format, &FormatParam)>, bool) = match &self.kind {
+            Kind::Single(format, param) => (vec![(*format, param)], false),
+            Kind::Hybrid { mp4, hls } => {
+                (mp4.iter().map(|param| (Format::Mp4, param)).chain(hls.iter().map(|param| (Format::Hls, param))).collect(), false)
+            }
+            Kind::TransportStream(param) => (vec![(Format::Hls, param)], true),
+        };
+        for (format, param) in formats {
+            *template.param_mut(format) = param.clone();
+        }
+        let hls = self.hls.as_ref().map(|hls| (hls.file_id, hls.part));
+        NotedOutput { source: self.source.clone(), template, transport_stream, hls, ids }
+    }
+
+    /// The HLS recording goes on behind its part `part`.
+    pub fn continue_hls(&mut self, file_id: FileId, part: u32, start: WallTime, segment_ms: u64) {
+        if matches!(self.kind, Kind::Hybrid { hls: Some(_), .. } | Kind::TransportStream(_)) {
+            let segmenter = Segmenter::new(segment_ms);
+            self.hls = Some(HlsRecording { file_id, part, epoch: None, segmenter, listed_ms: 0, start });
+        }
     }
 
     /// Takes a frame as it arrives, if nothing stands in the way. It is number `sequence` and not in the cache yet. What was written is to be committed.

@@ -16,6 +16,8 @@ pub(super) struct MemoryStore {
     texts: BTreeMap<u64, String>,
     room: bool,
     pins: Rc<Cell<usize>>,
+    /// Logs and notes that are open.
+    pub(super) kept: usize,
 }
 
 #[derive(Clone)]
@@ -65,6 +67,7 @@ impl Sink for MemoryFile {
 impl Store for MemoryStore {
     type File = MemoryFile;
     type Pin = MemoryPin;
+    type Note = Vec<u8>;
     fn next_file_id(&mut self) -> FileId {
         self.next_id += 1;
         FileId::new(FileId::MIN + self.next_id).unwrap()
@@ -93,9 +96,25 @@ impl Store for MemoryStore {
         self.ended.push(end);
     }
     fn open_log(&mut self) -> MemoryFile {
+        self.kept += 1;
         MemoryFile { number: u64::MAX, sink: Rc::default() }
     }
-    fn close_log(&mut self, _: MemoryFile) {}
+    fn close_log(&mut self, _: MemoryFile) {
+        self.kept -= 1;
+    }
+    fn spare_ids(&mut self, count: usize) -> Vec<FileId> {
+        (0..count).map(|_| self.next_file_id()).collect()
+    }
+    fn open_note(&mut self, _: &MemoryFile, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.kept += usize::from(self.room);
+        self.room.then(|| bytes.to_vec())
+    }
+    fn patch_note(&mut self, note: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+        note[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+    fn close_note(&mut self, _: Vec<u8>) {
+        self.kept -= 1;
+    }
     fn pin(&mut self, file: &MemoryFile, from: u64, mut take: impl FnMut(MemoryPin)) {
         let block = Self::BLOCK_BYTES as u64;
         let mut start = from - from % block;
@@ -114,7 +133,7 @@ impl MemoryStore {
     pub(super) const BLOCK_BYTES: usize = 64;
 
     pub(super) fn new() -> Self {
-        Self { next_id: 0, files: BTreeMap::new(), ended: Vec::new(), texts: BTreeMap::new(), room: true, pins: Rc::default() }
+        Self { next_id: 0, files: BTreeMap::new(), ended: Vec::new(), texts: BTreeMap::new(), room: true, pins: Rc::default(), kept: 0 }
     }
 
     /// Blocks that are kept in memory.
@@ -352,4 +371,21 @@ fn audio_only_leaves_the_pictures_out_of_any_container() {
     let tags = store.flv_tags(flv);
     assert_eq!(numbers(&tags, 8), (0..50).collect::<Vec<u32>>());
     assert!(numbers(&tags, 9).is_empty());
+}
+
+#[test]
+fn a_publication_that_ends_gives_all_memory_back() {
+    for formats in [&[][..], &[Format::Flv], &[Format::Mp4, Format::Hls]] {
+        for frames in [0, 1, 3, 60] {
+            let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+            if !formats.is_empty() {
+                recorder.start(source(), &template(formats, 2), now(0), &mut store);
+            }
+            headers(&mut recorder, &mut store);
+            send(&mut recorder, &mut store, 0..frames);
+            recorder.finish(EndReason::PublicationEnded, now(4_000), &mut store);
+            assert!(recorder.is_finished());
+            assert_eq!((store.kept, store.pins()), (0, 0), "{formats:?}, {frames} frames");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What the last run left behind: blocks of its arena, open recordings, finished files that the catalog had not taken.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -65,40 +65,49 @@ impl LeftBehind {
 }
 
 impl LeftBehind {
-    /// Writes what the dead process had in memory into its recordings, and removes its arena files: the new ones take their place.
-    pub fn write_back_arenas(&mut self, settings: &FinishSettings) {
+    /// Writes what the dead process had in memory into its recordings, lets `replay` make files of frames that no file had taken (it returns their
+    /// recordings), and removes its arena files: the new ones take their place.
+    pub fn write_back_arenas(&mut self, settings: &FinishSettings, mut replay: impl FnMut(&Journal) -> io::Result<Vec<FileId>>) {
         for path in std::mem::take(&mut self.arenas) {
             self.write_back_arena(settings, &path);
+            match read_journals(&path) {
+                Ok(journals) => journals.iter().for_each(|journal| match replay(journal) {
+                    Ok(begun) => self.recordings.extend(begun),
+                    Err(error) => {
+                        self.recovered.failed += 1;
+                        tracing::error!(%error, "frames that no file had taken could not be brought into one");
+                    }
+                }),
+                Err(error) => tracing::debug!(path = %path.display(), %error, "no frames are taken from the arena file of the last run"),
+            }
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "the arena file of the last run could not be removed");
+            }
         }
         self.recordings.sort();
         self.recordings.dedup();
     }
 
-    /// Opens the files that it had not opened yet, writes the blocks of an arena file into their recordings, then removes it.
+    /// Opens the files that it had not opened yet, then writes the blocks of an arena file into their recordings.
     fn write_back_arena(&mut self, settings: &FinishSettings, path: &Path) {
         for kind in [BlockKind::OpenRecord, BlockKind::Media] {
-            let result = read_orphans(path, |orphan| {
-                let OrphanBlock { kind: of, file, part, offset, ref bytes } = orphan;
-                if of != kind {
-                    return;
-                }
-                let written = match kind {
-                    BlockKind::Media => write_back(settings, file, part, offset, bytes).map(|()| self.recovered.arena_bytes += bytes.len() as u64),
-                    BlockKind::OpenRecord => OpenRecord::decode(bytes)
+            let take = |orphan: OrphanBlock| {
+                let OrphanBlock { file, part, offset, ref bytes, .. } = orphan;
+                let written = if kind == BlockKind::Media {
+                    write_back(settings, file, part, offset, bytes).map(|()| self.recovered.arena_bytes += bytes.len() as u64)
+                } else {
+                    OpenRecord::decode(bytes)
                         .and_then(|record| record.carry_out(&settings.recording_folder()))
-                        .map(|begun| self.recordings.extend(begun)),
+                        .map(|begun| self.recordings.extend(begun))
                 };
                 if let Err(error) = written {
                     self.recovered.failed += 1;
                     tracing::error!(file_id = file, part, offset, bytes = bytes.len(), %error, "what the last run had in memory could not be written back");
                 }
-            });
-            if let Err(error) = result {
+            };
+            if let Err(error) = read_orphans(path, |of, _| of == kind, take) {
                 tracing::warn!(path = %path.display(), %error, "the arena file of the last run is not readable");
             }
-        }
-        if let Err(error) = std::fs::remove_file(path) {
-            tracing::warn!(path = %path.display(), %error, "the arena file of the last run could not be removed");
         }
     }
 
@@ -138,6 +147,31 @@ impl LeftBehind {
         }
         recovered
     }
+}
+
+/// Frames that no file had taken yet, as they lay in an arena.
+#[derive(Debug)]
+pub struct Journal {
+    /// Which outputs waited for them.
+    pub note: Vec<u8>,
+    /// Blocks of frames by offset, in order.
+    pub log: Vec<(u64, Vec<u8>)>,
+}
+
+fn read_journals(path: &Path) -> io::Result<Vec<Journal>> {
+    // Of two notes beside one log (it was just being renewed) either will do.
+    let mut journals: HashMap<u64, Journal> = HashMap::new();
+    read_orphans(path, |kind, _| kind == BlockKind::Note, |note| _ = journals.insert(note.file, Journal { note: note.bytes, log: Vec::new() }))?;
+    let logs: HashSet<u64> = journals.keys().copied().collect();
+    let of_note = |kind, log: u64| kind == BlockKind::Log && logs.contains(&log);
+    read_orphans(path, of_note, |block| {
+        if let Some(journal) = journals.get_mut(&block.file) {
+            journal.log.push((block.offset, block.bytes));
+        }
+    })?;
+    let mut journals: Vec<Journal> = journals.into_values().collect();
+    journals.iter_mut().for_each(|journal| journal.log.sort());
+    Ok(journals)
 }
 
 fn write_back(settings: &FinishSettings, file: u64, part: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
