@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
 use crate::config::{self, Config};
 use crate::control::actions::events::event_content;
-use crate::control::{Access, ControlContext, ControlLimits, Server};
+use crate::control::{About, Access, ControlContext, ControlLimits, Server};
 use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordState};
 use crate::domain::{FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, Resumptions, StreamEnd, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
@@ -283,9 +283,11 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 push_auth_default: config.api.push_auth_default,
                 older_tasks: OlderTaskLimits { open_max: config.api.older_tasks_max, day_max: config.api.older_tasks_per_day_max },
                 sub_apps_max: config.api.sub_apps_max,
+                procedures_max: config.api.procedures_max,
                 workers: config.http.workers,
                 connections_max: config.http.connections_max,
             },
+            about: About::new(config, wall_now()),
             access: Arc::clone(&access),
         }),
     )

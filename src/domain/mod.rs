@@ -1,11 +1,15 @@
 //! Templates, rules and tasks, live streams and finished files as values: no I/O, time is an input.
 
 pub mod admission;
+pub mod definition;
 pub mod event;
 pub mod file;
+pub mod flow;
 pub mod live;
 pub mod naming;
+pub mod player;
 pub mod policy;
+pub mod presets;
 pub mod resumption;
 pub mod rule;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use rustix::net::SendFlags;
 
 use crate::domain::admission::NotAdmitted;
 use crate::domain::event::{LiveEvent, LiveEventKind, Publisher};
+use crate::domain::live::{LiveAudio, LiveFigures, LiveVideo};
 use crate::domain::task::TaskScheduler;
 use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordTemplate, RecordingSource};
 use crate::limits::AMF_MESSAGE_BYTES_MAX;
@@ -26,6 +27,9 @@ use super::{DuplicatePublisher, Shared};
 
 /// Longest wait for a listener at the other end of our replies; they are a few hundred bytes, so a full socket buffer means a dead or hostile peer.
 const REPLY_BYTES_MAX: usize = 64 << 10;
+
+/// How often the figures of a publication that others see are brought up to date.
+const SHOW_MS: u64 = 1_000;
 
 /// What a connection works with while it is served.
 pub struct Service<'a> {
@@ -64,6 +68,9 @@ struct Publishing {
     audio_only: bool,
     /// Totals already counted in the metrics.
     reported: Totals,
+    /// What others see of it, and when and with how many bytes that was brought up to date.
+    figures: Arc<LiveFigures>,
+    shown: (MonoTime, u64),
 }
 
 /// How a connection stands after it was served.
@@ -301,6 +308,7 @@ impl Connection {
             client_ip: self.peer.ip().to_string(),
             stream_param: address.query.clone(),
         });
+        let figures = Arc::new(LiveFigures::default());
         let live = LiveStream {
             key: name.key.clone(),
             publication: id,
@@ -309,6 +317,7 @@ impl Connection {
             publish_time: service.now.wall,
             client: publisher.client_ip.clone(),
             stream_param: address.query.clone(),
+            figures: Arc::clone(&figures),
         };
         let admit = |policy: &Policy| {
             publish::admit(&name, &address.query, &policy.admission, service.now.wall, shared.settings.added_domains_only)
@@ -355,6 +364,8 @@ impl Connection {
             since: service.now,
             audio_only: publish::query_value(&address.query, "record_type").is_some_and(|kind| kind.eq_ignore_ascii_case("audio")),
             reported: Totals::default(),
+            figures,
+            shown: (service.now.mono, 0),
             name,
             publisher,
         });
@@ -404,6 +415,7 @@ impl Connection {
         }
         publishing.recorder.tick(service.now, service.store);
         publishing.report(service.metrics, service.shared, service.now);
+        publishing.show(service.now.mono);
     }
 
     /// The reason to close a silent connection.
@@ -550,6 +562,36 @@ impl Publishing {
             metrics.unsupported_codec(codec);
             tracing::warn!(stream = %self.name.key, codec, "this codec is not recorded; the other tracks are");
         }
+    }
+}
+
+impl Publishing {
+    /// Brings up to date what others see of the publication, once in [`SHOW_MS`].
+    fn show(&mut self, now: MonoTime) {
+        let (since, before) = self.shown;
+        let passed_ms = now.millis_since(since);
+        if passed_ms < SHOW_MS {
+            return;
+        }
+        let (totals, figures) = (self.recorder.totals(), &self.figures);
+        self.shown = (now, totals.media_bytes);
+        LiveFigures::store(&figures.media_bytes, totals.media_bytes);
+        LiveFigures::store(&figures.bits_per_second, (totals.media_bytes - before) * 8_000 / passed_ms);
+        LiveFigures::store(&figures.video_frames, totals.video_frames);
+        LiveFigures::store(&figures.audio_frames, totals.audio_frames);
+        LiveFigures::store(&figures.dropped_frames, totals.dropped.iter().sum());
+        LiveFigures::store(&figures.late_frames, totals.late_frames);
+        let recorder = &self.recorder;
+        figures.try_update(|parts| {
+            let tracks = recorder.tracks();
+            parts.video = tracks.video.as_ref().map(|video| LiveVideo { codec: video.codec.name(), width: video.width, height: video.height });
+            let audio = tracks.audio.as_ref();
+            parts.audio = audio.map(|audio| LiveAudio { codec: audio.codec.name(), sample_rate_hz: audio.sample_rate_hz, channels: audio.channels });
+            let known = parts.recordings.iter().map(|(source, format)| (source, *format));
+            if !recorder.recordings().eq(known) {
+                parts.recordings = recorder.recordings().map(|(source, format)| (source.clone(), format)).collect();
+            }
+        });
     }
 }
 

@@ -208,6 +208,12 @@ impl<S: Store> Recorder<S> {
         &self.epoch().tracks
     }
 
+    /// What is being recorded, and for whom.
+    pub fn recordings(&self) -> impl Iterator<Item = (&RecordingSource, Format)> {
+        let open = self.sessions.iter().filter(|session| session.ending.is_none());
+        open.flat_map(|session| session.outputs.iter().flat_map(|output| output.formats().map(|format| (&session.source, format))))
+    }
+
     /// Codecs met and not recorded; each is named once.
     pub fn take_unsupported(&mut self) -> Vec<&'static str> {
         std::mem::take(&mut self.unsupported)

@@ -308,6 +308,17 @@ impl<F: Sink> Output<F> {
         self.next
     }
 
+    /// What it writes: one file may be two formats.
+    pub fn formats(&self) -> impl Iterator<Item = Format> {
+        match &self.kind {
+            Kind::Hybrid { mp4, hls } => [mp4.as_ref().map(|_| Format::Mp4), hls.as_ref().map(|_| Format::Hls)],
+            Kind::TransportStream(_) => [Some(Format::Hls), None],
+            Kind::Single(format, _) => [Some(*format), None],
+        }
+        .into_iter()
+        .flatten()
+    }
+
     /// What recovery has to know of this output; `ids` are for its files.
     pub fn noted(&self, ids: Vec<FileId>) -> NotedOutput {
         let mut template = RecordTemplate::empty(TemplateId(0), "");
