@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::domain::VodTask;
 use crate::domain::vod::{DeletePart, EventConfig, EventMode};
 use crate::units::{FileId, WallTime};
 
@@ -29,6 +30,10 @@ pub enum CatalogEvent<'a> {
     NewFileUpload(&'a MediaRow),
     /// A file, or some of its parts, was deleted; no parts: everything.
     FileDeleted { file_id: FileId, parts: &'a [DeletePart] },
+    /// EditMedia ended, well or not.
+    EditMediaComplete(&'a VodTask),
+    /// A clip that was to be kept is in the catalog. `source`: the call that made it.
+    PersistenceComplete { file_id: FileId, source: &'static str },
 }
 
 impl CatalogEvent<'_> {
@@ -37,6 +42,8 @@ impl CatalogEvent<'_> {
         match self {
             CatalogEvent::NewFileUpload(_) => "NewFileUpload",
             CatalogEvent::FileDeleted { .. } => "FileDeleted",
+            CatalogEvent::EditMediaComplete(_) => "EditMediaComplete",
+            CatalogEvent::PersistenceComplete { .. } => "PersistenceComplete",
         }
     }
 }
@@ -202,6 +209,9 @@ pub(super) fn emit(
     let wanted = match event {
         CatalogEvent::NewFileUpload(_) => config.upload_complete,
         CatalogEvent::FileDeleted { .. } => config.delete_complete,
+        // Without a switch: whoever asked for it waits for it (documented).
+        CatalogEvent::EditMediaComplete(_) => true,
+        CatalogEvent::PersistenceComplete { .. } => config.persistence_complete,
     };
     if !wanted {
         return Ok(Told::default());

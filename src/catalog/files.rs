@@ -119,13 +119,13 @@ pub struct FellBack {
 
 /// Whoever wants to know of a file; without them nobody is told.
 #[derive(Default)]
-struct Writers {
-    events: Option<EventWriter>,
-    callbacks: Option<CallbackWriter>,
+pub(super) struct Writers {
+    pub(super) events: Option<EventWriter>,
+    pub(super) callbacks: Option<CallbackWriter>,
 }
 
 /// Enters one file, with what is told of it.
-fn enter(
+pub(super) fn enter(
     connection: &Connection,
     file: &FinishedFile,
     name: &str,

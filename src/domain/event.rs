@@ -57,8 +57,6 @@ pub enum LiveEventKind {
         source: RecordingSource,
         format: Format,
         state: RecordState,
-        /// Counts the states of a publication.
-        number: u32,
     },
     /// Collected over a period of [`EXCEPTION_PERIOD_MS`].
     RecordException {

@@ -82,7 +82,7 @@ impl Bodies {
                 fields["push_duration"] = push_ms.to_string().into();
                 fields
             }
-            LiveEventKind::RecordState { session, source, format, state, number } => {
+            LiveEventKind::RecordState { session, source, format, state } => {
                 let publisher = &event.publisher;
                 let detail = json!({
                     "file_format": format_number(*format),
@@ -99,8 +99,8 @@ impl Bodies {
                     "appname": publisher.key.app,
                     "stream_id": publisher.key.stream,
                     "event_time": event.time.unix_seconds(),
-                    // Grows from state to state, and from publication to publication.
-                    "seq": format!("{}{number:04}", publisher.publication),
+                    // Grows with time, and is another one for every state of every recording.
+                    "seq": format!("{}{:02}{}{}", event.time.unix_micros(), session.0 % 100, format_number(*format), *state as u8),
                     "session_id": session.to_string(),
                     "task_id": task_id(source),
                     "record_event": state.name(),

@@ -6,17 +6,18 @@ use super::super::protocol::Version;
 /// The family of an action that client libraries know, or that is ours alone.
 pub fn family(action: &str) -> Option<Version> {
     let has = |names: &str| names.split_whitespace().any(|name| name == action);
-    if has(LIVE) || has(OWN) {
+    if has(OWN_LIVE) || has(LIVE) {
         Some(Version::Live)
-    } else if has(VOD) {
+    } else if has(OWN_VOD) || has(VOD) {
         Some(Version::Vod)
     } else {
         None
     }
 }
 
-/// In no client library.
-const OWN: &str = "DescribeCallbackDeliveries ReplayCallbackDeliveries";
+/// Actions of ours that no client library has.
+const OWN_LIVE: &str = "DescribeApplianceState DescribeApplianceSettings DescribeCallbackDeliveries ReplayCallbackDeliveries";
+const OWN_VOD: &str = "DescribeRecordingReceipt";
 
 const LIVE: &str = "\
     AddCasterInputInfo AddCasterLayoutInfo AddCasterMarkPicInfo AddCasterMarkWordInfo AddCasterOutputInfo AddDelayLiveStream AddLiveDomain \

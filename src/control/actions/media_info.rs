@@ -237,6 +237,7 @@ pub mod tests {
             procedure: String::new(),
             storage_mode: "normal".to_owned(),
             class_id: 0,
+            resume: None,
             session: RecordSessionId::default(),
             alias_domain: String::new(),
         };
