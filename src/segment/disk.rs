@@ -4,12 +4,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use rustix::fs::{FallocateFlags, OFlags};
@@ -21,7 +22,7 @@ use crate::units::{FileId, MonoTime};
 
 use super::arena::Block;
 use super::finish::{self, FinishSettings};
-use super::ring::{BATCH_WRITES_MAX, Job, Ring};
+use super::ring::{Job, Ring, WRITES_MAX};
 use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, WRITE_ALIGN_BYTES};
 
 /// Commands on their way from all cores to one writer: two for each of some thousands of streams a second. When full, commands wait on the core.
@@ -32,8 +33,13 @@ const FINISH_QUEUE_MAX: usize = 65_536;
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
 const ALLOCATE_BYTES_MAX: u64 = 64 << 20;
 
+/// Writes handed to the kernel in one call, each of which may be cut in two.
+const BATCH_WRITES_MAX: usize = WRITES_MAX / 2;
 /// Bytes handed to the kernel in one call: their blocks come back together.
 const BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// The first write of a batch waits for others this long.
+const GATHER: Duration = Duration::from_millis(3);
 
 /// How the helper threads of a folder work.
 pub struct DiskSettings {
@@ -196,8 +202,11 @@ impl Writer {
     fn run(&mut self, receiver: &Receiver<DiskCommand>) {
         self.ring = Ring::new().inspect_err(|error| tracing::warn!(%error, "no io_uring for the disk writer: writes go one by one")).ok();
         while let Ok(command) = receiver.recv() {
+            // A core sends what it has over its whole pass: a moment later there is more, and it goes out together.
+            if matches!(command, DiskCommand::Write(_)) && receiver.len() < BATCH_WRITES_MAX {
+                std::thread::sleep(GATHER);
+            }
             self.take(command);
-            // What waits goes out together.
             while let Ok(command) = receiver.try_recv() {
                 self.take(command);
             }
@@ -321,23 +330,25 @@ impl Writer {
     fn write_together(&mut self, batch: &[BlockWrite]) -> Vec<bool> {
         let mut written = vec![false; batch.len()];
         let Some(ring) = &mut self.ring else { return written };
-        // Place in the batch, and the length that the file gets.
-        let mut places = Vec::with_capacity(batch.len());
+        // Place in the batch, the bytes, and the length that the file gets.
+        let mut parts = Vec::with_capacity(2 * batch.len());
         for (place, write) in batch.iter().enumerate() {
             let data = write.bytes.as_slice();
-            if let Some(open) = self.open.get_mut(&write.serial).filter(|open| open.direct && open.takes(data))
-                && let Ok(length) = open.make_room(write.offset + data.len() as u64)
-            {
-                places.push((place, length));
-            }
+            let Some(open) = self.open.get_mut(&write.serial).filter(|open| open.direct && open.takes(data)) else { continue };
+            let known = open.length.saturating_sub(write.offset).min(data.len() as u64) as usize;
+            let Ok(length) = open.make_room(write.offset + data.len() as u64) else { continue };
+            written[place] = true;
+            // A page that is there already and one that is not yet are different extents: the kernel writes at once to either, but not to both.
+            parts
+                .extend([(0..known, None), (known..data.len(), length)].into_iter().filter(|(range, _)| !range.is_empty()).map(|part| (place, part)));
         }
-        let job = |&(place, length): &(usize, Option<u64>)| {
-            let BlockWrite { serial, bytes, offset, .. } = &batch[place];
-            Job { file: &self.open[serial].file, bytes: bytes.as_slice(), offset: *offset, length }
+        let job = |(place, (range, length)): &(usize, (Range<usize>, Option<u64>))| {
+            let BlockWrite { serial, bytes, offset, .. } = &batch[*place];
+            Job { file: &self.open[serial].file, bytes: &bytes.as_slice()[range.clone()], offset: offset + range.start as u64, length: *length }
         };
-        let jobs: Vec<Job<'_>> = places.iter().map(job).collect();
-        for ((place, _), (result, job)) in places.iter().zip(ring.write(&jobs).into_iter().zip(&jobs)) {
-            written[*place] = result.is_ok_and(|count| count == job.bytes.len().next_multiple_of(WRITE_ALIGN_BYTES as usize));
+        let jobs: Vec<Job<'_>> = parts.iter().map(job).collect();
+        for ((place, _), (result, job)) in parts.iter().zip(ring.write(&jobs).into_iter().zip(&jobs)) {
+            written[*place] &= result.is_ok_and(|count| count == job.bytes.len().next_multiple_of(WRITE_ALIGN_BYTES as usize));
         }
         written
     }

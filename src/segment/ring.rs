@@ -16,11 +16,11 @@ use super::disk::AlignedBuffer;
 use super::store::WRITE_ALIGN_BYTES;
 
 /// Writes in one call.
-pub const BATCH_WRITES_MAX: usize = 256;
+pub const WRITES_MAX: usize = 512;
 const PAGE: usize = WRITE_ALIGN_BYTES as usize;
 
-/// Writes given to the kernel at once. ext4 does not write at once where the time of change has to be noted first, and setting the length does note it, in
-/// ticks of the system's clock: so both come close together.
+/// Writes given to the kernel at once. A write for which the time of change has to be noted first is carried out by another thread; setting the length does
+/// note it, in ticks of the system's clock: so both come close together.
 const SUBMIT_MAX: usize = 32;
 
 /// Bytes of any length for an aligned offset. The last page goes out padded with zeros.
@@ -43,18 +43,18 @@ impl Ring {
     /// # Errors
     /// If io_uring is not permitted, or memory for the queue not to be had.
     pub fn new() -> io::Result<Self> {
-        let entries = BATCH_WRITES_MAX as u32;
+        let entries = WRITES_MAX as u32;
         // Completions are taken when we wait for them, not by interrupting us; kernels before 6.1 do not know that.
         let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(entries).or_else(|_| IoUring::new(entries))?;
-        Ok(Self { ring, pages: AlignedBuffer::new(BATCH_WRITES_MAX * PAGE) })
+        Ok(Self { ring, pages: AlignedBuffer::new(WRITES_MAX * PAGE) })
     }
 
     /// Carries out all `jobs`, in any order, and says for each how many bytes, padding included, were written.
     ///
     /// # Panics
-    /// With more than [`BATCH_WRITES_MAX`] jobs. Aborts the process if the kernel does not answer for what it took: it may be reading the bytes still.
+    /// With more than [`WRITES_MAX`] jobs. Aborts the process if the kernel does not answer for what it took: it may be reading the bytes still.
     pub fn write(&mut self, jobs: &[Job<'_>]) -> Vec<io::Result<usize>> {
-        assert!(jobs.len() <= BATCH_WRITES_MAX, "more writes than the queue holds");
+        assert!(jobs.len() <= WRITES_MAX, "more writes than the queue holds");
         let pages = self.pages.slice(jobs.len() * PAGE);
         let mut vectors = Vec::with_capacity(jobs.len());
         for (job, page) in jobs.iter().zip(pages.chunks_exact_mut(PAGE)) {
