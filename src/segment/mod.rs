@@ -9,6 +9,7 @@ pub mod recover;
 pub mod remove;
 mod ring;
 pub mod store;
+pub mod whole;
 
 pub use arena::Arena;
 pub use disk::{Disk, DiskHandle};
