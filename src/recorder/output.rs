@@ -6,7 +6,7 @@ use crate::container::es::{AdtsWriter, Mp3Writer};
 use crate::container::flv::{self, FlvWriter, PREVIOUS_TAG_SIZE_BYTES};
 use crate::container::hls::{self, LIVE_PLAYLIST_NAME, SegmentContainer, Segmenter, TsStart};
 use crate::container::mp4::{self, Mp4Writer};
-use crate::container::mpegts::{SEGMENT_START_BYTES, TsWriter};
+use crate::container::mpegts::{self, SEGMENT_START_BYTES, TsWriter};
 use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, SmallFile, Store};
 use crate::domain::{EndReason, FormatParam, RecordTemplate, RecordingIdentity, RecordingSource};
 use crate::media::{AudioCodec, Frame, TrackKind, Tracks};
@@ -114,6 +114,10 @@ impl Kind {
         match self {
             Kind::Single(Format::Aac, _) => audio_of(AudioCodec::Aac),
             Kind::Single(Format::Mp3, _) => audio_of(AudioCodec::Mp3),
+            Kind::TransportStream(_) => Tracks {
+                video: tracks.video.clone().filter(|video| mpegts::holds_video(video.codec)),
+                audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio.codec)),
+            },
             _ => tracks.clone(),
         }
     }
