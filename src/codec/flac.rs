@@ -61,7 +61,8 @@ fn parse_stream_info(block: &[u8]) -> Option<StreamInfo> {
 mod tests {
     use super::*;
 
-    const INFO: [u8; 34] = [0x04, 0, 0x04, 0, 0, 0, 0, 0, 0x0c, 0x16, 0x0b, 0xb8, 0x01, 0x70, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const INFO: [u8; 34] =
+        [0x04, 0, 0x04, 0, 0, 0, 0, 0, 0x0c, 0x16, 0x0b, 0xb8, 0x01, 0x70, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
     #[test]
     fn all_forms_come_to_the_same_blocks() {

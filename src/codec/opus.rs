@@ -90,8 +90,15 @@ mod tests {
     #[test]
     fn packets_last_as_long_as_their_first_bytes_say() {
         // CELT 20 ms in one frame, SILK 60 ms, hybrid 10 ms twice, CELT 2.5 ms in 6 frames, none, too long.
-        let cases: [(&[u8], Option<u32>); 7] =
-            [(&[0xf8], Some(960)), (&[0x18], Some(2880)), (&[0x61], Some(960)), (&[0x83, 6], Some(720)), (&[], None), (&[0x1b, 3], None), (&[0x83], None)];
+        let cases: [(&[u8], Option<u32>); 7] = [
+            (&[0xf8], Some(960)),
+            (&[0x18], Some(2880)),
+            (&[0x61], Some(960)),
+            (&[0x83, 6], Some(720)),
+            (&[], None),
+            (&[0x1b, 3], None),
+            (&[0x83], None),
+        ];
         for (head, expected) in cases {
             assert_eq!(packet_samples(head), expected, "{head:02x?}");
         }

@@ -94,7 +94,7 @@ pub(super) fn audio_track(codec: AudioCodec, sent: Bytes, header_bytes: usize) -
             AudioTrack { config: head.specific_box().into(), channels: head.channels, pre_skip: u32::from(head.pre_skip), ..track }
         }
         AudioCodec::Flac => {
-            let blocks = flac::metadata_blocks(&config).ok_or(unreadable.clone())?;
+            let blocks = flac::metadata_blocks(&config).ok_or(unreadable)?;
             let info = flac::stream_info(&blocks).ok_or(unreadable)?;
             AudioTrack {
                 config: blocks.into(),

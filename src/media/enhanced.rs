@@ -139,22 +139,23 @@ fn short_header(first: u8, track: Option<(u8, u8)>, fourcc: [u8; 4]) -> TagHeade
     }
 }
 
-impl<'a> Packets<'a> {
-    /// The next track's packet; `None` behind the last.
-    ///
-    /// # Errors
-    /// [`TagError::Truncated`]: what follows cannot be read.
-    pub fn next(&mut self) -> Option<Result<Packet<'a>, TagError>> {
+/// The tracks' packets; [`TagError::Truncated`] is the last: what follows cannot be read.
+impl<'a> Iterator for Packets<'a> {
+    type Item = Result<Packet<'a>, TagError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         (!self.rest.is_empty()).then(|| {
-            let packet = self.take();
+            let packet = self.read_packet();
             if packet.is_err() {
                 self.rest = Payload::contiguous(&[]);
             }
             packet
         })
     }
+}
 
-    fn take(&mut self) -> Result<Packet<'a>, TagError> {
+impl<'a> Packets<'a> {
+    fn read_packet(&mut self) -> Result<Packet<'a>, TagError> {
         let mut reader = Reader { tag: self.tag, payload: self.rest, at: 0 };
         let fourcc = match self.fourcc {
             Some(fourcc) => fourcc,
@@ -241,7 +242,10 @@ mod tests {
         for cut in 0..modified.len() - 3 {
             assert!(matches!(parse(Tag::Video, Payload::contiguous(&modified[..cut])), Err(TagError::Truncated { .. })), "cut at {cut}");
         }
-        assert!(parse(Tag::Video, Payload::contiguous(&[0x97, 0, 0, 0x07, 0, 0, 0x07, 0, 0, 7, 0, 0, 7, 0, 0, 7, 0, 0, 7, 0, 0, 7, 0, 0, 7, 0, 0])).is_err());
+        assert!(
+            parse(Tag::Video, Payload::contiguous(&[0x97, 0, 0, 0x07, 0, 0, 0x07, 0, 0, 7, 0, 0, 7, 0, 0, 7, 0, 0, 7, 0, 0, 7, 0, 0, 7, 0, 0]))
+                .is_err()
+        );
         assert!(parse(Tag::Video, Payload::contiguous(b"\x96\x31av01\x03xyz")).is_err());
     }
 

@@ -291,9 +291,7 @@ pub fn parse_audio(payload: Payload<'_>) -> Result<AudioUnit<'_>, TagError> {
         return Ok(AudioUnit::Empty);
     }
     match packet_type {
-        PACKET_RAW => {
-            Ok(AudioUnit::Frame(codec, FramePart { key: true, cts_ms: 0, tag_header: TagHeader::new(&head[..tag_header_bytes]), media }))
-        }
+        PACKET_RAW => Ok(AudioUnit::Frame(codec, FramePart { key: true, cts_ms: 0, tag_header: TagHeader::new(&head[..tag_header_bytes]), media })),
         PACKET_SEQUENCE_HEADER => audio_config(codec, sequence_header(payload)?, tag_header_bytes),
         value => Err(TagError::Unknown { tag: "audio", field: "AACPacketType", value }),
     }
@@ -378,12 +376,7 @@ fn describe(unit: Result<Unit<'_>, TagError>, body: &[u8]) -> String {
         }
         Ok(Unit::Video(VideoUnit::OfTrack(packet)) | Unit::Audio(AudioUnit::OfTrack(packet))) => packet_text(packet, body),
         Ok(Unit::Video(VideoUnit::Many(packets)) | Unit::Audio(AudioUnit::Many(packets))) => {
-            let mut packets = packets;
-            let mut text = String::new();
-            while let Some(packet) = packets.next() {
-                text.push_str(&packet.map_or_else(|error| error.to_string(), |packet| packet_text(packet, body)));
-            }
-            text
+            packets.map(|packet| packet.map_or_else(|error| error.to_string(), |packet| packet_text(packet, body))).collect()
         }
         Ok(Unit::Video(unit)) => format!("{unit:?}"),
         Ok(Unit::Audio(unit)) => format!("{unit:?}"),

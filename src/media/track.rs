@@ -199,7 +199,16 @@ impl AudioTrack {
         match self.codec {
             AudioCodec::Aac => {
                 let config = parse_aac_config(&self.config);
-                format!("mp4a.40.{}", config.map_or(2, |config| if config.ps { 29 } else if config.sbr_sample_rate_hz.is_some() { 5 } else { config.object_type }))
+                format!(
+                    "mp4a.40.{}",
+                    config.map_or(2, |config| if config.ps {
+                        29
+                    } else if config.sbr_sample_rate_hz.is_some() {
+                        5
+                    } else {
+                        config.object_type
+                    })
+                )
             }
             AudioCodec::Mp3 => "mp4a.40.34".to_owned(),
             AudioCodec::Opus | AudioCodec::Flac | AudioCodec::Ac3 | AudioCodec::Eac3 => String::from_utf8_lossy(self.codec.fourcc()).into_owned(),

@@ -20,7 +20,7 @@ use crate::units::{MonoTime, PublicationId, StreamKey, WallTime};
 
 use cache::{CACHE_BYTES_MAX, Cache, ChainId, Place, Sequence};
 use clock::Clocks;
-use output::{Context, Offered, Output, Pumped};
+use output::{Context, LeftOut, Offered, Output, Pumped};
 
 /// A publication that has sent one track only is taken as complete after this much media (or time): encoders send both sequence headers at once.
 const TRACK_WAIT_MS: u64 = 1_000;
@@ -140,6 +140,7 @@ pub struct Recorder<S: Store> {
     blocked_since: Option<MonoTime>,
     totals: Totals,
     unsupported: Vec<&'static str>,
+    left_out: Vec<LeftOut>,
 }
 
 impl<S: Store> Recorder<S> {
@@ -160,6 +161,7 @@ impl<S: Store> Recorder<S> {
             blocked_since: None,
             totals: Totals::default(),
             unsupported: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 
@@ -179,6 +181,12 @@ impl<S: Store> Recorder<S> {
     /// Codecs met and not recorded; each is named once.
     pub fn take_unsupported(&mut self) -> Vec<&'static str> {
         std::mem::take(&mut self.unsupported)
+    }
+
+    /// Tracks that a container has no place for, as container and codec; each is told once.
+    pub fn take_left_out(&mut self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let news = |left_out: &mut LeftOut| (!std::mem::replace(&mut left_out.told, true)).then_some((left_out.container, left_out.codec));
+        self.left_out.iter_mut().filter_map(news)
     }
 
     /// The stream must not be read further now: its storage is busy.
@@ -236,8 +244,8 @@ impl<S: Store> Recorder<S> {
     /// If it is no FLV video tag body.
     pub fn video(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) -> Result<(), TagError> {
         match flv_tag::parse_video(payload)? {
-            VideoUnit::Many(mut packets) => {
-                while let Some(packet) = packets.next() {
+            VideoUnit::Many(packets) => {
+                for packet in packets {
                     let packet = packet?;
                     if packet.track_id == Some(0) {
                         self.video_unit(flv_tag::video_packet(packet)?, timestamp_ms, now, store);
@@ -294,8 +302,8 @@ impl<S: Store> Recorder<S> {
     /// If it is no FLV audio tag body.
     pub fn audio(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) -> Result<(), TagError> {
         match flv_tag::parse_audio(payload)? {
-            AudioUnit::Many(mut packets) => {
-                while let Some(packet) = packets.next() {
+            AudioUnit::Many(packets) => {
+                for packet in packets {
                     let packet = packet?;
                     if packet.track_id == Some(0) {
                         self.audio_unit(flv_tag::audio_packet(packet)?, timestamp_ms, now, store);
@@ -363,7 +371,8 @@ impl<S: Store> Recorder<S> {
     }
 
     fn set_audio(&mut self, track: Arc<AudioTrack>) {
-        let same = |known: &Arc<AudioTrack>| (known.codec, &known.config, &known.sequence_header) == (track.codec, &track.config, &track.sequence_header);
+        let same =
+            |known: &Arc<AudioTrack>| (known.codec, &known.config, &known.sequence_header) == (track.codec, &track.config, &track.sequence_header);
         if !self.epoch().tracks.audio.as_ref().is_some_and(same) {
             self.new_parameters(|tracks| tracks.audio = Some(track), TrackKind::Audio);
         }
@@ -510,6 +519,7 @@ impl<S: Store> Recorder<S> {
             media_start_ms: self.media_start_ms,
             files_begun: 0,
             frames_unfit: 0,
+            left_out: &mut self.left_out,
         };
         let mut scratch = Vec::new();
         self.sessions.retain_mut(|session| {

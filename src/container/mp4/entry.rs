@@ -314,7 +314,8 @@ mod tests {
             let moov = read_back(codec.name(), &Tracks { video: Some(Arc::new(track.clone())), ..Tracks::default() });
             assert!(holds(&moov, expected) && !holds(&moov, b"colr"), "{codec:?}");
             let mastering = MasteringDisplay { primaries: [(1, 2), (3, 4), (5, 6)], white_point: (7, 8), luminance_max: 9, luminance_min: 10 };
-            track.colour = Some(Box::new(Colour { primaries: 9, transfer: 16, matrix: 9, mastering: Some(mastering), light_level: Some((1000, 400)) }));
+            track.colour =
+                Some(Box::new(Colour { primaries: 9, transfer: 16, matrix: 9, mastering: Some(mastering), light_level: Some((1000, 400)) }));
             let moov = read_back(codec.name(), &Tracks { video: Some(Arc::new(track)), ..Tracks::default() });
             assert!(holds(&moov, b"\0\0\0\x13colrnclx\0\x09\0\x10\0\x09\0"), "{codec:?}");
             assert!(holds(&moov, b"\0\0\0\x20mdcv\0\x01\0\x02\0\x03\0\x04\0\x05\0\x06\0\x07\0\x08\0\0\0\x09\0\0\0\x0a"), "{codec:?}");

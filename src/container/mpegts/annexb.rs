@@ -207,7 +207,14 @@ mod tests {
         // name, codec, access unit, begins with a delimiter, brings all sets, Annex B with [7, 7] put in
         let cases: &[(&str, NalCodec, &[u8], bool, bool, &[u8])] = &[
             ("AVC", NalCodec::Avc, &[0, 0, 0, 1, 0x65], false, false, &[7, 7, 0, 0, 0, 1, 0x65]),
-            ("AVC with a delimiter", NalCodec::Avc, &[0, 0, 0, 2, 9, 0x10, 0, 0, 0, 1, 0x65], true, false, &[0, 0, 0, 1, 9, 0x10, 7, 7, 0, 0, 0, 1, 0x65]),
+            (
+                "AVC with a delimiter",
+                NalCodec::Avc,
+                &[0, 0, 0, 2, 9, 0x10, 0, 0, 0, 1, 0x65],
+                true,
+                false,
+                &[0, 0, 0, 1, 9, 0x10, 7, 7, 0, 0, 0, 1, 0x65],
+            ),
             ("a delimiter alone", NalCodec::Avc, &[0, 0, 0, 2, 9, 0x10], true, false, &[0, 0, 0, 1, 9, 0x10, 7, 7]),
             ("HEVC", NalCodec::Hevc, &[0, 0, 0, 2, 0x26, 1], false, false, &[7, 7, 0, 0, 0, 1, 0x26, 1]),
             (

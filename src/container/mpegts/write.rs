@@ -8,8 +8,8 @@ use super::{
 };
 use crate::codec::aac::{ADTS_HEADER_BYTES, AacError, AdtsHeader, parse_aac_config};
 use crate::codec::avc::{AvcError, parse_avc_config};
-use crate::container::Sink;
 use crate::codec::hevc::{HevcError, parse_hevc_config};
+use crate::container::Sink;
 use crate::media::{AudioCodec, AudioTrack, Frame, TrackKind, Tracks, VideoCodec, VideoTrack};
 
 /// Tables are repeated this often inside a segment, so that a player can begin anywhere. Broadcast wants 500 ms at most.
