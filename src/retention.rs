@@ -83,5 +83,6 @@ fn round(catalog: &Catalog, settings: &FinishSettings, clock: fn() -> WallTime, 
         }
     }
     while goes_on() && catalog.purge_events(clock())? > 0 {}
+    while goes_on() && catalog.purge_vod_tasks(clock())? > 0 {}
     Ok(())
 }

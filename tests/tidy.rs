@@ -39,6 +39,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("supervise", &[]),
     // Commands of their own.
     ("inspect", &["domain", "codec", "media", "container", "segment", "logging"]),
+    // What a killed process left, through a recorder.
+    ("replay", &["recorder", "segment"]),
     // What `app` starts with, and a command of its own.
     ("rescue", &["config", "domain", "catalog", "segment", "preflight", "logging"]),
     ("app", &["*"]),

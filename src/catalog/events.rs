@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::domain::VodTask;
 use crate::domain::vod::{DeletePart, EventConfig, EventMode};
 use crate::units::{FileId, WallTime};
 
@@ -27,6 +28,10 @@ pub enum CatalogEvent<'a> {
     NewFileUpload(&'a MediaRow),
     /// A file, or some of its parts, was deleted; no parts: everything.
     FileDeleted { file_id: FileId, parts: &'a [DeletePart] },
+    /// EditMedia ended, well or not.
+    EditMediaComplete(&'a VodTask),
+    /// A clip that was to be kept is in the catalog. `source`: the call that made it.
+    PersistenceComplete { file_id: FileId, source: &'static str },
 }
 
 /// Writes an event as it is sent: a JSON object, `EventContent` of the API without its handle.
@@ -165,6 +170,9 @@ pub(super) fn emit(
     let wanted = match event {
         CatalogEvent::NewFileUpload(_) => config.upload_complete,
         CatalogEvent::FileDeleted { .. } => config.delete_complete,
+        // Without a switch: whoever asked for it waits for it (documented).
+        CatalogEvent::EditMediaComplete(_) => true,
+        CatalogEvent::PersistenceComplete { .. } => config.persistence_complete,
     };
     match config.mode {
         EventMode::Pull if wanted => enqueue(connection, sub_app_id, now, writer(event)).map(|()| true),

@@ -109,7 +109,7 @@ pub struct FellBack {
 }
 
 /// Enters one file. True: somebody may be waiting for its event.
-fn enter(
+pub(super) fn enter(
     connection: &Connection,
     file: &FinishedFile,
     name: &str,

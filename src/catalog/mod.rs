@@ -1,10 +1,12 @@
 //! The catalog: templates, rules, tasks and finished files in SQLite. One writer thread, several read connections.
 //!
 //! A write returns when it is committed and synced; a read sees every write that returned before it began. The methods are grouped by what they are
-//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `events`, `domains`, `forbids`, `stream_events`.
+//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `definitions`, `events`, `domains`, `forbids`,
+//! `stream_events`, `vod_tasks`.
 
 mod apps;
 mod classes;
+mod definitions;
 mod domains;
 mod events;
 mod files;
@@ -23,6 +25,7 @@ mod signal;
 mod stream_events;
 mod tasks;
 mod templates;
+mod vod_tasks;
 mod writer;
 
 use std::path::Path;
@@ -31,6 +34,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rusqlite::Connection;
 
 pub use classes::{ClassOfFile, ClassRefusal};
+pub use definitions::{NamedKind, Stored};
 pub use events::{CatalogEvent, EVENTS_PER_PULL, EventWriter, PulledEvent};
 pub use files::{FellBack, Gone};
 pub use modify::MediaChange;
@@ -42,6 +46,7 @@ use crate::units::{FileId, Format, TaskId, WallTime};
 
 pub use stream_events::{StreamEvent, StreamEventPage, StreamEventQuery};
 pub use tasks::OlderTaskLimits;
+pub use vod_tasks::VodTaskQuery;
 
 use policy_copy::PolicyCopy;
 use readers::Readers;

@@ -176,6 +176,57 @@ const MIGRATIONS: &[M<'_>] = &[
     CREATE INDEX catalog_event_by_time ON catalog_event (create_time);
     ",
     ),
+    M::up(
+        "
+    -- Work on files that was asked for (EditMedia, task flows), for as long as it can be asked about. `work` is what its worker needs, `object` what is
+    -- shown and sent, both JSON. `finish_time` is NULL until it is over.
+    CREATE TABLE vod_task (
+        id TEXT PRIMARY KEY,
+        sub_app_id INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        status TEXT NOT NULL,
+        file_id INTEGER,
+        priority INTEGER NOT NULL,
+        create_time INTEGER NOT NULL,
+        begin_time INTEGER,
+        finish_time INTEGER,
+        session_id TEXT NOT NULL,
+        session_context TEXT NOT NULL,
+        work TEXT NOT NULL,
+        object TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX vod_task_by_create ON vod_task (sub_app_id, create_time, id);
+    CREATE INDEX vod_task_by_finish ON vod_task (sub_app_id, finish_time, id) WHERE finish_time IS NOT NULL;
+    CREATE INDEX vod_task_open ON vod_task (kind, priority, create_time) WHERE finish_time IS NULL;
+    CREATE INDEX vod_task_by_session ON vod_task (sub_app_id, session_id) WHERE session_id <> '';
+    ",
+    ),
+    M::up(
+        "
+    -- Custom definitions of renditions and pictures, as JSON. AUTOINCREMENT: they count from 1400001 and are never used again.
+    CREATE TABLE definition (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        sub_app_id INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        body TEXT NOT NULL,
+        create_time INTEGER NOT NULL,
+        update_time INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO sqlite_sequence (name, seq) VALUES ('definition', 1400000);
+    CREATE INDEX definition_by_kind ON definition (sub_app_id, kind, id);
+
+    -- Task flows and players.
+    CREATE TABLE named_definition (
+        sub_app_id INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        body TEXT NOT NULL,
+        create_time INTEGER NOT NULL,
+        update_time INTEGER NOT NULL,
+        PRIMARY KEY (sub_app_id, kind, name)
+    ) STRICT;
+    ",
+    ),
 ];
 
 /// Opens the writer's connection and brings the schema up to date.

@@ -30,6 +30,8 @@ fn tell_events(fixture: &Fixture) {
     fixture.catalog.set_event_writer(Arc::new(|event| match event {
         CatalogEvent::NewFileUpload(row) => format!("new {}", row.file.identity.file_id.get() - FileId::MIN),
         CatalogEvent::FileDeleted { file_id, parts } => format!("deleted {} {}", file_id.get() - FileId::MIN, parts.len()),
+        CatalogEvent::EditMediaComplete(task) => format!("edited {}", task.id),
+        CatalogEvent::PersistenceComplete { file_id, source } => format!("kept {} {source}", file_id.get() - FileId::MIN),
     }));
     let change = |config: &mut crate::domain::vod::EventConfig| {
         config.mode = EventMode::Pull;

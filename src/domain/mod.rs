@@ -1,23 +1,31 @@
 //! Templates, rules and tasks, live streams and finished files as values: no I/O, time is an input.
 
 pub mod admission;
+pub mod definition;
 pub mod event;
 pub mod file;
+pub mod flow;
 pub mod live;
 pub mod naming;
+pub mod player;
 pub mod policy;
+pub mod presets;
+pub mod resumption;
 pub mod rule;
 #[cfg(test)]
 mod simulation;
 pub mod task;
 pub mod template;
 pub mod vod;
+pub mod vod_task;
 
 pub use admission::{Admission, DomainKind, ForbiddenStream, LiveDomain, PushAuth};
 pub use event::{LiveEvent, LiveEventKind};
 pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams, StreamEnd};
 pub use policy::Policy;
+pub use resumption::{PausedRecording, Resume, ResumeClaim, ResumeTerms, Resumptions};
 pub use rule::{RecordRule, RuleTable};
 pub use task::{OwnFormat, RecordTask, TaskChange, TaskScheduler};
 pub use template::{FormatParam, RecordTemplate};
+pub use vod_task::{VodTask, VodTaskKind, VodTaskStatus};

@@ -8,6 +8,7 @@ mod open_record;
 pub mod recover;
 pub mod remove;
 pub mod store;
+pub mod whole;
 
 pub use arena::Arena;
 pub use disk::{Disk, DiskHandle};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::media_info::event_media;
+use super::vod_tasks::task_object;
 use super::{Action, Scope, Waiting, action, reply, waiting_action};
 use crate::catalog::{CatalogError, CatalogEvent, EVENTS_PER_PULL};
 use crate::control::errors::ApiError;
@@ -185,6 +186,11 @@ pub fn event_content(event: &CatalogEvent<'_>, public_base: &str, app_id: u64) -
             let file_id = file_id.to_string();
             let task = json!({ "FileIdSet": [file_id], "FileDeleteResultInfo": [{ "FileId": file_id, "DeleteParts": parts }] });
             json!({ "EventType": "FileDeleted", "FileDeleteEvent": task })
+        }
+        CatalogEvent::EditMediaComplete(task) => json!({ "EventType": "EditMediaComplete", "EditMediaCompleteEvent": task_object(task) }),
+        CatalogEvent::PersistenceComplete { file_id, source } => {
+            let task = json!({ "FileId": file_id.to_string(), "PersistenceSource": source });
+            json!({ "EventType": "PersistenceComplete", "PersistenceCompleteEvent": task })
         }
     };
     content.to_string()
