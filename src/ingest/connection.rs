@@ -28,6 +28,9 @@ use super::{DuplicatePublisher, Shared};
 /// Longest wait for a listener at the other end of our replies; they are a few hundred bytes, so a full socket buffer means a dead or hostile peer.
 const REPLY_BYTES_MAX: usize = 64 << 10;
 
+/// Chunks above this are an error of the published stream (documented).
+const CHUNK_BYTES_USUAL: u32 = 8_192;
+
 /// How often the figures of a publication that others see are brought up to date.
 const SHOW_MS: u64 = 1_000;
 
@@ -66,6 +69,8 @@ struct Publishing {
     since: Now,
     /// The push address asks for the sound alone (`record_type=audio`).
     audio_only: bool,
+    /// Chunk size of the publisher when it was last looked at.
+    chunk_bytes: u32,
     /// Totals already counted in the metrics.
     reported: Totals,
     /// What others see of it, and when and with how many bytes that was brought up to date.
@@ -420,6 +425,7 @@ impl Connection {
             next_task_check: None,
             since: service.now,
             audio_only: publish::query_value(&address.query, "record_type").is_some_and(|kind| kind.eq_ignore_ascii_case("audio")),
+            chunk_bytes: 0,
             reported: Totals::default(),
             figures,
             shown: (service.now.mono, 0),
@@ -470,6 +476,14 @@ impl Connection {
         if publishing.policy_version != policy.version || publishing.next_task_check.is_some_and(|check| service.now.wall >= check) {
             publishing.policy_version = policy.version;
             publishing.schedule_tasks(policy, service);
+        }
+        let chunk_bytes = self.session.chunk_bytes_in();
+        if chunk_bytes != publishing.chunk_bytes {
+            publishing.chunk_bytes = chunk_bytes;
+            // A publisher that took over what we send ourselves did nothing wrong.
+            if chunk_bytes > CHUNK_BYTES_USUAL && chunk_bytes != self.session.chunk_bytes_out() {
+                publishing.recorder.chunk_too_large(chunk_bytes, service.now);
+            }
         }
         publishing.recorder.tick(service.now, service.store);
         publishing.report(service.metrics, service.shared, service.now);
@@ -617,6 +631,9 @@ impl Publishing {
         }
         for RecordChange { session, source, format, state } in self.recorder.take_changes() {
             let kind = LiveEventKind::RecordState { session, source, format, state };
+            shared.events.send(LiveEvent { publisher: Arc::clone(&self.publisher), time: now.wall, kind });
+        }
+        for kind in self.recorder.take_events() {
             shared.events.send(LiveEvent { publisher: Arc::clone(&self.publisher), time: now.wall, kind });
         }
         for codec in self.recorder.take_unsupported() {

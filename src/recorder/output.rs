@@ -8,7 +8,7 @@ use crate::container::hls::{self, LIVE_PLAYLIST_NAME, SegmentContainer, Segmente
 use crate::container::mp4::{self, Mp4Writer};
 use crate::container::mpegts::{self, SEGMENT_START_BYTES, TsWriter};
 use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, SmallFile, Store};
-use crate::domain::event::{RecordSessionId, RecordState};
+use crate::domain::event::{RecordExceptionKind, RecordSessionId, RecordState};
 use crate::domain::{EndReason, FormatParam, PausedRecording, RecordTemplate, RecordingIdentity, RecordingSource, Resume, ResumeClaim, ResumeTerms};
 use crate::media::{AudioCodec, Frame, TrackKind, Tracks};
 use crate::units::{FileId, Format, MonoTime, TemplateId, WallTime};
@@ -50,8 +50,28 @@ pub struct Context<'a, P> {
     pub frames_unfit: u64,
     /// Tracks that their container cannot hold.
     pub left_out: &'a mut Vec<LeftOut>,
-    /// Interruptions and their ends.
+    /// Begins, interruptions and ends of recordings.
     pub changes: &'a mut Vec<RecordChange>,
+    /// What is wrong with one output.
+    pub troubles: &'a mut Vec<Trouble>,
+}
+
+/// Something is wrong with the recordings of one output.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trouble {
+    pub session: RecordSessionId,
+    pub formats: [Option<Format>; 2],
+    pub kind: RecordExceptionKind,
+    pub description: String,
+}
+
+/// Whether an output's recordings are told to have begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Begun {
+    Untold,
+    /// They could not begin, so far.
+    Failed,
+    Told,
 }
 
 /// A track that is not in the files of one container, because that has no place for its codec.
@@ -69,10 +89,13 @@ impl<P: Pinned> Context<'_, P> {
         &mut self.epochs[(number - first) as usize]
     }
 
-    fn leave_out(&mut self, container: &'static str, codec: &'static str) {
-        if !self.left_out.iter().any(|known| (known.container, known.codec) == (container, codec)) {
+    /// True: it was not known yet.
+    fn leave_out(&mut self, container: &'static str, codec: &'static str) -> bool {
+        let is_new = !self.left_out.iter().any(|known| (known.container, known.codec) == (container, codec));
+        if is_new {
             self.left_out.push(LeftOut { container, codec, told: false });
         }
+        is_new
     }
 
     fn newest_epoch(&self) -> u32 {
@@ -292,6 +315,11 @@ pub struct Output<F> {
     /// Begin at a video key frame (joined in the middle, or frames were lost).
     need_key: bool,
     retry_at: Option<MonoTime>,
+    begun: Begun,
+    /// Its HLS recording is that of the publication before.
+    resumed: bool,
+    /// Its storage has failed: frames that are lost by now, to be told.
+    failed: Option<u64>,
 }
 
 impl<F: Sink> Output<F> {
@@ -332,8 +360,15 @@ impl<F: Sink> Output<F> {
                 next: from.0,
                 need_key: from.1,
                 retry_at: None,
+                begun: Begun::Untold,
+                resumed: false,
+                failed: None,
             })
             .collect()
+    }
+
+    pub fn session(&self) -> RecordSessionId {
+        self.session
     }
 
     pub fn next(&self) -> Sequence {
@@ -341,14 +376,39 @@ impl<F: Sink> Output<F> {
     }
 
     /// What it writes: one file may be two formats.
-    pub fn formats(&self) -> impl Iterator<Item = Format> {
+    pub fn formats(&self) -> impl Iterator<Item = Format> + use<F> {
+        self.format_pair().into_iter().flatten()
+    }
+
+    fn format_pair(&self) -> [Option<Format>; 2] {
         match &self.kind {
             Kind::Hybrid { mp4, hls } => [mp4.as_ref().map(|_| Format::Mp4), hls.as_ref().map(|_| Format::Hls)],
             Kind::TransportStream(_) => [Some(Format::Hls), None],
             Kind::Single(format, _) => [Some(*format), None],
         }
-        .into_iter()
-        .flatten()
+    }
+
+    fn trouble(&self, kind: RecordExceptionKind, description: String) -> Trouble {
+        Trouble { session: self.session, formats: self.format_pair(), kind, description }
+    }
+
+    /// The storage has failed since the last call: what is to be told of it.
+    pub fn take_failure(&mut self, changes: &mut Vec<RecordChange>) -> Option<Trouble> {
+        let lost = self.failed.take()?;
+        changes.extend(self.formats().map(|format| self.change(format, self.session, RecordState::Error)));
+        let lost = if lost == 0 { String::new() } else { format!("; {lost} frames are lost") };
+        Some(self.trouble(RecordExceptionKind::CannotRead, format!("the storage has failed or did not follow{lost}")))
+    }
+
+    /// The recordings cannot begin with these tracks.
+    fn cannot_begin(&mut self, why: &str, changes: &mut Vec<RecordChange>, troubles: &mut Vec<Trouble>) {
+        if self.begun != Begun::Untold {
+            return;
+        }
+        self.begun = Begun::Failed;
+        changes.extend(self.formats().map(|format| self.change(format, self.session, RecordState::StartFailed)));
+        let kind = if self.audio_only { RecordExceptionKind::AudioMissing } else { RecordExceptionKind::VideoMissing };
+        troubles.push(self.trouble(kind, why.to_owned()));
     }
 
     /// What recovery has to know of this output; `ids` are for its files.
@@ -467,11 +527,18 @@ impl<F: Sink> Output<F> {
         let mut tracks = self.kind.suitable(all);
         let video = all.video.as_ref().filter(|_| tracks.video.is_none() && !self.audio_only).map(|video| video.codec.name());
         let audio = all.audio.as_ref().filter(|_| tracks.audio.is_none()).map(|audio| audio.codec.name());
-        for codec in video.into_iter().chain(audio) {
-            context.leave_out(self.kind.container(), codec);
+        for (kind, codec) in [(RecordExceptionKind::VideoMissing, video), (RecordExceptionKind::AudioMissing, audio)] {
+            if let Some(codec) = codec
+                && context.leave_out(self.kind.container(), codec)
+            {
+                context.troubles.push(self.trouble(kind, format!("{} has no place for {codec}", self.kind.container())));
+            }
         }
         tracks.video = tracks.video.filter(|_| !self.audio_only);
         if tracks.is_empty() || (self.audio_only && frame.track == TrackKind::Video) {
+            if tracks.is_empty() {
+                self.cannot_begin("none of the tracks can be recorded in this format", context.changes, context.troubles);
+            }
             self.next += 1;
             return true;
         }
@@ -490,6 +557,7 @@ impl<F: Sink> Output<F> {
                 self.open_file(frame, &tracks, (head, writer), context, store);
             }
             None => {
+                self.cannot_begin("the format cannot hold what the track is made of", context.changes, context.troubles);
                 self.next += 1;
                 context.frames_unfit += 1;
             }
@@ -565,7 +633,8 @@ impl<F: Sink> Output<F> {
                 Resume::No => {}
                 Resume::Continue(paused) => {
                     (part, session, continued) = (paused.part, paused.session, Some(paused.file_id));
-                    context.changes.push(self.change(session, RecordState::Resumed));
+                    self.resumed = true;
+                    context.changes.push(self.change(Format::Hls, session, RecordState::Resumed));
                 }
             }
         }
@@ -582,8 +651,8 @@ impl<F: Sink> Output<F> {
         true
     }
 
-    fn change(&self, session: RecordSessionId, state: RecordState) -> RecordChange {
-        RecordChange { source: self.source.clone(), session, format: Format::Hls, state }
+    fn change(&self, format: Format, session: RecordSessionId, state: RecordState) -> RecordChange {
+        RecordChange { source: self.source.clone(), session, format, state }
     }
 
     fn open_file<S: Store<File = F>>(
@@ -655,6 +724,11 @@ impl<F: Sink> Output<F> {
             store.append_text(recording_hls.file_id, LIVE_PLAYLIST_NAME, hls_text);
         }
         context.files_begun += 1;
+        if self.begun != Begun::Told {
+            self.begun = Begun::Told;
+            let begun = self.formats().filter(|format| *format != Format::Hls || !self.resumed);
+            context.changes.extend(begun.map(|format| self.change(format, self.session, RecordState::StartSucceeded)));
+        }
         self.state = State::Writing(Box::new(OpenFile {
             file,
             chain: None,
@@ -780,9 +854,16 @@ impl<F: Sink> Output<F> {
     }
 
     /// Ends the output: the open file and the HLS recording over all its parts. If this is but an interruption of the latter, the answer says so.
-    pub fn end<S: Store<File = F>>(&mut self, reason: EndReason, now: Now, store: &mut S) -> Option<RecordChange> {
+    pub fn end<S: Store<File = F>>(&mut self, reason: EndReason, now: Now, store: &mut S, changes: &mut Vec<RecordChange>) {
         self.close_file(reason, now, store);
-        let HlsRecording { file_id, part, resumable, .. } = self.hls.take()?;
+        let state = match self.begun {
+            Begun::Untold => RecordState::StartFailed,
+            Begun::Failed => return,
+            Begun::Told => RecordState::Ended,
+        };
+        let single = self.formats().filter(|format| *format != Format::Hls || self.hls.is_none());
+        changes.extend(single.map(|format| self.change(format, self.session, state)));
+        let Some(HlsRecording { file_id, part, resumable, .. }) = self.hls.take() else { return };
         let is_interruption = matches!(reason, EndReason::PublicationEnded | EndReason::Shutdown);
         match resumable {
             Some((claim, terms)) if is_interruption => {
@@ -802,12 +883,13 @@ impl<F: Sink> Output<F> {
                     reason,
                     resume_until,
                 });
-                Some(self.change(session, RecordState::Paused))
+                changes.push(self.change(Format::Hls, session, RecordState::Paused));
             }
             _ => {
+                let session = resumable.as_ref().map_or(self.session, |(_, terms)| terms.session);
+                changes.push(self.change(Format::Hls, session, state));
                 let claim = resumable.map(|(claim, _)| claim);
                 store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with: None, claim });
-                None
             }
         }
     }
@@ -844,6 +926,7 @@ impl<F: Sink> Output<F> {
         let lost = end.saturating_sub(self.next);
         if lost > 0 {
             self.fail(now, store);
+            self.failed = self.failed.map(|before| before + lost);
             self.next = end;
         }
         lost
@@ -861,6 +944,7 @@ impl<F: Sink> Output<F> {
     fn fail<S: Store<File = F>>(&mut self, now: Now, store: &mut S) {
         // An HLS recording goes on with its next part.
         self.close_file(EndReason::StorageFailed, now, store);
+        self.failed.get_or_insert(0);
         self.need_key = true;
         self.retry_at = Some(MonoTime::from_nanos(now.mono.nanos() + RETRY_MS * 1_000_000));
     }

@@ -3,14 +3,14 @@
 import base64
 import json
 import os
-import signal
-import subprocess
 import threading
 import time
 
 import pytest
 
-from appliance import BINARY, free_port, until
+import media
+import rtmp
+from appliance import free_port, until
 from receiver import Receiver, is_signed
 
 URLS = ("StreamBeginNotifyUrl", "StreamEndNotifyUrl", "RecordNotifyUrl", "RecordStatusNotifyUrl", "RecordExceptionNotifyUrl", "PushExceptionNotifyUrl")
@@ -216,3 +216,104 @@ def test_catalog_events_are_pushed(capstan, source, push, domain, receiver):
     capstan.call("DeleteMedia", SubAppId=app, FileId=file)
     deleted = until(lambda: mine.calls[1:], 20, "the deletion")[0]
     assert deleted.body == {"EventType": "FileDeleted", "FileDeleteEvent": {"FileIdSet": [file], "FileDeleteResultInfo": [{"FileId": file, "DeleteParts": []}]}}
+
+
+def states(receiver):
+    return [(call["record_event"], json.loads(call["record_detail"])["file_format"]) for call in receiver.of(332)]
+
+
+def test_states_of_recordings(capstan, source, push, domain, receiver):
+    """One event for each format and state; a format that needs what does not come cannot begin."""
+    mine = receiver()
+    tell(capstan, domain, template(capstan, mine, *URLS[3:5], CallbackKey="k"))
+    capstan.record(domain, mp4=True, flv=True, mp3=True)
+    task = capstan.call("CreateRecordTask", DomainName=domain, AppName="live", StreamName="cam", EndTime=int(time.time()) + 600)["TaskId"]
+    push(source("av"), capstan.url("cam", domain))
+    until(lambda: len(mine.of(332)) == 7 and mine.of(341), 20, "all states")
+    by_rule = [call for call in mine.of(332) if call["task_id"] == ""]
+    by_task = [call for call in mine.of(332) if call["task_id"] == task]
+    started, failed, ended = "record_start_succeeded", "record_start_failed", "record_ended"
+    assert sorted((call["record_event"], json.loads(call["record_detail"])["file_format"]) for call in by_rule) == [
+        (ended, 1), (ended, 3), (failed, 5), (started, 1), (started, 3)]
+    assert [call["record_event"] for call in by_task] == [started, ended]
+    detail = {"record_bps": 0, "record_content": 1, "source_type": 1, "codec_temp_id": 0}
+    assert json.loads(by_rule[0]["record_detail"]).items() > {**detail, "start_model": 1}.items()
+    assert json.loads(by_task[0]["record_detail"]).items() > {**detail, "start_model": 5}.items()
+    for call in mine.of(332):
+        expected = {"appid": 1300000001, "domain": domain, "appname": "live", "stream_id": "cam"}
+        assert {field: call[field] for field in expected} == expected and is_signed(call, "k")
+        assert call["seq"].isdigit() and call["session_id"].isdigit()
+    assert len({call["seq"] for call in mine.of(332)}) == 7
+    assert len({call["session_id"] for call in by_rule}) == 1 != len({call["session_id"] for call in mine.of(332)})
+    (missing,) = mine.of(341)
+    assert (missing["file_format"], missing["exception_level"], missing["stream_id"]) == ("MP3", "error", "cam")
+    assert [(one["type"], one["occurs"]) for one in missing["exception"]] == [(-17, 1)] and missing["session_id"] == by_rule[0]["session_id"]
+
+
+def test_pause_and_resume_are_told(capstan, source, push, domain, receiver):
+    mine = receiver()
+    tell(capstan, domain, template(capstan, mine, *URLS[2:4]))
+    capstan.record(domain, hls=True, HlsSpecialParam={"FlowContinueDuration": 4})
+    push(source("av"), capstan.url("cam", domain))
+    push(source("av"), capstan.url("cam", domain))
+    mine.wait(1, 100)
+    told = ["record_start_succeeded", "record_paused", "record_resumed", "record_paused", "record_ended"]
+    until(lambda: len(mine.of(332)) == len(told), 10, "all states")
+    assert states(mine) == [(state, 2) for state in told]
+    assert len({call["session_id"] for call in mine.of(332)}) == 1 and len(mine.of(100)) == 1
+
+
+def test_errors_of_the_stream_and_of_its_recording(capstan, source, domain, receiver):
+    """A publisher with jumps, steps back, large chunks and audio before its header; levels choose what is told."""
+    mine, errors_only = receiver(), receiver()
+    tell(capstan, domain, template(capstan, mine, *URLS[4:], CallbackKey="k"))
+    tell(capstan, domain, template(capstan, errors_only, *URLS[4:5], RecordExceptionLevels=["error"]), app="errors")
+    capstan.record(domain, flv=True)
+    for app in ("live", "errors"):
+        publisher = rtmp.publisher(capstan.rtmp_port, f"cam?vhost={domain}", app)
+        publisher.set_chunk_size(60_000)
+        tags = list(media.flv_tags(source("av")))
+        audio = next(tag for tag in tags if tag[0] == rtmp.AUDIO and not rtmp.is_configuration(tag[0], tag[2]))
+        publisher.tag(*audio)
+        offset = 0
+        for number, (kind, timestamp, body) in enumerate(tags):
+            if number == len(tags) // 2:
+                offset = 60_000
+            if number == len(tags) * 3 // 4:
+                offset -= 100
+            publisher.tag(kind, timestamp + offset, body)
+        publisher.close()
+    errors = mine.wait(1, 321)[0]
+    expected = {"appid": 1300000001, "domain": domain, "path": "live", "stream_id": "cam", "report_interval": 5000, "interface": "general_callback", "timeout": 5000}
+    assert {field: errors[field] for field in expected} == expected and is_signed(errors, "k")
+    found = {one["type"]: one for one in errors["abnormal_event"]}
+    # Both tracks went back and jumped; the chunks were large; one frame of audio came before its header.
+    assert set(found) == {1, 2, 3, 4, 5, 11}, errors.body
+    assert all(one["count"] == len(one["detail"]) >= 1 and one["type_desc_en"] and one["type_desc_cn"] for one in found.values())
+    assert "60000 bytes" in found[5]["detail"][0]["desc"] and abs(found[5]["detail"][0]["occur_time"] / 1000 - time.time()) < 60
+    trouble = mine.wait(1, 341)[0]
+    assert (trouble["file_format"], trouble["exception_level"]) == ("FLV", "warning") and is_signed(trouble, "k")
+    assert {one["type"] for one in trouble["exception"]} >= {-8, -9, -11}
+    capstan.files("cam", domain, len(capstan.search(StreamIds=["cam"], StreamDomains=[domain])))
+    assert errors_only.of(341) == [], "warnings were not asked for"
+
+
+def test_a_clean_stream_has_no_errors(capstan, source, push, domain, receiver):
+    mine = receiver()
+    tell(capstan, domain, template(capstan, mine, *URLS[1:]))
+    capstan.record(domain, mp4=True, hls=True)
+    push(source("av"), capstan.url("cam", domain), realtime=True)
+    mine.wait(1, 0)
+    mine.wait(2, 100)
+    assert mine.of(321, 341) == []
+
+
+def test_a_class_that_is_gone_is_a_warning(capstan, source, push, domain, receiver):
+    mine = receiver()
+    tell(capstan, domain, template(capstan, mine, *URLS[2:5:2]))
+    capstan.record(domain, flv={"ClassId": 4711})
+    push(source("av"), capstan.url("cam", domain))
+    trouble, file = mine.wait(1, 341)[0], mine.wait(1, 100)[0]
+    assert (trouble["exception_level"], trouble["file_format"], trouble["stream_id"]) == ("warning", "FLV", "cam")
+    assert [one["type"] for one in trouble["exception"]] == [-100] and "4711" in trouble["exception"][0]["desc"] and trouble["session_id"].isdigit()
+    assert capstan.call("DescribeMediaInfos", FileIds=[file["file_id"]])["MediaInfoSet"][0]["BasicInfo"]["ClassId"] == 0
