@@ -472,22 +472,28 @@ impl Connection {
 
     /// From time to time for a publishing connection: tasks, storage, counters.
     pub fn tick(&mut self, policy: &Policy, service: &mut Service<'_>) {
+        self.look_at_chunks(service.now);
         let Some(publishing) = &mut self.publishing else { return };
         if publishing.policy_version != policy.version || publishing.next_task_check.is_some_and(|check| service.now.wall >= check) {
             publishing.policy_version = policy.version;
             publishing.schedule_tasks(policy, service);
         }
-        let chunk_bytes = self.session.chunk_bytes_in();
-        if chunk_bytes != publishing.chunk_bytes {
-            publishing.chunk_bytes = chunk_bytes;
-            // A publisher that took over what we send ourselves did nothing wrong.
-            if chunk_bytes > CHUNK_BYTES_USUAL && chunk_bytes != self.session.chunk_bytes_out() {
-                publishing.recorder.chunk_too_large(chunk_bytes, service.now);
-            }
-        }
         publishing.recorder.tick(service.now, service.store);
         publishing.report(service.metrics, service.shared, service.now);
         publishing.show(service.now.mono);
+    }
+
+    /// Notes chunks that are larger than they should be.
+    fn look_at_chunks(&mut self, now: Now) {
+        let Some(publishing) = &mut self.publishing else { return };
+        let chunk_bytes = self.session.chunk_bytes_in();
+        if std::mem::replace(&mut publishing.chunk_bytes, chunk_bytes) == chunk_bytes {
+            return;
+        }
+        // A publisher that took over what we send ourselves did nothing wrong.
+        if chunk_bytes > CHUNK_BYTES_USUAL && chunk_bytes != self.session.chunk_bytes_out() {
+            publishing.recorder.chunk_too_large(chunk_bytes, now);
+        }
     }
 
     /// The reason to close a silent connection.
@@ -520,6 +526,7 @@ impl Connection {
 
     /// Ends the publication, if there is one; the connection stays.
     fn end_publication(&mut self, cause: EndCause, service: &mut Service<'_>) {
+        self.look_at_chunks(service.now);
         let Some(mut publishing) = self.publishing.take() else { return };
         publishing.recorder.finish(cause.end_reason(), service.now, service.store);
         publishing.report(service.metrics, service.shared, service.now);

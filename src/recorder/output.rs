@@ -89,13 +89,10 @@ impl<P: Pinned> Context<'_, P> {
         &mut self.epochs[(number - first) as usize]
     }
 
-    /// True: it was not known yet.
-    fn leave_out(&mut self, container: &'static str, codec: &'static str) -> bool {
-        let is_new = !self.left_out.iter().any(|known| (known.container, known.codec) == (container, codec));
-        if is_new {
+    fn leave_out(&mut self, container: &'static str, codec: &'static str) {
+        if !self.left_out.iter().any(|known| (known.container, known.codec) == (container, codec)) {
             self.left_out.push(LeftOut { container, codec, told: false });
         }
-        is_new
     }
 
     fn newest_epoch(&self) -> u32 {
@@ -318,6 +315,8 @@ pub struct Output<F> {
     begun: Begun,
     /// Its HLS recording is that of the publication before.
     resumed: bool,
+    /// Tracks that are told to be missing because the format has no place for their codecs.
+    lacks: [Option<RecordExceptionKind>; 2],
     /// Its storage has failed: frames that are lost by now, to be told.
     failed: Option<u64>,
 }
@@ -362,6 +361,7 @@ impl<F: Sink> Output<F> {
                 retry_at: None,
                 begun: Begun::Untold,
                 resumed: false,
+                lacks: [None; 2],
                 failed: None,
             })
             .collect()
@@ -407,6 +407,9 @@ impl<F: Sink> Output<F> {
         }
         self.begun = Begun::Failed;
         changes.extend(self.formats().map(|format| self.change(format, self.session, RecordState::StartFailed)));
+        if self.lacks[0].is_some() {
+            return;
+        }
         let kind = if self.audio_only { RecordExceptionKind::AudioMissing } else { RecordExceptionKind::VideoMissing };
         troubles.push(self.trouble(kind, why.to_owned()));
     }
@@ -528,9 +531,10 @@ impl<F: Sink> Output<F> {
         let video = all.video.as_ref().filter(|_| tracks.video.is_none() && !self.audio_only).map(|video| video.codec.name());
         let audio = all.audio.as_ref().filter(|_| tracks.audio.is_none()).map(|audio| audio.codec.name());
         for (kind, codec) in [(RecordExceptionKind::VideoMissing, video), (RecordExceptionKind::AudioMissing, audio)] {
-            if let Some(codec) = codec
-                && context.leave_out(self.kind.container(), codec)
-            {
+            let Some(codec) = codec else { continue };
+            context.leave_out(self.kind.container(), codec);
+            if !self.lacks.contains(&Some(kind)) {
+                self.lacks[usize::from(self.lacks[0].is_some())] = Some(kind);
                 context.troubles.push(self.trouble(kind, format!("{} has no place for {codec}", self.kind.container())));
             }
         }
