@@ -12,6 +12,7 @@ pub mod actions;
 pub mod auth;
 mod connection;
 pub mod counters;
+pub mod drm;
 pub mod errors;
 pub mod gate;
 pub mod head;
@@ -30,6 +31,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 
 use crate::catalog::{Catalog, CatalogError, OlderTaskLimits};
+use crate::domain::content_key::MasterKey;
 use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::WallTime;
 
@@ -55,6 +57,8 @@ pub struct ControlContext {
     /// `Ok` with a JSON text of the state, or `Err` with one when something is wrong (HTTP 503).
     pub health: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
     pub limits: ControlLimits,
+    /// What keys of encrypted streams are kept with.
+    pub master_key: MasterKey,
     /// Who may call. Replaced when the configuration is read anew.
     pub access: Arc<ArcSwap<Access>>,
 }

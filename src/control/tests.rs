@@ -13,6 +13,7 @@ use super::actions::media_info::tests::row;
 use super::{ControlContext, ControlLimits, Server};
 use crate::catalog::{Catalog, OlderTaskLimits};
 use crate::config::Role;
+use crate::domain::content_key::MasterKey;
 use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
@@ -58,6 +59,7 @@ impl Running {
                 workers: 2,
                 connections_max: 16,
             },
+            master_key: MasterKey([7; 32]),
             access: Arc::new(ArcSwap::from_pointee(access(Vec::new(), Vec::new()))),
         };
         change(&mut context);

@@ -1,6 +1,7 @@
 //! Templates, rules and tasks, live streams and finished files as values: no I/O, time is an input.
 
 pub mod admission;
+pub mod content_key;
 pub mod definition;
 pub mod event;
 pub mod file;

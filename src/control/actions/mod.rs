@@ -15,6 +15,8 @@ pub mod older_tasks;
 pub mod picture_templates;
 pub mod player_configs;
 pub mod procedures;
+pub mod processing;
+pub mod results;
 pub mod rules;
 pub mod stream_control;
 pub mod stream_events;
@@ -127,6 +129,7 @@ const FAMILIES: &[&[Action]] = &[
     picture_templates::ACTIONS,
     procedures::ACTIONS,
     player_configs::ACTIONS,
+    processing::ACTIONS,
 ];
 
 /// Finds the action a call means. Hand-written calls may leave the version out: names are unique over the families.
