@@ -121,6 +121,13 @@ macro_rules! declare {
             }
         }
 
+        impl Config {
+            /// The values in effect as they would stand in the file, in the order of [`settings`]. Of keys and tokens only the names.
+            pub fn values_shown(&self) -> Vec<String> {
+                vec![$( self.$top.show(), )+ $( $( self.$section.$key.show(), )+ )+]
+            }
+        }
+
         /// The table, in the order of declaration.
         pub fn settings() -> Vec<Setting> {
             let config = Config::default();

@@ -120,6 +120,20 @@ fn open(root: &Path, folder: &str, part: &str) -> io::Result<(File, std::fs::Met
     if stat.is_file() { Ok((file, stat)) } else { Err(outside()) }
 }
 
+/// What was noted beside a recording when it was finished.
+///
+/// # Errors
+/// If it cannot be read or is longer than `bytes_max`.
+pub fn read_receipt(root: &Path, folder: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let (file, stat) = open(root, folder, "recording.json")?;
+    if stat.len() > bytes_max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the receipt is too large"));
+    }
+    let mut bytes = Vec::new();
+    file.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// An encrypted stream's playlist for whoever has a token: small, and another one for each token.
 fn playlist_with_token(mut file: File, stat: &std::fs::Metadata, token: &str, head_only: bool) -> HttpAnswer {
     let mut text = String::new();

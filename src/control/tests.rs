@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::access::tests::{access, key, token};
 use super::actions::media_info::tests::row;
-use super::{ControlContext, ControlLimits, Server};
+use super::{About, ControlContext, ControlLimits, Server};
 use crate::catalog::{Catalog, OlderTaskLimits};
-use crate::config::Role;
+use crate::config::{Config, Role};
 use crate::domain::content_key::MasterKey;
 use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
@@ -59,6 +59,7 @@ impl Running {
                 workers: 2,
                 connections_max: 16,
             },
+            about: About::new(&Config::default(), now()),
             master_key: MasterKey([7; 32]),
             access: Arc::new(ArcSwap::from_pointee(access(Vec::new(), Vec::new()))),
         };
@@ -290,6 +291,7 @@ fn live_streams_are_listed() {
         publish_time: now(),
         client: "127.0.0.1:5".to_owned(),
         stream_param: String::new(),
+        figures: std::sync::Arc::default(),
     });
     let expected =
         json!([{"StreamName": "カメラ", "AppName": "live", "DomainName": "a.b", "PublishTimeList": [{"PublishTime": "2026-01-01T08:00:00Z"}]}]);
@@ -537,6 +539,7 @@ fn domains_and_forbidden_streams_reach_the_policy() {
             publish_time: now(),
             client: "192.0.2.1".to_owned(),
             stream_param: String::new(),
+            figures: std::sync::Arc::default(),
         });
     }
     let named = |domain: &str, stream: &str| format!("DomainName={domain}&AppName=live&StreamName={stream}");

@@ -25,9 +25,9 @@ fn even(value: u64) -> u64 {
     (value.max(2) + 1) / 2 * 2
 }
 
-/// `value` × `part` / `whole`, rounded to an even number.
+/// `value` × `part` / `whole`, rounded to the nearest even number.
 fn scaled(value: u64, part: u64, whole: u64) -> u64 {
-    even((value * part + whole / 2) / whole.max(1))
+    ((value * part + whole) / (2 * whole.max(1)) * 2).max(2)
 }
 
 /// Width and height as asked for, for a source of this shape.

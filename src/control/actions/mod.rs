@@ -1,6 +1,7 @@
 //! The actions: one table per family of calls, one typed request and one handler per action.
 
 pub mod adaptive_templates;
+pub mod appliance;
 pub mod apps;
 pub mod classes;
 pub mod definitions;
@@ -129,6 +130,7 @@ const FAMILIES: &[&[Action]] = &[
     picture_templates::ACTIONS,
     procedures::ACTIONS,
     player_configs::ACTIONS,
+    appliance::ACTIONS,
     processing::ACTIONS,
 ];
 
