@@ -10,6 +10,7 @@ use crate::units::{FileId, WallTime};
 
 use super::callbacks::{CallbackWriter, enter_misplaced, enter_recorded};
 use super::events::{CatalogEvent, EventWriter, Told, emit, wants_uploads};
+use super::flows::{self, Started};
 use super::{Catalog, CatalogError, MediaRow, apps, classes, reindex, removal, stored, unstored};
 
 /// Beside a taken entry, free ones are looked for behind the last of this many: files of one moment are numbered through.
@@ -40,7 +41,7 @@ impl Catalog {
     /// A file whose application or class is gone falls back to the main one and to class 0 rather than being lost; the answer names those files. A file
     /// that was deleted a moment ago is not entered again.
     pub fn enter_files(&self, files: Vec<(FinishedFile, String)>, now: WallTime) -> Result<Vec<FellBack>, CatalogError> {
-        let writers = Writers { events: self.event_writer(), callbacks: self.callback_writer() };
+        let writers = Writers { events: self.event_writer(), callbacks: self.callback_writer(), flows_of: Some(self.app_id()) };
         let (fell_back, told) = self.write(move |connection| {
             let (mut fell_back, mut told) = (Vec::new(), Told::default());
             for (file, name) in &files {
@@ -48,6 +49,7 @@ impl Catalog {
             }
             Ok((fell_back, told))
         })?;
+        self.flow_entered();
         self.tell(told);
         Ok(fell_back)
     }
@@ -95,10 +97,12 @@ impl Catalog {
 }
 
 /// What a file's template named and what is gone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Gone {
     Application(u64),
     Class(i64),
+    /// A task flow: nothing is made from the file.
+    Procedure(String),
 }
 
 impl std::fmt::Display for Gone {
@@ -106,6 +110,7 @@ impl std::fmt::Display for Gone {
         match self {
             Gone::Application(id) => write!(f, "the application {id} is gone; the file lies in the main one"),
             Gone::Class(id) => write!(f, "the class {id} is gone; the file lies in none"),
+            Gone::Procedure(name) => write!(f, "the task flow {name} is gone; nothing is made from the file"),
         }
     }
 }
@@ -122,9 +127,11 @@ pub struct FellBack {
 pub(super) struct Writers {
     pub(super) events: Option<EventWriter>,
     pub(super) callbacks: Option<CallbackWriter>,
+    /// The flow that a file's template names is started, with the ids of this AppId.
+    pub(super) flows_of: Option<u64>,
 }
 
-/// Enters one file, with what is told of it.
+/// Enters one file, with what is told of it, and starts its flow.
 pub(super) fn enter(
     connection: &Connection,
     file: &FinishedFile,
@@ -183,6 +190,15 @@ pub(super) fn enter(
         )?
         .execute([file_id])?;
     let mut told = Told::default();
+    if let Some(app_id) = writers.flows_of {
+        match flows::start(connection, app_id, sub_app_id, identity.file_id, &identity.procedure, now)? {
+            Started::None => {}
+            Started::Task(procedure_task) => write_extras(connection, entry, &MediaExtras { procedure_task, ..MediaExtras::default() })?,
+            Started::Missing => {
+                fell_back.push(FellBack { file_id: identity.file_id, gone: Gone::Procedure(identity.procedure.clone()) });
+            }
+        }
+    }
     if let Some(writer) = &writers.callbacks {
         for fallen in &fell_back[fell_back_before..] {
             told.outbox |= enter_misplaced(connection, writer, identity, &fallen.gone.to_string(), now)?;

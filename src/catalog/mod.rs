@@ -1,7 +1,7 @@
 //! The catalog: templates, rules, tasks and finished files in SQLite. One writer thread, several read connections.
 //!
 //! A write returns when it is committed and synced; a read sees every write that returned before it began. The methods are grouped by what they are
-//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `definitions`, `events`, `domains`, `forbids`,
+//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `definitions`, `flows`, `events`, `domains`, `forbids`,
 //! `stream_events`, `vod_tasks`, `callbacks`, `outbox`.
 
 mod apps;
@@ -11,6 +11,7 @@ mod definitions;
 mod domains;
 mod events;
 mod files;
+mod flows;
 mod forbids;
 mod index;
 mod live_events;
@@ -40,6 +41,7 @@ pub use classes::{ClassOfFile, ClassRefusal};
 pub use definitions::{NamedKind, Stored};
 pub use events::{CatalogEvent, EVENTS_PER_PULL, EventWriter, PulledEvent};
 pub use files::{FellBack, Gone};
+pub use flows::{FlowOrder, flow_of};
 pub use modify::MediaChange;
 pub use outbox::{Attempt, Message, MessageInfo, MessageQuery, MessageSign, MessageState, Then};
 pub use templates::Template;
@@ -127,6 +129,10 @@ struct Inner {
     outbox: Signal,
     /// A file was deleted, or its expire time changed.
     removals: Signal,
+    /// A task flow is to be done, or was given up.
+    flows: Signal,
+    progress: flows::Progress,
+    app_id: OnceLock<u64>,
 }
 
 impl Drop for Inner {
@@ -228,6 +234,9 @@ impl Catalog {
             events: Signal::default(),
             outbox: Signal::default(),
             removals: Signal::default(),
+            flows: Signal::default(),
+            progress: flows::Progress::default(),
+            app_id: OnceLock::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -94,7 +94,7 @@ impl Catalog {
     ) -> Result<Vec<FellBack>, CatalogError> {
         let id = id.to_owned();
         // What is cut out of a recording is none that a stream's receivers are told of.
-        let writers = files::Writers { events: self.event_writer(), callbacks: None };
+        let writers = files::Writers { events: self.event_writer(), callbacks: None, flows_of: Some(self.app_id()) };
         let (fell_back, told) = self.write(move |connection| {
             let mut task = one(connection, &id)?;
             if task.status.is_over() {
@@ -107,6 +107,7 @@ impl Catalog {
             told |= tell(connection, writers.events.as_ref(), &task)?;
             Ok((fell_back, told))
         })?;
+        self.flow_entered();
         self.tell(told);
         Ok(fell_back)
     }
@@ -187,12 +188,12 @@ fn tell(connection: &Connection, writer: Option<&super::EventWriter>, task: &Vod
     }
 }
 
-fn insert(connection: &Connection, task: &VodTask) -> Result<(), CatalogError> {
+pub(super) fn insert(connection: &Connection, task: &VodTask) -> Result<(), CatalogError> {
     let sql = format!("INSERT INTO vod_task ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)");
     write(connection, &sql, task)
 }
 
-fn update(connection: &Connection, task: &VodTask) -> Result<(), CatalogError> {
+pub(super) fn update(connection: &Connection, task: &VodTask) -> Result<(), CatalogError> {
     let sql = "UPDATE vod_task SET sub_app_id = ?2, kind = ?3, status = ?4, file_id = ?5, priority = ?6, create_time = ?7, begin_time = ?8, \
                finish_time = ?9, session_id = ?10, session_context = ?11, work = ?12, object = ?13 WHERE id = ?1";
     write(connection, sql, task)
@@ -217,7 +218,7 @@ fn write(connection: &Connection, sql: &str, task: &VodTask) -> Result<(), Catal
     Ok(())
 }
 
-fn one(connection: &Connection, id: &str) -> Result<VodTask, CatalogError> {
+pub(super) fn one(connection: &Connection, id: &str) -> Result<VodTask, CatalogError> {
     let found =
         connection.prepare_cached(&format!("SELECT {COLUMNS} FROM vod_task WHERE id = ?1"))?.query_row([id], |row| Ok(read(row))).optional()?;
     found.unwrap_or(Err(CatalogError::NotFound))

@@ -18,7 +18,7 @@ use toml::de::{DeTable, DeValue};
 
 pub use credential::{BearerToken, Credential, Secret, WebhookSecret};
 pub use render::{banner, settings_markdown, settings_text};
-pub use table::{ApiConfig, CallbackConfig, Config, HttpConfig, IngestConfig, LogConfig, RecordConfig, Setting, settings};
+pub use table::{ApiConfig, CallbackConfig, Config, HttpConfig, IngestConfig, LogConfig, ProcessConfig, RecordConfig, Setting, settings};
 pub use value::{DuplicatePublisher, HlsContainer, LogFormat, Role};
 
 use value::Reader;

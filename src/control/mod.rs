@@ -13,6 +13,7 @@ pub mod auth;
 mod connection;
 pub mod console;
 pub mod counters;
+pub mod drm;
 pub mod errors;
 pub mod gate;
 pub mod head;
@@ -32,6 +33,7 @@ use arc_swap::ArcSwap;
 
 use crate::catalog::{Catalog, CatalogError, OlderTaskLimits};
 use crate::config::{Config, Setting};
+use crate::domain::content_key::MasterKey;
 use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::WallTime;
 
@@ -60,6 +62,8 @@ pub struct ControlContext {
     pub url_is_safe: Box<dyn Fn(&str) -> bool + Send + Sync>,
     pub limits: ControlLimits,
     pub about: About,
+    /// What keys of encrypted streams are kept with.
+    pub master_key: MasterKey,
     /// Who may call. Replaced when the configuration is read anew.
     pub access: Arc<ArcSwap<Access>>,
 }
@@ -127,6 +131,8 @@ pub fn refresh_policy(context: &ControlContext) -> Result<(), CatalogError> {
 
 #[cfg(test)]
 mod definition_tests;
+#[cfg(test)]
+mod processing_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::counters::{Counters, count};
 use super::errors::ApiError;
 use super::http::{HttpAnswer, HttpRequest};
 use super::protocol::{Form, Reply, envelope};
-use super::{ControlContext, actions, auth, console, media};
+use super::{ControlContext, actions, auth, console, drm, media};
 use crate::units::WallTime;
 
 /// Name of the request log in filters: `info,capstan::request=warn`.
@@ -83,6 +83,7 @@ impl Control {
                 count(&self.counters.media_requests);
                 media::answer(context, request)
             }
+            drm::KEY_PATH => drm::answer(context, request),
             "/metrics" | "/healthz" if !is_read => HttpAnswer::text(405, "text/plain", "Use GET.\n").with("Allow", "GET, HEAD"),
             "/metrics" => HttpAnswer::text(200, "text/plain; version=0.0.4", (context.metrics_text)() + &self.counters.render()),
             "/healthz" => match (context.health)() {

@@ -179,6 +179,7 @@ impl RecordExceptionKind {
             RecordExceptionKind::CannotRead => -16,
             RecordExceptionKind::AudioMissing => -17,
             RecordExceptionKind::VideoMissing => -18,
+            // Not among the documented ones, which know no such case.
         }
     }
 

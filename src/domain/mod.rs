@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod callback;
+pub mod content_key;
 pub mod definition;
 pub mod event;
 pub mod file;

@@ -17,6 +17,8 @@ pub mod older_tasks;
 pub mod picture_templates;
 pub mod player_configs;
 pub mod procedures;
+pub mod processing;
+pub mod results;
 pub mod rules;
 pub mod stream_control;
 pub mod stream_events;
@@ -131,6 +133,7 @@ const FAMILIES: &[&[Action]] = &[
     procedures::ACTIONS,
     player_configs::ACTIONS,
     appliance::ACTIONS,
+    processing::ACTIONS,
 ];
 
 /// Finds the action a call means. Hand-written calls may leave the version out: names are unique over the families.
