@@ -179,7 +179,6 @@ impl RecordExceptionKind {
             RecordExceptionKind::CannotRead => -16,
             RecordExceptionKind::AudioMissing => -17,
             RecordExceptionKind::VideoMissing => -18,
-            // Not among the documented ones, which know no such case.
         }
     }
 
