@@ -51,6 +51,11 @@ impl VideoCodec {
         Self::ALL.into_iter().find(|codec| codec.fourcc() == fourcc)
     }
 
+    /// Its frames are NAL units.
+    pub const fn is_nal_units(self) -> bool {
+        self.has_composition_time()
+    }
+
     /// Its coded frames in Enhanced RTMP carry a composition time.
     pub const fn has_composition_time(self) -> bool {
         matches!(self, VideoCodec::Avc | VideoCodec::Hevc | VideoCodec::Vvc)

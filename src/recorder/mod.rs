@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod clock;
+pub mod data;
 pub mod journal;
 pub mod output;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::codec::nal::{is_annexb, with_lengths};
 use crate::container::{Sink, Store};
 use crate::domain::event::{RecordSessionId, RecordState};
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
@@ -22,6 +24,7 @@ use crate::units::{FileId, Format, MonoTime, PublicationId, StreamKey, WallTime}
 
 use cache::{CACHE_BYTES_MAX, Cache, ChainId, Place, Sequence};
 use clock::Clocks;
+use data::{DataLog, DataMessage};
 use journal::{NotedEpoch, OPEN_END};
 use output::{Context, LeftOut, Offered, Output, Pumped};
 
@@ -154,6 +157,8 @@ pub struct Recorder<S: Store> {
     finishing: bool,
     epochs: VecDeque<Epoch>,
     clocks: Clocks,
+    /// The encoder sends NAL units with start codes where lengths belong: they are put right.
+    annexb: bool,
     /// Video frames before the next key frame cannot be decoded.
     wait_for_key: bool,
     /// What onMetaData says of the tracks to come: video, audio.
@@ -165,6 +170,7 @@ pub struct Recorder<S: Store> {
     totals: Totals,
     unsupported: Vec<&'static str>,
     left_out: Vec<LeftOut>,
+    data: DataLog,
     /// Sessions begun so far.
     sessions_begun: u32,
     changes: Vec<RecordChange>,
@@ -184,6 +190,7 @@ impl<S: Store> Recorder<S> {
             finishing: false,
             epochs: VecDeque::from([first]),
             clocks: Clocks::default(),
+            annexb: false,
             wait_for_key: true,
             announced: None,
             first_frame: None,
@@ -192,6 +199,7 @@ impl<S: Store> Recorder<S> {
             totals: Totals::default(),
             unsupported: Vec::new(),
             left_out: Vec::new(),
+            data: DataLog::default(),
             sessions_begun: 0,
             changes: Vec::new(),
         }
@@ -346,7 +354,16 @@ impl<S: Store> Recorder<S> {
                 } else {
                     self.wait_for_key = false;
                     self.totals.video_frames += 1;
-                    self.frame(TrackKind::Video, timestamp_ms, part, now, store);
+                    if part.key && codec.is_nal_units() {
+                        self.annexb = begins_with_start_code(&part.media) && is_annexb(&part.media.to_vec());
+                    }
+                    if self.annexb {
+                        let unit = with_lengths(&part.media.to_vec());
+                        let part = FramePart { media: Payload::contiguous(&unit), ..part };
+                        self.frame(TrackKind::Video, timestamp_ms, part, now, store);
+                    } else {
+                        self.frame(TrackKind::Video, timestamp_ms, part, now, store);
+                    }
                 }
             }
             VideoUnit::Colour(colour, sent) => {
@@ -367,6 +384,20 @@ impl<S: Store> Recorder<S> {
         if let Some(track) = flv_tag::described_video(codec, &part.media, known) {
             self.new_video(Arc::new(track));
         }
+    }
+
+    /// One data message but for onMetaData: a name and values in AMF0. It is kept where it stands between the frames, by containers that have a place for
+    /// it: FLV. False: too many wait, it is lost.
+    pub fn data(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) -> bool {
+        let message = DataMessage {
+            before: self.cache.end(),
+            epoch: self.epoch().number,
+            time_ms: self.clocks.other_ms(timestamp_ms),
+            body: payload.to_vec().into(),
+        };
+        let fits = self.data.push(message);
+        self.pump(now, store);
+        fits
     }
 
     /// One audio message.
@@ -501,6 +532,7 @@ impl<S: Store> Recorder<S> {
     /// Gives the frame to every output that is not behind, and keeps it in the cache: where the first of them has written it, else in the log.
     fn store_frame(&mut self, frame: &Frame<'_>, now: Now, store: &mut S) {
         let (sequence, epoch) = (self.cache.end(), self.epoch().number);
+        let data_end = self.data.end();
         let mut place = None;
         let mut behind = false;
         for session in &mut self.sessions {
@@ -509,7 +541,7 @@ impl<S: Store> Recorder<S> {
                 continue;
             }
             for output in &mut session.outputs {
-                match output.offer(frame, sequence, epoch, store) {
+                match output.offer(frame, sequence, (epoch, data_end), store) {
                     Offered::Later => behind = true,
                     Offered::Unwanted => {}
                     Offered::Unfit => self.totals.drop_frames(DropReason::Unfit, 1),
@@ -664,6 +696,7 @@ impl<S: Store> Recorder<S> {
     /// Lets every output take what it can, and ends the sessions that have taken all of theirs.
     fn pump(&mut self, now: Now, store: &mut S) {
         let mut needed = self.cache.end();
+        let mut needed_data = self.data.end();
         let mut blocked = false;
         let tracks_complete = self.tracks_are_complete(now);
         let mut context = Context {
@@ -679,6 +712,7 @@ impl<S: Store> Recorder<S> {
             files_begun: 0,
             frames_unfit: 0,
             left_out: &mut self.left_out,
+            data: &self.data,
             changes: &mut self.changes,
         };
         let mut scratch = Vec::new();
@@ -691,6 +725,7 @@ impl<S: Store> Recorder<S> {
                 blocked |= output.pump(&mut context, &mut scratch, store) == Pumped::Blocked;
                 behind |= output.next() < context.limit;
                 needed = needed.min(output.next());
+                needed_data = needed_data.min(output.next_data());
             }
             match session.ending {
                 Some((_, reason)) if !behind => {
@@ -707,6 +742,7 @@ impl<S: Store> Recorder<S> {
         self.totals.files += files_begun;
         self.totals.drop_frames(DropReason::Unfit, frames_unfit);
         self.blocked_since = if blocked { self.blocked_since.or(Some(now.mono)) } else { None };
+        self.data.trim(needed_data);
         self.note_waiting(now, store);
         self.trim(needed, store);
         if self.finishing && self.sessions.is_empty() {
@@ -768,4 +804,11 @@ fn append_to_log<S: Store>(log: &mut S::File, frame: &Frame<'_>, sequence: Seque
     let end = log.position();
     log.seal(end);
     Some(start..end)
+}
+
+/// Most units begin otherwise, and are looked at no further.
+fn begins_with_start_code(media: &Payload<'_>) -> bool {
+    let mut head = [0xff; 4];
+    media.peek(&mut head);
+    matches!(head, [0, 0, 1, _] | [0, 0, 0, 1])
 }
