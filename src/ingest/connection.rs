@@ -12,7 +12,7 @@ use crate::domain::live::{LiveAudio, LiveFigures, LiveVideo};
 use crate::domain::task::TaskScheduler;
 use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordTemplate, RecordingSource};
 use crate::limits::AMF_MESSAGE_BYTES_MAX;
-use crate::media::Payload;
+use crate::media::{Payload, Tracks};
 use crate::metrics::{self, ConnectionError, CoreMetrics, Track};
 use crate::recorder::{DropReason, Now, Publication, RecordChange, Recorder, Totals};
 use crate::rtmp::amf;
@@ -71,6 +71,8 @@ struct Publishing {
     audio_only: bool,
     /// Totals already counted in the metrics.
     reported: Totals,
+    /// As they stand in the log.
+    told_tracks: Tracks,
     /// What others see of it, and when and with how many bytes that was brought up to date.
     figures: Arc<LiveFigures>,
     shown: (MonoTime, u64),
@@ -363,11 +365,7 @@ impl Connection {
                         MediaKind::Video => recorder.video(timestamp_ms, payload, service.now, service.store).map_err(CloseReason::Tag)?,
                         MediaKind::Audio => recorder.audio(timestamp_ms, payload, service.now, service.store).map_err(CloseReason::Tag)?,
                         MediaKind::Data if announce_tracks(recorder, &payload) => {}
-                        MediaKind::Data if payload.len() <= AMF_MESSAGE_BYTES_MAX => {
-                            if !recorder.data(timestamp_ms, payload, service.now, service.store) {
-                                tracing::debug!(client = %self.peer, "too many data messages wait for a file; one is lost");
-                            }
-                        }
+                        MediaKind::Data if payload.len() <= AMF_MESSAGE_BYTES_MAX => recorder.data(timestamp_ms, payload, service.now, service.store),
                         MediaKind::Data => tracing::debug!(client = %self.peer, bytes = payload.len(), "a data message too long to be kept"),
                     }
                 }
@@ -451,6 +449,7 @@ impl Connection {
             since: service.now,
             audio_only: publish::query_value(&address.query, "record_type").is_some_and(|kind| kind.eq_ignore_ascii_case("audio")),
             reported: Totals::default(),
+            told_tracks: Tracks::default(),
             figures,
             shown: (service.now.mono, 0),
             name,
@@ -666,6 +665,14 @@ impl Publishing {
         for codec in self.recorder.take_unsupported() {
             metrics.unsupported_codec(codec);
             tracing::warn!(stream = %self.name.key, codec, "this codec is not recorded; the other tracks are");
+        }
+        if *self.recorder.tracks() != self.told_tracks {
+            self.told_tracks = self.recorder.tracks().clone();
+            let Tracks { video, audio } = &self.told_tracks;
+            let video = video.as_ref().map(|video| format!("{} {}x{}", video.codecs(), video.width, video.height)).unwrap_or_default();
+            let audio =
+                audio.as_ref().map(|audio| format!("{} {} Hz {} ch", audio.codecs(), audio.sample_rate_hz, audio.channels)).unwrap_or_default();
+            tracing::info!(stream = %self.name.key, video, audio, "tracks");
         }
         for (container, codec) in self.recorder.take_left_out() {
             metrics.unsupported_codec(codec);

@@ -1,16 +1,18 @@
-//! Data messages of a publication (texts, cue points, times of day) on their way into the files that have a place for them.
+//! What stands between the frames of a publication (texts, cue points, times of day, and the frames of further tracks) on its way into the files that have
+//! a place for it.
 //!
 //! A message stands between two frames. It waits here until the outputs have come so far, as frames wait in the cache.
 
 use std::collections::VecDeque;
 
 use super::cache::Sequence;
+use crate::media::TrackKind;
 
-/// Messages that wait at the same time: a publisher sends some a second, and files begin within seconds.
-const MESSAGES_MAX: usize = 256;
-const BYTES_MAX: usize = 256 << 10;
+/// Messages that wait at the same time, until a file has begun: a second of some further tracks.
+const MESSAGES_MAX: usize = 1024;
+const BYTES_MAX: usize = 2 << 20;
 
-/// One message: a name and values in AMF0, as it was sent.
+/// One message as it was sent: a tag of a further track, or, without `track`, a name and values in AMF0.
 #[derive(Debug)]
 pub struct DataMessage {
     /// It came before this frame.
@@ -18,6 +20,7 @@ pub struct DataMessage {
     pub epoch: u32,
     /// On the time line of the frames.
     pub time_ms: i64,
+    pub track: Option<TrackKind>,
     pub body: Box<[u8]>,
 }
 
@@ -72,19 +75,20 @@ mod tests {
 
     #[test]
     fn messages_wait_within_bounds_and_go_with_their_frames() {
-        let message = |before, bytes| DataMessage { before, epoch: 0, time_ms: before as i64, body: vec![0; bytes].into() };
+        let message = |before, bytes| DataMessage { before, epoch: 0, track: None, time_ms: before as i64, body: vec![0; bytes].into() };
         let mut log = DataLog::default();
         assert!(!log.push(message(0, BYTES_MAX + 1)));
         for before in 0..MESSAGES_MAX as u64 {
             assert!(log.push(message(before, 10)));
         }
-        assert!(!log.push(message(300, 10)));
-        assert_eq!((log.end(), log.get(5).map(|message| message.before)), (256, Some(5)));
+        assert!(!log.push(message(3000, 10)));
+        let end = MESSAGES_MAX as u64;
+        assert_eq!((log.end(), log.get(5).map(|message| message.before)), (end, Some(5)));
         log.trim(100);
-        assert_eq!((log.end(), log.get(0).map(|message| message.before), log.get(255).map(|message| message.before)), (256, Some(100), Some(255)));
-        assert!(log.get(256).is_none());
-        log.trim(1000);
-        assert_eq!((log.end(), log.bytes), (256, 0));
+        assert_eq!((log.end(), log.get(0).map(|message| message.before), log.get(255).map(|message| message.before)), (end, Some(100), Some(255)));
+        assert!(log.get(end).is_none());
+        log.trim(end);
+        assert_eq!((log.end(), log.bytes), (end, 0));
         assert!(log.push(message(1000, BYTES_MAX)) && log.get(0).is_some_and(|message| message.before == 1000));
     }
 }

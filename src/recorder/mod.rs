@@ -14,10 +14,14 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::codec::nal::{is_annexb, with_lengths};
 use crate::container::{Sink, Store};
 use crate::domain::event::{RecordSessionId, RecordState};
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
+use crate::limits::SEQUENCE_HEADER_BYTES_MAX;
+use crate::media::enhanced::Packet;
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
 use crate::media::{AudioTrack, Frame, Payload, TrackKind, Tracks, VideoCodec, VideoTrack};
 use crate::units::{FileId, Format, MonoTime, PublicationId, StreamKey, WallTime};
@@ -32,6 +36,8 @@ use output::{Context, LeftOut, Offered, Output, Pumped};
 const TRACK_WAIT_MS: u64 = 1_000;
 /// Storage that takes nothing for this long: the frames are lost, counted, and the file ends.
 const STORAGE_WAIT_MS: u64 = 10_000;
+/// Sequence headers and the like of further tracks that are kept for files to begin: some for each of a few tracks.
+const OTHER_HEADERS_MAX: usize = 32;
 /// Sessions of one publication: one by rule and [`TASKS_RECORDING_MAX`](crate::domain::task::TASKS_RECORDING_MAX) by task, and one that is ending.
 pub const SESSIONS_MAX: usize = 8;
 
@@ -331,7 +337,7 @@ impl<S: Store> Recorder<S> {
                     if packet.track_id == Some(0) {
                         self.video_unit(flv_tag::video_packet(packet)?, timestamp_ms, now, store);
                     } else {
-                        self.video_unit(VideoUnit::OfTrack(packet), timestamp_ms, now, store);
+                        self.other_track(TrackKind::Video, packet, timestamp_ms, now, store);
                     }
                 }
             }
@@ -373,7 +379,8 @@ impl<S: Store> Recorder<S> {
                 }
             }
             VideoUnit::Unsupported { codec } => self.unsupported(codec),
-            VideoUnit::OfTrack(_) | VideoUnit::Many(_) => self.unsupported("more than one video track"),
+            VideoUnit::OfTrack(packet) => self.other_track(TrackKind::Video, packet, timestamp_ms, now, store),
+            VideoUnit::Many(_) => unreachable!("taken apart by the caller"),
             VideoUnit::EndOfSequence | VideoUnit::Info | VideoUnit::Empty => {}
         }
     }
@@ -387,17 +394,60 @@ impl<S: Store> Recorder<S> {
     }
 
     /// One data message but for onMetaData: a name and values in AMF0. It is kept where it stands between the frames, by containers that have a place for
-    /// it: FLV. False: too many wait, it is lost.
-    pub fn data(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) -> bool {
-        let message = DataMessage {
-            before: self.cache.end(),
-            epoch: self.epoch().number,
-            time_ms: self.clocks.other_ms(timestamp_ms),
-            body: payload.to_vec().into(),
-        };
-        let fits = self.data.push(message);
+    /// it: FLV.
+    pub fn data(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) {
+        self.between_frames(None, timestamp_ms, payload.to_vec(), now, store);
+    }
+
+    fn between_frames(&mut self, track: Option<TrackKind>, timestamp_ms: u32, body: Vec<u8>, now: Now, store: &mut S) {
+        let (before, epoch, time_ms) = (self.cache.end(), self.epoch().number, self.clocks.other_ms(timestamp_ms));
+        if !self.data.push(DataMessage { before, epoch, track, time_ms, body: body.into() }) {
+            self.totals.drop_frames(DropReason::StorageBusy, 1);
+        }
         self.pump(now, store);
-        fits
+    }
+
+    /// A packet of another track than the first of its kind: FLV holds them all, other containers the first.
+    fn other_track(&mut self, kind: TrackKind, packet: Packet<'_>, timestamp_ms: u32, now: Now, store: &mut S) {
+        let name = match kind {
+            TrackKind::Video => "video track beyond the first",
+            TrackKind::Audio => "audio track beyond the first",
+        };
+        LeftOut::note(&mut self.left_out, "all but FLV", name);
+        let sent = packet.to_vec();
+        if !packet.is_coded() && sent.len() <= SEQUENCE_HEADER_BYTES_MAX {
+            self.other_header(kind, &packet, &sent);
+            if self.epoch().zero_ms.is_none() {
+                // Files that begin from here on have it in front.
+                return;
+            }
+        }
+        self.between_frames(Some(kind), timestamp_ms, sent, now, store);
+    }
+
+    /// Keeps what a further track needs in front of every file.
+    fn other_header(&mut self, kind: TrackKind, packet: &Packet<'_>, sent: &[u8]) {
+        let replace = |others: &mut Vec<Bytes>| {
+            let header = packet.header.as_slice();
+            match others.iter().position(|known| known.starts_with(header)) {
+                Some(index) => others[index] = Bytes::copy_from_slice(sent),
+                None if others.len() < OTHER_HEADERS_MAX => others.push(Bytes::copy_from_slice(sent)),
+                None => {}
+            }
+        };
+        let tracks = &mut self.epoch_mut().tracks;
+        match kind {
+            TrackKind::Video => {
+                if let Some(track) = &mut tracks.video {
+                    replace(&mut Arc::make_mut(track).others);
+                }
+            }
+            TrackKind::Audio => {
+                if let Some(track) = &mut tracks.audio {
+                    replace(&mut Arc::make_mut(track).others);
+                }
+            }
+        }
     }
 
     /// One audio message.
@@ -412,7 +462,7 @@ impl<S: Store> Recorder<S> {
                     if packet.track_id == Some(0) {
                         self.audio_unit(flv_tag::audio_packet(packet)?, timestamp_ms, now, store);
                     } else {
-                        self.audio_unit(AudioUnit::OfTrack(packet), timestamp_ms, now, store);
+                        self.other_track(TrackKind::Audio, packet, timestamp_ms, now, store);
                     }
                 }
             }
@@ -447,7 +497,8 @@ impl<S: Store> Recorder<S> {
                 }
             }
             AudioUnit::Unsupported { codec } => self.unsupported(codec),
-            AudioUnit::OfTrack(_) | AudioUnit::Many(_) => self.unsupported("more than one audio track"),
+            AudioUnit::OfTrack(packet) => self.other_track(TrackKind::Audio, packet, timestamp_ms, now, store),
+            AudioUnit::Many(_) => unreachable!("taken apart by the caller"),
             AudioUnit::EndOfSequence | AudioUnit::Empty => {}
         }
     }
@@ -464,7 +515,8 @@ impl<S: Store> Recorder<S> {
         let same = |known: &VideoTrack| (known.codec, &known.config, &known.sequence_header) == (track.codec, &track.config, &track.sequence_header);
         if !same(known) {
             // What is said of the colours holds until something else is said.
-            let track = VideoTrack { metadata: known.metadata.clone(), colour: known.colour.clone(), ..(*track).clone() };
+            let others = known.others.clone();
+            let track = VideoTrack { metadata: known.metadata.clone(), colour: known.colour.clone(), others, ..(*track).clone() };
             self.new_video(Arc::new(track));
         }
     }

@@ -66,6 +66,15 @@ pub struct LeftOut {
     pub told: bool,
 }
 
+impl LeftOut {
+    /// Notes it for the log, once.
+    pub fn note(known: &mut Vec<Self>, container: &'static str, codec: &'static str) {
+        if !known.iter().any(|known| (known.container, known.codec) == (container, codec)) {
+            known.push(Self { container, codec, told: false });
+        }
+    }
+}
+
 impl<P: Pinned> Context<'_, P> {
     fn epoch(&mut self, number: u32) -> &mut Epoch {
         let first = self.epochs[0].number;
@@ -73,9 +82,7 @@ impl<P: Pinned> Context<'_, P> {
     }
 
     fn leave_out(&mut self, container: &'static str, codec: &'static str) {
-        if !self.left_out.iter().any(|known| (known.container, known.codec) == (container, codec)) {
-            self.left_out.push(LeftOut { container, codec, told: false });
-        }
+        LeftOut::note(self.left_out, container, codec);
     }
 
     fn newest_epoch(&self) -> u32 {
@@ -474,10 +481,10 @@ impl<F: Sink> Output<F> {
                 if let Writer::Flv(writer) = &mut open.writer
                     && message.epoch == open.epoch
                 {
-                    if !store.reserve(&mut open.file, writer.push_script_bytes_max(&message.body)) {
+                    if !store.reserve(&mut open.file, writer.push_message_bytes_max(&message.body)) {
                         return false;
                     }
-                    writer.push_script(message.time_ms, &message.body, &mut open.file);
+                    writer.push_message(message.track, message.time_ms, &message.body, &mut open.file);
                     store.commit(&mut open.file);
                 }
             } else if matches!(self.kind, Kind::Single(Format::Flv, _)) && message.before == self.next {
