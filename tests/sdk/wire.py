@@ -9,7 +9,11 @@ for line in (Path(__file__).parent / "wire_types.tsv").read_text().splitlines():
         FAMILIES[family].setdefault(name, {})[field] = kind
 
 # In no SDK's model: the family is all that is known.
-BARE = {"DescribeLiveForbidStreamList": "live", "DescribeLiveProhibitStreamList": "live"}
+BARE = {
+    "DescribeLiveForbidStreamList": "live", "DescribeLiveProhibitStreamList": "live",
+    # Our own.
+    "DescribeApplianceState": "live", "DescribeApplianceSettings": "live", "DescribeRecordingReceipt": "vod",
+}
 
 # Of features that are not offered, and sent all the same because the contract says so: always empty.
 EMPTY = {("ModifyMediaInfoResponse", "AddedSubtitleSet"): []}
