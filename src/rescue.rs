@@ -78,6 +78,11 @@ pub fn open_catalog(data: &Path) -> Result<(Catalog, bool), RescueError> {
         }
         Err(error) => return Err(catalog_error(error)),
     };
+    // Begun anew in silence: what it held was in a journal that is gone.
+    if !mark.exists() && catalog.last_file_id().map_err(catalog_error)?.is_none() && recordings(&data.join("media"))?.next().is_some() {
+        tracing::warn!(path = %path.display(), "the catalog is empty; it is built again from the recordings");
+        begin()?;
+    }
     Ok((catalog, mark.exists()))
 }
 

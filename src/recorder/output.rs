@@ -679,7 +679,7 @@ impl<F: Sink> Output<F> {
         });
         if let Some(claim) = &claim {
             let since = *self.awaiting.get_or_insert(context.now.mono);
-            let patient = !context.closing && context.now.mono.millis_since(since) < RESUME_WAIT_MS;
+            let patient = context.now.mono.millis_since(since) < RESUME_WAIT_MS;
             match store.resume(claim, patient) {
                 Resume::Wait => return false,
                 Resume::No => {}

@@ -11,8 +11,9 @@ for line in (Path(__file__).parent / "wire_types.tsv").read_text().splitlines():
 # In no SDK's model: the family is all that is known.
 BARE = {
     "DescribeLiveForbidStreamList": "live", "DescribeLiveProhibitStreamList": "live",
-    # Ours alone.
+    # Our own.
     "DescribeCallbackDeliveries": "live", "ReplayCallbackDeliveries": "live",
+    "DescribeApplianceState": "live", "DescribeApplianceSettings": "live", "DescribeRecordingReceipt": "vod",
 }
 
 

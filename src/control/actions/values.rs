@@ -92,12 +92,12 @@ fn is_path_char(letter: char) -> bool {
     !letter.is_control() && !matches!(letter, ' ' | '?' | '&' | '#')
 }
 
-/// Empty, or 1 to 255 bytes without control characters, space, `?`, `&`, `#`. `code` is the family's for a bad value.
+/// Empty, or 1 to 255 bytes without control characters, space, `?`, `&`, `#`; `/` only inside. `code` is the family's for a bad value.
 pub fn app(name: String, code: &'static str) -> Result<String, ApiError> {
-    if name.len() <= APP_BYTES_MAX && name.chars().all(is_path_char) {
+    if name.len() <= APP_BYTES_MAX && name.chars().all(is_path_char) && !name.starts_with('/') && !name.ends_with('/') {
         return Ok(name);
     }
-    Err(refuse(code, format!("AppName must be at most {APP_BYTES_MAX} bytes without control characters, space, ?, & and #.")))
+    Err(refuse(code, format!("AppName must be at most {APP_BYTES_MAX} bytes without control characters, space, ?, & and #, with / only inside.")))
 }
 
 /// As [`app`], and without `/`.
@@ -179,6 +179,8 @@ mod tests {
             ("", true, true),
             ("live", true, true),
             ("live/radio", true, false),
+            ("/live", false, false),
+            ("live/", false, false),
             ("カメラ-1", true, true),
             ("a b", false, false),
             ("a?b", false, false),
