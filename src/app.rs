@@ -17,7 +17,8 @@ use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
 use crate::config::{self, Config};
 use crate::control::actions::events::event_content;
 use crate::control::{About, Access, ControlContext, ControlLimits, Server};
-use crate::domain::{FinishedFile, LiveStreams, Policy, RecordTemplate, StreamEnd, naming, policy};
+use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordState};
+use crate::domain::{FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, Resumptions, StreamEnd, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
 use crate::metrics::Metrics;
@@ -27,10 +28,10 @@ use crate::recorder::{MoovReserve, RecorderSettings};
 use crate::replay;
 use crate::rescue;
 use crate::retention::Retention;
-use crate::segment::disk::DiskSettings;
+use crate::segment::disk::{DiskSettings, ResumptionSettings};
 use crate::segment::finish::{self, FinishSettings};
-use crate::segment::recover::{LeftBehind, Recovered};
-use crate::segment::{Arena, CoreStore, Disk, FileIds};
+use crate::segment::recover::{Found, LeftBehind, Recovered};
+use crate::segment::{Arena, CoreStore, Disk, DiskCommand, FileIds};
 use crate::supervise;
 use crate::units::{MonoTime, TemplateId, WallTime};
 
@@ -177,6 +178,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let arenas = checked.arena_folder;
     let mut left = LeftBehind::find(&finish, &arenas).map_err(because("cannot look for open recordings"))?;
     left.write_back_arenas(&finish, |journal| replay::replay(&finish, journal));
+    let resumptions = Arc::new(Mutex::new(Resumptions::default()));
+    for paused in left.find_paused(&finish, now) {
+        resumptions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).announce(paused);
+    }
 
     let mut last_file = catalog.last_file_id().map_err(|error| StartError(error.to_string()))?;
     if incomplete {
@@ -199,11 +204,21 @@ fn start(config: &Config) -> Result<Running, StartError> {
             }
         })
     };
-    let disk = Disk::start(DiskSettings { finish: finish.clone(), finished, metrics: Arc::clone(&metrics), clock: mono_now })
+    let (event_sender, events_stop, events) = start_events(&catalog)?;
+    let resumption = ResumptionSettings {
+        table: Arc::clone(&resumptions),
+        policy: Arc::clone(&policy),
+        wall: wall_now,
+        over: {
+            let events = event_sender.clone();
+            Box::new(move |paused| events.send(resumption_over(paused)))
+        },
+    };
+    let disk = Disk::start(DiskSettings { finish: finish.clone(), finished, metrics: Arc::clone(&metrics), clock: mono_now, resumption })
         .map_err(because("cannot start the disk threads"))?;
     let recovery = spawn("recovery", {
-        let (finish, sender) = (finish.clone(), entry_sender.clone());
-        move || recover_left(&finish, &left, &sender)
+        let (finish, sender, to_disk, events) = (finish.clone(), entry_sender.clone(), disk.handle().0, event_sender.clone());
+        move || recover_left(&finish, &left, &sender, &to_disk, &events)
     })?;
 
     let retention = Retention::start(catalog.clone(), finish.clone(), wall_now).map_err(because("cannot start the retention thread"))?;
@@ -212,7 +227,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let recorder = RecorderSettings { hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts, hls_segment_ms, moov_reserve };
     let arena_bytes = usize::try_from(checked.arena_bytes_per_core).map_err(|_| StartError("ingest.arena_mib is too large".to_owned()))?;
     let handle = disk.handle();
-    let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle.0, &ids, &serials)?;
+    let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle.0, (&ids, &serials, &resumptions))?;
     drop(handle);
     let parts = cores.iter().zip(listeners).zip(stores).map(|((&cpu, listener), store)| CoreParts { cpu, listener, store }).collect();
     let settings = IngestSettings {
@@ -229,7 +244,6 @@ fn start(config: &Config) -> Result<Running, StartError> {
         added_domains_only: config.ingest.added_domains_only,
         recorder,
     };
-    let (event_sender, events_stop, events) = start_events(&catalog)?;
     let context =
         IngestContext { settings, policy: Arc::clone(&policy), live: Arc::clone(&live), metrics: Arc::clone(&metrics), clock, events: event_sender };
     let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
@@ -400,9 +414,8 @@ fn make_stores(
     folder: &Path,
     cores: usize,
     bytes: usize,
-    to_disk: &Sender<crate::segment::DiskCommand>,
-    ids: &Arc<FileIds>,
-    serials: &Arc<AtomicU64>,
+    to_disk: &Sender<DiskCommand>,
+    (ids, serials, resumptions): (&Arc<FileIds>, &Arc<AtomicU64>, &Arc<Mutex<Resumptions>>),
 ) -> Result<Vec<CoreStore>, StartError> {
     let arenas: Vec<io::Result<Arena>> = std::thread::scope(|scope| {
         let makers: Vec<_> = (0..cores).map(|core| scope.spawn(move || Arena::create(&folder.join(format!("core-{core}.arena")), bytes))).collect();
@@ -417,7 +430,9 @@ fn make_stores(
                 folder.display()
             )
             .to_string();
-            arena.map(|arena| CoreStore::new(arena, to_disk.clone(), Arc::clone(ids), Arc::clone(serials))).map_err(because(remedy))
+            arena
+                .map(|arena| CoreStore::new(arena, to_disk.clone(), Arc::clone(ids), Arc::clone(serials), Arc::clone(resumptions)))
+                .map_err(because(remedy))
         })
         .collect()
 }
@@ -488,11 +503,19 @@ fn entered(file: &FinishedFile, settings: &FinishSettings) {
     }
 }
 
-fn recover_left(settings: &FinishSettings, left: &LeftBehind, sender: &Sender<FinishedFile>) {
+fn recover_left(settings: &FinishSettings, left: &LeftBehind, files: &Sender<FinishedFile>, to_disk: &Sender<DiskCommand>, events: &EventSender) {
     let started = Instant::now();
-    let recovered = left.recover(settings, |file| {
-        if sender.send(file).is_err() {
-            tracing::error!("the catalog thread is gone; the file is entered at the next start");
+    let recovered = left.recover(settings, |found| {
+        let is_taken = match found {
+            Found::Finished(file) => files.send(*file).is_ok(),
+            Found::Paused(paused) => to_disk.send(DiskCommand::PauseRecording(Box::new(paused))).is_ok(),
+            Found::Over(paused) => {
+                events.send(resumption_over(&paused));
+                true
+            }
+        };
+        if !is_taken {
+            tracing::error!("what was recovered is not taken; it is looked at again at the next start");
         }
     });
     if recovered != Recovered::default() {
@@ -502,10 +525,29 @@ fn recover_left(settings: &FinishSettings, left: &LeftBehind, sender: &Sender<Fi
             adopted = recovered.adopted,
             empty = recovered.empty,
             failed = recovered.failed,
+            paused = recovered.paused,
             seconds = started.elapsed().as_secs_f64(),
             "recovered what the last run left"
         );
     }
+}
+
+/// Nobody went on with an interrupted recording: it has ended.
+fn resumption_over(paused: &PausedRecording) -> LiveEvent {
+    let publisher = Publisher {
+        key: paused.key.clone(),
+        publication: paused.publication,
+        publish_time: paused.end,
+        client_ip: String::new(),
+        stream_param: String::new(),
+    };
+    let kind = LiveEventKind::RecordState {
+        session: paused.session,
+        source: paused.source.clone(),
+        format: crate::units::Format::Hls,
+        state: RecordState::Ended,
+    };
+    LiveEvent { publisher: Arc::new(publisher), time: wall_now(), kind }
 }
 
 fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, folder: &str, entries: &Receiver<FinishedFile>) {

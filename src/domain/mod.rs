@@ -10,6 +10,7 @@ pub mod naming;
 pub mod player;
 pub mod policy;
 pub mod presets;
+pub mod resumption;
 pub mod rule;
 #[cfg(test)]
 mod simulation;
@@ -23,6 +24,7 @@ pub use event::{LiveEvent, LiveEventKind};
 pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams, StreamEnd};
 pub use policy::Policy;
+pub use resumption::{PausedRecording, Resume, ResumeClaim, ResumeTerms, Resumptions};
 pub use rule::{RecordRule, RuleTable};
 pub use task::{OwnFormat, RecordTask, TaskChange, TaskScheduler};
 pub use template::{FormatParam, RecordTemplate};

@@ -10,11 +10,11 @@ use crate::domain::admission::NotAdmitted;
 use crate::domain::event::{LiveEvent, LiveEventKind, Publisher};
 use crate::domain::live::{LiveAudio, LiveFigures, LiveVideo};
 use crate::domain::task::TaskScheduler;
-use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordingSource};
+use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordTemplate, RecordingSource};
 use crate::limits::AMF_MESSAGE_BYTES_MAX;
 use crate::media::Payload;
 use crate::metrics::{self, ConnectionError, CoreMetrics, Track};
-use crate::recorder::{DropReason, Now, Publication, Recorder, Totals};
+use crate::recorder::{DropReason, Now, Publication, RecordChange, Recorder, Totals};
 use crate::rtmp::amf;
 use crate::rtmp::error::{ErrorKind, SessionError};
 use crate::rtmp::message::MediaKind;
@@ -47,9 +47,9 @@ pub struct Ending(Box<Publishing>);
 
 impl Ending {
     /// Lets it go on. True: everything is stored, or counted as lost.
-    pub fn tick(&mut self, now: Now, store: &mut CoreStore, metrics: &CoreMetrics) -> bool {
+    pub fn tick(&mut self, now: Now, store: &mut CoreStore, metrics: &CoreMetrics, shared: &Shared) -> bool {
         self.0.recorder.tick(now, store);
-        self.0.report(metrics);
+        self.0.report(metrics, shared, now);
         self.0.recorder.is_finished()
     }
 }
@@ -64,6 +64,8 @@ struct Publishing {
     policy_version: u64,
     next_task_check: Option<WallTime>,
     since: Now,
+    /// The push address asks for the sound alone (`record_type=audio`).
+    audio_only: bool,
     /// Totals already counted in the metrics.
     reported: Totals,
     /// What others see of it, and when and with how many bytes that was brought up to date.
@@ -360,6 +362,7 @@ impl Connection {
             policy_version: policy.version,
             next_task_check: None,
             since: service.now,
+            audio_only: publish::query_value(&address.query, "record_type").is_some_and(|kind| kind.eq_ignore_ascii_case("audio")),
             reported: Totals::default(),
             figures,
             shown: (service.now.mono, 0),
@@ -411,7 +414,7 @@ impl Connection {
             publishing.schedule_tasks(policy, service);
         }
         publishing.recorder.tick(service.now, service.store);
-        publishing.report(service.metrics);
+        publishing.report(service.metrics, service.shared, service.now);
         publishing.show(service.now.mono);
     }
 
@@ -447,7 +450,7 @@ impl Connection {
     fn end_publication(&mut self, cause: EndCause, service: &mut Service<'_>) {
         let Some(mut publishing) = self.publishing.take() else { return };
         publishing.recorder.finish(cause.end_reason(), service.now, service.store);
-        publishing.report(service.metrics);
+        publishing.report(service.metrics, service.shared, service.now);
         service.metrics.publication_ended(cause.label());
         service.shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end(&publishing.name.key, publishing.id);
         let push_ms = service.now.mono.millis_since(publishing.since.mono);
@@ -509,8 +512,17 @@ impl Publishing {
     fn start_rule(&mut self, policy: &Policy, service: &mut Service<'_>) {
         let template = policy.rule_for(&self.name.key);
         if let Some(template) = template.filter(|template| template.enabled().next().is_some()) {
+            let template = self.as_asked(template);
             self.recorder.start(RecordingSource::Rule(template.id), &template, service.now, service.store);
         }
+    }
+
+    /// A template with what the push address asks for.
+    fn as_asked(&self, template: Arc<RecordTemplate>) -> Arc<RecordTemplate> {
+        if !self.audio_only || template.audio_only {
+            return template;
+        }
+        Arc::new(RecordTemplate { audio_only: true, ..RecordTemplate::clone(&template) })
     }
 
     /// Begins and ends what the tasks of this moment say.
@@ -525,14 +537,14 @@ impl Publishing {
             self.recorder.stop(&task.source(), EndReason::TaskEnded, service.now, service.store);
         }
         for task in change.start {
-            let template = policy.task_template(&task);
+            let template = self.as_asked(policy.task_template(&task));
             self.recorder.start(task.source(), &template, service.now, service.store);
         }
         self.next_task_check = self.tasks.next_wakeup(&tasks, service.now.wall);
     }
 
-    /// Brings the metrics up to what the recorder has counted.
-    fn report(&mut self, metrics: &CoreMetrics) {
+    /// Brings the metrics up to what the recorder has counted, and tells what it has noticed.
+    fn report(&mut self, metrics: &CoreMetrics, shared: &Shared, now: Now) {
         let totals = self.recorder.totals();
         let before = std::mem::replace(&mut self.reported, totals);
         metrics.frames(Track::Video, totals.video_frames - before.video_frames);
@@ -541,6 +553,10 @@ impl Publishing {
         metrics.frames_late(totals.late_frames - before.late_frames);
         for reason in DropReason::ALL {
             metrics.frames_dropped(drop_label(reason), totals.dropped[reason as usize] - before.dropped[reason as usize]);
+        }
+        for RecordChange { session, source, format, state } in self.recorder.take_changes() {
+            let kind = LiveEventKind::RecordState { session, source, format, state };
+            shared.events.send(LiveEvent { publisher: Arc::clone(&self.publisher), time: now.wall, kind });
         }
         for codec in self.recorder.take_unsupported() {
             metrics.unsupported_codec(codec);

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::container::{Sink, Store};
+use crate::domain::event::{RecordSessionId, RecordState};
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
 use crate::media::{AudioCodec, AudioTrack, Frame, Payload, TrackKind, Tracks, VideoTrack};
@@ -115,6 +116,15 @@ pub struct Epoch {
     pub zero_ms: Option<i64>,
 }
 
+/// A recording has changed its state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecordChange {
+    pub source: RecordingSource,
+    pub session: RecordSessionId,
+    pub format: Format,
+    pub state: RecordState,
+}
+
 /// Who asked for what, and the files that come of it.
 struct Session<F> {
     source: RecordingSource,
@@ -154,6 +164,9 @@ pub struct Recorder<S: Store> {
     blocked_since: Option<MonoTime>,
     totals: Totals,
     unsupported: Vec<&'static str>,
+    /// Sessions begun so far.
+    sessions_begun: u32,
+    changes: Vec<RecordChange>,
 }
 
 impl<S: Store> Recorder<S> {
@@ -177,6 +190,8 @@ impl<S: Store> Recorder<S> {
             blocked_since: None,
             totals: Totals::default(),
             unsupported: Vec::new(),
+            sessions_begun: 0,
+            changes: Vec::new(),
         }
     }
 
@@ -204,6 +219,11 @@ impl<S: Store> Recorder<S> {
         std::mem::take(&mut self.unsupported)
     }
 
+    /// Interruptions of recordings, and their ends, since the last call.
+    pub fn take_changes(&mut self) -> Vec<RecordChange> {
+        std::mem::take(&mut self.changes)
+    }
+
     /// The stream must not be read further now: its storage is busy.
     pub fn is_blocked(&self) -> bool {
         self.blocked_since.is_some() && (self.cache.overflows() || self.cache.bytes() > CACHE_BYTES_MAX)
@@ -220,7 +240,9 @@ impl<S: Store> Recorder<S> {
     /// Begins to record for `source` by `template`, with the GOP that is in memory.
     pub fn start(&mut self, source: RecordingSource, template: &Arc<RecordTemplate>, now: Now, store: &mut S) {
         let from = self.cache.join_point(self.epoch().tracks.video.is_some());
-        let outputs = Output::for_template(template, &source, (from, !self.wait_for_key && from == self.cache.end()), &self.settings);
+        let session = RecordSessionId::new(self.publication.id, self.sessions_begun);
+        self.sessions_begun += 1;
+        let outputs = Output::for_template(template, &source, session, (from, !self.wait_for_key && from == self.cache.end()), &self.settings);
         self.sessions.push(Session { source, outputs, ending: None });
         self.note_is_old = true;
         self.pump(now, store);
@@ -580,6 +602,7 @@ impl<S: Store> Recorder<S> {
             media_start_ms: self.media_start_ms,
             files_begun: 0,
             frames_unfit: 0,
+            changes: &mut self.changes,
         };
         let mut scratch = Vec::new();
         self.sessions.retain_mut(|session| {
@@ -595,7 +618,8 @@ impl<S: Store> Recorder<S> {
             match session.ending {
                 Some((_, reason)) if !behind => {
                     for output in &mut session.outputs {
-                        output.end(reason, now, store);
+                        let change = output.end(reason, now, store);
+                        context.changes.extend(change);
                     }
                     false
                 }
