@@ -48,7 +48,7 @@ enum Command {
         paths: Vec<PathBuf>,
     },
     #[command(flatten)]
-    Ask(capstan::client::Ask),
+    Ask(Box<capstan::client::Ask>),
     /// Build the catalog again from the recordings, while no appliance runs on the data folder; the old one is kept under another name.
     RebuildCatalog {
         /// Settings; without it ./capstan.toml if there is one, else the defaults.

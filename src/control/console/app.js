@@ -1,6 +1,6 @@
 // The frame: login, navigation, and one page at a time that is brought up to date while somebody looks.
 
-import { call, setApiPort, setLogin, whoAmI } from "./api.js";
+import { call, setLogin, whoAmI } from "./api.js";
 import { h, morph } from "./dom.js";
 import { complain, icon } from "./widgets.js";
 import callbacks from "./pages/callbacks.js";
@@ -13,6 +13,7 @@ import rules from "./pages/rules.js";
 import settings from "./pages/settings.js";
 import tasks from "./pages/tasks.js";
 import templates from "./pages/templates.js";
+import watch from "./pages/watch.js";
 
 const PAGES = [
   ["overview", "Overview", overview],
@@ -24,6 +25,9 @@ const PAGES = [
   ["push", "Push address", push],
   ["settings", "Settings", settings],
 ];
+
+/** Pages that others lead to, and which of them is marked then. */
+const BELOW = { recording: ["recordings", recording], watch: ["overview", watch] };
 
 const root = document.getElementById("app");
 /** What the appliance says of itself: settings, actions, role. */
@@ -46,7 +50,7 @@ const mayChange = () => about.Role !== "reader";
 
 function frame(name, content) {
   const shown = PAGES.filter(([key]) => key !== "callbacks" || has("DescribeLiveCallbackTemplates"));
-  const current = name === "recording" ? "recordings" : name;
+  const current = BELOW[name]?.[0] ?? name;
   const user = whoAmI();
   return h("div", { id: "app" }, h("a", { class: "skip", href: "#main", onclick: (event) => { event.preventDefault(); document.getElementById("main").focus(); } }, "Skip to content"),
     h("div", { class: "shell" },
@@ -80,7 +84,7 @@ async function show() {
   page = null;
   document.body.classList.remove("nav-open");
   const [, name = "overview", ...parts] = location.hash.split("/");
-  const known = name === "recording" ? recording : PAGES.find(([key]) => key === name)?.[2];
+  const known = BELOW[name]?.[1] ?? PAGES.find(([key]) => key === name)?.[2];
   if (!known) {
     location.hash = "#/overview";
     return;
@@ -137,8 +141,6 @@ async function begin() {
     draw(h("div", { id: "app" }, h("div", { class: "login" }, brand(), h("p", { class: "notice bad" }, error.message), h("button", { type: "button", onclick: begin }, "Try again"))));
     return;
   }
-  const listen = about.Settings.find((setting) => setting.Name === "http.listen")?.Value ?? "";
-  setApiPort(/:(\d+)"?$/.exec(listen)?.[1] ?? "");
   await show();
 }
 

@@ -53,6 +53,7 @@ const PARTS: &[Part] = parts![
     "pages/settings.js",
     "pages/tasks.js",
     "pages/templates.js",
+    "pages/watch.js",
 ];
 
 /// The player library that the build found, and its licence; empty without.
