@@ -90,7 +90,7 @@ mod tests {
         table.row(vec!["\x1b[2Jé".to_owned(), "12 MiB".to_owned()]);
         let mut out = Vec::new();
         table.print(&mut out).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "STREAM            SIZE\ncamera             5 B\n\\u{1b}[2Jé      12 MiB\n");
+        assert_eq!(String::from_utf8(out).unwrap(), "STREAM        SIZE\ncamera         5 B\n\\u{1b}[2Jé  12 MiB\n");
     }
 
     #[test]

@@ -6,6 +6,7 @@ import { complain, icon } from "./widgets.js";
 import callbacks from "./pages/callbacks.js";
 import login from "./pages/login.js";
 import overview from "./pages/overview.js";
+import processing from "./pages/processing.js";
 import push from "./pages/push.js";
 import recording from "./pages/recording.js";
 import recordings from "./pages/recordings.js";
@@ -21,6 +22,7 @@ const PAGES = [
   ["tasks", "Tasks", tasks],
   ["templates", "Templates", templates],
   ["rules", "Rules", rules],
+  ["processing", "Processing", processing],
   ["callbacks", "Callbacks", callbacks],
   ["push", "Push address", push],
   ["settings", "Settings", settings],
@@ -28,6 +30,9 @@ const PAGES = [
 
 /** Pages that others lead to, and which of them is marked then. */
 const BELOW = { recording: ["recordings", recording], watch: ["overview", watch] };
+
+/** Actions without which a page has nothing to show. */
+const NEEDS = { callbacks: "DescribeLiveCallbackTemplates", processing: "DescribeTasks" };
 
 const root = document.getElementById("app");
 /** What the appliance says of itself: settings, actions, role. */
@@ -49,7 +54,7 @@ const mayDelete = () => about.Role === "admin";
 const mayChange = () => about.Role !== "reader";
 
 function frame(name, content) {
-  const shown = PAGES.filter(([key]) => key !== "callbacks" || has("DescribeLiveCallbackTemplates"));
+  const shown = PAGES.filter(([key]) => !(key in NEEDS) || has(NEEDS[key]));
   const current = BELOW[name]?.[0] ?? name;
   const user = whoAmI();
   return h("div", { id: "app" }, h("a", { class: "skip", href: "#main", onclick: (event) => { event.preventDefault(); document.getElementById("main").focus(); } }, "Skip to content"),
@@ -128,7 +133,8 @@ function ask(error) {
   turn++;
   page?.dispose?.();
   page = null;
-  const form = login({ error: whoAmI() ? error : null, done: begin, draw: (tree) => draw(h("div", { id: "app" }, tree)) });
+  // That nobody has logged in yet is no news; that calls from here are not accepted without is.
+  const form = login({ error: whoAmI() || error.code === "AuthFailure.UnauthorizedOperation" ? error : null, done: begin, draw: (tree) => draw(h("div", { id: "app" }, tree)) });
   root.replaceChildren();
   form();
 }

@@ -46,6 +46,7 @@ const PARTS: &[Part] = parts![
     "pages/callbacks.js",
     "pages/login.js",
     "pages/overview.js",
+    "pages/processing.js",
     "pages/push.js",
     "pages/recordings.js",
     "pages/recording.js",

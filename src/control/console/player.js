@@ -5,6 +5,8 @@ import { h } from "./dom.js";
 const NATIVE_HLS = "application/vnd.apple.mpegurl";
 
 let library = null;
+/** Each player is its own, also of the same address. */
+let players = 0;
 /** The player library; null if this build has none. */
 function loadLibrary(about) {
   if (!about.HlsPlayer) return Promise.resolve(null);
@@ -19,7 +21,7 @@ function loadLibrary(about) {
 export function player(about, address, format, { audioOnly = false, poster = null, live = false } = {}) {
   const media = h(audioOnly ? "audio" : "video", { controls: true, playsinline: true, preload: "metadata", poster, crossorigin: "anonymous", "aria-label": "Player" });
   const say = h("p", { class: "over", hidden: true, role: "alert" });
-  const element = h("div", { class: "screen", "data-keep": `player-${address}` }, media, say);
+  const element = h("div", { class: "screen", "data-keep": `player-${++players}` }, media, say);
   let hls = null;
   const tell = (text) => {
     say.textContent = text;

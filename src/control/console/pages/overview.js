@@ -26,7 +26,8 @@ export default (context) => {
       live.add(stream.PublicationId);
     }
     for (const id of history.keys()) if (!live.has(id)) history.delete(id);
-    failed = sum("capstan_files_failed_total") > 0;
+    // A recording into which no frame came is no failure.
+    failed = (samples.get("capstan_files_failed_total") ?? []).some((sample) => sample.labels.reason !== "empty" && sample.value > 0);
   }
 
   const sum = (name) => (samples.get(name) ?? []).reduce((total, sample) => total + sample.value, 0);
