@@ -101,7 +101,8 @@ export default (context) => {
     playing.other = Boolean(url);
     playing.media.addEventListener("timeupdate", () => { now = playing.media.currentTime; context.redraw(); });
     context.redraw();
-    playing.media.play().catch(() => {});
+    const { ready, media: element } = playing;
+    ready.then(() => element.play()).catch(() => {});
   }
 
   // Which call cuts depends on what the recording is.
