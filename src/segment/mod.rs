@@ -7,6 +7,7 @@ pub mod finish;
 mod open_record;
 pub mod recover;
 pub mod remove;
+mod ring;
 pub mod store;
 pub mod whole;
 
