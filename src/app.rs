@@ -136,6 +136,7 @@ struct Running {
     /// The events thread ends when this is gone.
     events_stop: Sender<()>,
     retention: Retention,
+    certificates: Option<ingest::tls::CertificateWatch>,
     processor: Processor,
     catalog: Catalog,
     arenas: PathBuf,
@@ -177,7 +178,17 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let policy: Arc<ArcSwap<Policy>> = Arc::new(ArcSwap::from_pointee(policy));
     let live = Arc::new(Mutex::new(LiveStreams::default()));
 
-    let listeners = ingest::listen(config.ingest.rtmp_listen, cores.len()).map_err(|error| listen_sentence(&error))?;
+    let listeners = ingest::listen(config.ingest.rtmp_listen, cores.len()).map_err(|error| listen_sentence("ingest.rtmp_listen", &error))?;
+    let (tls, tls_listeners) = match config.rtmps_listen() {
+        Some(address) => {
+            let files = certificate_files(config);
+            let server =
+                ingest::tls::server_config(&files).map_err(|error| StartError(format!("ingest.tls_certificates: {}", error_chain(&error))))?;
+            let listeners = ingest::listen(address, cores.len()).map_err(|error| listen_sentence("ingest.rtmps_listen", &error))?;
+            (Some(Arc::new(ArcSwap::from(server))), listeners.into_iter().map(Some).collect())
+        }
+        None => (None, cores.iter().map(|_| None).collect::<Vec<_>>()),
+    };
     let http = std::net::TcpListener::bind(config.http.listen)
         .map_err(|error| StartError(bind_error_sentence("http.listen", config.http.listen, &error)))?;
 
@@ -243,7 +254,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let handle = disk.handle();
     let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle.0, (&ids, &serials, &resumptions))?;
     drop(handle);
-    let parts = cores.iter().zip(listeners).zip(stores).map(|((&cpu, listener), store)| CoreParts { cpu, listener, store }).collect();
+    let parts = cores.iter().zip(listeners).zip(tls_listeners).zip(stores);
+    let parts = parts.map(|(((&cpu, listener), tls_listener), store)| CoreParts { cpu, listener, tls_listener, store }).collect();
     let settings = IngestSettings {
         tick: Duration::from_millis(config.ingest.tick_ms),
         flush_period: Duration::from_millis(config.record.durability_ms) * FLUSH_PERCENT / 100,
@@ -257,11 +269,14 @@ fn start(config: &Config) -> Result<Running, StartError> {
         default_domain: config.ingest.default_domain.clone(),
         added_domains_only: config.ingest.added_domains_only,
         recorder,
+        tls: tls.clone(),
     };
     let context =
         IngestContext { settings, policy: Arc::clone(&policy), live: Arc::clone(&live), metrics: Arc::clone(&metrics), clock, events: event_sender };
     let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
 
+    let certificates = tls.map(|acceptor| ingest::tls::CertificateWatch::start(certificate_files(config), acceptor));
+    let certificates = certificates.transpose().map_err(because("cannot start the certificates thread"))?;
     register_gauges(&metrics, &disk, &data.display().to_string(), &entry_watch);
     let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.api)));
     let server = Server::start(
@@ -332,6 +347,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         entries,
         entry_sender,
         retention,
+        certificates,
         processor,
         events,
         events_stop,
@@ -346,6 +362,7 @@ impl Running {
         let signal = signals.forever().find(|signal| {
             if *signal == SIGHUP {
                 reload(config_file, &self.access);
+                self.certificates.iter().for_each(ingest::tls::CertificateWatch::reload);
             }
             *signal != SIGHUP
         });
@@ -381,6 +398,9 @@ impl Running {
         }
         self.processor.stop();
         self.retention.stop();
+        if let Some(certificates) = self.certificates {
+            certificates.stop();
+        }
         self.catalog.close();
         // Everything in it is on the disk.
         if let Err(error) = std::fs::remove_dir_all(&self.arenas) {
@@ -398,11 +418,16 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(because(format_args!("cannot start the {name} thread")))
 }
 
-fn listen_sentence(error: &IngestError) -> StartError {
+fn listen_sentence(key: &'static str, error: &IngestError) -> StartError {
     match error {
-        IngestError::Listen { address, source } => StartError(bind_error_sentence("ingest.rtmp_listen", *address, source)),
+        IngestError::Listen { address, source } => StartError(bind_error_sentence(key, *address, source)),
         IngestError::Executor { .. } => StartError(error.to_string()),
     }
+}
+
+fn certificate_files(config: &Config) -> Vec<ingest::tls::CertificateFiles> {
+    let files = |tls: &config::TlsCertificate| ingest::tls::CertificateFiles { certificate: tls.certificate.clone(), key: tls.key.clone() };
+    config.ingest.tls_certificates.iter().map(files).collect()
 }
 
 /// The way of stream events from the cores to the catalog.
