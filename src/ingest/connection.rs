@@ -365,8 +365,10 @@ impl Connection {
                         MediaKind::Video => recorder.video(timestamp_ms, payload, service.now, service.store).map_err(CloseReason::Tag)?,
                         MediaKind::Audio => recorder.audio(timestamp_ms, payload, service.now, service.store).map_err(CloseReason::Tag)?,
                         MediaKind::Data if announce_tracks(recorder, &payload) => {}
-                        MediaKind::Data if payload.len() <= AMF_MESSAGE_BYTES_MAX => recorder.data(timestamp_ms, payload, service.now, service.store),
-                        MediaKind::Data => tracing::debug!(client = %self.peer, bytes = payload.len(), "a data message too long to be kept"),
+                        MediaKind::Data if is_data(&payload) => recorder.data(timestamp_ms, payload, service.now, service.store),
+                        MediaKind::Data => {
+                            tracing::debug!(client = %self.peer, bytes = payload.len(), "a data message that cannot be read, or too long to be kept")
+                        }
                     }
                 }
                 Some(Event::Refused { code, description }) => {
@@ -727,6 +729,12 @@ fn announce_tracks(recorder: &mut Recorder<CoreStore>, payload: &Payload<'_>) ->
         }
     }
     true
+}
+
+/// A name and values, as players expect them in FLV.
+fn is_data(payload: &Payload<'_>) -> bool {
+    payload.len() <= AMF_MESSAGE_BYTES_MAX
+        && amf::decode_all(&payload.to_vec()).is_ok_and(|values| values.first().is_some_and(|name| name.as_str().is_some()))
 }
 
 /// How an onMetaData message begins.

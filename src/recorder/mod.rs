@@ -330,18 +330,19 @@ impl<S: Store> Recorder<S> {
     /// # Errors
     /// If it is no FLV video tag body.
     pub fn video(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) -> Result<(), TagError> {
-        match flv_tag::parse_video(payload)? {
-            VideoUnit::Many(packets) => {
-                for packet in packets {
-                    let packet = packet?;
-                    if packet.track_id == Some(0) {
-                        self.video_unit(flv_tag::video_packet(packet)?, timestamp_ms, now, store);
-                    } else {
-                        self.other_track(TrackKind::Video, packet, timestamp_ms, now, store);
-                    }
-                }
+        let unit = flv_tag::parse_video(payload).or_else(|error| unreadable(error).map(|codec| VideoUnit::Unsupported { codec }))?;
+        let VideoUnit::Many(packets) = unit else {
+            self.video_unit(unit, timestamp_ms, now, store);
+            return Ok(());
+        };
+        for packet in packets {
+            let packet = packet?;
+            if packet.track_id == Some(0) {
+                let unit = flv_tag::video_packet(packet).or_else(|error| unreadable(error).map(|codec| VideoUnit::Unsupported { codec }))?;
+                self.video_unit(unit, timestamp_ms, now, store);
+            } else {
+                self.other_track(TrackKind::Video, packet, timestamp_ms, now, store);
             }
-            unit => self.video_unit(unit, timestamp_ms, now, store),
         }
         Ok(())
     }
@@ -455,18 +456,19 @@ impl<S: Store> Recorder<S> {
     /// # Errors
     /// If it is no FLV audio tag body.
     pub fn audio(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) -> Result<(), TagError> {
-        match flv_tag::parse_audio(payload)? {
-            AudioUnit::Many(packets) => {
-                for packet in packets {
-                    let packet = packet?;
-                    if packet.track_id == Some(0) {
-                        self.audio_unit(flv_tag::audio_packet(packet)?, timestamp_ms, now, store);
-                    } else {
-                        self.other_track(TrackKind::Audio, packet, timestamp_ms, now, store);
-                    }
-                }
+        let unit = flv_tag::parse_audio(payload).or_else(|error| unreadable(error).map(|codec| AudioUnit::Unsupported { codec }))?;
+        let AudioUnit::Many(packets) = unit else {
+            self.audio_unit(unit, timestamp_ms, now, store);
+            return Ok(());
+        };
+        for packet in packets {
+            let packet = packet?;
+            if packet.track_id == Some(0) {
+                let unit = flv_tag::audio_packet(packet).or_else(|error| unreadable(error).map(|codec| AudioUnit::Unsupported { codec }))?;
+                self.audio_unit(unit, timestamp_ms, now, store);
+            } else {
+                self.other_track(TrackKind::Audio, packet, timestamp_ms, now, store);
             }
-            unit => self.audio_unit(unit, timestamp_ms, now, store),
         }
         Ok(())
     }
@@ -863,4 +865,17 @@ fn begins_with_start_code(media: &Payload<'_>) -> bool {
     let mut head = [0xff; 4];
     media.peek(&mut head);
     matches!(head, [0, 0, 1, _] | [0, 0, 0, 1])
+}
+
+/// A sequence header that cannot be read costs its track, not the stream: the other one may be well. Not so for H.264 and AAC, whose senders we know: there it
+/// is a stream out of step.
+///
+/// # Errors
+/// What is another mistake.
+fn unreadable(error: TagError) -> Result<&'static str, TagError> {
+    match error {
+        TagError::Hevc(_) => Ok("H.265 whose sequence header cannot be read"),
+        TagError::Configuration { .. } => Ok("enhanced: a sequence header that cannot be read"),
+        error => Err(error),
+    }
 }
