@@ -20,6 +20,8 @@ pub mod head;
 pub mod http;
 pub mod media;
 pub mod params;
+pub mod play_info;
+pub mod player;
 pub mod protocol;
 pub mod router;
 pub mod server;

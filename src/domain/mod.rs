@@ -12,6 +12,7 @@ pub mod naming;
 pub mod player;
 pub mod policy;
 pub mod presets;
+pub mod psign;
 pub mod resumption;
 pub mod rule;
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub struct Wanted<'a> {
 
 /// The encoders take even sizes only.
 fn even(value: u64) -> u64 {
-    (value.max(2) + 1) / 2 * 2
+    value.max(2).div_ceil(2) * 2
 }
 
 /// `value` × `part` / `whole`, rounded to the nearest even number.

@@ -30,6 +30,7 @@ NEWER = {
 NEWER_ACTIONS = {f"{verb}{kind}" for verb, kind in (
     *((verb, "ImageSpriteTemplate") for verb in ("Create", "Modify", "Delete")), ("Describe", "ImageSpriteTemplates"),
     ("Modify", "SnapshotByTimeOffsetTemplate"), ("Modify", "SampleSnapshotTemplate"), ("Manage", "Task"), ("Describe", "DrmDataKey"),
+    ("Modify", "DefaultDistributionConfig"),
 )}
 
 # Fields that an answer may leave out: what depends on the kind of object, on the filters of the call, or on what the object went through.

@@ -6,6 +6,7 @@ pub mod apps;
 pub mod callbacks;
 pub mod classes;
 pub mod definitions;
+pub mod distribution;
 pub mod domains;
 pub mod events;
 pub mod files;
@@ -134,6 +135,7 @@ const FAMILIES: &[&[Action]] = &[
     player_configs::ACTIONS,
     appliance::ACTIONS,
     processing::ACTIONS,
+    distribution::ACTIONS,
 ];
 
 /// Finds the action a call means. Hand-written calls may leave the version out: names are unique over the families.

@@ -20,7 +20,7 @@ impl Folder {
     }
 
     /// Names of results are ours: they need no escaping.
-    fn url(&self, name: &str) -> String {
+    pub fn url(&self, name: &str) -> String {
         format!("{}{name}", self.0)
     }
 }
