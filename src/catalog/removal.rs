@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::domain::vod::{DeletePart, PartKind, Removal};
 use crate::units::{FileId, WallTime};
 
-use super::events::{CatalogEvent, EventWriter, emit};
+use super::events::{CatalogEvent, EventWriter, Told, emit};
 use super::files::{entry_of, file_id_of, media_row, write_extras};
 use super::flows::remove_files;
 use super::{Catalog, CatalogError, apps, reindex, stored};
@@ -44,7 +44,7 @@ impl Catalog {
         let writer = self.event_writer();
         let (count, told) = self.write(move |connection| {
             let due = due(connection, now, count_max)?;
-            let mut told = false;
+            let mut told = Told::default();
             for entry in &due {
                 told |= delete(connection, *entry, &[], writer.as_ref(), now)?;
             }
@@ -54,11 +54,9 @@ impl Catalog {
         Ok(count)
     }
 
-    fn after_deletion(&self, told: bool) {
+    fn after_deletion(&self, told: Told) {
         self.inner.removals.notify();
-        if told {
-            self.inner.events.notify();
-        }
+        self.tell(told);
     }
 
     /// Files whose bytes are to be removed, in the order of their deletion, after the one with the number `after`; with their numbers.
@@ -126,8 +124,8 @@ fn due(connection: &Connection, now: WallTime, count_max: usize) -> Result<Vec<i
     Ok(due)
 }
 
-/// Takes an entry, or parts of it, out of the catalog. True: somebody may be waiting for the event.
-fn delete(connection: &Connection, entry: i64, parts: &[DeletePart], writer: Option<&EventWriter>, now: WallTime) -> Result<bool, CatalogError> {
+/// Takes an entry, or parts of it, out of the catalog.
+fn delete(connection: &Connection, entry: i64, parts: &[DeletePart], writer: Option<&EventWriter>, now: WallTime) -> Result<Told, CatalogError> {
     let row = media_row(connection, entry)?;
     let file_id = row.file.identity.file_id;
     let whole = parts.is_empty();
