@@ -25,6 +25,7 @@ const TARGETS: &[Target] = &[
     ("es_scan", capstan::container::es::fuzz_es_scan),
     ("explain", capstan::inspect::fuzz_explain),
     ("config", capstan::config::fuzz_config),
+    ("psign", capstan::domain::psign::fuzz_psign),
     ("http_head", capstan::control::head::fuzz_head),
     ("http_chunked", capstan::control::head::fuzz_chunked),
     ("http_range", capstan::control::media::fuzz_range),
