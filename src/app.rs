@@ -26,11 +26,12 @@ use crate::preflight::{bind_error_sentence, preflight};
 use crate::recorder::{MoovReserve, RecorderSettings};
 use crate::replay;
 use crate::rescue;
-use crate::retention::Retention;
+use crate::retention::{Eviction, EvictionOrder, Retention};
 use crate::segment::disk::DiskSettings;
 use crate::segment::finish::{self, FinishSettings};
+use crate::segment::health::DiskState;
 use crate::segment::recover::{LeftBehind, Recovered};
-use crate::segment::{Arena, CoreStore, Disk, FileIds};
+use crate::segment::{Arena, CoreStore, Disk, DiskHandle, DiskHealth, FileIds, SpaceWatch};
 use crate::supervise;
 use crate::units::{MonoTime, TemplateId, WallTime};
 
@@ -126,6 +127,8 @@ struct Running {
     /// The events thread ends when this is gone.
     events_stop: Sender<()>,
     retention: Retention,
+    eviction: Option<Eviction>,
+    space: SpaceWatch,
     catalog: Catalog,
     arenas: PathBuf,
     /// Held as long as we run: two appliances on one data folder would destroy each other's files.
@@ -199,8 +202,12 @@ fn start(config: &Config) -> Result<Running, StartError> {
             }
         })
     };
-    let disk = Disk::start(DiskSettings { finish: finish.clone(), finished, metrics: Arc::clone(&metrics), clock: mono_now })
-        .map_err(because("cannot start the disk threads"))?;
+    let health = Arc::new(DiskHealth::new(data));
+    let reserve_bytes = config.record.reserve_mib << 20;
+    let space = SpaceWatch::start(data.clone(), reserve_bytes, Arc::clone(&health)).map_err(because("cannot watch the disk space"))?;
+    let disk =
+        Disk::start(DiskSettings { finish: finish.clone(), finished, metrics: Arc::clone(&metrics), clock: mono_now, health: Arc::clone(&health) })
+            .map_err(because("cannot start the disk threads"))?;
     let recovery = spawn("recovery", {
         let (finish, sender) = (finish.clone(), entry_sender.clone());
         move || recover_left(&finish, &left, &sender)
@@ -208,11 +215,21 @@ fn start(config: &Config) -> Result<Running, StartError> {
 
     let retention = Retention::start(catalog.clone(), finish.clone(), wall_now).map_err(because("cannot start the retention thread"))?;
 
+    let order = match config.record.eviction {
+        config::Eviction::None => None,
+        config::Eviction::Oldest => Some(EvictionOrder::Oldest),
+        config::Eviction::Expiring => Some(EvictionOrder::Expiring),
+    };
+    let eviction = order
+        .map(|order| Eviction::start(catalog.clone(), vec![Arc::clone(&health)], reserve_bytes, order, wall_now))
+        .transpose()
+        .map_err(because("cannot start the eviction thread"))?;
+
     let moov_reserve = if insert_supported { MoovReserve::Insert } else { MoovReserve::Whole };
     let recorder = RecorderSettings { hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts, hls_segment_ms, moov_reserve };
     let arena_bytes = usize::try_from(checked.arena_bytes_per_core).map_err(|_| StartError("ingest.arena_mib is too large".to_owned()))?;
     let handle = disk.handle();
-    let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle.0, &ids, &serials)?;
+    let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle, &ids, &serials)?;
     drop(handle);
     let parts = cores.iter().zip(listeners).zip(stores).map(|((&cpu, listener), store)| CoreParts { cpu, listener, store }).collect();
     let settings = IngestSettings {
@@ -234,7 +251,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         IngestContext { settings, policy: Arc::clone(&policy), live: Arc::clone(&live), metrics: Arc::clone(&metrics), clock, events: event_sender };
     let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
 
-    register_gauges(&metrics, &disk, &data.display().to_string(), &entry_watch);
+    register_gauges(&metrics, &disk, &health, &data.display().to_string(), &entry_watch);
     let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.api)));
     let server = Server::start(
         http,
@@ -260,7 +277,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 let metrics = Arc::clone(&metrics);
                 Box::new(move || metrics.render())
             },
-            health: health(catalog.clone()),
+            health: health_answer(catalog.clone(), vec![(data.clone(), Arc::clone(&health))]),
             limits: ControlLimits {
                 templates_max: config.api.templates_max,
                 rules_max: config.api.rules_max,
@@ -301,6 +318,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
         entries,
         entry_sender,
         retention,
+        eviction,
+        space,
         events,
         events_stop,
         catalog,
@@ -348,6 +367,10 @@ impl Running {
             tracing::error!("the live events thread panicked");
         }
         self.retention.stop();
+        if let Some(eviction) = self.eviction {
+            eviction.stop();
+        }
+        self.space.stop();
         self.catalog.close();
         // Everything in it is on the disk.
         if let Err(error) = std::fs::remove_dir_all(&self.arenas) {
@@ -398,7 +421,7 @@ fn make_stores(
     folder: &Path,
     cores: usize,
     bytes: usize,
-    to_disk: &Sender<crate::segment::DiskCommand>,
+    to_disk: &DiskHandle,
     ids: &Arc<FileIds>,
     serials: &Arc<AtomicU64>,
 ) -> Result<Vec<CoreStore>, StartError> {
@@ -506,7 +529,18 @@ fn recover_left(settings: &FinishSettings, left: &LeftBehind, sender: &Sender<Fi
     }
 }
 
-fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, folder: &str, entries: &Receiver<FinishedFile>) {
+fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, health: &Arc<DiskHealth>, folder: &str, entries: &Receiver<FinishedFile>) {
+    type Read = fn(&DiskHealth) -> f64;
+    let gauges: [(&str, &str, Read); 4] = [
+        ("disk_free_bytes", "Free space of a data folder's disk.", |disk| disk.free_bytes().map_or(f64::NAN, |bytes| bytes as f64)),
+        ("disk_full_in_seconds", "Until the reserve is reached at the present rate.", |disk| disk.full_in_s().map_or(f64::INFINITY, |s| s as f64)),
+        ("disk_state", "0 well, 1 nearly full, 2 full, 3 does not answer.", |disk| f64::from(disk.state(mono_now()) as u8)),
+        ("disk_errors", "Writes and syncs that failed.", |disk| disk.errors() as f64),
+    ];
+    for (name, help, read) in gauges {
+        let health = Arc::clone(health);
+        metrics.register_disk_gauge(name, help, folder, Box::new(move || read(&health)));
+    }
     let depth = disk.queue_depth();
     metrics.register_disk_queue(folder, Box::new(move || depth() as f64));
     // The channel must end when its last real sender is gone, so the gauge watches the receiving side.
@@ -514,9 +548,29 @@ fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, folder: &str, entries: &
     metrics.register_catalog_queue(Box::new(move || entries.len() as f64));
 }
 
-fn health(catalog: Catalog) -> Box<dyn Fn() -> Result<String, String> + Send + Sync> {
-    Box::new(move || match catalog.last_file_id() {
-        Ok(_) => Ok(r#"{"status":"ok"}"#.to_owned()),
-        Err(error) => Err(serde_json::json!({"status": "degraded", "catalog": error.to_string()}).to_string()),
+/// 200 while files are recorded and entered, 503 with the reason when not; the state of each disk either way.
+fn health_answer(catalog: Catalog, disks: Vec<(PathBuf, Arc<DiskHealth>)>) -> Box<dyn Fn() -> Result<String, String> + Send + Sync> {
+    Box::new(move || {
+        let catalog = catalog.last_file_id().err().map(|error| error.to_string());
+        let mut well = catalog.is_none();
+        let disks: Vec<serde_json::Value> = disks
+            .iter()
+            .map(|(folder, disk)| {
+                let state = disk.state(mono_now());
+                well &= !matches!(state, DiskState::Full | DiskState::Stalled);
+                serde_json::json!({
+                    "folder": folder,
+                    "state": state.name(),
+                    "free_bytes": disk.free_bytes(),
+                    "full_in_s": disk.full_in_s(),
+                    "errors": disk.errors(),
+                })
+            })
+            .collect();
+        let mut answer = serde_json::json!({"status": if well { "ok" } else { "degraded" }, "disks": disks});
+        if let Some(error) = catalog {
+            answer["catalog"] = error.into();
+        }
+        if well { Ok(answer.to_string()) } else { Err(answer.to_string()) }
     })
 }

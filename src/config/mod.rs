@@ -19,7 +19,7 @@ use toml::de::{DeTable, DeValue};
 pub use credential::{BearerToken, Credential, Secret};
 pub use render::{banner, settings_markdown, settings_text};
 pub use table::{ApiConfig, Config, HttpConfig, IngestConfig, LogConfig, RecordConfig, Setting, settings};
-pub use value::{DuplicatePublisher, HlsContainer, LogFormat, Role};
+pub use value::{DuplicatePublisher, Eviction, HlsContainer, LogFormat, Role};
 
 use value::Reader;
 

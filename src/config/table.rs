@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::credential::{BearerToken, CREDENTIALS_MAX, Credential};
 use super::value::{DOMAIN, LOG_LEVEL, PUBLIC_BASE, TIME_ZONE};
-use super::value::{DuplicatePublisher, HlsContainer, ListBounds, LogFormat, Reader, Value};
+use super::value::{DuplicatePublisher, Eviction, HlsContainer, ListBounds, LogFormat, Reader, Value};
 use crate::units::Format;
 
 /// One row of the table.
@@ -200,6 +200,11 @@ declare! {
         hls_container: HlsContainer = HlsContainer::Fmp4;
         /// An HLS segment ends at the first key frame after this.
         hls_segment_ms: u64 = 4_000, in 500..=60_000, unit "ms";
+        /// Space left free on the disk: before less is left, open files are finished, and nothing is recorded until there is more.
+        reserve_mib: u64 = 256, in 16..=16_777_216, unit "MiB";
+        /// What goes when twice the reserve is reached: nothing (`none`), the oldest finished recordings (`oldest`), or those that their template's
+        /// `StorageTime` would delete next (`expiring`).
+        eviction: Eviction = Eviction::None;
         /// What a record task without a template records.
         default_task_format: Format = Format::Flv;
         /// Enter a rule that records every stream as MP4 and HLS when the catalog is created.

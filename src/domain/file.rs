@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Receipt;
 use crate::units::{FileId, Format, PublicationId, StreamKey, TaskId, TemplateId, WallTime};
 
 /// Who asked for a recording.
@@ -58,6 +59,8 @@ pub enum EndReason {
     Recovered,
     /// The disk could not follow, or failed.
     StorageFailed,
+    /// The disk is full.
+    StorageFull,
 }
 
 /// A finished, durable file under its final name, for the catalog.
@@ -74,6 +77,8 @@ pub struct FinishedFile {
     /// All parts in bytes; for HLS media, init segments and the playlist.
     pub size_bytes: u64,
     pub summary: MediaSummary,
+    #[serde(default)]
+    pub receipt: Receipt,
 }
 
 /// What a finished file holds. Durations and times are milliseconds of media time.

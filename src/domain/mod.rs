@@ -6,6 +6,7 @@ pub mod file;
 pub mod live;
 pub mod naming;
 pub mod policy;
+pub mod receipt;
 pub mod rule;
 #[cfg(test)]
 mod simulation;
@@ -19,6 +20,7 @@ pub use event::{LiveEvent, LiveEventKind};
 pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams, StreamEnd};
 pub use policy::Policy;
+pub use receipt::Receipt;
 pub use rule::{RecordRule, RuleTable};
 pub use task::{OwnFormat, RecordTask, TaskChange, TaskScheduler};
 pub use template::{FormatParam, RecordTemplate};

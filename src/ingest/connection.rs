@@ -562,5 +562,7 @@ fn drop_label(reason: DropReason) -> metrics::DropReason {
         DropReason::UnsupportedCodec => metrics::DropReason::Unsupported,
         DropReason::StorageBusy => metrics::DropReason::NoBlock,
         DropReason::Unfit => metrics::DropReason::Malformed,
+        DropReason::StorageFull => metrics::DropReason::DiskFull,
+        DropReason::StorageFailed => metrics::DropReason::Storage,
     }
 }

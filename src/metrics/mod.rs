@@ -231,6 +231,10 @@ impl Metrics {
     pub fn register_disk_queue(&self, folder: &str, read: GaugeRead) {
         self.register("disk_queue_depth", "Jobs waiting for a disk writer.", Some(("folder", folder.to_owned())), read);
     }
+    /// `capstan_<name>{folder}`: of one data folder's disk.
+    pub fn register_disk_gauge(&self, name: &str, help: &str, folder: &str, read: GaugeRead) {
+        self.register(name, help, Some(("folder", folder.to_owned())), read);
+    }
     /// `capstan_catalog_queue_depth`: changes waiting for the catalog's writer.
     pub fn register_catalog_queue(&self, read: GaugeRead) {
         self.register("catalog_queue_depth", "Changes waiting for the catalog writer.", None, read);

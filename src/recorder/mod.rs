@@ -22,7 +22,7 @@ use crate::units::{FileId, MonoTime, PublicationId, StreamKey, WallTime};
 use cache::{CACHE_BYTES_MAX, Cache, ChainId, Place, Sequence};
 use clock::Clocks;
 use journal::{NotedEpoch, OPEN_END};
-use output::{Context, Offered, Output, Pumped};
+use output::{Context, Losses, Offered, Output, Pumped};
 
 /// A publication that has sent one track only is taken as complete after this much media (or time): encoders send both sequence headers at once.
 const TRACK_WAIT_MS: u64 = 1_000;
@@ -79,11 +79,35 @@ pub enum DropReason {
     StorageBusy,
     /// A container cannot hold it (an AAC access unit beyond what ADTS can say).
     Unfit,
+    /// The disk has no space.
+    StorageFull,
+    /// The disk did not take the file before it, and another had not begun yet.
+    StorageFailed,
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 5] =
-        [DropReason::BeforeKeyFrame, DropReason::BeforeSequenceHeader, DropReason::UnsupportedCodec, DropReason::StorageBusy, DropReason::Unfit];
+    pub const ALL: [DropReason; 7] = [
+        DropReason::BeforeKeyFrame,
+        DropReason::BeforeSequenceHeader,
+        DropReason::UnsupportedCodec,
+        DropReason::StorageBusy,
+        DropReason::Unfit,
+        DropReason::StorageFull,
+        DropReason::StorageFailed,
+    ];
+
+    /// In loss receipts.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DropReason::BeforeKeyFrame => "before_key_frame",
+            DropReason::BeforeSequenceHeader => "before_sequence_header",
+            DropReason::UnsupportedCodec => "unsupported_codec",
+            DropReason::StorageBusy => "storage_busy",
+            DropReason::Unfit => "unfit",
+            DropReason::StorageFull => "disk_full",
+            DropReason::StorageFailed => "storage_failed",
+        }
+    }
 }
 
 /// What one publication brought, growing.
@@ -573,7 +597,7 @@ impl<S: Store> Recorder<S> {
             now,
             media_start_ms: self.media_start_ms,
             files_begun: 0,
-            frames_unfit: 0,
+            lost: Losses::default(),
         };
         let mut scratch = Vec::new();
         self.sessions.retain_mut(|session| {
@@ -596,9 +620,9 @@ impl<S: Store> Recorder<S> {
                 _ => true,
             }
         });
-        let (files_begun, frames_unfit) = (context.files_begun, context.frames_unfit);
+        let (files_begun, lost) = (context.files_begun, context.lost);
         self.totals.files += files_begun;
-        self.totals.drop_frames(DropReason::Unfit, frames_unfit);
+        DropReason::ALL.into_iter().for_each(|reason| self.totals.drop_frames(reason, lost[reason as usize]));
         self.blocked_since = if blocked { self.blocked_since.or(Some(now.mono)) } else { None };
         self.note_waiting(now, store);
         self.trim(needed, store);

@@ -1,7 +1,7 @@
 //! The helper threads of one data folder: the writer (create, allocate, direct writes), the finisher (truncate, index, sync, rename) and the
 //! sync thread (one `syncfs` for all open files, so that a power cut costs at most `durability_ms`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -9,18 +9,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustix::fs::{FallocateFlags, OFlags};
 
 use crate::container::{FinishPlan, OpenMedia, RecordingEnd};
 use crate::domain::FinishedFile;
+use crate::domain::receipt::Damage;
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::units::{FileId, MonoTime};
 
 use super::arena::Block;
-use super::finish::{self, FinishSettings};
+use super::faults;
+use super::finish::{self, ClosedFile, ClosedFiles, FinishSettings};
+use super::health::DiskHealth;
 use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, WRITE_ALIGN_BYTES};
 
 /// Commands on their way from all cores to one writer: two for each of some thousands of streams a second. When full, commands wait on the core.
@@ -31,6 +34,11 @@ const FINISH_QUEUE_MAX: usize = 65_536;
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
 const ALLOCATE_BYTES_MAX: u64 = 64 << 20;
 
+/// A recording that could not be finished is tried again this often.
+const RETRY: Duration = Duration::from_secs(2);
+/// Recordings that wait for it.
+const UNFINISHED_MAX: usize = 65_536;
+
 /// How the helper threads of a folder work.
 pub struct DiskSettings {
     pub finish: FinishSettings,
@@ -39,21 +47,26 @@ pub struct DiskSettings {
     pub metrics: Arc<Metrics>,
     /// The process's monotonic clock.
     pub clock: fn() -> MonoTime,
+    pub health: Arc<DiskHealth>,
 }
 
 /// The running helper threads.
 pub struct Disk {
     sender: Sender<DiskCommand>,
     queue: Receiver<DiskCommand>,
+    health: Arc<DiskHealth>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Where the cores send their commands.
+/// Where the cores send their commands, and how the disk is.
 #[derive(Clone)]
-pub struct DiskHandle(pub Sender<DiskCommand>);
+pub struct DiskHandle {
+    pub sender: Sender<DiskCommand>,
+    pub health: Arc<DiskHealth>,
+}
 
 enum FinishCommand {
-    Close { file: File, bytes: u64, path: PathBuf, plan: Option<Box<FinishPlan>> },
+    Close { file: File, bytes: u64, path: PathBuf, link: Option<PathBuf>, plan: Option<Box<FinishPlan>>, damage: Option<Damage> },
     Text { folder: FileId, name: &'static str, text: String },
     EndRecording(RecordingEnd),
 }
@@ -62,7 +75,7 @@ impl Disk {
     /// # Errors
     /// If a thread cannot be started or the recording folder cannot be opened.
     pub fn start(settings: DiskSettings) -> io::Result<Self> {
-        let DiskSettings { finish, finished, metrics, clock } = settings;
+        let DiskSettings { finish, finished, metrics, clock, health } = settings;
         let (sender, receiver) = bounded(DISK_QUEUE_MAX);
         let queue = receiver.clone();
         let (to_finisher, finisher_queue) = bounded(FINISH_QUEUE_MAX);
@@ -70,6 +83,7 @@ impl Disk {
         let (to_sync, sync_queue) = bounded(1);
         let recording = finish.recording_folder();
         let folder = File::open(&recording)?;
+        let recording_folder = recording.clone();
         let mut writer = Writer {
             recording,
             open: HashMap::new(),
@@ -78,23 +92,35 @@ impl Disk {
             to_finisher,
             to_sync,
             written: false,
+            sync_failures: 0,
+            health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             clock,
         };
-        let mut finisher = Finisher { settings: finish, plans: HashMap::new(), finished, metrics: Arc::clone(&metrics) };
+        let mut finisher = Finisher {
+            settings: finish,
+            closed: HashMap::new(),
+            unfinished: VecDeque::new(),
+            health: Arc::clone(&health),
+            finished,
+            metrics: Arc::clone(&metrics),
+        };
         let threads = vec![
             thread("disk-writer", move || {
                 // Dropping the senders in `writer` ends the other threads.
                 writer.run(&receiver);
             })?,
             thread("finisher", move || finisher.run(&finisher_queue))?,
-            thread("disk-sync", move || sync_loop(&folder, &sync_queue, &metrics))?,
+            thread("disk-sync", {
+                let health = Arc::clone(&health);
+                move || sync_loop(&folder, &recording_folder, &sync_queue, &metrics, &health)
+            })?,
         ];
-        Ok(Self { sender, queue, threads })
+        Ok(Self { sender, queue, health, threads })
     }
 
     pub fn handle(&self) -> DiskHandle {
-        DiskHandle(self.sender.clone())
+        DiskHandle { sender: self.sender.clone(), health: Arc::clone(&self.health) }
     }
 
     /// Commands waiting for the writer. Does not keep the queue open.
@@ -153,6 +179,11 @@ struct OpenOnDisk {
     allocated: u64,
     allocate_step: u64,
     failed: Arc<AtomicBool>,
+    /// The same media under the name that an HLS recording has for them.
+    link: Option<PathBuf>,
+    /// Bytes handed to the disk so far, and until the last sync.
+    end: u64,
+    damage: Option<Damage>,
 }
 
 struct Writer {
@@ -165,6 +196,9 @@ struct Writer {
     to_sync: Sender<()>,
     /// Something was written since the last sync was asked for.
     written: bool,
+    /// Failed syncs that were noted already.
+    sync_failures: u64,
+    health: Arc<DiskHealth>,
     metrics: Arc<Metrics>,
     clock: fn() -> MonoTime,
 }
@@ -172,6 +206,8 @@ struct Writer {
 impl Writer {
     fn run(&mut self, receiver: &Receiver<DiskCommand>) {
         while let Ok(command) = receiver.recv() {
+            self.health.begins((self.clock)());
+            self.note_failed_sync();
             match command {
                 DiskCommand::Open(open) => self.open(*open),
                 DiskCommand::Write(write) => self.write(write),
@@ -182,7 +218,7 @@ impl Writer {
                         self.metrics.file_closed();
                         // A file that failed is not what its writer thinks.
                         let plan = plan.filter(|_| !open.failed.load(Ordering::Relaxed));
-                        self.forward(FinishCommand::Close { file: open.file, bytes, path: open.path, plan });
+                        self.forward(FinishCommand::Close { file: open.file, bytes, path: open.path, link: open.link, plan, damage: open.damage });
                     }
                 }
                 DiskCommand::EndRecording(end) => self.forward(FinishCommand::EndRecording(end)),
@@ -193,6 +229,19 @@ impl Writer {
                     }
                 }
             }
+            self.health.waits();
+        }
+    }
+
+    /// What a failed sync should have brought to the disk may not be there: the files that were open end, and say so.
+    fn note_failed_sync(&mut self) {
+        let failures = self.health.failed_syncs();
+        if failures == self.sync_failures {
+            return;
+        }
+        self.sync_failures = failures;
+        for open in self.open.values_mut().filter(|open| !open.failed.load(Ordering::Relaxed)) {
+            open.fail(0, open.end, &io::Error::other("a sync of the disk failed"));
         }
     }
 
@@ -208,13 +257,19 @@ impl Writer {
         match create(&self.recording, &open, &mut self.bounce) {
             Ok((file, path, direct)) => {
                 let allocated = open.head.len() as u64;
-                let on_disk = OpenOnDisk { file, path, direct, allocated, allocate_step: ALLOCATE_BYTES_MIN, failed };
+                let link = open.link.map(|link| finish::media_path(&self.recording, link));
+                let step = ALLOCATE_BYTES_MIN;
+                let on_disk = OpenOnDisk { file, path, direct, allocated, allocate_step: step, failed, link, end: allocated, damage: None };
                 self.open.insert(serial, on_disk);
                 self.metrics.file_opened();
             }
             Err(error) => {
                 tracing::error!(file_id = %open.media.folder, part = open.media.part, %error, "cannot create the recording");
-                self.metrics.file_failed(FileFailure::Create);
+                self.metrics.file_failed(self.failure(&error, FileFailure::Create));
+                // Nothing is left of what never began.
+                for identity in &open.begin {
+                    let _ = std::fs::remove_dir_all(self.recording.join(identity.file_id.to_string()));
+                }
                 failed.store(true, Ordering::Relaxed);
                 self.failed.insert(serial);
             }
@@ -228,9 +283,9 @@ impl Writer {
         let BlockWrite { serial, offset, bytes, release, received } = write;
         if let Some(open) = self.open.get_mut(&serial) {
             let data = bytes.as_slice();
-            if !data.is_empty() && !open.failed.load(Ordering::Relaxed) {
+            if !data.is_empty() && open.takes(offset, data.len()) {
                 let started = Instant::now();
-                match open.write(offset, data, &mut self.bounce) {
+                match open.write_or_make_space(offset, data, &mut self.bounce, &self.health) {
                     Ok(()) => {
                         self.written = true;
                         self.metrics.record_disk_step(DiskStep::Write, nanos(started));
@@ -238,8 +293,8 @@ impl Writer {
                     }
                     Err(error) => {
                         tracing::error!(path = %open.path.display(), offset, bytes = data.len(), %error, "writing the recording failed; it ends here");
-                        self.metrics.file_failed(FileFailure::Write);
-                        open.failed.store(true, Ordering::Relaxed);
+                        open.fail(offset, offset + data.len() as u64, &error);
+                        self.metrics.file_failed(self.failure(&error, FileFailure::Write));
                     }
                 }
             }
@@ -248,6 +303,18 @@ impl Writer {
         }
         drop(bytes);
         give_back(release);
+    }
+}
+
+impl Writer {
+    /// Counts a failure; what it is called where it happens for want of space.
+    fn failure(&self, error: &io::Error, otherwise: FileFailure) -> FileFailure {
+        if error.kind() == io::ErrorKind::StorageFull {
+            self.health.no_space();
+            return FileFailure::DiskFull;
+        }
+        self.health.failed();
+        otherwise
     }
 }
 
@@ -262,7 +329,39 @@ fn give_back(block: Option<(Block, Sender<Block>)>) {
 }
 
 impl OpenOnDisk {
+    /// A file that has failed takes nothing more: what comes for it belongs to its damage.
+    fn takes(&mut self, offset: u64, bytes: usize) -> bool {
+        if let Some(damage) = &mut self.damage {
+            damage.bytes = damage.bytes.max((offset + bytes as u64).saturating_sub(damage.offset));
+        }
+        !self.failed.load(Ordering::Relaxed)
+    }
+
+    fn fail(&mut self, from: u64, to: u64, error: &io::Error) {
+        self.failed.store(true, Ordering::Relaxed);
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.damage.get_or_insert(Damage { file, offset: from, bytes: to - from, error: error.to_string() });
+    }
+
+    /// A disk that is full takes what is open: there is ballast for it.
+    fn write_or_make_space(&mut self, offset: u64, data: &[u8], bounce: &mut AlignedBuffer, health: &DiskHealth) -> io::Result<()> {
+        if health.is_low() {
+            self.allocate_step = WRITE_ALIGN_BYTES;
+        }
+        let written = match self.write(offset, data, bounce) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && health.no_space() => self.write(offset, data, bounce),
+            written => written,
+        };
+        if written.is_ok() {
+            let end = offset + data.len() as u64;
+            health.wrote(end.saturating_sub(self.end));
+            self.end = self.end.max(end);
+        }
+        written
+    }
+
     fn write(&mut self, offset: u64, data: &[u8], bounce: &mut AlignedBuffer) -> io::Result<()> {
+        faults::before(faults::Step::Write, &self.path)?;
         let end = offset + data.len() as u64;
         if end > self.allocated {
             self.allocate(end)?;
@@ -322,6 +421,7 @@ fn write_both_at(file: &File, mut first: &[u8], mut second: &[u8], mut offset: u
 
 /// Creates the recording's folders, their identities and small files, and the media file with its head.
 fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io::Result<(File, PathBuf, bool)> {
+    faults::before(faults::Step::Create, &finish::media_path(recording, open.media))?;
     for identity in &open.begin {
         let folder = recording.join(identity.file_id.to_string());
         std::fs::create_dir(&folder)?;
@@ -366,25 +466,38 @@ fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io:
 
 struct Finisher {
     settings: FinishSettings,
-    /// Of files that are closed and whose recording ends next.
-    plans: HashMap<PathBuf, FinishPlan>,
+    /// Files that are closed and whose recording ends next.
+    closed: ClosedFiles,
+    /// Recordings whose finishing failed.
+    unfinished: VecDeque<RecordingEnd>,
+    health: Arc<DiskHealth>,
     finished: Box<dyn FnMut(FinishedFile) + Send>,
     metrics: Arc<Metrics>,
 }
 
 impl Finisher {
     fn run(&mut self, queue: &Receiver<FinishCommand>) {
-        while let Ok(command) = queue.recv() {
+        loop {
+            let command = match queue.recv_timeout(RETRY) {
+                Ok(command) => command,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.finish_again();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return self.finish_again(),
+            };
             match command {
-                FinishCommand::Close { file, bytes, path, plan } => {
+                FinishCommand::Close { file, bytes, path, link, plan, damage } => {
                     let started = Instant::now();
                     // Cuts the preallocation and the padding of the last page.
                     if let Err(error) = cut(&file, bytes) {
                         tracing::error!(path = %path.display(), bytes, %error, "truncating the recording failed");
                         self.metrics.file_failed(FileFailure::Write);
-                    } else if let Some(plan) = plan {
-                        self.plans.insert(path, *plan);
                     }
+                    if let Some(link) = link {
+                        self.closed.insert(link, ClosedFile { plan: None, damage: damage.clone() });
+                    }
+                    self.closed.insert(path, ClosedFile { plan: plan.map(|plan| *plan), damage });
                     self.metrics.record_disk_step(DiskStep::Resize, nanos(started));
                 }
                 FinishCommand::Text { folder, name, text } => {
@@ -395,14 +508,23 @@ impl Finisher {
                         tracing::warn!(path = %path.display(), %error, "appending to the live playlist failed");
                     }
                 }
-                FinishCommand::EndRecording(end) => self.end_recording(&end),
+                FinishCommand::EndRecording(end) => self.end_recording(end),
             }
         }
     }
 
-    fn end_recording(&mut self, end: &RecordingEnd) {
+    /// What could not be finished before, for want of space or because of the disk.
+    fn finish_again(&mut self) {
+        for _ in 0..self.unfinished.len() {
+            if let Some(end) = self.unfinished.pop_front() {
+                self.end_recording(end);
+            }
+        }
+    }
+
+    fn end_recording(&mut self, end: RecordingEnd) {
         let started = Instant::now();
-        match finish::finish_recording(&self.settings, end.file_id, Some(end), &mut self.plans) {
+        match finish::finish_recording(&self.settings, end.file_id, Some(&end), &mut self.closed) {
             Ok(file) => {
                 self.metrics.file_finished(file.identity.format);
                 (self.finished)(file);
@@ -414,6 +536,13 @@ impl Finisher {
             Err(error) => {
                 self.metrics.file_failed(FileFailure::Finish);
                 tracing::error!(file_id = %end.file_id, error = &error as &dyn std::error::Error, "finishing the recording failed; it stays in the recording folder");
+                if error.is_no_space() {
+                    self.health.no_space();
+                }
+                // Beyond the bound the next start does it.
+                if self.unfinished.len() < UNFINISHED_MAX {
+                    self.unfinished.push_back(end);
+                }
             }
         }
         self.metrics.record_disk_step(DiskStep::Finish, nanos(started));
@@ -434,11 +563,12 @@ fn cut(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn sync_loop(folder: &File, queue: &Receiver<()>, metrics: &Metrics) {
+fn sync_loop(folder: &File, path: &Path, queue: &Receiver<()>, metrics: &Metrics, health: &DiskHealth) {
     while queue.recv().is_ok() {
         let started = Instant::now();
         // One call for all open files: a journal commit each would cost a flush of the disk for every stream.
-        if let Err(error) = rustix::fs::syncfs(folder) {
+        if let Err(error) = faults::before(faults::Step::Sync, path).and_then(|()| Ok(rustix::fs::syncfs(folder)?)) {
+            health.failed_sync();
             tracing::error!(%error, "syncing the data folder failed");
             metrics.file_failed(FileFailure::Sync);
         }

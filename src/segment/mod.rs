@@ -3,13 +3,18 @@
 
 pub mod arena;
 pub mod disk;
+pub mod faults;
 pub mod finish;
+pub mod health;
 mod open_record;
 pub mod recover;
 pub mod remove;
+pub mod space;
 pub mod store;
 pub mod whole;
 
 pub use arena::Arena;
 pub use disk::{Disk, DiskHandle};
+pub use health::DiskHealth;
+pub use space::SpaceWatch;
 pub use store::{CoreStore, DiskCommand, FileIds};

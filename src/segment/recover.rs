@@ -10,7 +10,7 @@ use crate::domain::FinishedFile;
 use crate::units::FileId;
 
 use super::arena::{BlockKind, OrphanBlock, read_orphans};
-use super::finish::{self, FinishError, FinishSettings};
+use super::finish::{self, ClosedFiles, FinishError, FinishSettings};
 use super::open_record::OpenRecord;
 
 /// What recovery did, for one log line and the counters.
@@ -133,7 +133,7 @@ impl LeftBehind {
             }
         }
         for &file_id in &self.recordings {
-            match finish::finish_recording(settings, file_id, None, &mut HashMap::new()) {
+            match finish::finish_recording(settings, file_id, None, &mut ClosedFiles::new()) {
                 Ok(file) => {
                     recovered.finished += 1;
                     finished(file);

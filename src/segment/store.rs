@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
-use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, Store};
+use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, Pinned, RecordingEnd, Room, Sink, Store};
 use crate::units::{FileId, MonoTime, WallTime};
 
 use super::arena::{Arena, Block, BlockClass, BlockKind, Pin, SealedBytes};
+use super::disk::DiskHandle;
+use super::health::DiskHealth;
 use super::open_record::OpenRecord;
 
 /// Direct writes begin at multiples of this in file and memory.
@@ -218,15 +220,17 @@ pub struct CoreStore {
     give_back: Sender<Block>,
     ids: Arc<FileIds>,
     serials: Arc<AtomicU64>,
+    health: Arc<DiskHealth>,
     /// The receipt time of the bytes that are being appended now.
     now: MonoTime,
 }
 
 impl CoreStore {
-    pub fn new(arena: Arena, to_disk: Sender<DiskCommand>, ids: Arc<FileIds>, serials: Arc<AtomicU64>) -> Self {
+    pub fn new(arena: Arena, to_disk: DiskHandle, ids: Arc<FileIds>, serials: Arc<AtomicU64>) -> Self {
+        let DiskHandle { sender: to_disk, health } = to_disk;
         // Every block of the arena fits, so giving one back never blocks the disk writer.
         let (give_back, returned) = crossbeam::channel::bounded(arena.units_total());
-        Self { arena, to_disk, outbox: VecDeque::new(), returned, give_back, ids, serials, now: MonoTime::default() }
+        Self { arena, to_disk, outbox: VecDeque::new(), returned, give_back, ids, serials, health, now: MonoTime::default() }
     }
 
     /// Once a tick: takes blocks back and sends what the disk queue did not take before.
@@ -409,6 +413,16 @@ impl Store for CoreStore {
 
     fn has_failed(&self, file: &BlockFile) -> bool {
         file.target.as_ref().is_some_and(|target| target.failed.load(Ordering::Relaxed))
+    }
+
+    fn room(&self, _: Option<&BlockFile>) -> Room {
+        if self.health.is_full() {
+            Room::Full
+        } else if self.health.is_stalled(self.now) {
+            Room::Stalled
+        } else {
+            Room::Free
+        }
     }
 
     fn append_text(&mut self, folder: FileId, name: &'static str, text: String) {

@@ -238,6 +238,7 @@ pub mod tests {
             class_id: 0,
         };
         let mut file = FinishedFile {
+            receipt: crate::domain::Receipt::default(),
             identity,
             end: WallTime::from_unix_seconds(1_767_254_410),
             reason: EndReason::PublicationEnded,
