@@ -6,13 +6,13 @@ use std::sync::atomic::AtomicU64;
 use capstan::container::flv::{self, FlvWriter};
 use capstan::container::{MediaPath, OpenMedia, Store as _};
 use capstan::domain::RecordTemplate;
-use capstan::domain::{EndReason, RecordingIdentity, RecordingSource};
+use capstan::domain::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 use capstan::media::flv_tag::{AudioUnit, parse_audio};
 use capstan::media::{Payload, TrackKind, Tracks};
 use capstan::recorder::{MoovReserve, Now, Publication, Recorder, RecorderSettings};
 use capstan::replay;
 use capstan::segment::finish::FinishSettings;
-use capstan::segment::recover::LeftBehind;
+use capstan::segment::recover::{Found, LeftBehind};
 use capstan::segment::{Arena, CoreStore, DiskCommand, DiskHandle, DiskHealth, FileIds};
 use capstan::units::{FileId, Format, MonoTime, PublicationId, StreamKey, TemplateId, WallTime};
 
@@ -33,6 +33,14 @@ fn identity(file_id: FileId) -> RecordingIdentity {
         procedure: String::new(),
         storage_mode: String::new(),
         class_id: 0,
+        resume: None,
+    }
+}
+
+fn finished(found: Found) -> FinishedFile {
+    match found {
+        Found::Finished(file) => *file,
+        Found::Paused(_) | Found::Over(_) => panic!("nothing is resumed"),
     }
 }
 
@@ -50,7 +58,7 @@ fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
     let arena = Arena::create(&arenas.join("core-0.arena"), 2 << 20).unwrap();
     let ids = Arc::new(FileIds::new(None, || WallTime::from_unix_seconds(1_700_000_000)));
     let to_disk = DiskHandle { sender: to_disk, health: Arc::new(DiskHealth::new(folder.path())) };
-    let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)));
+    let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)), Arc::default());
 
     let Ok(AudioUnit::Config(audio)) = parse_audio(Payload::contiguous(&[0xaf, 0, 0x12, 0x10])) else { panic!("no track") };
     let tracks = Tracks { video: None, audio: Some(audio) };
@@ -74,7 +82,7 @@ fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
     left.write_back_arenas(&settings, |_| panic!("every frame is in a file"));
     assert!(std::fs::read_dir(&arenas).unwrap().next().is_none(), "the arena is used up");
     let mut files = Vec::new();
-    let recovered = left.recover(&settings, |file| files.push(file));
+    let recovered = left.recover(&settings, |found| files.push(finished(found)));
     assert_eq!((recovered.finished, recovered.failed, files.len()), (1, 0, 1), "{recovered:?}");
     assert_eq!((files[0].identity.file_id, files[0].reason), (file_id, EndReason::Recovered));
     assert_eq!(files[0].summary.audio.as_ref().unwrap().frames, 10);
@@ -128,7 +136,7 @@ fn frames_that_no_file_had_taken_are_brought_into_one() {
         let arena = Arena::create(&arenas.join("core-0.arena"), 8 << 20).unwrap();
         let ids = Arc::new(FileIds::new(None, || WallTime::from_unix_seconds(1_700_000_000)));
         let to_disk = DiskHandle { sender: to_disk, health: Arc::new(DiskHealth::new(folder.path())) };
-        let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)));
+        let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)), Arc::default());
         let publication = Publication {
             id: PublicationId(7),
             key: StreamKey::new("localhost", "live", "cam"),
@@ -166,7 +174,7 @@ fn frames_that_no_file_had_taken_are_brought_into_one() {
         let mut left = LeftBehind::find(&settings, &arenas).unwrap();
         left.write_back_arenas(&settings, |journal| replay::replay(&settings, journal).inspect_err(|error| eprintln!("{name}: {error}")));
         let mut files = Vec::new();
-        let recovered = left.recover(&settings, |file| files.push(file));
+        let recovered = left.recover(&settings, |found| files.push(finished(found)));
         assert_eq!((recovered.failed, recovered.empty), (0, 0), "{name}: {recovered:?}");
         for format in [Format::Flv, Format::Mp4, Format::Hls] {
             let of_format: Vec<_> = files.iter().filter(|file| file.identity.format == format).collect();

@@ -13,7 +13,7 @@ pub mod window;
 
 use std::io;
 
-use crate::domain::{EndReason, Receipt, RecordingIdentity};
+use crate::domain::{EndReason, PausedRecording, Receipt, RecordingIdentity, Resume, ResumeClaim};
 use crate::units::{FileId, WallTime};
 
 pub use crate::domain::file::{MediaSummary, TrackSummary};
@@ -164,6 +164,8 @@ pub struct RecordingEnd {
     pub shared_with: Option<MediaPath>,
     /// What was written, and what was lost.
     pub receipt: Receipt,
+    /// What the recording claimed when it began, if it might have been resumed.
+    pub claim: Option<ResumeClaim>,
 }
 
 /// A block of an open or closed file that stays readable while this is held.
@@ -208,6 +210,10 @@ pub trait Store {
     /// No more bytes come to `file`. `plan`: how to make it final, where the writer knows; else the file is scanned.
     fn close(&mut self, file: Self::File, plan: Option<FinishPlan>);
     fn end_recording(&mut self, end: RecordingEnd);
+    /// An HLS recording that may be interrupted begins: is there one to go on with? `patient`: the answer may be to wait.
+    fn resume(&mut self, claim: &ResumeClaim, patient: bool) -> Resume;
+    /// The stream of a recording is interrupted; its media files are closed.
+    fn pause_recording(&mut self, paused: PausedRecording);
     /// A file that stays in memory: frames that no file has taken.
     fn open_log(&mut self) -> Self::File;
     fn close_log(&mut self, log: Self::File);

@@ -1,7 +1,7 @@
 //! Finished files over HTTP: `/vod/<AppId>/<FileId>/<name>.<ext>`, with ranges (RFC 9110, 13 and 14) and for players on web pages (CORS).
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -108,6 +108,20 @@ fn open(root: &Path, folder: &str, part: &str) -> io::Result<(File, std::fs::Met
     let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(folder.join(part))?;
     let stat = file.metadata()?;
     if stat.is_file() { Ok((file, stat)) } else { Err(outside()) }
+}
+
+/// What was noted beside a recording when it was finished.
+///
+/// # Errors
+/// If it cannot be read or is longer than `bytes_max`.
+pub fn read_receipt(root: &Path, folder: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let (file, stat) = open(root, folder, "recording.json")?;
+    if stat.len() > bytes_max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the receipt is too large"));
+    }
+    let mut bytes = Vec::new();
+    file.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn serve(request: &HttpRequest, head_only: bool, mut file: File, stat: &std::fs::Metadata, file_id: FileId, part: &str) -> HttpAnswer {

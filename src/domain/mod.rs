@@ -1,12 +1,17 @@
 //! Templates, rules and tasks, live streams and finished files as values: no I/O, time is an input.
 
 pub mod admission;
+pub mod definition;
 pub mod event;
 pub mod file;
+pub mod flow;
 pub mod live;
 pub mod naming;
+pub mod player;
 pub mod policy;
+pub mod presets;
 pub mod receipt;
+pub mod resumption;
 pub mod rule;
 #[cfg(test)]
 mod simulation;
@@ -21,6 +26,7 @@ pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams, StreamEnd};
 pub use policy::Policy;
 pub use receipt::Receipt;
+pub use resumption::{PausedRecording, Resume, ResumeClaim, ResumeTerms, Resumptions};
 pub use rule::{RecordRule, RuleTable};
 pub use task::{OwnFormat, RecordTask, TaskChange, TaskScheduler};
 pub use template::{FormatParam, RecordTemplate};

@@ -462,8 +462,8 @@ impl Core {
     }
 
     fn tick_ending(&mut self, now: Now) {
-        let (store, metrics) = (&mut self.store, &self.metrics);
-        self.ending.retain_mut(|ending| !catch_unwind(AssertUnwindSafe(|| ending.tick(now, store, metrics))).unwrap_or(true));
+        let (store, metrics, shared) = (&mut self.store, &self.metrics, &self.shared);
+        self.ending.retain_mut(|ending| !catch_unwind(AssertUnwindSafe(|| ending.tick(now, store, metrics, shared))).unwrap_or(true));
     }
 
     fn check_timeouts(&mut self, now: Now) {

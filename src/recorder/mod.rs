@@ -14,10 +14,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::container::{Sink, Store};
+use crate::domain::event::{RecordSessionId, RecordState};
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
 use crate::media::{AudioCodec, AudioTrack, Frame, Payload, TrackKind, Tracks, VideoTrack};
-use crate::units::{FileId, MonoTime, PublicationId, StreamKey, WallTime};
+use crate::units::{FileId, Format, MonoTime, PublicationId, StreamKey, WallTime};
 
 use cache::{CACHE_BYTES_MAX, Cache, ChainId, Place, Sequence};
 use clock::Clocks;
@@ -139,6 +140,15 @@ pub struct Epoch {
     pub zero_ms: Option<i64>,
 }
 
+/// A recording has changed its state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecordChange {
+    pub source: RecordingSource,
+    pub session: RecordSessionId,
+    pub format: Format,
+    pub state: RecordState,
+}
+
 /// Who asked for what, and the files that come of it.
 struct Session<F> {
     source: RecordingSource,
@@ -178,6 +188,9 @@ pub struct Recorder<S: Store> {
     blocked_since: Option<MonoTime>,
     totals: Totals,
     unsupported: Vec<&'static str>,
+    /// Sessions begun so far.
+    sessions_begun: u32,
+    changes: Vec<RecordChange>,
 }
 
 impl<S: Store> Recorder<S> {
@@ -201,6 +214,8 @@ impl<S: Store> Recorder<S> {
             blocked_since: None,
             totals: Totals::default(),
             unsupported: Vec::new(),
+            sessions_begun: 0,
+            changes: Vec::new(),
         }
     }
 
@@ -217,9 +232,20 @@ impl<S: Store> Recorder<S> {
         &self.epoch().tracks
     }
 
+    /// What is being recorded, and for whom.
+    pub fn recordings(&self) -> impl Iterator<Item = (&RecordingSource, Format)> {
+        let open = self.sessions.iter().filter(|session| session.ending.is_none());
+        open.flat_map(|session| session.outputs.iter().flat_map(|output| output.formats().map(|format| (&session.source, format))))
+    }
+
     /// Codecs met and not recorded; each is named once.
     pub fn take_unsupported(&mut self) -> Vec<&'static str> {
         std::mem::take(&mut self.unsupported)
+    }
+
+    /// Interruptions of recordings, and their ends, since the last call.
+    pub fn take_changes(&mut self) -> Vec<RecordChange> {
+        std::mem::take(&mut self.changes)
     }
 
     /// The stream must not be read further now: its storage is busy.
@@ -238,7 +264,9 @@ impl<S: Store> Recorder<S> {
     /// Begins to record for `source` by `template`, with the GOP that is in memory.
     pub fn start(&mut self, source: RecordingSource, template: &Arc<RecordTemplate>, now: Now, store: &mut S) {
         let from = self.cache.join_point(self.epoch().tracks.video.is_some());
-        let outputs = Output::for_template(template, &source, (from, !self.wait_for_key && from == self.cache.end()), &self.settings);
+        let session = RecordSessionId::new(self.publication.id, self.sessions_begun);
+        self.sessions_begun += 1;
+        let outputs = Output::for_template(template, &source, session, (from, !self.wait_for_key && from == self.cache.end()), &self.settings);
         self.sessions.push(Session { source, outputs, ending: None });
         self.note_is_old = true;
         self.pump(now, store);
@@ -598,6 +626,7 @@ impl<S: Store> Recorder<S> {
             media_start_ms: self.media_start_ms,
             files_begun: 0,
             lost: Losses::default(),
+            changes: &mut self.changes,
         };
         let mut scratch = Vec::new();
         self.sessions.retain_mut(|session| {
@@ -613,7 +642,8 @@ impl<S: Store> Recorder<S> {
             match session.ending {
                 Some((_, reason)) if !behind => {
                     for output in &mut session.outputs {
-                        output.end(reason, now, store);
+                        let change = output.end(reason, now, store);
+                        context.changes.extend(change);
                     }
                     false
                 }

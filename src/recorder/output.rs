@@ -8,14 +8,17 @@ use crate::container::hls::{self, LIVE_PLAYLIST_NAME, SegmentContainer, Segmente
 use crate::container::mp4::{self, Mp4Writer};
 use crate::container::mpegts::{SEGMENT_START_BYTES, TsWriter};
 use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Room, Sink, SmallFile, Store};
+use crate::domain::event::{RecordSessionId, RecordState};
 use crate::domain::receipt::TrackReceipt;
-use crate::domain::{EndReason, FormatParam, Receipt, RecordTemplate, RecordingIdentity, RecordingSource};
+use crate::domain::{
+    EndReason, FormatParam, PausedRecording, Receipt, RecordTemplate, RecordingIdentity, RecordingSource, Resume, ResumeClaim, ResumeTerms,
+};
 use crate::media::{AudioCodec, Frame, TrackKind, Tracks};
 use crate::units::{FileId, Format, MonoTime, TemplateId, WallTime};
 
 use super::cache::{Cache, ChainId, FrameHead, Place, Sequence};
 use super::journal::NotedOutput;
-use super::{DropReason, Epoch, MoovReserve, Now, Publication, RecorderSettings};
+use super::{DropReason, Epoch, MoovReserve, Now, Publication, RecordChange, RecorderSettings};
 
 /// The other track's first frame is waited for this long (media time), so that the file's zero is the smaller of the two.
 const FIRST_FRAMES_WAIT_MS: i64 = 500;
@@ -30,6 +33,8 @@ const MOOV_RESERVE_BYTES: usize = 32 << 10;
 /// `moov` bytes for one second of two tracks with irregular timestamps (60 fps and 50 audio frames a second), where nothing can be inserted.
 const MOOV_BYTES_PER_SECOND: usize = 2_000;
 const MOOV_RESERVE_BYTES_MAX: usize = 8 << 20;
+/// A publication that takes over from another waits this long for the interruption of the other's recording.
+const RESUME_WAIT_MS: u64 = 3_000;
 /// HLS recordings have no interval; their MP4 part is sized like one of this length.
 const HLS_RESERVE_S: u64 = 1_800;
 
@@ -50,6 +55,8 @@ pub struct Context<'a, P> {
     pub files_begun: u64,
     /// Frames that are in no file of the output, by reason.
     pub lost: Losses,
+    /// Interruptions and their ends.
+    pub changes: &'a mut Vec<RecordChange>,
 }
 
 impl<P: Pinned> Context<'_, P> {
@@ -111,6 +118,14 @@ impl Kind {
             Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(_) => return None,
         };
         Some(i64::try_from(param.record_interval_s.saturating_mul(1_000)).unwrap_or(i64::MAX))
+    }
+
+    fn hls(&self) -> Option<&FormatParam> {
+        match self {
+            Kind::Hybrid { hls, .. } => hls.as_ref(),
+            Kind::TransportStream(param) => Some(param),
+            Kind::Single(..) => None,
+        }
     }
 
     fn is_audio_only(&self) -> bool {
@@ -227,9 +242,12 @@ struct HlsRecording {
     segmenter: Segmenter,
     /// Media duration listed so far, ms: gives the wall time of a segment.
     listed_ms: u64,
+    /// Wall time at `listed_ms` 0.
     start: WallTime,
     /// Of its parts so far.
     receipt: Receipt,
+    /// `None`: an interruption of the stream ends it.
+    resumable: Option<(ResumeClaim, ResumeTerms)>,
 }
 
 enum State<F> {
@@ -243,6 +261,11 @@ pub struct Output<F> {
     /// Longest file, media time; `None`: it is never cut.
     interval_ms: Option<i64>,
     source: RecordingSource,
+    session: RecordSessionId,
+    /// Seconds that an HLS recording waits for its stream to come back; 0: it does not.
+    resume_wait_s: u64,
+    /// Since when the recording of the publication before is waited for.
+    awaiting: Option<MonoTime>,
     /// The sound alone, of a stream with pictures too.
     audio_only: bool,
     state: State<F>,
@@ -262,7 +285,13 @@ pub struct Output<F> {
 
 impl<F: Sink> Output<F> {
     /// The outputs for the enabled formats of a template, beginning with frame `from`, or, if the GOP before it is gone (`true`), the next key frame.
-    pub fn for_template(template: &RecordTemplate, source: &RecordingSource, from: (Sequence, bool), settings: &RecorderSettings) -> Vec<Self> {
+    pub fn for_template(
+        template: &RecordTemplate,
+        source: &RecordingSource,
+        session: RecordSessionId,
+        from: (Sequence, bool),
+        settings: &RecorderSettings,
+    ) -> Vec<Self> {
         let enabled = |format| Some(template.param(format)).filter(|param| param.enable).cloned();
         let mut kinds = Vec::new();
         let (mp4, hls) = (enabled(Format::Mp4), enabled(Format::Hls));
@@ -284,6 +313,9 @@ impl<F: Sink> Output<F> {
                 audio_only: template.audio_only || kind.is_audio_only(),
                 kind,
                 source: source.clone(),
+                session,
+                resume_wait_s: template.flow_continue_duration_s,
+                awaiting: None,
                 state: State::Starting,
                 hls: None,
                 next: from.0,
@@ -300,10 +332,22 @@ impl<F: Sink> Output<F> {
         self.next
     }
 
+    /// What it writes: one file may be two formats.
+    pub fn formats(&self) -> impl Iterator<Item = Format> {
+        match &self.kind {
+            Kind::Hybrid { mp4, hls } => [mp4.as_ref().map(|_| Format::Mp4), hls.as_ref().map(|_| Format::Hls)],
+            Kind::TransportStream(_) => [Some(Format::Hls), None],
+            Kind::Single(format, _) => [Some(*format), None],
+        }
+        .into_iter()
+        .flatten()
+    }
+
     /// What recovery has to know of this output; `ids` are for its files.
     pub fn noted(&self, ids: Vec<FileId>) -> NotedOutput {
         let mut template = RecordTemplate::empty(TemplateId(0), "");
         template.audio_only = self.audio_only;
+        template.flow_continue_duration_s = self.resume_wait_s;
         let (formats, transport_stream): (Vec<(Format, &FormatParam)>, bool) = match &self.kind {
             Kind::Single(format, param) => (vec![(*format, param)], false),
             Kind::Hybrid { mp4, hls } => {
@@ -322,7 +366,8 @@ impl<F: Sink> Output<F> {
     pub fn continue_hls(&mut self, file_id: FileId, part: u32, start: WallTime, segment_ms: u64) {
         if matches!(self.kind, Kind::Hybrid { hls: Some(_), .. } | Kind::TransportStream(_)) {
             let segmenter = Segmenter::new(segment_ms);
-            self.hls = Some(HlsRecording { file_id, part, epoch: None, segmenter, listed_ms: 0, start, receipt: Receipt::default() });
+            let receipt = Receipt::default();
+            self.hls = Some(HlsRecording { file_id, part, epoch: None, segmenter, listed_ms: 0, start, receipt, resumable: None });
         }
     }
 
@@ -441,6 +486,9 @@ impl<F: Sink> Output<F> {
         let epoch_zero_ms = *context.epoch(epoch).zero_ms.get_or_insert(zero_ms);
         match self.writer(&tracks, zero_ms, epoch_zero_ms, context.settings) {
             Some((head, writer)) => {
+                if !self.begin_hls(context, store) {
+                    return false;
+                }
                 self.need_key = false;
                 self.skipping = None;
                 self.open_file(frame, &tracks, (head, writer), context, store);
@@ -513,6 +561,49 @@ impl<F: Sink> Output<F> {
         Some(video.into_iter().chain(audio).min().unwrap_or(first_dts_ms))
     }
 
+    /// Sees to it that there is an HLS recording if one is wanted: the one in which the publication before was interrupted, or a new one. False: the
+    /// publication before is just ending.
+    fn begin_hls<S: Store<File = F>>(&mut self, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
+        if self.hls.is_some() || self.kind.hls().is_none() {
+            return true;
+        }
+        let (mut part, mut session, mut continued, mut receipt) = (0, self.session, None, Receipt::default());
+        let claim = (self.resume_wait_s > 0).then(|| ResumeClaim {
+            key: context.publication.key.clone(),
+            source: self.source.clone(),
+            publication: context.publication.id,
+            transport_stream: matches!(self.kind, Kind::TransportStream(_)),
+        });
+        if let Some(claim) = &claim {
+            let since = *self.awaiting.get_or_insert(context.now.mono);
+            let patient = !context.closing && context.now.mono.millis_since(since) < RESUME_WAIT_MS;
+            match store.resume(claim, patient) {
+                Resume::Wait => return false,
+                Resume::No => {}
+                Resume::Continue(paused) => {
+                    (part, session, continued, receipt) = (paused.part, paused.session, Some(paused.file_id), paused.receipt);
+                    context.changes.push(self.change(session, RecordState::Resumed));
+                }
+            }
+        }
+        self.awaiting = None;
+        self.hls = Some(HlsRecording {
+            file_id: continued.unwrap_or_else(|| store.next_file_id()),
+            part,
+            epoch: None,
+            segmenter: Segmenter::new(context.settings.hls_segment_ms),
+            listed_ms: 0,
+            start: context.now.wall,
+            receipt,
+            resumable: claim.map(|claim| (claim, ResumeTerms { wait_s: self.resume_wait_s, session })),
+        });
+        true
+    }
+
+    fn change(&self, session: RecordSessionId, state: RecordState) -> RecordChange {
+        RecordChange { source: self.source.clone(), session, format: Format::Hls, state }
+    }
+
     fn open_file<S: Store<File = F>>(
         &mut self,
         frame: &FrameHead,
@@ -541,35 +632,27 @@ impl<F: Sink> Output<F> {
             }
             Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(_) => {}
         }
-        let hls_param = match &self.kind {
-            Kind::Hybrid { hls, .. } => hls.clone(),
-            Kind::TransportStream(param) => Some(param.clone()),
-            Kind::Single(..) => None,
-        };
         let mut hls_text = String::new();
-        if let Some(param) = hls_param {
-            if self.hls.is_none() {
-                let file_id = store.next_file_id();
-                begin.push(self.identity(file_id, Format::Hls, &param, context));
+        if let Some(mut recording_hls) = self.hls.take() {
+            if recording_hls.part == 0
+                && let Some(param) = self.kind.hls()
+            {
+                let resume = recording_hls.resumable.as_ref().map(|(_, terms)| *terms);
+                begin.push(RecordingIdentity { resume, ..self.identity(recording_hls.file_id, Format::Hls, param, context) });
                 let container = if extension == "ts" { SegmentContainer::Ts } else { SegmentContainer::Fmp4 };
-                hls_text = hls::header(container, context.settings.hls_segment_ms, tracks.video.is_none());
-                let segmenter = Segmenter::new(context.settings.hls_segment_ms);
-                self.hls = Some(HlsRecording {
-                    file_id,
-                    part: 0,
-                    epoch: None,
-                    segmenter,
-                    listed_ms: 0,
-                    start: context.now.wall,
-                    receipt: Receipt::default(),
-                });
+                // A publication that goes on with it may bring pictures.
+                let independent = tracks.video.is_none() && resume.is_none();
+                hls_text = hls::header(container, context.settings.hls_segment_ms, independent);
             }
-            let recording_hls = self.hls.as_mut().expect("just made");
             recording_hls.part += 1;
             let part = recording_hls.part;
+            if recording_hls.epoch.is_none() && part > 1 {
+                // Its media do not say how long the interruption was.
+                small_files.push(hls::part_start_file(recording_hls.file_id, part, context.now.wall));
+            }
             if recording_hls.epoch != Some(epoch) {
                 let map = (extension != "ts").then(|| format!("init-{part}.m4s"));
-                hls::push_part(&mut hls_text, map.as_deref(), recording_hls.epoch.is_some());
+                hls::push_part(&mut hls_text, map.as_deref(), part > 1);
                 if let Some(name) = map {
                     small_files.push(SmallFile { folder: recording_hls.file_id, name, bytes: mp4::init_segment(tracks) });
                 }
@@ -577,6 +660,7 @@ impl<F: Sink> Output<F> {
             }
             let own = MediaPath { folder: recording_hls.file_id, part, extension: if extension == "ts" { "ts" } else { "m4s" } };
             link = Some(own);
+            self.hls = Some(recording_hls);
         }
         // The media file lies in the folder of the recording that is this one file, and is linked into the HLS recording's; or it lies in the latter.
         let (media, link) = match (recording, link) {
@@ -634,6 +718,7 @@ impl<F: Sink> Output<F> {
             procedure: param.procedure.clone(),
             storage_mode: param.storage_mode.clone(),
             class_id: param.class_id,
+            resume: None,
         }
     }
 
@@ -719,17 +804,42 @@ impl<F: Sink> Output<F> {
         }
         if let Some(file_id) = open.recording {
             let shared_with = self.hls.as_ref().map(|hls| MediaPath { folder: hls.file_id, part: hls.part, extension: "m4s" });
-            store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with, receipt });
+            store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with, receipt, claim: None });
         }
     }
 
-    /// Ends the output: the open file and the HLS recording over all its parts.
-    pub fn end<S: Store<File = F>>(&mut self, reason: EndReason, now: Now, store: &mut S) {
+    /// Ends the output: the open file and the HLS recording over all its parts. If this is but an interruption of the latter, the answer says so.
+    pub fn end<S: Store<File = F>>(&mut self, reason: EndReason, now: Now, store: &mut S) -> Option<RecordChange> {
         self.close_file(reason, now, store);
-        if let Some(mut recording) = self.hls.take() {
-            recording.receipt.add(&receipt(TrackReceipt::default(), TrackReceipt::default(), &std::mem::take(&mut self.lost)));
-            let receipt = recording.receipt;
-            store.end_recording(RecordingEnd { file_id: recording.file_id, end: now.wall, reason, shared_with: None, receipt });
+        let HlsRecording { file_id, part, resumable, receipt: mut total, .. } = self.hls.take()?;
+        total.add(&receipt(TrackReceipt::default(), TrackReceipt::default(), &std::mem::take(&mut self.lost)));
+        let is_interruption = matches!(reason, EndReason::PublicationEnded | EndReason::Shutdown);
+        match resumable {
+            Some((claim, terms)) if is_interruption => {
+                let ResumeClaim { key, source, publication, transport_stream } = claim;
+                let resume_until = WallTime::from_unix_micros(now.wall.unix_micros().saturating_add_unsigned(terms.wait_s.saturating_mul(1_000_000)));
+                let session = terms.session;
+                let end = now.wall;
+                store.pause_recording(PausedRecording {
+                    file_id,
+                    key,
+                    source,
+                    publication,
+                    session,
+                    transport_stream,
+                    part,
+                    end,
+                    reason,
+                    resume_until,
+                    receipt: total,
+                });
+                Some(self.change(session, RecordState::Paused))
+            }
+            _ => {
+                let claim = resumable.map(|(claim, _)| claim);
+                store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with: None, receipt: total, claim });
+                None
+            }
         }
     }
 

@@ -1,24 +1,26 @@
 //! The helper threads of one data folder: the writer (create, allocate, direct writes), the finisher (truncate, index, sync, rename) and the
 //! sync thread (one `syncfs` for all open files, so that a power cut costs at most `durability_ms`).
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustix::fs::{FallocateFlags, OFlags};
 
 use crate::container::{FinishPlan, OpenMedia, RecordingEnd};
-use crate::domain::FinishedFile;
 use crate::domain::receipt::Damage;
+use crate::domain::{FinishedFile, PausedRecording, Policy, RecordingSource, Resumptions};
 use crate::metrics::{DiskStep, FileFailure, Metrics};
-use crate::units::{FileId, MonoTime};
+use crate::units::{FileId, MonoTime, TaskId, WallTime};
 
 use super::arena::Block;
 use super::faults;
@@ -38,6 +40,8 @@ const ALLOCATE_BYTES_MAX: u64 = 64 << 20;
 const RETRY: Duration = Duration::from_secs(2);
 /// Recordings that wait for it.
 const UNFINISHED_MAX: usize = 65_536;
+/// Interrupted recordings are looked at this often: their time may be over, their task stopped.
+const RESUMPTION_CHECK: Duration = Duration::from_millis(250);
 
 /// How the helper threads of a folder work.
 pub struct DiskSettings {
@@ -48,6 +52,16 @@ pub struct DiskSettings {
     /// The process's monotonic clock.
     pub clock: fn() -> MonoTime,
     pub health: Arc<DiskHealth>,
+    pub resumption: ResumptionSettings,
+}
+
+/// What becomes of interrupted recordings.
+pub struct ResumptionSettings {
+    pub table: Arc<Mutex<Resumptions>>,
+    pub policy: Arc<ArcSwap<Policy>>,
+    pub wall: fn() -> WallTime,
+    /// An interrupted recording is final now: nobody went on with it. Called on the finisher thread.
+    pub over: Box<dyn FnMut(&PausedRecording) + Send>,
 }
 
 /// The running helper threads.
@@ -69,13 +83,14 @@ enum FinishCommand {
     Close { file: File, bytes: u64, path: PathBuf, link: Option<PathBuf>, plan: Option<Box<FinishPlan>>, damage: Option<Damage> },
     Text { folder: FileId, name: &'static str, text: String },
     EndRecording(RecordingEnd),
+    PauseRecording(Box<PausedRecording>),
 }
 
 impl Disk {
     /// # Errors
     /// If a thread cannot be started or the recording folder cannot be opened.
     pub fn start(settings: DiskSettings) -> io::Result<Self> {
-        let DiskSettings { finish, finished, metrics, clock, health } = settings;
+        let DiskSettings { finish, finished, metrics, clock, health, resumption } = settings;
         let (sender, receiver) = bounded(DISK_QUEUE_MAX);
         let queue = receiver.clone();
         let (to_finisher, finisher_queue) = bounded(FINISH_QUEUE_MAX);
@@ -104,6 +119,9 @@ impl Disk {
             health: Arc::clone(&health),
             finished,
             metrics: Arc::clone(&metrics),
+            resumption,
+            next_check: Instant::now(),
+            next_retry: Instant::now(),
         };
         let threads = vec![
             thread("disk-writer", move || {
@@ -222,6 +240,7 @@ impl Writer {
                     }
                 }
                 DiskCommand::EndRecording(end) => self.forward(FinishCommand::EndRecording(end)),
+                DiskCommand::PauseRecording(paused) => self.forward(FinishCommand::PauseRecording(paused)),
                 DiskCommand::Sync => {
                     if std::mem::take(&mut self.written) {
                         // Full: one waits already, and will cover this.
@@ -473,17 +492,28 @@ struct Finisher {
     health: Arc<DiskHealth>,
     finished: Box<dyn FnMut(FinishedFile) + Send>,
     metrics: Arc<Metrics>,
+    resumption: ResumptionSettings,
+    next_check: Instant,
+    next_retry: Instant,
 }
 
 impl Finisher {
     fn run(&mut self, queue: &Receiver<FinishCommand>) {
         loop {
-            let command = match queue.recv_timeout(RETRY) {
+            let quiet = self.resumptions().is_quiet();
+            let received = queue.recv_deadline(if quiet { Instant::now() + RETRY } else { self.next_check });
+            if !quiet && Instant::now() >= self.next_check {
+                self.next_check = Instant::now() + RESUMPTION_CHECK;
+                self.end_paused();
+            }
+            if Instant::now() >= self.next_retry {
+                self.next_retry = Instant::now() + RETRY;
+                self.finish_again();
+            }
+            let command = match received {
                 Ok(command) => command,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.finish_again();
-                    continue;
-                }
+                Err(RecvTimeoutError::Timeout) => continue,
+                // What is paused goes on after the next start.
                 Err(RecvTimeoutError::Disconnected) => return self.finish_again(),
             };
             match command {
@@ -509,8 +539,65 @@ impl Finisher {
                     }
                 }
                 FinishCommand::EndRecording(end) => self.end_recording(end),
+                FinishCommand::PauseRecording(paused) => self.pause_recording(*paused),
             }
         }
+    }
+
+    fn resumptions(&self) -> std::sync::MutexGuard<'_, Resumptions> {
+        self.resumption.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything of the recording is in its folder: from now on another publication may go on with it.
+    fn pause_recording(&mut self, paused: PausedRecording) {
+        if let Err(error) = finish::note_pause(&self.settings, &paused) {
+            tracing::warn!(file_id = %paused.file_id, %error, "a restart will not know when the recording was interrupted");
+        }
+        let policy = self.resumption.policy.load_full();
+        if !self.is_awaited(&policy)(&paused) {
+            // A stream that may not come back is not waited for.
+            self.resumptions().end(&paused.key, &paused.source, paused.publication);
+            return self.end_for_good(&paused);
+        }
+        let (file_id, stream) = (paused.file_id, paused.key.clone());
+        let refused = self.resumptions().pause(paused);
+        match refused {
+            Ok(()) => tracing::info!(%file_id, %stream, "the stream of a recording is interrupted; its return is awaited"),
+            Err(paused) => self.end_for_good(&paused),
+        }
+    }
+
+    /// Ends the recordings that nobody goes on with.
+    fn end_paused(&mut self) {
+        let policy = self.resumption.policy.load_full();
+        let is_awaited = self.is_awaited(&policy);
+        let over = self.resumptions().take_over(is_awaited);
+        for paused in over {
+            self.end_for_good(&paused);
+        }
+    }
+
+    /// Which recordings may be gone on with at this moment.
+    fn is_awaited<'a>(&self, policy: &'a Policy) -> impl Fn(&PausedRecording) -> bool + use<'a> {
+        let now = (self.resumption.wall)();
+        let open = OnceCell::<HashSet<&TaskId>>::new();
+        move |paused| {
+            let takes_more = match &paused.source {
+                RecordingSource::Rule(_) => true,
+                RecordingSource::Task(id) | RecordingSource::OlderTask(id) => {
+                    let tasks = || policy.tasks.values().flatten().filter(|task| task.is_open(now));
+                    open.get_or_init(|| tasks().map(|task| &task.id).collect()).contains(id)
+                }
+            };
+            paused.is_awaited(policy, takes_more, now)
+        }
+    }
+
+    fn end_for_good(&mut self, paused: &PausedRecording) {
+        let PausedRecording { file_id, end, reason, .. } = *paused;
+        let receipt = paused.receipt.clone();
+        self.end_recording(RecordingEnd { file_id, end, reason, shared_with: None, receipt, claim: None });
+        (self.resumption.over)(paused);
     }
 
     /// What could not be finished before, for want of space or because of the disk.

@@ -6,8 +6,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::domain::FinishedFile;
-use crate::units::FileId;
+use crate::container::RecordingEnd;
+use crate::domain::{FinishedFile, PausedRecording};
+use crate::units::{FileId, WallTime};
 
 use super::arena::{BlockKind, OrphanBlock, read_orphans};
 use super::finish::{self, ClosedFiles, FinishError, FinishSettings};
@@ -21,6 +22,8 @@ pub struct Recovered {
     pub finished: u64,
     pub empty: u64,
     pub failed: u64,
+    /// Recordings whose stream may still come back.
+    pub paused: u64,
     /// Files that were finished but perhaps not in the catalog.
     pub adopted: u64,
 }
@@ -32,7 +35,19 @@ pub struct LeftBehind {
     recordings: Vec<FileId>,
     /// Notes of finished files.
     notes: Vec<FileId>,
+    /// The newest change of any recording: when the last run wrote for the last time.
+    died: WallTime,
+    paused: Vec<PausedRecording>,
     recovered: Recovered,
+}
+
+/// What recovery hands over.
+pub enum Found {
+    Finished(Box<FinishedFile>),
+    /// A recording that is ready to be gone on with.
+    Paused(PausedRecording),
+    /// An interrupted one that is final: nobody came in time.
+    Over(PausedRecording),
 }
 
 impl LeftBehind {
@@ -48,6 +63,7 @@ impl LeftBehind {
                 left.notes.push(id);
             } else if let Some(id) = FileId::parse(&name) {
                 left.recordings.push(id);
+                left.died = left.died.max(newest_change(&settings.recording_folder().join(name))?);
             }
         }
         left.recordings.sort();
@@ -56,6 +72,13 @@ impl LeftBehind {
         }
         left.arenas.sort();
         Ok(left)
+    }
+
+    /// Interrupted recordings, also those that the end of the last run interrupted, which may be resumed at `now`: they are not finished.
+    pub fn find_paused(&mut self, settings: &FinishSettings, now: WallTime) -> &[PausedRecording] {
+        let found = self.recordings.iter().filter_map(|id| finish::paused_recording(settings, *id, self.died));
+        self.paused = found.filter(|paused| now < paused.resume_until).collect();
+        &self.paused
     }
 
     /// New ids must stay above these.
@@ -111,20 +134,20 @@ impl LeftBehind {
         }
     }
 
-    /// Finishes every open recording, and hands over every file that the catalog may not have.
+    /// Finishes every open recording but those that may be resumed, and hands over every file that the catalog may not have.
     ///
     /// What cannot be recovered stays where it is and is counted; nothing here stops the appliance.
-    pub fn recover(&self, settings: &FinishSettings, mut finished: impl FnMut(FinishedFile)) -> Recovered {
+    pub fn recover(&self, settings: &FinishSettings, mut found: impl FnMut(Found)) -> Recovered {
         let mut recovered = self.recovered;
         for &file_id in &self.notes {
             // A folder that was not moved yet is finished again below, and its note written anew.
             if settings.recording_folder().join(file_id.to_string()).exists() {
                 continue;
             }
-            match std::fs::read(finish::note_path(settings, file_id)).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
+            match std::fs::read(finish::note_path(settings, file_id)).and_then(|text| Ok(serde_json::from_slice::<FinishedFile>(&text)?)) {
                 Ok(file) => {
                     recovered.adopted += 1;
-                    finished(file);
+                    found(Found::Finished(Box::new(file)));
                 }
                 Err(error) => {
                     recovered.failed += 1;
@@ -133,20 +156,61 @@ impl LeftBehind {
             }
         }
         for &file_id in &self.recordings {
-            match finish::finish_recording(settings, file_id, None, &mut ClosedFiles::new()) {
+            if self.paused.iter().any(|paused| paused.file_id == file_id) {
+                continue;
+            }
+            let paused = finish::paused_recording(settings, file_id, self.died);
+            let end = paused.as_ref().map(|paused| RecordingEnd {
+                file_id,
+                end: paused.end,
+                reason: paused.reason,
+                shared_with: None,
+                receipt: paused.receipt.clone(),
+                claim: None,
+            });
+            match finish::finish_recording(settings, file_id, end.as_ref(), &mut ClosedFiles::new()) {
                 Ok(file) => {
                     recovered.finished += 1;
-                    finished(file);
+                    found(Found::Finished(Box::new(file)));
+                    paused.into_iter().for_each(|paused| found(Found::Over(paused)));
                 }
-                Err(FinishError::Empty { .. }) => recovered.empty += 1,
-                Err(error) => {
-                    recovered.failed += 1;
-                    tracing::error!(%file_id, error = &error as &dyn std::error::Error, "an open recording of the last run could not be finished");
+                Err(error) => recovered.count(file_id, &error),
+            }
+        }
+        // Last: their media may be files of the others, which are final now.
+        for paused in &self.paused {
+            match finish::prepare_resumption(settings, paused.file_id) {
+                Ok(()) => {
+                    recovered.paused += 1;
+                    found(Found::Paused(paused.clone()));
                 }
+                Err(error) => recovered.count(paused.file_id, &error),
             }
         }
         recovered
     }
+}
+
+impl Recovered {
+    fn count(&mut self, file_id: FileId, error: &FinishError) {
+        match error {
+            FinishError::Empty { .. } => self.empty += 1,
+            error => {
+                self.failed += 1;
+                tracing::error!(%file_id, error = error as &dyn std::error::Error, "an open recording of the last run could not be finished");
+            }
+        }
+    }
+}
+
+/// When a file in `folder` was last changed.
+fn newest_change(folder: &Path) -> io::Result<WallTime> {
+    let mut newest = WallTime::default();
+    for entry in std::fs::read_dir(folder)? {
+        let changed = entry?.metadata()?.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        newest = newest.max(WallTime::from_unix_micros(i64::try_from(changed.as_micros()).unwrap_or(i64::MAX)));
+    }
+    Ok(newest)
 }
 
 /// Frames that no file had taken yet, as they lay in an arena.

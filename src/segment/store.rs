@@ -1,12 +1,13 @@
 //! The core's side of the segment layer: open files as chains of arena blocks, and the queue to the disk writer.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
 use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, Pinned, RecordingEnd, Room, Sink, Store};
+use crate::domain::{PausedRecording, Resume, ResumeClaim, Resumptions};
 use crate::units::{FileId, MonoTime, WallTime};
 
 use super::arena::{Arena, Block, BlockClass, BlockKind, Pin, SealedBytes};
@@ -41,6 +42,7 @@ pub enum DiskCommand {
         plan: Option<Box<FinishPlan>>,
     },
     EndRecording(RecordingEnd),
+    PauseRecording(Box<PausedRecording>),
     /// What was written before is to survive a power cut.
     Sync,
 }
@@ -221,16 +223,17 @@ pub struct CoreStore {
     ids: Arc<FileIds>,
     serials: Arc<AtomicU64>,
     health: Arc<DiskHealth>,
+    resumptions: Arc<Mutex<Resumptions>>,
     /// The receipt time of the bytes that are being appended now.
     now: MonoTime,
 }
 
 impl CoreStore {
-    pub fn new(arena: Arena, to_disk: DiskHandle, ids: Arc<FileIds>, serials: Arc<AtomicU64>) -> Self {
+    pub fn new(arena: Arena, to_disk: DiskHandle, ids: Arc<FileIds>, serials: Arc<AtomicU64>, resumptions: Arc<Mutex<Resumptions>>) -> Self {
         let DiskHandle { sender: to_disk, health } = to_disk;
         // Every block of the arena fits, so giving one back never blocks the disk writer.
         let (give_back, returned) = crossbeam::channel::bounded(arena.units_total());
-        Self { arena, to_disk, outbox: VecDeque::new(), returned, give_back, ids, serials, health, now: MonoTime::default() }
+        Self { arena, to_disk, outbox: VecDeque::new(), returned, give_back, ids, serials, health, resumptions, now: MonoTime::default() }
     }
 
     /// Once a tick: takes blocks back and sends what the disk queue did not take before.
@@ -449,7 +452,18 @@ impl Store for CoreStore {
         self.send(DiskCommand::Close { serial, bytes, plan: plan.map(Box::new) });
     }
 
+    fn resume(&mut self, claim: &ResumeClaim, patient: bool) -> Resume {
+        self.resumptions.lock().unwrap_or_else(PoisonError::into_inner).claim(claim, patient)
+    }
+
+    fn pause_recording(&mut self, paused: PausedRecording) {
+        self.send(DiskCommand::PauseRecording(Box::new(paused)));
+    }
+
     fn end_recording(&mut self, end: RecordingEnd) {
+        if let Some(claim) = &end.claim {
+            self.resumptions.lock().unwrap_or_else(PoisonError::into_inner).end(&claim.key, &claim.source, claim.publication);
+        }
         self.send(DiskCommand::EndRecording(end));
     }
 

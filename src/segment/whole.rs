@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::container::{FinishPlan, MemorySink, OpenMedia, Pinned, RecordingEnd, Room, Sink, Store};
+use crate::domain::{PausedRecording, Resume, ResumeClaim};
 use crate::units::FileId;
 
 use super::finish;
@@ -128,6 +129,14 @@ impl Store for WholeStore {
     }
 
     fn end_recording(&mut self, _: RecordingEnd) {}
+
+    fn resume(&mut self, _: &ResumeClaim, _: bool) -> Resume {
+        // What was to be gone on with is known when the frames are replayed.
+        Resume::No
+    }
+
+    /// Recovery sees to it: the recording lies open in its folder.
+    fn pause_recording(&mut self, _: PausedRecording) {}
 
     fn open_log(&mut self) -> WholeFile {
         WholeFile { bytes: Bytes::default(), open: None }
