@@ -84,6 +84,23 @@ pub enum Served {
     Blocked,
 }
 
+/// How often a connection is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// It does not publish yet: as soon as it speaks.
+    Young,
+    /// In every tick.
+    Full,
+    /// Its stream is weak: in one of several ticks.
+    Weak,
+}
+
+/// A stream below this rate becomes a weak one, and above the other it is none any more.
+const WEAK_BYTES_PER_S: u64 = 112 << 10;
+const FULL_BYTES_PER_S: u64 = 144 << 10;
+/// The rate is taken over at least this: longer than the pauses between key frames of most.
+const PACE_MS: u64 = 2_000;
+
 /// Why a publication is not admitted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
@@ -198,6 +215,10 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Its number on its core.
     pub token: u64,
+    pub pace: Pace,
+    /// Bytes read, and what it was when the pace was last looked at, at that moment.
+    received_bytes: u64,
+    paced: (u64, MonoTime),
     session: Session,
     /// Input that could not be used yet because the storage was busy.
     pending: Vec<u8>,
@@ -212,13 +233,42 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(stream: TcpStream, peer: SocketAddr, token: u64, session: Session, now: MonoTime) -> Self {
-        Self { stream, peer, token, session, pending: Vec::new(), hung_up: false, ending: false, opened: now, last_input: now, publishing: None }
+        Self {
+            stream,
+            peer,
+            token,
+            pace: Pace::Young,
+            received_bytes: 0,
+            paced: (0, now),
+            session,
+            pending: Vec::new(),
+            hung_up: false,
+            ending: false,
+            opened: now,
+            last_input: now,
+            publishing: None,
+        }
     }
 
     /// The edge-triggered event said that the peer has closed its side. What it sent before may still wait to be read, and a read that is not full
     /// says nothing about the end behind it.
     pub fn hang_up(&mut self) {
         self.hung_up = true;
+    }
+
+    /// The pace that suits what it sends.
+    pub fn new_pace(&mut self, now: MonoTime) -> Pace {
+        let (bytes, since) = self.paced;
+        let elapsed_ms = now.millis_since(since);
+        if self.pace == Pace::Young || elapsed_ms < PACE_MS {
+            return self.pace;
+        }
+        self.paced = (self.received_bytes, now);
+        match (self.received_bytes - bytes) * 1_000 / elapsed_ms {
+            0..WEAK_BYTES_PER_S => Pace::Weak,
+            FULL_BYTES_PER_S.. => Pace::Full,
+            _ => self.pace,
+        }
     }
 
     pub fn is_publishing(&self) -> bool {
@@ -250,6 +300,7 @@ impl Connection {
             Err(error) => return Err(CloseReason::Network(error.into())),
         };
         self.last_input = service.now.mono;
+        self.received_bytes += count as u64;
         let served = self.feed(&buffer[..count], service);
         // What was asked is answered also when the next byte was wrong.
         let sent = self.send_replies();
@@ -373,6 +424,7 @@ impl Connection {
         publishing.start_rule(&policy, service);
         publishing.schedule_tasks(&policy, service);
         self.publishing = Some(publishing);
+        self.paced = (self.received_bytes, service.now.mono);
         self.session.accept_publish();
         Ok(())
     }

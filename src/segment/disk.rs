@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +27,7 @@ use super::arena::Block;
 use super::faults;
 use super::finish::{self, ClosedFile, ClosedFiles, FinishSettings};
 use super::health::DiskHealth;
+use super::ring::{Job, Ring, WRITES_MAX};
 use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, WRITE_ALIGN_BYTES};
 
 /// Commands on their way from all cores to one writer: two for each of some thousands of streams a second. When full, commands wait on the core.
@@ -40,6 +42,14 @@ const ALLOCATE_BYTES_MAX: u64 = 64 << 20;
 const RETRY: Duration = Duration::from_secs(2);
 /// Recordings that wait for it.
 const UNFINISHED_MAX: usize = 65_536;
+/// Writes handed to the kernel in one call, each of which may be cut in two.
+const BATCH_WRITES_MAX: usize = WRITES_MAX / 2;
+/// Bytes handed to the kernel in one call: their blocks come back together.
+const BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// The first write of a batch waits for others this long.
+const GATHER: Duration = Duration::from_millis(3);
+
 /// Interrupted recordings are looked at this often: their time may be over, their task stopped.
 const RESUMPTION_CHECK: Duration = Duration::from_millis(250);
 
@@ -104,6 +114,10 @@ impl Disk {
             open: HashMap::new(),
             failed: HashSet::new(),
             bounce: AlignedBuffer::new(256 << 10),
+            ring: None,
+            batch: Vec::with_capacity(BATCH_WRITES_MAX),
+            batch_bytes: 0,
+            batch_number: 0,
             to_finisher,
             to_sync,
             written: false,
@@ -163,13 +177,13 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
 }
 
 /// Memory that a direct write accepts.
-struct AlignedBuffer {
+pub struct AlignedBuffer {
     memory: Vec<u8>,
     start: usize,
 }
 
 impl AlignedBuffer {
-    fn new(bytes: usize) -> Self {
+    pub fn new(bytes: usize) -> Self {
         let memory = vec![0; bytes + WRITE_ALIGN_BYTES as usize];
         let start = memory.as_ptr().align_offset(WRITE_ALIGN_BYTES as usize);
         Self { memory, start }
@@ -179,10 +193,15 @@ impl AlignedBuffer {
         self.memory.len() - WRITE_ALIGN_BYTES as usize
     }
 
+    /// Its first `bytes` bytes.
+    pub fn slice(&mut self, bytes: usize) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + bytes]
+    }
+
     /// `bytes`, padded with zeros to a whole number of pages.
     fn padded(&mut self, bytes: &[u8]) -> &[u8] {
         let padded = bytes.len().next_multiple_of(WRITE_ALIGN_BYTES as usize);
-        let target = &mut self.memory[self.start..self.start + padded];
+        let target = self.slice(padded);
         target[..bytes.len()].copy_from_slice(bytes);
         target[bytes.len()..].fill(0);
         target
@@ -196,6 +215,10 @@ struct OpenOnDisk {
     direct: bool,
     allocated: u64,
     allocate_step: u64,
+    /// As the file system has it: what was written, and the padding of its last page.
+    length: u64,
+    /// The last batch it takes part in, and the end of its writes there.
+    batch: (u64, u64),
     failed: Arc<AtomicBool>,
     /// The same media under the name that an HLS recording has for them.
     link: Option<PathBuf>,
@@ -210,6 +233,12 @@ struct Writer {
     /// Files that could not even be created: what comes for them is dropped.
     failed: HashSet<FileSerial>,
     bounce: AlignedBuffer,
+    /// `None`: the system has none for us; writes go one by one.
+    ring: Option<Ring>,
+    /// Writes that go out together.
+    batch: Vec<BlockWrite>,
+    batch_bytes: usize,
+    batch_number: u64,
     to_finisher: Sender<FinishCommand>,
     to_sync: Sender<()>,
     /// Something was written since the last sync was asked for.
@@ -223,32 +252,50 @@ struct Writer {
 
 impl Writer {
     fn run(&mut self, receiver: &Receiver<DiskCommand>) {
+        self.ring = Ring::new().inspect_err(|error| tracing::warn!(%error, "no io_uring for the disk writer: writes go one by one")).ok();
         while let Ok(command) = receiver.recv() {
+            // A core sends what it has over its whole pass: a moment later there is more, and it goes out together.
+            if matches!(command, DiskCommand::Write(_)) && receiver.len() < BATCH_WRITES_MAX {
+                std::thread::sleep(GATHER);
+            }
             self.health.begins((self.clock)());
             self.note_failed_sync();
-            match command {
-                DiskCommand::Open(open) => self.open(*open),
-                DiskCommand::Write(write) => self.write(write),
-                DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
-                DiskCommand::Close { serial, bytes, plan } => {
-                    self.failed.remove(&serial);
-                    if let Some(open) = self.open.remove(&serial) {
-                        self.metrics.file_closed();
-                        // A file that failed is not what its writer thinks.
-                        let plan = plan.filter(|_| !open.failed.load(Ordering::Relaxed));
-                        self.forward(FinishCommand::Close { file: open.file, bytes, path: open.path, link: open.link, plan, damage: open.damage });
-                    }
-                }
-                DiskCommand::EndRecording(end) => self.forward(FinishCommand::EndRecording(end)),
-                DiskCommand::PauseRecording(paused) => self.forward(FinishCommand::PauseRecording(paused)),
-                DiskCommand::Sync => {
-                    if std::mem::take(&mut self.written) {
-                        // Full: one waits already, and will cover this.
-                        let _ = self.to_sync.try_send(());
-                    }
+            self.take(command);
+            while let Ok(command) = receiver.try_recv() {
+                self.take(command);
+            }
+            self.write_batch();
+            self.health.waits();
+        }
+    }
+
+    fn take(&mut self, command: DiskCommand) {
+        match command {
+            DiskCommand::Write(write) => return self.gather(write),
+            // Everything else comes behind the writes before it.
+            _ => self.write_batch(),
+        }
+        match command {
+            DiskCommand::Write(_) => unreachable!("gathered"),
+            DiskCommand::Open(open) => self.open(*open),
+            DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
+            DiskCommand::Close { serial, bytes, plan } => {
+                self.failed.remove(&serial);
+                if let Some(open) = self.open.remove(&serial) {
+                    self.metrics.file_closed();
+                    // A file that failed is not what its writer thinks.
+                    let plan = plan.filter(|_| !open.failed.load(Ordering::Relaxed));
+                    self.forward(FinishCommand::Close { file: open.file, bytes, path: open.path, link: open.link, plan, damage: open.damage });
                 }
             }
-            self.health.waits();
+            DiskCommand::EndRecording(end) => self.forward(FinishCommand::EndRecording(end)),
+            DiskCommand::PauseRecording(paused) => self.forward(FinishCommand::PauseRecording(paused)),
+            DiskCommand::Sync => {
+                if std::mem::take(&mut self.written) {
+                    // Full: one waits already, and will cover this.
+                    let _ = self.to_sync.try_send(());
+                }
+            }
         }
     }
 
@@ -277,8 +324,19 @@ impl Writer {
             Ok((file, path, direct)) => {
                 let allocated = open.head.len() as u64;
                 let link = open.link.map(|link| finish::media_path(&self.recording, link));
-                let step = ALLOCATE_BYTES_MIN;
-                let on_disk = OpenOnDisk { file, path, direct, allocated, allocate_step: step, failed, link, end: allocated, damage: None };
+                let on_disk = OpenOnDisk {
+                    file,
+                    path,
+                    direct,
+                    allocated,
+                    allocate_step: ALLOCATE_BYTES_MIN,
+                    length: allocated,
+                    batch: (0, 0),
+                    failed,
+                    link,
+                    end: allocated,
+                    damage: None,
+                };
                 self.open.insert(serial, on_disk);
                 self.metrics.file_opened();
             }
@@ -298,30 +356,100 @@ impl Writer {
         self.metrics.record_disk_step(DiskStep::Open, nanos(started));
     }
 
-    fn write(&mut self, write: BlockWrite) {
-        let BlockWrite { serial, offset, bytes, release, received } = write;
-        if let Some(open) = self.open.get_mut(&serial) {
-            let data = bytes.as_slice();
-            if !data.is_empty() && open.takes(offset, data.len()) {
-                let started = Instant::now();
-                match open.write_or_make_space(offset, data, &mut self.bounce, &self.health) {
-                    Ok(()) => {
-                        self.written = true;
-                        self.metrics.record_disk_step(DiskStep::Write, nanos(started));
-                        self.metrics.record_recv_to_stored((self.clock)().nanos_since(received));
-                    }
-                    Err(error) => {
-                        tracing::error!(path = %open.path.display(), offset, bytes = data.len(), %error, "writing the recording failed; it ends here");
-                        open.fail(offset, offset + data.len() as u64, &error);
-                        self.metrics.file_failed(self.failure(&error, FileFailure::Write));
-                    }
-                }
+    /// Puts a write to those that go out together. They are carried out in any order, so one that touches what another of the same file writes (a page
+    /// that was not full) has to wait for it.
+    fn gather(&mut self, write: BlockWrite) {
+        if let Some(open) = self.open.get_mut(&write.serial) {
+            if open.batch.0 == self.batch_number && write.offset < open.batch.1 {
+                self.write_batch();
             }
-        } else if !self.failed.contains(&serial) {
+            let end = (write.offset + write.bytes.as_slice().len() as u64).next_multiple_of(WRITE_ALIGN_BYTES);
+            if let Some(open) = self.open.get_mut(&write.serial) {
+                open.batch = (self.batch_number, end);
+            }
+        } else if !self.failed.contains(&write.serial) {
             unreachable!("a write to a file that was never opened");
         }
-        drop(bytes);
-        give_back(release);
+        self.batch_bytes += write.bytes.as_slice().len();
+        self.batch.push(write);
+        if self.batch.len() == BATCH_WRITES_MAX || self.batch_bytes >= BATCH_BYTES_MAX {
+            self.write_batch();
+        }
+    }
+
+    fn write_batch(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let mut batch = std::mem::take(&mut self.batch);
+        let together = self.write_together(&batch);
+        for (write, written) in batch.iter().zip(together) {
+            let data = write.bytes.as_slice();
+            let Some(open) = self.open.get_mut(&write.serial) else { continue };
+            if !open.takes(write.offset, data) {
+                continue;
+            }
+            match if written { Ok(()) } else { open.write_alone(write.offset, data, &mut self.bounce, &self.health) } {
+                Ok(()) => {
+                    open.stored(write.offset, data, &self.health);
+                    self.written = true;
+                    self.metrics.record_recv_to_stored((self.clock)().nanos_since(write.received));
+                }
+                Err(error) => {
+                    let (path, offset, bytes) = (open.path.display(), write.offset, data.len());
+                    tracing::error!(%path, offset, bytes, %error, "writing the recording failed; it ends here");
+                    open.fail(write.offset, write.offset + data.len() as u64, &error);
+                    self.metrics.file_failed(self.failure(&error, FileFailure::Write));
+                }
+            }
+        }
+        self.metrics.record_disk_step(DiskStep::Write, nanos(started));
+        for BlockWrite { bytes, release, .. } in batch.drain(..) {
+            drop(bytes);
+            give_back(release);
+        }
+        self.batch = batch;
+        self.batch_bytes = 0;
+        self.batch_number += 1;
+    }
+
+    /// Says for each write whether it was carried out. What was not is to be written alone, which also tells why.
+    fn write_together(&mut self, batch: &[BlockWrite]) -> Vec<bool> {
+        let mut written = vec![false; batch.len()];
+        if faults::are_on() {
+            return written;
+        }
+        let low = self.health.is_low();
+        let Some(ring) = &mut self.ring else { return written };
+        // Place in the batch, the bytes, and the length that the file gets.
+        let mut parts = Vec::with_capacity(2 * batch.len());
+        for (place, write) in batch.iter().enumerate() {
+            let data = write.bytes.as_slice();
+            let Some(open) = self.open.get_mut(&write.serial) else { continue };
+            if low {
+                // No space is taken in advance.
+                open.allocate_step = WRITE_ALIGN_BYTES;
+            }
+            if !(open.direct && open.takes(write.offset, data)) {
+                continue;
+            }
+            let known = open.length.saturating_sub(write.offset).min(data.len() as u64) as usize;
+            let Ok(length) = open.make_room(write.offset + data.len() as u64) else { continue };
+            written[place] = true;
+            // A page that is there already and one that is not yet are different extents: the kernel writes at once to either, but not to both.
+            parts
+                .extend([(0..known, None), (known..data.len(), length)].into_iter().filter(|(range, _)| !range.is_empty()).map(|part| (place, part)));
+        }
+        let job = |(place, (range, length)): &(usize, (Range<usize>, Option<u64>))| {
+            let BlockWrite { serial, bytes, offset, .. } = &batch[*place];
+            Job { file: &self.open[serial].file, bytes: &bytes.as_slice()[range.clone()], offset: offset + range.start as u64, length: *length }
+        };
+        let jobs: Vec<Job<'_>> = parts.iter().map(job).collect();
+        for ((place, _), (result, job)) in parts.iter().zip(ring.write(&jobs).into_iter().zip(&jobs)) {
+            written[*place] &= result.is_ok_and(|count| count == job.bytes.len().next_multiple_of(WRITE_ALIGN_BYTES as usize));
+        }
+        written
     }
 }
 
@@ -349,11 +477,11 @@ fn give_back(block: Option<(Block, Sender<Block>)>) {
 
 impl OpenOnDisk {
     /// A file that has failed takes nothing more: what comes for it belongs to its damage.
-    fn takes(&mut self, offset: u64, bytes: usize) -> bool {
+    fn takes(&mut self, offset: u64, data: &[u8]) -> bool {
         if let Some(damage) = &mut self.damage {
-            damage.bytes = damage.bytes.max((offset + bytes as u64).saturating_sub(damage.offset));
+            damage.bytes = damage.bytes.max((offset + data.len() as u64).saturating_sub(damage.offset));
         }
-        !self.failed.load(Ordering::Relaxed)
+        !data.is_empty() && !self.failed.load(Ordering::Relaxed)
     }
 
     fn fail(&mut self, from: u64, to: u64, error: &io::Error) {
@@ -362,29 +490,36 @@ impl OpenOnDisk {
         self.damage.get_or_insert(Damage { file, offset: from, bytes: to - from, error: error.to_string() });
     }
 
-    /// A disk that is full takes what is open: there is ballast for it.
-    fn write_or_make_space(&mut self, offset: u64, data: &[u8], bounce: &mut AlignedBuffer, health: &DiskHealth) -> io::Result<()> {
-        if health.is_low() {
-            self.allocate_step = WRITE_ALIGN_BYTES;
-        }
-        let written = match self.write(offset, data, bounce) {
+    /// Writes alone what was not written together with others. A disk that is full takes what is open: there is ballast for it.
+    fn write_alone(&mut self, offset: u64, data: &[u8], bounce: &mut AlignedBuffer, health: &DiskHealth) -> io::Result<()> {
+        match self.write(offset, data, bounce) {
             Err(error) if error.kind() == io::ErrorKind::StorageFull && health.no_space() => self.write(offset, data, bounce),
             written => written,
-        };
-        if written.is_ok() {
-            let end = offset + data.len() as u64;
-            health.wrote(end.saturating_sub(self.end));
-            self.end = self.end.max(end);
         }
-        written
+    }
+
+    /// `data` is at `offset` in the file.
+    fn stored(&mut self, offset: u64, data: &[u8], health: &DiskHealth) {
+        let end = offset + data.len() as u64;
+        health.wrote(end.saturating_sub(self.end));
+        self.end = self.end.max(end);
+    }
+
+    /// Space for a write that ends at `end`, and the length that the file has to get for it, if it grows.
+    fn make_room(&mut self, end: u64) -> io::Result<Option<u64>> {
+        if end > self.allocated {
+            self.allocate(end)?;
+        }
+        let padded = end.next_multiple_of(WRITE_ALIGN_BYTES);
+        let longer = padded > self.length;
+        self.length = self.length.max(padded);
+        Ok(longer.then_some(padded))
     }
 
     fn write(&mut self, offset: u64, data: &[u8], bounce: &mut AlignedBuffer) -> io::Result<()> {
         faults::before(faults::Step::Write, &self.path)?;
-        let end = offset + data.len() as u64;
-        if end > self.allocated {
-            self.allocate(end)?;
-        }
+        // The write itself makes the file longer.
+        self.make_room(offset + data.len() as u64)?;
         if !self.direct {
             return self.file.write_all_at(data, offset);
         }

@@ -9,6 +9,7 @@ pub mod health;
 mod open_record;
 pub mod recover;
 pub mod remove;
+mod ring;
 pub mod space;
 pub mod store;
 pub mod whole;
