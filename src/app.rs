@@ -260,6 +260,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
         handshake_timeout: Duration::from_secs(config.ingest.handshake_timeout_s),
         idle_timeout: Duration::from_secs(config.ingest.idle_timeout_s),
         publishers_max: config.ingest.publishers_max,
+        bytes_per_second_max: config.ingest.bandwidth_max_mib << 20,
+        files_max: checked.files_max,
         duplicate_publisher: match config.ingest.duplicate_publisher {
             config::DuplicatePublisher::Replace => ingest::DuplicatePublisher::Replace,
             config::DuplicatePublisher::Refuse => ingest::DuplicatePublisher::Refuse,

@@ -175,6 +175,8 @@ declare! {
         handshake_timeout_s: u64 = 10, in 1..=300, unit "s";
         /// Publishers at the same time, all cores together.
         publishers_max: usize = 10_000, in 1..=100_000;
+        /// MiB of media a second that all publishers together may send; while more comes, further publishers are turned away. 0: any rate.
+        bandwidth_max_mib: u64 = 0, in 0..=1_000_000, unit "MiB";
         /// Memory between network and disk for each core. 0: by the room in `arena_folder` and the free memory.
         arena_mib: u64 = 0, in 0..=1_048_576, unit "MiB";
         /// Folder of that memory, on a tmpfs so that the disk never stalls a core.

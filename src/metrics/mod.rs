@@ -194,6 +194,17 @@ impl Metrics {
         self.cores.iter().map(|core| core.publishers()).sum()
     }
 
+    /// Media bytes received by all cores.
+    pub fn media_bytes(&self) -> u64 {
+        self.cores.iter().map(|core| core.media_bytes.load(Relaxed)).sum()
+    }
+
+    /// Media files that are open for writing.
+    pub fn open_files(&self) -> u64 {
+        let closed = self.files_closed.load(Relaxed);
+        self.files_opened.load(Relaxed).saturating_sub(closed)
+    }
+
     pub fn file_opened(&self) {
         self.files_opened.fetch_add(1, Relaxed);
     }

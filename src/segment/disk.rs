@@ -24,8 +24,9 @@ use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::units::{FileId, MonoTime, TaskId, WallTime};
 
 use super::arena::Block;
+use super::checksum::Running;
 use super::faults;
-use super::finish::{self, ClosedFile, ClosedFiles, FinishSettings};
+use super::finish::{self, Checksum, ClosedFile, ClosedFiles, FinishSettings};
 use super::health::DiskHealth;
 use super::ring::{Job, Ring, WRITES_MAX};
 use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, WRITE_ALIGN_BYTES};
@@ -90,8 +91,20 @@ pub struct DiskHandle {
 }
 
 enum FinishCommand {
-    Close { file: File, bytes: u64, path: PathBuf, link: Option<PathBuf>, plan: Option<Box<FinishPlan>>, damage: Option<Damage> },
-    Text { folder: FileId, name: &'static str, text: String },
+    Close {
+        file: File,
+        bytes: u64,
+        path: PathBuf,
+        link: Option<PathBuf>,
+        plan: Option<Box<FinishPlan>>,
+        damage: Option<Damage>,
+        checksum: Option<Running>,
+    },
+    Text {
+        folder: FileId,
+        name: &'static str,
+        text: String,
+    },
     EndRecording(RecordingEnd),
     PauseRecording(Box<PausedRecording>),
 }
@@ -225,6 +238,7 @@ struct OpenOnDisk {
     /// Bytes handed to the disk so far, and until the last sync.
     end: u64,
     damage: Option<Damage>,
+    checksum: Running,
 }
 
 struct Writer {
@@ -285,7 +299,15 @@ impl Writer {
                     self.metrics.file_closed();
                     // A file that failed is not what its writer thinks.
                     let plan = plan.filter(|_| !open.failed.load(Ordering::Relaxed));
-                    self.forward(FinishCommand::Close { file: open.file, bytes, path: open.path, link: open.link, plan, damage: open.damage });
+                    self.forward(FinishCommand::Close {
+                        file: open.file,
+                        bytes,
+                        path: open.path,
+                        link: open.link,
+                        plan,
+                        damage: open.damage,
+                        checksum: Some(open.checksum),
+                    });
                 }
             }
             DiskCommand::EndRecording(end) => self.forward(FinishCommand::EndRecording(end)),
@@ -336,6 +358,7 @@ impl Writer {
                     link,
                     end: allocated,
                     damage: None,
+                    checksum: Running::new(allocated),
                 };
                 self.open.insert(serial, on_disk);
                 self.metrics.file_opened();
@@ -503,6 +526,7 @@ impl OpenOnDisk {
         let end = offset + data.len() as u64;
         health.wrote(end.saturating_sub(self.end));
         self.end = self.end.max(end);
+        self.checksum.update(offset, data);
     }
 
     /// Space for a write that ends at `end`, and the length that the file has to get for it, if it grows.
@@ -652,17 +676,17 @@ impl Finisher {
                 Err(RecvTimeoutError::Disconnected) => return self.finish_again(),
             };
             match command {
-                FinishCommand::Close { file, bytes, path, link, plan, damage } => {
+                FinishCommand::Close { file, bytes, path, link, plan, damage, checksum } => {
                     let started = Instant::now();
                     // Cuts the preallocation and the padding of the last page.
                     if let Err(error) = cut(&file, bytes) {
                         tracing::error!(path = %path.display(), bytes, %error, "truncating the recording failed");
                         self.metrics.file_failed(FileFailure::Write);
                     }
-                    if let Some(link) = link {
-                        self.closed.insert(link, ClosedFile { plan: None, damage: damage.clone() });
+                    if let Some(link) = &link {
+                        self.closed.insert(link.clone(), ClosedFile { damage: damage.clone(), ..ClosedFile::default() });
                     }
-                    self.closed.insert(path, ClosedFile { plan: plan.map(|plan| *plan), damage });
+                    self.closed.insert(path, ClosedFile { plan: plan.map(|plan| *plan), damage, checksum: checksum.map(Checksum::Running), link });
                     self.metrics.record_disk_step(DiskStep::Resize, nanos(started));
                 }
                 FinishCommand::Text { folder, name, text } => {

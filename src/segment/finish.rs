@@ -15,10 +15,11 @@ use crate::container::hls::LIVE_PLAYLIST_NAME;
 use crate::container::mp4::Fragment;
 use crate::container::{FinishPlan, MediaPath, MediaSummary, ReadAt, RecordingEnd, ScanError, TrackSummary, es, flv, hls, mp4, mpegts};
 use crate::domain::naming::disk_slug;
-use crate::domain::receipt::Damage;
+use crate::domain::receipt::{Damage, MediaChecksum};
 use crate::domain::{EndReason, FinishedFile, PausedRecording, Receipt, RecordingIdentity};
 use crate::units::{FileId, Format, WallTime};
 
+use super::checksum::Running;
 use super::faults;
 
 /// The recording's identity inside its folder.
@@ -54,6 +55,18 @@ pub struct ClosedFile {
     /// How to make it final, if its writer knew. Else it is scanned.
     pub plan: Option<FinishPlan>,
     pub damage: Option<Damage>,
+    pub checksum: Option<Checksum>,
+    /// The same file under the name that an HLS recording has for it.
+    pub link: Option<PathBuf>,
+}
+
+/// What is known of the bytes of a closed file.
+#[derive(Debug)]
+pub enum Checksum {
+    /// As they were written.
+    Running(Running),
+    /// As they are: it was finished under another name.
+    Final(MediaChecksum),
 }
 
 /// By their paths in the recording folder.
@@ -168,6 +181,7 @@ pub fn finish_recording(
         }
     } else {
         let path = folder.join(&parts[0].name);
+        receipt.checksums.iter_mut().for_each(|checksum| checksum.file.clone_from(&entry));
         std::fs::rename(&path, &entry_path).map_err(at("renaming", &path))?;
     }
     if end.is_some() {
@@ -227,7 +241,7 @@ fn finish_parts(
     let mut parts = Vec::new();
     for (number, name) in media_files(folder, identity, entry).map_err(at("listing", folder))? {
         let path = folder.join(&name);
-        match finish_media(&path, settings.insert_supported, closed.remove(&path).unwrap_or_default(), receipt)? {
+        match finish_media(&path, settings.insert_supported, closed, receipt)? {
             Some((fragments, summary, shift)) => parts.push(Part { number, name, fragments, summary, shift }),
             None => std::fs::remove_file(&path).map_err(at("removing", &path))?,
         }
@@ -243,17 +257,32 @@ fn finish_parts(
 fn finish_media(
     path: &Path,
     insert_supported: bool,
-    closed: ClosedFile,
+    closed: &mut ClosedFiles,
     receipt: &mut Receipt,
 ) -> Result<Option<(Vec<Fragment>, MediaSummary, u64)>, FinishError> {
-    let ClosedFile { plan, damage } = closed;
+    let ClosedFile { plan, damage, checksum, link } = closed.remove(path).unwrap_or_default();
     receipt.damaged.extend(damage);
+    let note_checksum = |file: &File, plan: &FinishPlan, receipt: &mut Receipt| {
+        let checksum = match checksum {
+            Some(Checksum::Running(running)) => running.finish(file, path, plan).map_err(at("reading", path))?,
+            Some(Checksum::Final(checksum)) => Some(checksum),
+            None => None,
+        };
+        if let (Some(checksum), Some(linked)) = (&checksum, link.and_then(|link| closed.get_mut(&link).zip(Some(link)))) {
+            let (closed, link) = linked;
+            let file = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            closed.checksum = Some(Checksum::Final(MediaChecksum { file, ..checksum.clone() }));
+        }
+        receipt.checksums.extend(checksum);
+        Ok(())
+    };
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(at("opening", path))?;
     // Only headers and tables are read: read-ahead would bring in the media.
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
     let length = file.metadata().map_err(at("measuring", path))?.len();
     if let Some(plan) = plan {
         apply(&file, path, length, &plan, receipt).map_err(at("finishing", path))?;
+        note_checksum(&file, &plan, receipt)?;
         return Ok(Some((Vec::new(), plan.summary, 0)));
     }
     match scan_media(&FileReader::new(&file, length), path, insert_supported) {
@@ -262,6 +291,7 @@ fn finish_media(
                 tracing::info!(path = %path.display(), torn_bytes = plan.torn_bytes, "an incomplete frame at the end was cut off");
             }
             apply(&file, path, length, &plan, receipt).map_err(at("finishing", path))?;
+            note_checksum(&file, &plan, receipt)?;
             Ok(Some((fragments, plan.summary, shift)))
         }
         Err(ScanError::Empty) => Ok(None),

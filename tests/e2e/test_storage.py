@@ -235,3 +235,31 @@ def test_a_disk_that_hangs_for_a_moment_costs_nothing(faulty):
     for container in ("flv", "mp4"):
         held, lost = check_sum(appliance, [file for file in files if file["BasicInfo"]["Type"] == container], sent)
         assert (held, lost) == (sent, 0), container
+
+
+def test_a_changed_byte_is_found(start):
+    """The receipt's checksums, of every kind of file."""
+    appliance = start()
+    appliance.record("localhost", flv=True, mp4=True, hls=True, aac=True)
+    live = Looped(appliance, "cam", "live", speed=10)
+    until(lambda: live.frames > 1_000, 20, "frames")
+    live.stop()
+    files = appliance.files("cam", count=4)
+
+    def verify(folder):
+        done = subprocess.run([BINARY, "verify", folder], capture_output=True, text=True)
+        return done.returncode, done.stdout
+
+    code, text = verify(appliance.data)
+    assert code == 0, text
+    for file in files:
+        (checksum,) = receipt(appliance, file)["receipt"]["checksums"]
+        path = appliance.folder_of(file) / checksum["file"]
+        assert checksum["offset"] + checksum["bytes"] == path.stat().st_size
+        with open(path, "r+b") as media_file:
+            media_file.seek(checksum["offset"] + checksum["bytes"] * 2 // 3)
+            byte = media_file.read(1)
+            media_file.seek(-1, os.SEEK_CUR)
+            media_file.write(bytes([byte[0] ^ 1]))
+        code, text = verify(appliance.folder_of(file))
+        assert code and "are not what was recorded" in text, text
