@@ -163,7 +163,7 @@ pub struct RecordingEnd {
     /// The HLS recording (still running) that shares this recording's only media file as its part.
     pub shared_with: Option<MediaPath>,
     /// What was written, and what was lost.
-    pub receipt: Receipt,
+    pub receipt: Box<Receipt>,
     /// What the recording claimed when it began, if it might have been resumed.
     pub claim: Option<ResumeClaim>,
 }

@@ -43,7 +43,7 @@ pub struct PausedRecording {
     pub resume_until: WallTime,
     /// Of its parts so far.
     #[serde(default)]
-    pub receipt: Receipt,
+    pub receipt: Box<Receipt>,
 }
 
 impl PausedRecording {
@@ -118,15 +118,15 @@ impl Resumptions {
     ///
     /// # Errors
     /// The recording, if another one has taken its place or too many wait: it is to be finished.
-    pub fn pause(&mut self, paused: PausedRecording) -> Result<(), PausedRecording> {
+    pub fn pause(&mut self, paused: PausedRecording) -> Result<(), Box<PausedRecording>> {
         let place = (paused.key.clone(), paused.source.clone());
         let is_ours = matches!(self.entries.get(&place), Some(Entry::Running(publication)) if *publication == paused.publication);
         if !is_ours {
-            return Err(paused);
+            return Err(Box::new(paused));
         }
         if self.paused >= PAUSED_MAX {
             self.entries.remove(&place);
-            return Err(paused);
+            return Err(Box::new(paused));
         }
         self.paused += 1;
         self.entries.insert(place, Entry::Paused(paused));
@@ -190,7 +190,7 @@ mod tests {
             end: WallTime::from_unix_seconds(100),
             reason: EndReason::PublicationEnded,
             resume_until: WallTime::from_unix_seconds(160),
-            receipt: Receipt::default(),
+            receipt: Box::default(),
         }
     }
 
@@ -217,7 +217,7 @@ mod tests {
         let mut table = Resumptions::default();
         table.claim(&claim(1), true);
         assert_eq!(table.claim(&claim(2), false), Resume::No);
-        assert_eq!(table.pause(paused(1, 7)), Err(paused(1, 7)), "it is finished at once");
+        assert_eq!(table.pause(paused(1, 7)), Err(Box::new(paused(1, 7))), "it is finished at once");
         assert_eq!(table.pause(paused(2, 8)), Ok(()));
         table.end(&claim(2).key, &claim(2).source, claim(2).publication);
         assert_eq!(table.take_over(|_| false), [paused(2, 8)]);

@@ -6,7 +6,7 @@ use crate::container::es::{AdtsWriter, Mp3Writer};
 use crate::container::flv::{self, FlvWriter, PREVIOUS_TAG_SIZE_BYTES};
 use crate::container::hls::{self, LIVE_PLAYLIST_NAME, SegmentContainer, Segmenter, TsStart};
 use crate::container::mp4::{self, Mp4Writer};
-use crate::container::mpegts::{SEGMENT_START_BYTES, TsWriter};
+use crate::container::mpegts::{self, SEGMENT_START_BYTES, TsWriter};
 use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Room, Sink, SmallFile, Store};
 use crate::domain::event::{RecordSessionId, RecordState};
 use crate::domain::receipt::TrackReceipt;
@@ -55,14 +55,31 @@ pub struct Context<'a, P> {
     pub files_begun: u64,
     /// Frames that are in no file of the output, by reason.
     pub lost: Losses,
+    /// Tracks that their container cannot hold.
+    pub left_out: &'a mut Vec<LeftOut>,
     /// Interruptions and their ends.
     pub changes: &'a mut Vec<RecordChange>,
+}
+
+/// A track that is not in the files of one container, because that has no place for its codec.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeftOut {
+    pub container: &'static str,
+    pub codec: &'static str,
+    /// Said already.
+    pub told: bool,
 }
 
 impl<P: Pinned> Context<'_, P> {
     fn epoch(&mut self, number: u32) -> &mut Epoch {
         let first = self.epochs[0].number;
         &mut self.epochs[(number - first) as usize]
+    }
+
+    fn leave_out(&mut self, container: &'static str, codec: &'static str) {
+        if !self.left_out.iter().any(|known| (known.container, known.codec) == (container, codec)) {
+            self.left_out.push(LeftOut { container, codec, told: false });
+        }
     }
 
     fn newest_epoch(&self) -> u32 {
@@ -138,7 +155,22 @@ impl Kind {
         match self {
             Kind::Single(Format::Aac, _) => audio_of(AudioCodec::Aac),
             Kind::Single(Format::Mp3, _) => audio_of(AudioCodec::Mp3),
+            Kind::TransportStream(_) => Tracks {
+                video: tracks.video.clone().filter(|video| mpegts::holds_video(video.codec)),
+                audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio.codec)),
+            },
             _ => tracks.clone(),
+        }
+    }
+
+    /// The container by its name for the log.
+    fn container(&self) -> &'static str {
+        match self {
+            Kind::Single(Format::Flv, _) => "FLV",
+            Kind::Single(Format::Mp3, _) => "MP3",
+            Kind::Single(..) => "ADTS",
+            Kind::Hybrid { .. } => "MP4",
+            Kind::TransportStream(_) => "MPEG-TS",
         }
     }
 
@@ -245,7 +277,7 @@ struct HlsRecording {
     /// Wall time at `listed_ms` 0.
     start: WallTime,
     /// Of its parts so far.
-    receipt: Receipt,
+    receipt: Box<Receipt>,
     /// `None`: an interruption of the stream ends it.
     resumable: Option<(ResumeClaim, ResumeTerms)>,
 }
@@ -366,7 +398,7 @@ impl<F: Sink> Output<F> {
     pub fn continue_hls(&mut self, file_id: FileId, part: u32, start: WallTime, segment_ms: u64) {
         if matches!(self.kind, Kind::Hybrid { hls: Some(_), .. } | Kind::TransportStream(_)) {
             let segmenter = Segmenter::new(segment_ms);
-            let receipt = Receipt::default();
+            let receipt = Box::default();
             self.hls = Some(HlsRecording { file_id, part, epoch: None, segmenter, listed_ms: 0, start, receipt, resumable: None });
         }
     }
@@ -469,7 +501,13 @@ impl<F: Sink> Output<F> {
         if newest && !context.tracks_complete {
             return false;
         }
-        let mut tracks = self.kind.suitable(&context.epoch(epoch).tracks);
+        let all = &context.epoch(epoch).tracks;
+        let mut tracks = self.kind.suitable(all);
+        let video = all.video.as_ref().filter(|_| tracks.video.is_none() && !self.audio_only).map(|video| video.codec.name());
+        let audio = all.audio.as_ref().filter(|_| tracks.audio.is_none()).map(|audio| audio.codec.name());
+        for codec in video.into_iter().chain(audio) {
+            context.leave_out(self.kind.container(), codec);
+        }
         tracks.video = tracks.video.filter(|_| !self.audio_only);
         if tracks.is_empty() || (self.audio_only && frame.track == TrackKind::Video) {
             self.next += 1;
@@ -567,7 +605,7 @@ impl<F: Sink> Output<F> {
         if self.hls.is_some() || self.kind.hls().is_none() {
             return true;
         }
-        let (mut part, mut session, mut continued, mut receipt) = (0, self.session, None, Receipt::default());
+        let (mut part, mut session, mut continued, mut receipt) = (0, self.session, None, Box::default());
         let claim = (self.resume_wait_s > 0).then(|| ResumeClaim {
             key: context.publication.key.clone(),
             source: self.source.clone(),
@@ -798,7 +836,7 @@ impl<F: Sink> Output<F> {
             _ => None,
         };
         store.close(open.file, plan);
-        let receipt = receipt(open.video, open.audio, &std::mem::take(&mut self.lost));
+        let receipt = Box::new(receipt(open.video, open.audio, &std::mem::take(&mut self.lost)));
         if let Some(hls) = &mut self.hls {
             hls.receipt.add(&receipt);
         }

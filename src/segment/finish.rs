@@ -165,7 +165,7 @@ pub fn finish_recording(
     let identity = read_identity(&folder, file_id)?;
     let slug = disk_slug(&identity.key.stream);
     let entry = format!("{slug}.{}", identity.format.extension());
-    let mut receipt = end.map(|end| end.receipt.clone()).unwrap_or_default();
+    let mut receipt = end.map(|end| Receipt::clone(&end.receipt)).unwrap_or_default();
     let parts = finish_parts(settings, &folder, &identity, &entry, closed, &mut receipt)?;
     if let (Some(shared), [part]) = (end.and_then(|end| end.shared_with), parts.as_slice()) {
         shift_live_playlist(settings, shared, part.shift)?;
@@ -466,7 +466,7 @@ pub fn paused_recording(settings: &FinishSettings, file_id: FileId, died: WallTi
         part,
         end: died,
         reason: EndReason::Recovered,
-        receipt: Receipt::default(),
+        receipt: Box::default(),
         resume_until: WallTime::from_unix_micros(died.unix_micros().saturating_add_unsigned(terms.wait_s.saturating_mul(1_000_000))),
     }))
 }
