@@ -11,7 +11,8 @@ from test_storage import Looped
 
 def test_bandwidth(start):
     appliance = start(ingest={"bandwidth_max_mib": 1})
-    live = Looped(appliance, "fat", "live", speed=20)
+    # About 30 KiB a second in real time.
+    live = Looped(appliance, "fat", "live", speed=100)
     until(lambda: appliance.metric("capstan_media_bytes_total") > 1 << 20, 20, "bytes")
     text = until(lambda: denied(appliance, "second"), 10, "the rate being noticed")
     assert "no more bandwidth" in text
