@@ -13,17 +13,23 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
+use crate::catalog::{Catalog, FellBack, Gone, OlderTaskLimits};
 use crate::config::{self, Config};
 use crate::control::actions::events::event_content;
 use crate::control::{About, Access, ControlContext, ControlLimits, Server};
-use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordState};
+use crate::domain::content_key::MasterKey;
+use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordException, RecordExceptionKind, RecordSessionId, RecordState};
 use crate::domain::{FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, Resumptions, StreamEnd, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
 use crate::metrics::Metrics;
 use crate::notify::intake;
 use crate::preflight::{bind_error_sentence, preflight};
+use crate::process::arguments::Encoder;
+use crate::process::child::Bounds;
+use crate::process::jobs::Tools;
+use crate::process::launch::{self, Manners};
+use crate::process::{self, EncoderState, ProcessSettings, Processor};
 use crate::recorder::{MoovReserve, RecorderSettings};
 use crate::replay;
 use crate::rescue;
@@ -45,6 +51,9 @@ const ENTRY_RETRY: Duration = Duration::from_secs(1);
 
 /// Part of `record.durability_ms` between two flushes; the rest is for the tick between flush and sync, the writes and the sync itself.
 const FLUSH_PERCENT: u32 = 60;
+
+/// An encoder that says nothing for this long hangs: it tells how far it is twice a second.
+const ENCODER_SILENCE_MAX: Duration = Duration::from_secs(300);
 
 /// An ingest core that has not passed its tick for this long stands still; systemd restarts us then.
 const STANDSTILL: Duration = Duration::from_secs(5);
@@ -130,6 +139,8 @@ struct Running {
     retention: Retention,
     eviction: Option<Eviction>,
     space: SpaceWatch,
+    certificates: Option<ingest::tls::CertificateWatch>,
+    processor: Processor,
     catalog: Catalog,
     arenas: PathBuf,
     /// Held as long as we run: two appliances on one data folder would destroy each other's files.
@@ -164,12 +175,23 @@ fn start(config: &Config) -> Result<Running, StartError> {
         let (public_base, app_id) = (config.public_base(), config.api.app_id);
         Arc::new(move |event| event_content(event, &public_base, app_id))
     });
+    catalog.set_app_id(config.api.app_id);
     catalog.purge_tasks(now).map_err(|error| StartError(error.to_string()))?;
     let policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
     let policy: Arc<ArcSwap<Policy>> = Arc::new(ArcSwap::from_pointee(policy));
     let live = Arc::new(Mutex::new(LiveStreams::default()));
 
-    let listeners = ingest::listen(config.ingest.rtmp_listen, cores.len()).map_err(|error| listen_sentence(&error))?;
+    let listeners = ingest::listen(config.ingest.rtmp_listen, cores.len()).map_err(|error| listen_sentence("ingest.rtmp_listen", &error))?;
+    let (tls, tls_listeners) = match config.rtmps_listen() {
+        Some(address) => {
+            let files = certificate_files(config);
+            let server =
+                ingest::tls::server_config(&files).map_err(|error| StartError(format!("ingest.tls_certificates: {}", error_chain(&error))))?;
+            let listeners = ingest::listen(address, cores.len()).map_err(|error| listen_sentence("ingest.rtmps_listen", &error))?;
+            (Some(Arc::new(ArcSwap::from(server))), listeners.into_iter().map(Some).collect())
+        }
+        None => (None, cores.iter().map(|_| None).collect::<Vec<_>>()),
+    };
     let http = std::net::TcpListener::bind(config.http.listen)
         .map_err(|error| StartError(bind_error_sentence("http.listen", config.http.listen, &error)))?;
 
@@ -246,6 +268,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
         .map(|order| Eviction::start(catalog.clone(), vec![Arc::clone(&health)], reserve_bytes, order, wall_now))
         .transpose()
         .map_err(because("cannot start the eviction thread"))?;
+    let master_key = process::keys::read_or_make(data).map_err(because("cannot have the master key"))?;
+    let processor = start_processor(config, data, &cores, &catalog, &master_key)?;
 
     let moov_reserve = if insert_supported { MoovReserve::Insert } else { MoovReserve::Whole };
     let recorder = RecorderSettings { hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts, hls_segment_ms, moov_reserve };
@@ -253,7 +277,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let handle = disk.handle();
     let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle, (&ids, &serials, &resumptions))?;
     drop(handle);
-    let parts = cores.iter().zip(listeners).zip(stores).map(|((&cpu, listener), store)| CoreParts { cpu, listener, store }).collect();
+    let parts = cores.iter().zip(listeners).zip(tls_listeners).zip(stores);
+    let parts = parts.map(|(((&cpu, listener), tls_listener), store)| CoreParts { cpu, listener, tls_listener, store }).collect();
     let settings = IngestSettings {
         tick: Duration::from_millis(config.ingest.tick_ms),
         flush_period: Duration::from_millis(config.record.durability_ms) * FLUSH_PERCENT / 100,
@@ -269,11 +294,14 @@ fn start(config: &Config) -> Result<Running, StartError> {
         default_domain: config.ingest.default_domain.clone(),
         added_domains_only: config.ingest.added_domains_only,
         recorder,
+        tls: tls.clone(),
     };
     let context =
         IngestContext { settings, policy: Arc::clone(&policy), live: Arc::clone(&live), metrics: Arc::clone(&metrics), clock, events: event_sender };
     let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
 
+    let certificates = tls.map(|acceptor| ingest::tls::CertificateWatch::start(certificate_files(config), acceptor));
+    let certificates = certificates.transpose().map_err(because("cannot start the certificates thread"))?;
     register_gauges(&metrics, &disk, &health, &data.display().to_string(), &entry_watch);
     let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.api)));
     let server = Server::start(
@@ -300,7 +328,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 let metrics = Arc::clone(&metrics);
                 Box::new(move || metrics.render())
             },
-            health: health_answer(catalog.clone(), vec![(data.clone(), Arc::clone(&health))]),
+            health: health_answer(catalog.clone(), processor.encoder(), vec![(data.clone(), Arc::clone(&health))]),
             limits: ControlLimits {
                 templates_max: config.api.templates_max,
                 rules_max: config.api.rules_max,
@@ -314,6 +342,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 connections_max: config.http.connections_max,
             },
             about: About::new(config, wall_now()),
+            master_key,
             access: Arc::clone(&access),
         }),
     )
@@ -345,6 +374,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
         retention,
         eviction,
         space,
+        certificates,
+        processor,
         events,
         events_stop,
         catalog,
@@ -358,6 +389,7 @@ impl Running {
         let signal = signals.forever().find(|signal| {
             if *signal == SIGHUP {
                 reload(config_file, &self.access);
+                self.certificates.iter().for_each(ingest::tls::CertificateWatch::reload);
             }
             *signal != SIGHUP
         });
@@ -391,11 +423,15 @@ impl Running {
         if self.events.join().is_err() {
             tracing::error!("the live events thread panicked");
         }
+        self.processor.stop();
         self.retention.stop();
         if let Some(eviction) = self.eviction {
             eviction.stop();
         }
         self.space.stop();
+        if let Some(certificates) = self.certificates {
+            certificates.stop();
+        }
         self.catalog.close();
         // Everything in it is on the disk.
         if let Err(error) = std::fs::remove_dir_all(&self.arenas) {
@@ -413,11 +449,16 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(because(format_args!("cannot start the {name} thread")))
 }
 
-fn listen_sentence(error: &IngestError) -> StartError {
+fn listen_sentence(key: &'static str, error: &IngestError) -> StartError {
     match error {
-        IngestError::Listen { address, source } => StartError(bind_error_sentence("ingest.rtmp_listen", *address, source)),
+        IngestError::Listen { address, source } => StartError(bind_error_sentence(key, *address, source)),
         IngestError::Executor { .. } => StartError(error.to_string()),
     }
+}
+
+fn certificate_files(config: &Config) -> Vec<ingest::tls::CertificateFiles> {
+    let files = |tls: &config::TlsCertificate| ingest::tls::CertificateFiles { certificate: tls.certificate.clone(), key: tls.key.clone() };
+    config.ingest.tls_certificates.iter().map(files).collect()
 }
 
 /// The way of stream events from the cores to the catalog.
@@ -492,8 +533,18 @@ fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, settings: &Fin
         let named = waiting.iter().map(|file| (file.clone(), naming::catalog_name(&file.identity, file.end, zone))).collect();
         match catalog.enter_files(named, wall_now()) {
             Ok(fell_back) => {
+                let mut exceptions = Vec::new();
                 for FellBack { file_id, gone } in fell_back {
-                    tracing::warn!(%file_id, ?gone, "what the template of a file names is gone; the file lies in the main application or in no class");
+                    tracing::warn!(%file_id, ?gone, "what the template of a file names is gone; the file is kept without it");
+                    let file = waiting.iter().find(|file| file.identity.file_id == file_id);
+                    if let (Gone::Procedure(name), Some(file)) = (gone, file) {
+                        exceptions.push(missing_procedure(file, &name));
+                    }
+                }
+                if !exceptions.is_empty()
+                    && let Err(error) = catalog.enter_live_events(exceptions, wall_now())
+                {
+                    tracing::error!(%error, "nobody is told that a task flow is missing");
                 }
                 for file in waiting.drain(..) {
                     entered(&file, settings);
@@ -514,6 +565,26 @@ fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, settings: &Fin
             }
         }
     }
+}
+
+/// Told to whoever wants to know of trouble while recording.
+fn missing_procedure(file: &FinishedFile, name: &str) -> LiveEvent {
+    let identity = &file.identity;
+    let publisher = Publisher {
+        key: identity.key.clone(),
+        publication: identity.publication,
+        publish_time: identity.start,
+        client_ip: String::new(),
+        stream_param: identity.stream_param.clone(),
+    };
+    let description = format!("There is no task flow {name}; the file {} is kept as it is.", identity.file_id);
+    let exception = RecordException { kind: RecordExceptionKind::ProcedureMissing, occurs: 1, description };
+    let kind = LiveEventKind::RecordException {
+        session: RecordSessionId::new(identity.publication, 0),
+        format: identity.format,
+        exceptions: vec![exception],
+    };
+    LiveEvent { publisher: Arc::new(publisher), time: file.end, kind }
 }
 
 fn entered(file: &FinishedFile, settings: &FinishSettings) {
@@ -582,6 +653,35 @@ fn resumption_over(paused: &PausedRecording) -> LiveEvent {
     LiveEvent { publisher: Arc::new(publisher), time: wall_now(), kind }
 }
 
+/// The workers of task flows. They keep away from the CPUs that take streams in, where there are others.
+fn start_processor(config: &Config, data: &Path, cores: &[usize], catalog: &Catalog, master_key: &MasterKey) -> Result<Processor, StartError> {
+    let settings = &config.process;
+    let mut cpus = settings.cpus.clone();
+    if cpus.is_empty()
+        && let Ok(usable) = rustix::thread::sched_getaffinity(None)
+    {
+        cpus = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu) && !cores.contains(cpu)).collect();
+    }
+    let time_max = Duration::from_secs(settings.timeout_s);
+    let tools = Tools {
+        ffmpeg: settings.ffmpeg.clone(),
+        ffprobe: settings.ffprobe.clone(),
+        launcher: launch::launcher(&Manners { nice: settings.nice, cpus }),
+        encoder: Encoder { preset: settings.preset.clone() },
+        bounds: Bounds { time_max, silence_max: ENCODER_SILENCE_MAX.min(time_max) },
+        // The encoder has a working folder of its own.
+        data_folder: data.canonicalize().map_err(because(data.display()))?,
+        master_key: master_key.clone(),
+        key_rotation: settings.key_rotation_segments,
+    };
+    let settings = ProcessSettings {
+        jobs_max: settings.jobs_max,
+        jobs_per_app_max: settings.jobs_per_app_max,
+        attempts_max: u32::try_from(settings.attempts_max).unwrap_or(u32::MAX),
+    };
+    Processor::start(catalog.clone(), settings, tools, wall_now).map_err(because("cannot start the workers of task flows"))
+}
+
 fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, health: &Arc<DiskHealth>, folder: &str, entries: &Receiver<FinishedFile>) {
     type Read = fn(&DiskHealth) -> f64;
     let gauges: [(&str, &str, Read); 4] = [
@@ -602,7 +702,11 @@ fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, health: &Arc<DiskHealth>
 }
 
 /// 200 while files are recorded and entered, 503 with the reason when not; the state of each disk either way.
-fn health_answer(catalog: Catalog, disks: Vec<(PathBuf, Arc<DiskHealth>)>) -> Box<dyn Fn() -> Result<String, String> + Send + Sync> {
+fn health_answer(
+    catalog: Catalog,
+    encoder: EncoderState,
+    disks: Vec<(PathBuf, Arc<DiskHealth>)>,
+) -> Box<dyn Fn() -> Result<String, String> + Send + Sync> {
     Box::new(move || {
         let catalog = catalog.last_file_id().err().map(|error| error.to_string());
         let mut well = catalog.is_none();
@@ -620,7 +724,12 @@ fn health_answer(catalog: Catalog, disks: Vec<(PathBuf, Arc<DiskHealth>)>) -> Bo
                 })
             })
             .collect();
-        let mut answer = serde_json::json!({"status": if well { "ok" } else { "degraded" }, "disks": disks});
+        // Recording goes on without an encoder: what is missing is said, and all is well.
+        let encoder = match &*encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            Ok(version) => serde_json::json!({ "encoder": version }),
+            Err(sentence) => serde_json::json!({ "error": sentence }),
+        };
+        let mut answer = serde_json::json!({"status": if well { "ok" } else { "degraded" }, "disks": disks, "processing": encoder});
         if let Some(error) = catalog {
             answer["catalog"] = error.into();
         }

@@ -24,6 +24,7 @@ pub mod media;
 pub mod metrics;
 pub mod notify;
 pub mod preflight;
+pub mod process;
 pub mod recorder;
 pub mod replay;
 pub mod rescue;

@@ -31,6 +31,15 @@ enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// What an encoder is begun with: it ends when we do, and is in nobody's way.
+    #[command(name = capstan::process::launch::COMMAND, hide = true)]
+    RunChild {
+        parent: u32,
+        nice: u64,
+        cpus: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        program: Vec<std::ffi::OsString>,
+    },
     /// Print every setting with its default, as a configuration file.
     Settings,
     /// Say what media files hold (MP4, FLV, MPEG-TS, ADTS, MP3, whoever wrote them) and what is wrong with them.
@@ -72,6 +81,7 @@ fn main() -> ExitCode {
             }
             Err(error) => refuse_config(&file, &error),
         },
+        Command::RunChild { parent, nice, cpus, program } => capstan::process::launch::run(parent, nice, &cpus, &program),
         Command::Settings => {
             print!("{}", settings_text());
             ExitCode::SUCCESS

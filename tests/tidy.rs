@@ -31,6 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("catalog", &["domain", "container::MediaSummary", "container::TrackSummary"]),
     ("control", &["config", "domain", "catalog"]),
     ("notify", &["domain", "catalog"]),
+    ("process", &["domain", "catalog"]),
     // Deletes what has expired and removes the bytes of what was deleted.
     ("retention", &["domain", "catalog", "segment"]),
     // Parts of the start, for `app` alone.

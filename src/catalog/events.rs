@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::VodTask;
+use crate::domain::flow::ProcedureTask;
 use crate::domain::vod::{DeletePart, EventConfig, EventMode};
 use crate::units::{FileId, WallTime};
 
@@ -30,6 +31,8 @@ pub enum CatalogEvent<'a> {
     FileDeleted { file_id: FileId, parts: &'a [DeletePart] },
     /// EditMedia ended, well or not.
     EditMediaComplete(&'a VodTask),
+    /// A task flow, or one of its subtasks, is over. No row: the file was deleted.
+    ProcedureStateChanged { task: &'a VodTask, flow: &'a ProcedureTask, row: Option<&'a MediaRow> },
     /// A clip that was to be kept is in the catalog. `source`: the call that made it.
     PersistenceComplete { file_id: FileId, source: &'static str },
 }
@@ -171,7 +174,7 @@ pub(super) fn emit(
         CatalogEvent::NewFileUpload(_) => config.upload_complete,
         CatalogEvent::FileDeleted { .. } => config.delete_complete,
         // Without a switch: whoever asked for it waits for it (documented).
-        CatalogEvent::EditMediaComplete(_) => true,
+        CatalogEvent::EditMediaComplete(_) | CatalogEvent::ProcedureStateChanged { .. } => true,
         CatalogEvent::PersistenceComplete { .. } => config.persistence_complete,
     };
     match config.mode {

@@ -9,6 +9,7 @@ use crate::domain::vod::{AppStatus, CLASS_OTHER, MediaExtras};
 use crate::units::{FileId, WallTime};
 
 use super::events::{CatalogEvent, EventWriter, emit, wants_uploads};
+use super::flows::{self, Started};
 use super::{Catalog, CatalogError, MediaRow, apps, classes, reindex, removal, stored, unstored};
 
 /// Beside a taken entry, free ones are looked for behind the last of this many: files of one moment are numbered through.
@@ -42,14 +43,15 @@ impl Catalog {
     /// A file whose application or class is gone falls back to the main one and to class 0 rather than being lost; the answer names those files. A file
     /// that was deleted a moment ago is not entered again.
     pub fn enter_files(&self, files: Vec<(FinishedFile, String)>, now: WallTime) -> Result<Vec<FellBack>, CatalogError> {
-        let writer = self.event_writer();
+        let (writer, app_id) = (self.event_writer(), self.app_id());
         let (fell_back, told) = self.write(move |connection| {
             let (mut fell_back, mut told) = (Vec::new(), false);
             for (file, name) in &files {
-                told |= enter(connection, file, name, now, writer.as_ref(), &mut fell_back)?;
+                told |= enter(connection, file, name, now, writer.as_ref(), Some(app_id), &mut fell_back)?;
             }
             Ok((fell_back, told))
         })?;
+        self.flow_entered();
         if told {
             self.inner.events.notify();
         }
@@ -60,7 +62,7 @@ impl Catalog {
     /// of them has been told.
     pub fn restore_files(&self, files: Vec<(FinishedFile, String, WallTime)>) -> Result<(), CatalogError> {
         self.write(move |connection| {
-            files.iter().try_for_each(|(file, name, created)| enter(connection, file, name, *created, None, &mut Vec::new()).map(drop))
+            files.iter().try_for_each(|(file, name, created)| enter(connection, file, name, *created, None, None, &mut Vec::new()).map(drop))
         })
     }
 
@@ -98,10 +100,12 @@ impl Catalog {
 }
 
 /// What a file's template named and what is gone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Gone {
     Application(u64),
     Class(i64),
+    /// A task flow: nothing is made from the file.
+    Procedure(String),
 }
 
 /// A file that lies elsewhere than its template says.
@@ -111,13 +115,14 @@ pub struct FellBack {
     pub gone: Gone,
 }
 
-/// Enters one file. True: somebody may be waiting for its event.
+/// Enters one file, and starts the flow that its template names, with the ids of this AppId. True: somebody may be waiting for its event.
 pub(super) fn enter(
     connection: &Connection,
     file: &FinishedFile,
     name: &str,
     now: WallTime,
     writer: Option<&EventWriter>,
+    flows_of: Option<u64>,
     fell_back: &mut Vec<FellBack>,
 ) -> Result<bool, CatalogError> {
     let identity = &file.identity;
@@ -171,6 +176,15 @@ pub(super) fn enter(
             "INSERT INTO high_water (name, value) VALUES ('file_id', ?1) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
         )?
         .execute([file_id])?;
+    if let Some(app_id) = flows_of {
+        match flows::start(connection, app_id, sub_app_id, identity.file_id, &identity.procedure, now)? {
+            Started::None => {}
+            Started::Task(procedure_task) => write_extras(connection, entry, &MediaExtras { procedure_task, ..MediaExtras::default() })?,
+            Started::Missing => {
+                fell_back.push(FellBack { file_id: identity.file_id, gone: Gone::Procedure(identity.procedure.clone()) });
+            }
+        }
+    }
     if writer.is_none() || !wants_uploads(connection, sub_app_id)? {
         return Ok(false);
     }

@@ -1,8 +1,8 @@
 //! The catalog: templates, rules, tasks and finished files in SQLite. One writer thread, several read connections.
 //!
 //! A write returns when it is committed and synced; a read sees every write that returned before it began. The methods are grouped by what they are
-//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `definitions`, `events`, `domains`, `forbids`,
-//! `stream_events`, `vod_tasks`.
+//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `definitions`, `flows`, `events`, `domains`,
+//! `forbids`, `stream_events`, `vod_tasks`.
 
 mod apps;
 mod classes;
@@ -10,6 +10,7 @@ mod definitions;
 mod domains;
 mod events;
 mod files;
+mod flows;
 mod forbids;
 mod index;
 mod live_events;
@@ -37,6 +38,7 @@ pub use classes::{ClassOfFile, ClassRefusal};
 pub use definitions::{NamedKind, Stored};
 pub use events::{CatalogEvent, EVENTS_PER_PULL, EventWriter, PulledEvent};
 pub use files::{FellBack, Gone};
+pub use flows::{FlowOrder, flow_of};
 pub use modify::MediaChange;
 
 use crate::domain::policy::default_task_template;
@@ -119,6 +121,10 @@ struct Inner {
     events: Signal,
     /// A file was deleted, or its expire time changed.
     removals: Signal,
+    /// A task flow is to be done, or was given up.
+    flows: Signal,
+    progress: flows::Progress,
+    app_id: OnceLock<u64>,
 }
 
 impl Drop for Inner {
@@ -212,7 +218,8 @@ impl Catalog {
         let readers = Readers::open(path)?;
         let task_default = Mutex::new(Arc::new(default_task_template(Format::Flv)));
         let (event_writer, events, removals) = (OnceLock::new(), Signal::default(), Signal::default());
-        Ok(Self { inner: Arc::new(Inner { writer, readers, task_default, event_writer, events, removals }) })
+        let (flows, progress, app_id) = (Signal::default(), flows::Progress::default(), OnceLock::new());
+        Ok(Self { inner: Arc::new(Inner { writer, readers, task_default, event_writer, events, removals, flows, progress, app_id }) })
     }
 
     /// Looks for damage, in all pages but not in the order of the indexes. Reads the whole file.

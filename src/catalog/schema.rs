@@ -227,6 +227,12 @@ const MIGRATIONS: &[M<'_>] = &[
     ) STRICT;
     ",
     ),
+    M::up(
+        "
+    -- Names of files to be removed, as a JSON list, where it is neither the folder nor the original.
+    ALTER TABLE removal ADD COLUMN parts TEXT NOT NULL DEFAULT '[]';
+    ",
+    ),
 ];
 
 /// Opens the writer's connection and brings the schema up to date.

@@ -94,19 +94,20 @@ impl Catalog {
         now: WallTime,
         change: impl FnOnce(&mut VodTask) + Send + 'static,
     ) -> Result<Vec<FellBack>, CatalogError> {
-        let (id, writer) = (id.to_owned(), self.event_writer());
+        let (id, writer, app_id) = (id.to_owned(), self.event_writer(), self.app_id());
         let (fell_back, told) = self.write(move |connection| {
             let mut task = one(connection, &id)?;
             if task.status.is_over() {
                 return Err(CatalogError::NotFound);
             }
             let mut fell_back = Vec::new();
-            let mut told = files::enter(connection, &file.0, &file.1, now, writer.as_ref(), &mut fell_back)?;
+            let mut told = files::enter(connection, &file.0, &file.1, now, writer.as_ref(), Some(app_id), &mut fell_back)?;
             change(&mut task);
             update(connection, &task)?;
             told |= tell(connection, writer.as_ref(), &task)?;
             Ok((fell_back, told))
         })?;
+        self.flow_entered();
         if told {
             self.inner.events.notify();
         }
@@ -189,12 +190,12 @@ fn tell(connection: &Connection, writer: Option<&super::EventWriter>, task: &Vod
     }
 }
 
-fn insert(connection: &Connection, task: &VodTask) -> Result<(), CatalogError> {
+pub(super) fn insert(connection: &Connection, task: &VodTask) -> Result<(), CatalogError> {
     let sql = format!("INSERT INTO vod_task ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)");
     write(connection, &sql, task)
 }
 
-fn update(connection: &Connection, task: &VodTask) -> Result<(), CatalogError> {
+pub(super) fn update(connection: &Connection, task: &VodTask) -> Result<(), CatalogError> {
     let sql = "UPDATE vod_task SET sub_app_id = ?2, kind = ?3, status = ?4, file_id = ?5, priority = ?6, create_time = ?7, begin_time = ?8, \
                finish_time = ?9, session_id = ?10, session_context = ?11, work = ?12, object = ?13 WHERE id = ?1";
     write(connection, sql, task)
@@ -219,7 +220,7 @@ fn write(connection: &Connection, sql: &str, task: &VodTask) -> Result<(), Catal
     Ok(())
 }
 
-fn one(connection: &Connection, id: &str) -> Result<VodTask, CatalogError> {
+pub(super) fn one(connection: &Connection, id: &str) -> Result<VodTask, CatalogError> {
     let found =
         connection.prepare_cached(&format!("SELECT {COLUMNS} FROM vod_task WHERE id = ?1"))?.query_row([id], |row| Ok(read(row))).optional()?;
     found.unwrap_or(Err(CatalogError::NotFound))

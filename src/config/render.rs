@@ -48,12 +48,14 @@ pub fn banner(config: &Config, cores: usize, first_run: bool) -> String {
         "Capstan {version} is ready\n\
          \n\
          \x20 push     rtmp://{push}/live/STREAM\n\
+         {rtmps}\
          \x20 HTTP     {http}\n\
          \x20 data     {data}\n\
          \x20 cores    {cores}\n\
          \x20 records  {records}\n",
         version = env!("CARGO_PKG_VERSION"),
         push = reachable(config.ingest.rtmp_listen),
+        rtmps = config.rtmps_listen().map_or(String::new(), |address| format!("  push     rtmps://{}/live/STREAM\n", reachable(address))),
         http = config.public_base(),
         data = data.display(),
     )

@@ -7,7 +7,8 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::credential::{BearerToken, CREDENTIALS_MAX, Credential};
-use super::value::{DOMAIN, LOG_LEVEL, PUBLIC_BASE, TIME_ZONE};
+use super::tls::{TLS_CERTIFICATES_MAX, TlsCertificate};
+use super::value::{ADDRESS_OR_EMPTY, DOMAIN, ENCODER_PRESET, LOG_LEVEL, PUBLIC_BASE, TIME_ZONE};
 use super::value::{DuplicatePublisher, Eviction, HlsContainer, ListBounds, LogFormat, Reader, Value};
 use crate::units::Format;
 
@@ -163,6 +164,11 @@ declare! {
     ingest: IngestConfig {
         /// Where publishers connect by RTMP. Beyond loopback only with `api.credentials` or `api.bearer_tokens`.
         rtmp_listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1935));
+        /// Where publishers connect by RTMPS (RTMP over TLS), usually port 443 or 1936. Empty: not offered. Needs `ingest.tls_certificates`.
+        rtmps_listen: String = String::new(), in ADDRESS_OR_EMPTY;
+        /// Certificates of RTMPS, one `[[ingest.tls_certificates]]` block each: `certificate` (PEM, with its chain) and `key` (PEM). A publisher gets
+        /// the first that is good for the name it connects to, else the first of all. Read anew at SIGHUP and within 10 s of a change of the files.
+        tls_certificates: Vec<TlsCertificate> = Vec::new(), in TLS_CERTIFICATES_MAX;
         /// CPUs that take streams in, one pinned executor each. Empty: every CPU this process may use.
         cores: Vec<usize> = Vec::new(), in ListBounds { length_max: 256, value_max: 1023 };
         /// How often a core empties its sockets. Longer costs less CPU and more buffer.
@@ -252,6 +258,30 @@ declare! {
         sub_apps_max: u64 = 50, in 0..=1_000;
         /// Task flows (`CreateProcedureTemplate`) of one application.
         procedures_max: u64 = 50, in 0..=1_000;
+    }
+
+    /// Task flows: renditions, adaptive streams and pictures of finished files, made by ffmpeg.
+    process: ProcessConfig {
+        /// The encoder: a path, or a name that is looked for as a shell does.
+        ffmpeg: PathBuf = PathBuf::from("ffmpeg");
+        /// What tells what a file holds; it comes with the encoder.
+        ffprobe: PathBuf = PathBuf::from("ffprobe");
+        /// Task flows that are carried out at the same time. 0: none, they wait.
+        jobs_max: usize = 1, in 0..=64;
+        /// As `jobs_max`, of one application.
+        jobs_per_app_max: usize = 64, in 1..=64;
+        /// Attempts at one part of a flow before it counts as failed.
+        attempts_max: u64 = 3, in 1..=20;
+        /// A part of a flow that takes longer is ended.
+        timeout_s: u64 = 21_600, in 10..=604_800, unit "s";
+        /// Politeness of the encoder towards other programs, as the command `nice` has it.
+        nice: u64 = 15, in 0..=19;
+        /// CPUs of the encoder. Empty: those that take no streams in, or all if there are no others.
+        cpus: Vec<usize> = Vec::new(), in ListBounds { length_max: 256, value_max: 1023 };
+        /// Speed of x264 and x265 against size: `ultrafast`, `superfast`, `veryfast`, `faster`, `fast`, `medium`, `slow` or `slower`.
+        preset: String = "veryfast".to_owned(), in ENCODER_PRESET;
+        /// Segments of an encrypted stream to a key. 0: one key for each rendition.
+        key_rotation_segments: u64 = 0, in 0..=100_000;
     }
 
     /// The log, on standard error.

@@ -223,8 +223,13 @@ pub(super) struct TextRule {
 pub(super) const DOMAIN: TextRule = TextRule { what: "domain name", accepts: is_domain };
 pub(super) const PUBLIC_BASE: TextRule =
     TextRule { what: "empty, or http:// or https:// address without a slash at the end", accepts: is_public_base };
+pub(super) const ADDRESS_OR_EMPTY: TextRule =
+    TextRule { what: "empty, or IP address:port", accepts: |text| text.is_empty() || text.parse::<SocketAddr>().is_ok() };
 pub(super) const TIME_ZONE: TextRule = TextRule { what: "IANA time zone", accepts: |name| jiff::tz::TimeZone::get(name).is_ok() };
+pub(super) const ENCODER_PRESET: TextRule = TextRule { what: "preset of x264", accepts: |name| ENCODER_PRESETS.contains(&name) };
 pub(super) const LOG_LEVEL: TextRule = TextRule { what: "level or filter", accepts: is_log_filter };
+
+const ENCODER_PRESETS: [&str; 8] = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"];
 
 /// An address as long as browsers take it still leaves room for the file's part.
 const PUBLIC_BASE_BYTES_MAX: usize = 1024;

@@ -7,14 +7,16 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use super::ControlContext;
 use super::http::{Body, HttpAnswer, HttpRequest};
 use super::times;
+use super::{ControlContext, drm};
 use crate::catalog::MediaRow;
 use crate::units::{FileId, Format};
 
 /// Where file addresses begin.
 pub const PREFIX: &str = "/vod/";
+/// A playlist that is read as a whole: a day of one-second segments is below 10 MiB.
+const PLAYLIST_BYTES_MAX: u64 = 32 << 20;
 
 /// Answers a request whose path begins with [`PREFIX`].
 pub fn answer(context: &ControlContext, request: &HttpRequest) -> HttpAnswer {
@@ -36,8 +38,13 @@ pub fn answer(context: &ControlContext, request: &HttpRequest) -> HttpAnswer {
     if !is_played {
         return cors(HttpAnswer::text(403, "text/plain", "The application of this file is switched off.\n"));
     }
+    let (token, name) = drm::split_token(name).map_or((None, name), |(token, name)| (Some(token), name));
     let Some(part) = part_name(&row, name) else { return not_found() };
     match open(&context.media_root, &row.file.folder, part) {
+        Ok((file, stat)) if token.is_some_and(|_| row.extras.results.has(part)) => {
+            playlist_with_token(file, &stat, token.unwrap_or_default(), head_only)
+        }
+        Ok(_) if token.is_some() => not_found(),
         Ok((file, stat)) => serve(request, head_only, file, &stat, file_id, part),
         Err(error) if error.kind() == io::ErrorKind::NotFound => not_found(),
         Err(error) => {
@@ -81,6 +88,9 @@ fn part_name<'a>(row: &'a MediaRow, requested: &'a str) -> Option<&'a str> {
     if requested.strip_prefix("cover.").is_some_and(|extension| row.extras.cover.as_deref() == Some(extension)) {
         return Some(requested);
     }
+    if row.extras.results.has(requested) {
+        return Some(requested);
+    }
     if row.extras.original_deleted {
         return None;
     }
@@ -122,6 +132,16 @@ pub fn read_receipt(root: &Path, folder: &str, bytes_max: u64) -> io::Result<Vec
     let mut bytes = Vec::new();
     file.take(bytes_max).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// An encrypted stream's playlist for whoever has a token: small, and another one for each token.
+fn playlist_with_token(mut file: File, stat: &std::fs::Metadata, token: &str, head_only: bool) -> HttpAnswer {
+    let mut text = String::new();
+    if stat.len() > PLAYLIST_BYTES_MAX || file.read_to_string(&mut text).is_err() {
+        return not_found();
+    }
+    let body = if head_only { Vec::new() } else { drm::with_token(&text, token).into_bytes() };
+    cors(HttpAnswer::text(200, "application/vnd.apple.mpegurl", body)).with("Cache-Control", "no-store")
 }
 
 fn serve(request: &HttpRequest, head_only: bool, mut file: File, stat: &std::fs::Metadata, file_id: FileId, part: &str) -> HttpAnswer {
@@ -173,6 +193,12 @@ fn content_type(name: &str) -> &'static str {
         "png" => "image/png",
         "jpg" => "image/jpeg",
         "gif" => "image/gif",
+        "webp" => "image/webp",
+        "vtt" => "text/vtt",
+        "m4a" => "audio/mp4",
+        "flac" => "audio/flac",
+        "ogg" => "audio/ogg",
+        "wav" => "audio/wav",
         _ => "application/octet-stream",
     }
 }
@@ -244,7 +270,6 @@ pub fn fuzz_range(data: &[u8]) {
 mod tests {
     use super::super::actions::media_info::tests::row;
     use super::*;
-    use std::io::Read;
 
     #[test]
     fn paths() {

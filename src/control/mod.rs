@@ -13,12 +13,15 @@ pub mod auth;
 mod connection;
 pub mod console;
 pub mod counters;
+pub mod drm;
 pub mod errors;
 pub mod gate;
 pub mod head;
 pub mod http;
 pub mod media;
 pub mod params;
+pub mod play_info;
+pub mod player;
 pub mod protocol;
 pub mod router;
 pub mod server;
@@ -32,6 +35,7 @@ use arc_swap::ArcSwap;
 
 use crate::catalog::{Catalog, CatalogError, OlderTaskLimits};
 use crate::config::{Config, Setting};
+use crate::domain::content_key::MasterKey;
 use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::WallTime;
 
@@ -58,6 +62,8 @@ pub struct ControlContext {
     pub health: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
     pub limits: ControlLimits,
     pub about: About,
+    /// What keys of encrypted streams are kept with.
+    pub master_key: MasterKey,
     /// Who may call. Replaced when the configuration is read anew.
     pub access: Arc<ArcSwap<Access>>,
 }
@@ -124,6 +130,8 @@ pub fn refresh_policy(context: &ControlContext) -> Result<(), CatalogError> {
 
 #[cfg(test)]
 mod definition_tests;
+#[cfg(test)]
+mod processing_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::counters::{Counters, count};
 use super::errors::ApiError;
 use super::http::{HttpAnswer, HttpRequest};
 use super::protocol::{Form, Reply, envelope};
-use super::{ControlContext, actions, auth, console, media};
+use super::{ControlContext, actions, auth, console, drm, media, play_info, player};
 use crate::units::WallTime;
 
 /// Name of the request log in filters: `info,capstan::request=warn`.
@@ -83,6 +83,9 @@ impl Control {
                 count(&self.counters.media_requests);
                 media::answer(context, request)
             }
+            drm::KEY_PATH => drm::answer(context, request),
+            path if path.starts_with(play_info::PREFIX) => play_info::answer(context, request),
+            path if path.starts_with(player::PREFIX) => player::answer(request, &context.public_base),
             "/metrics" | "/healthz" if !is_read => HttpAnswer::text(405, "text/plain", "Use GET.\n").with("Allow", "GET, HEAD"),
             "/metrics" => HttpAnswer::text(200, "text/plain; version=0.0.4", (context.metrics_text)() + &self.counters.render()),
             "/healthz" => match (context.health)() {

@@ -135,6 +135,8 @@ pub enum RecordExceptionKind {
     CannotRead,
     AudioMissing,
     VideoMissing,
+    /// The template names a task flow that does not exist: the file is kept as it is.
+    ProcedureMissing,
 }
 
 /// `exception_level` of event 341.
@@ -165,6 +167,8 @@ impl RecordExceptionKind {
             RecordExceptionKind::CannotRead => -16,
             RecordExceptionKind::AudioMissing => -17,
             RecordExceptionKind::VideoMissing => -18,
+            // Not among the documented ones, which know no such case.
+            RecordExceptionKind::ProcedureMissing => -19,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Templates, rules and tasks, live streams and finished files as values: no I/O, time is an input.
 
 pub mod admission;
+pub mod content_key;
 pub mod definition;
 pub mod event;
 pub mod file;
@@ -10,6 +11,7 @@ pub mod naming;
 pub mod player;
 pub mod policy;
 pub mod presets;
+pub mod psign;
 pub mod receipt;
 pub mod resumption;
 pub mod rule;

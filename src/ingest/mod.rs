@@ -7,6 +7,7 @@
 pub mod connection;
 pub mod core;
 pub mod publish;
+pub mod tls;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,7 +38,7 @@ pub enum DuplicatePublisher {
     Refuse,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct IngestSettings {
     pub tick: Duration,
     /// What was received is handed to the disk and synced this often.
@@ -54,6 +55,8 @@ pub struct IngestSettings {
     /// Refuse publications of domains that nobody has added.
     pub added_domains_only: bool,
     pub recorder: RecorderSettings,
+    /// How RTMPS is answered; `None` where it is not offered.
+    pub tls: Option<Arc<tls::Acceptor>>,
 }
 
 /// The two clocks of the process.
@@ -147,6 +150,8 @@ pub struct CoreParts {
     /// The CPU it is pinned to.
     pub cpu: usize,
     pub listener: TcpListener,
+    /// For RTMPS.
+    pub tls_listener: Option<TcpListener>,
     pub store: CoreStore,
 }
 
@@ -197,13 +202,13 @@ impl Ingest {
         });
         let mut cores = Vec::new();
         for (index, (part, inbox)) in parts.into_iter().zip(receivers).enumerate() {
-            let CoreParts { cpu, listener, store } = part;
+            let CoreParts { cpu, listener, tls_listener, store } = part;
             let shared = Arc::clone(&shared);
             let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
                 .name(&format!("ingest-{index}"))
                 // Sockets are read outside the ring; it carries timers only.
                 .io_memory(1 << 20)
-                .spawn(move || async move { core::run(index, listener, store, inbox, shared).await })
+                .spawn(move || async move { core::run(index, (listener, tls_listener), store, inbox, shared).await })
                 .map_err(|error| IngestError::Executor { cpu, message: error.to_string() })?;
             cores.push(executor);
         }

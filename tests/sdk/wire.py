@@ -18,13 +18,17 @@ EMPTY = {("ModifyMediaInfoResponse", "AddedSubtitleSet"): []}
 NEWER = {("AdaptiveDynamicStreamingTemplate", "SegmentDuration"): "uint"}
 NEWER_ACTIONS = {f"{verb}{kind}" for verb, kind in (
     *((verb, "ImageSpriteTemplate") for verb in ("Create", "Modify", "Delete")), ("Describe", "ImageSpriteTemplates"),
-    ("Modify", "SnapshotByTimeOffsetTemplate"), ("Modify", "SampleSnapshotTemplate"),
+    ("Modify", "SnapshotByTimeOffsetTemplate"), ("Modify", "SampleSnapshotTemplate"), ("Manage", "Task"), ("Describe", "DrmDataKey"),
+    ("Modify", "DefaultDistributionConfig"),
 )}
 
 # Fields that an answer may leave out: what depends on the kind of object, on the filters of the call, or on what the object went through.
 OPTIONAL = {
     "MediaInfo", "MediaBasicInfo", "MediaMetaData", "MediaSourceData", "MediaTranscodeItem", "MediaVideoStreamItem", "MediaAudioStreamItem",
     "EventContent", "StreamName", "DescribeTaskDetailResponse", "MediaProcessTaskResult", "TranscodeTaskInput",
+    *(f"MediaProcessTask{kind}Result" for kind in (
+        "Transcode", "SnapshotByTimeOffset", "SampleSnapshot", "ImageSprite", "CoverBySnapshot", "AdaptiveDynamicStreaming",
+    )),
 }
 
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::media_info::event_media;
+use super::results::procedure_task;
 use super::vod_tasks::task_object;
 use super::{Action, Scope, Waiting, action, reply, waiting_action};
 use crate::catalog::{CatalogError, CatalogEvent, EVENTS_PER_PULL};
@@ -171,11 +172,11 @@ pub fn event_content(event: &CatalogEvent<'_>, public_base: &str, app_id: u64) -
     let content = match event {
         CatalogEvent::NewFileUpload(row) => {
             let (basic_info, meta_data) = event_media(row, public_base, app_id);
-            // No task flow is started by a template yet, and nothing is reviewed.
+            // Nothing is reviewed.
             let task = json!({
                 "FileId": row.file.identity.file_id.to_string(),
                 "MediaBasicInfo": basic_info,
-                "ProcedureTaskId": "",
+                "ProcedureTaskId": row.extras.procedure_task,
                 "ReviewAudioVideoTaskId": "",
                 "MetaData": meta_data,
             });
@@ -186,6 +187,9 @@ pub fn event_content(event: &CatalogEvent<'_>, public_base: &str, app_id: u64) -
             let file_id = file_id.to_string();
             let task = json!({ "FileIdSet": [file_id], "FileDeleteResultInfo": [{ "FileId": file_id, "DeleteParts": parts }] });
             json!({ "EventType": "FileDeleted", "FileDeleteEvent": task })
+        }
+        CatalogEvent::ProcedureStateChanged { task, flow, row } => {
+            json!({ "EventType": "ProcedureStateChanged", "ProcedureStateChangeEvent": procedure_task(task, flow, *row, None, public_base, app_id) })
         }
         CatalogEvent::EditMediaComplete(task) => json!({ "EventType": "EditMediaComplete", "EditMediaCompleteEvent": task_object(task) }),
         CatalogEvent::PersistenceComplete { file_id, source } => {

@@ -5,6 +5,7 @@ pub mod appliance;
 pub mod apps;
 pub mod classes;
 pub mod definitions;
+pub mod distribution;
 pub mod domains;
 pub mod events;
 pub mod files;
@@ -16,6 +17,8 @@ pub mod older_tasks;
 pub mod picture_templates;
 pub mod player_configs;
 pub mod procedures;
+pub mod processing;
+pub mod results;
 pub mod rules;
 pub mod stream_control;
 pub mod stream_events;
@@ -129,6 +132,8 @@ const FAMILIES: &[&[Action]] = &[
     procedures::ACTIONS,
     player_configs::ACTIONS,
     appliance::ACTIONS,
+    processing::ACTIONS,
+    distribution::ACTIONS,
 ];
 
 /// Finds the action a call means. Hand-written calls may leave the version out: names are unique over the families.
