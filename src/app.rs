@@ -13,17 +13,18 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::catalog::{Catalog, FellBack, Gone, OlderTaskLimits};
+use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
 use crate::config::{self, Config};
 use crate::control::actions::events::event_content;
+use crate::control::actions::media_info::media_url;
 use crate::control::{About, Access, ControlContext, ControlLimits, Server};
 use crate::domain::content_key::MasterKey;
-use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordException, RecordExceptionKind, RecordSessionId, RecordState};
+use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordState};
 use crate::domain::{FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, Resumptions, StreamEnd, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
 use crate::metrics::Metrics;
-use crate::notify::intake;
+use crate::notify::{Bodies, DispatchSettings, Dispatcher, Networks, intake};
 use crate::preflight::{bind_error_sentence, preflight};
 use crate::process::arguments::Encoder;
 use crate::process::child::Bounds;
@@ -136,11 +137,12 @@ struct Running {
     events: JoinHandle<()>,
     /// The events thread ends when this is gone.
     events_stop: Sender<()>,
+    dispatcher: Dispatcher,
     retention: Retention,
     eviction: Option<Eviction>,
     space: SpaceWatch,
-    certificates: Option<ingest::tls::CertificateWatch>,
     processor: Processor,
+    certificates: Option<ingest::tls::CertificateWatch>,
     catalog: Catalog,
     arenas: PathBuf,
     /// Held as long as we run: two appliances on one data folder would destroy each other's files.
@@ -170,11 +172,17 @@ fn start(config: &Config) -> Result<Running, StartError> {
     }
     let now = wall_now();
     catalog.set_task_default(policy::default_task_template(config.record.default_task_format));
-    catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
     catalog.set_event_writer({
         let (public_base, app_id) = (config.public_base(), config.api.app_id);
         Arc::new(move |event| event_content(event, &public_base, app_id))
     });
+    catalog.set_callback_writer({
+        let (public_base, app_id) = (config.public_base(), config.api.app_id);
+        let node = public_base.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
+        let bodies = Bodies { app_id, node, video_url: Box::new(move |row| media_url(row, &public_base, app_id)) };
+        Arc::new(move |callback| bodies.write(callback))
+    });
+    catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
     catalog.set_app_id(config.api.app_id);
     catalog.purge_tasks(now).map_err(|error| StartError(error.to_string()))?;
     let policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
@@ -296,6 +304,9 @@ fn start(config: &Config) -> Result<Running, StartError> {
         recorder,
         tls: tls.clone(),
     };
+    let dispatch = dispatch_settings(&config.callbacks);
+    let dispatcher =
+        Dispatcher::start(catalog.clone(), dispatch.clone(), Arc::clone(&metrics), wall_now).map_err(because("cannot start the callback thread"))?;
     let context =
         IngestContext { settings, policy: Arc::clone(&policy), live: Arc::clone(&live), metrics: Arc::clone(&metrics), clock, events: event_sender };
     let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
@@ -329,6 +340,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 Box::new(move || metrics.render())
             },
             health: health_answer(catalog.clone(), processor.encoder(), vec![(data.clone(), Arc::clone(&health))]),
+            url_is_safe: {
+                let forbidden = dispatch.forbidden.clone();
+                Box::new(move |url| forbidden.allow(url))
+            },
             limits: ControlLimits {
                 templates_max: config.api.templates_max,
                 rules_max: config.api.rules_max,
@@ -374,10 +389,11 @@ fn start(config: &Config) -> Result<Running, StartError> {
         retention,
         eviction,
         space,
-        certificates,
         processor,
+        certificates,
         events,
         events_stop,
+        dispatcher,
         catalog,
         arenas,
         _lock: checked.lock,
@@ -432,6 +448,8 @@ impl Running {
         if let Some(certificates) = self.certificates {
             certificates.stop();
         }
+        // Last of those who use the catalog: everything else has told what there is to tell.
+        self.dispatcher.stop();
         self.catalog.close();
         // Everything in it is on the disk.
         if let Err(error) = std::fs::remove_dir_all(&self.arenas) {
@@ -471,6 +489,18 @@ fn start_events(catalog: &Catalog) -> Result<(EventSender, Sender<()>, JoinHandl
         move || intake::run(&queue, &stopped, &catalog, wall_now, &lost)
     })?;
     Ok((EventSender::new(sender, lost), stop, thread))
+}
+
+fn dispatch_settings(config: &config::CallbackConfig) -> DispatchSettings {
+    DispatchSettings {
+        retries_max: config.retries_max,
+        retry_interval: Duration::from_millis(config.retry_interval_ms),
+        answer_timeout: Duration::from_millis(config.answer_timeout_ms),
+        requests_max: config.requests_max,
+        requests_per_address_max: config.requests_per_address_max,
+        forbidden: Networks(config.forbidden_networks.clone()),
+        webhook_key: config.webhook_secret.expose(),
+    }
 }
 
 /// The template of a new catalog's rule: every stream as MP4 and HLS.
@@ -533,18 +563,8 @@ fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, settings: &Fin
         let named = waiting.iter().map(|file| (file.clone(), naming::catalog_name(&file.identity, file.end, zone))).collect();
         match catalog.enter_files(named, wall_now()) {
             Ok(fell_back) => {
-                let mut exceptions = Vec::new();
                 for FellBack { file_id, gone } in fell_back {
-                    tracing::warn!(%file_id, ?gone, "what the template of a file names is gone; the file is kept without it");
-                    let file = waiting.iter().find(|file| file.identity.file_id == file_id);
-                    if let (Gone::Procedure(name), Some(file)) = (gone, file) {
-                        exceptions.push(missing_procedure(file, &name));
-                    }
-                }
-                if !exceptions.is_empty()
-                    && let Err(error) = catalog.enter_live_events(exceptions, wall_now())
-                {
-                    tracing::error!(%error, "nobody is told that a task flow is missing");
+                    tracing::warn!(%file_id, %gone, "what the template of a file names is not there");
                 }
                 for file in waiting.drain(..) {
                     entered(&file, settings);
@@ -565,26 +585,6 @@ fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, settings: &Fin
             }
         }
     }
-}
-
-/// Told to whoever wants to know of trouble while recording.
-fn missing_procedure(file: &FinishedFile, name: &str) -> LiveEvent {
-    let identity = &file.identity;
-    let publisher = Publisher {
-        key: identity.key.clone(),
-        publication: identity.publication,
-        publish_time: identity.start,
-        client_ip: String::new(),
-        stream_param: identity.stream_param.clone(),
-    };
-    let description = format!("There is no task flow {name}; the file {} is kept as it is.", identity.file_id);
-    let exception = RecordException { kind: RecordExceptionKind::ProcedureMissing, occurs: 1, description };
-    let kind = LiveEventKind::RecordException {
-        session: RecordSessionId::new(identity.publication, 0),
-        format: identity.format,
-        exceptions: vec![exception],
-    };
-    LiveEvent { publisher: Arc::new(publisher), time: file.end, kind }
 }
 
 fn entered(file: &FinishedFile, settings: &FinishSettings) {
@@ -643,6 +643,7 @@ fn resumption_over(paused: &PausedRecording) -> LiveEvent {
         publish_time: paused.end,
         client_ip: String::new(),
         stream_param: String::new(),
+        alias_domain: String::new(),
     };
     let kind = LiveEventKind::RecordState {
         session: paused.session,

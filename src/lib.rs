@@ -11,6 +11,7 @@
 
 pub mod app;
 pub mod catalog;
+pub mod client;
 pub mod codec;
 pub mod config;
 pub mod container;

@@ -56,6 +56,8 @@ enum Command {
         #[arg(value_name = "PATH", required = true)]
         paths: Vec<PathBuf>,
     },
+    #[command(flatten)]
+    Ask(Box<capstan::client::Ask>),
     /// Build the catalog again from the recordings, while no appliance runs on the data folder; the old one is kept under another name.
     RebuildCatalog {
         /// Settings; without it ./capstan.toml if there is one, else the defaults.
@@ -70,6 +72,7 @@ fn after_help() -> String {
 
 fn main() -> ExitCode {
     match Arguments::parse().command.unwrap_or(Command::Serve { config: None }) {
+        Command::Ask(ask) => capstan::client::run(&ask),
         Command::Serve { config } => with_config(config.as_deref(), |config, path| capstan::app::run(config, path.to_owned())),
         Command::Explain { files, json } => capstan::inspect::explain_command(&files, json),
         Command::Verify { paths } => capstan::inspect::verify_command(&paths),

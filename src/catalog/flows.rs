@@ -12,7 +12,7 @@ use crate::domain::{VodTask, VodTaskKind, VodTaskStatus, presets};
 use crate::units::{FileId, WallTime};
 
 use super::definitions::{NamedKind, named_of};
-use super::events::{CatalogEvent, EventWriter, emit};
+use super::events::{CatalogEvent, EventWriter, Told, emit};
 use super::files::{entry_of, media_row, write_extras};
 use super::vod_tasks::{insert, one, update};
 use super::{Catalog, CatalogError, MediaRow, stored};
@@ -208,9 +208,7 @@ impl Catalog {
             tell(connection, writer.as_ref(), &task, &flow, now)
         })?;
         self.inner.removals.notify();
-        if told {
-            self.inner.events.notify();
-        }
+        self.tell(told);
         Ok(())
     }
 
@@ -236,9 +234,7 @@ impl Catalog {
             tell(connection, writer.as_ref(), &task, &flow, now)
         })?;
         self.inner.flows.notify();
-        if told {
-            self.inner.events.notify();
-        }
+        self.tell(told);
         Ok(())
     }
 
@@ -331,14 +327,14 @@ pub(super) fn remove_files(
 }
 
 /// The event of a flow, if its mode wants one now. True: somebody may be waiting for it.
-fn tell(connection: &Connection, writer: Option<&EventWriter>, task: &VodTask, flow: &ProcedureTask, now: WallTime) -> Result<bool, CatalogError> {
+fn tell(connection: &Connection, writer: Option<&EventWriter>, task: &VodTask, flow: &ProcedureTask, now: WallTime) -> Result<Told, CatalogError> {
     let wanted = match flow.notify_mode {
         NotifyMode::Finish => task.status.is_over(),
         NotifyMode::Change => true,
         NotifyMode::None => false,
     };
     if !wanted {
-        return Ok(false);
+        return Ok(Told::default());
     }
     let row = entry_of(connection, task.sub_app_id, flow.file_id)?.map(|entry| media_row(connection, entry)).transpose()?;
     emit(connection, writer, task.sub_app_id, now, &CatalogEvent::ProcedureStateChanged { task, flow, row: row.as_ref() })

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::domain::vod::{DeletePart, PartKind, Removal};
 use crate::units::{FileId, WallTime};
 
-use super::events::{CatalogEvent, EventWriter, emit};
+use super::events::{CatalogEvent, EventWriter, Told, emit};
 use super::files::{entry_of, file_id_of, media_row, write_extras};
 use super::flows::remove_files;
 use super::{Catalog, CatalogError, apps, reindex, stored};
@@ -44,7 +44,7 @@ impl Catalog {
         let writer = self.event_writer();
         let (count, told) = self.write(move |connection| {
             let due = due(connection, now, count_max)?;
-            let mut told = false;
+            let mut told = Told::default();
             for entry in &due {
                 told |= delete(connection, *entry, &[], writer.as_ref(), now)?;
             }
@@ -59,7 +59,7 @@ impl Catalog {
     pub fn evict(&self, expiring: bool, bytes: u64, count_max: usize, now: WallTime) -> Result<usize, CatalogError> {
         let writer = self.event_writer();
         let (count, told) = self.write(move |connection| {
-            let (mut count, mut freed, mut told) = (0, 0_u64, false);
+            let (mut count, mut freed, mut told) = (0, 0_u64, Told::default());
             for entry in evictable(connection, expiring, count_max)? {
                 if freed >= bytes {
                     break;
@@ -77,11 +77,9 @@ impl Catalog {
         Ok(count)
     }
 
-    fn after_deletion(&self, told: bool) {
+    fn after_deletion(&self, told: Told) {
         self.inner.removals.notify();
-        if told {
-            self.inner.events.notify();
-        }
+        self.tell(told);
     }
 
     /// Files whose bytes are to be removed, in the order of their deletion, after the one with the number `after`; with their numbers.
@@ -169,8 +167,8 @@ fn evictable(connection: &Connection, expiring: bool, count_max: usize) -> Resul
     Ok(found.into_iter().take(count_max as usize).map(|(_, entry)| entry).collect())
 }
 
-/// Takes an entry, or parts of it, out of the catalog. True: somebody may be waiting for the event.
-fn delete(connection: &Connection, entry: i64, parts: &[DeletePart], writer: Option<&EventWriter>, now: WallTime) -> Result<bool, CatalogError> {
+/// Takes an entry, or parts of it, out of the catalog.
+fn delete(connection: &Connection, entry: i64, parts: &[DeletePart], writer: Option<&EventWriter>, now: WallTime) -> Result<Told, CatalogError> {
     let row = media_row(connection, entry)?;
     let file_id = row.file.identity.file_id;
     let whole = parts.is_empty();

@@ -7,7 +7,7 @@ use crate::domain::vod_task::KEPT_MICROS;
 use crate::domain::{FinishedFile, VodTask, VodTaskKind, VodTaskStatus};
 use crate::units::WallTime;
 
-use super::events::{CatalogEvent, emit};
+use super::events::{CatalogEvent, Told, emit};
 use super::files::{self, file_id_of};
 use super::{Catalog, CatalogError, FellBack, stored, unstored};
 
@@ -76,9 +76,7 @@ impl Catalog {
             update(connection, &task)?;
             tell(connection, writer.as_ref(), &task)
         })?;
-        if told {
-            self.inner.events.notify();
-        }
+        self.tell(told);
         Ok(())
     }
 
@@ -94,23 +92,23 @@ impl Catalog {
         now: WallTime,
         change: impl FnOnce(&mut VodTask) + Send + 'static,
     ) -> Result<Vec<FellBack>, CatalogError> {
-        let (id, writer, app_id) = (id.to_owned(), self.event_writer(), self.app_id());
+        let id = id.to_owned();
+        // What is cut out of a recording is none that a stream's receivers are told of.
+        let writers = files::Writers { events: self.event_writer(), callbacks: None, flows_of: Some(self.app_id()) };
         let (fell_back, told) = self.write(move |connection| {
             let mut task = one(connection, &id)?;
             if task.status.is_over() {
                 return Err(CatalogError::NotFound);
             }
             let mut fell_back = Vec::new();
-            let mut told = files::enter(connection, &file.0, &file.1, now, writer.as_ref(), Some(app_id), &mut fell_back)?;
+            let mut told = files::enter(connection, &file.0, &file.1, now, &writers, &mut fell_back)?;
             change(&mut task);
             update(connection, &task)?;
-            told |= tell(connection, writer.as_ref(), &task)?;
+            told |= tell(connection, writers.events.as_ref(), &task)?;
             Ok((fell_back, told))
         })?;
         self.flow_entered();
-        if told {
-            self.inner.events.notify();
-        }
+        self.tell(told);
         Ok(fell_back)
     }
 
@@ -182,11 +180,11 @@ impl Catalog {
     }
 }
 
-/// Says that a task is over, where that is an event of its own. True: somebody may be waiting for it.
-fn tell(connection: &Connection, writer: Option<&super::EventWriter>, task: &VodTask) -> Result<bool, CatalogError> {
+/// Says that a task is over, where that is an event of its own.
+fn tell(connection: &Connection, writer: Option<&super::EventWriter>, task: &VodTask) -> Result<Told, CatalogError> {
     match (task.kind, task.finish_time) {
         (VodTaskKind::EditMedia, Some(at)) => emit(connection, writer, task.sub_app_id, at, &CatalogEvent::EditMediaComplete(task)),
-        _ => Ok(false),
+        _ => Ok(Told::default()),
     }
 }
 

@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-pub use credential::{BearerToken, Credential, Secret};
+pub use credential::{BearerToken, Credential, Secret, WebhookSecret};
 pub use render::{banner, settings_markdown, settings_text};
-pub use table::{ApiConfig, Config, HttpConfig, IngestConfig, LogConfig, ProcessConfig, RecordConfig, Setting, settings};
+pub use table::{ApiConfig, CallbackConfig, Config, HttpConfig, IngestConfig, LogConfig, ProcessConfig, RecordConfig, Setting, settings};
 pub use tls::TlsCertificate;
 pub use value::{DuplicatePublisher, Eviction, HlsContainer, LogFormat, Role};
 

@@ -60,6 +60,8 @@ pub struct ControlContext {
     pub metrics_text: Box<dyn Fn() -> String + Send + Sync>,
     /// `Ok` with a JSON text of the state, or `Err` with one when something is wrong (HTTP 503).
     pub health: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
+    /// False: the operator forbade to call what this address resolves to. It may ask the name service.
+    pub url_is_safe: Box<dyn Fn(&str) -> bool + Send + Sync>,
     pub limits: ControlLimits,
     pub about: About,
     /// What keys of encrypted streams are kept with.
@@ -94,6 +96,7 @@ impl About {
 /// Quotas of the API (settings).
 #[derive(Clone, Copy, Debug)]
 pub struct ControlLimits {
+    /// Of each kind.
     pub templates_max: u64,
     pub rules_max: u64,
     pub tasks_max: u64,

@@ -146,6 +146,10 @@ fn call(
     let caller = auth::check(&access, &form, now)?;
     called.caller = Some(caller.clone());
     let call = form.call()?;
+    if call.version.is_none() && matches!(caller, Caller::Key { .. }) {
+        // Calls by hand may leave it out, client libraries never do.
+        return Err(ApiError::missing("Version"));
+    }
     let found = actions::find(&call)?;
     called.action = found.name;
     caller.authorize(found.name)?;

@@ -47,6 +47,7 @@ impl Running {
             clock: now,
             metrics_text: Box::new(|| "capstan_up 1\n".to_owned()),
             health: Box::new(|| Ok("{\"ok\":true}".to_owned())),
+            url_is_safe: Box::new(|url| !url.contains("forbidden.example")),
             limits: ControlLimits {
                 templates_max: 5,
                 rules_max: 5,

@@ -49,7 +49,7 @@ def outcome(client, row, saved):
 def offered():
     """The actions in the tables of the source."""
     sources = (REPOSITORY / "src" / "control" / "actions").glob("*.rs")
-    return {name for source in sources for name in re.findall(r'\baction!\(\s*"(\w+)"', source.read_text())}
+    return {name for source in sources for name in re.findall(r'\b(?:waiting_)?action!\(\s*"(\w+)"', source.read_text())}
 
 
 # They take nothing that could be wrong, or answer anything that is well-formed.

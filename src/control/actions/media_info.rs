@@ -241,6 +241,7 @@ fn original_rendition(row: &MediaRow, urls: &Urls) -> Value {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::domain::event::RecordSessionId;
     use crate::domain::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
     use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
@@ -262,6 +263,8 @@ pub mod tests {
             storage_mode: "normal".to_owned(),
             class_id: 0,
             resume: None,
+            session: RecordSessionId::default(),
+            alias_domain: String::new(),
         };
         let mut file = FinishedFile {
             receipt: crate::domain::Receipt::default(),

@@ -3,6 +3,7 @@
 pub mod adaptive_templates;
 pub mod appliance;
 pub mod apps;
+pub mod callbacks;
 pub mod classes;
 pub mod definitions;
 pub mod distribution;
@@ -116,6 +117,7 @@ const FAMILIES: &[&[Action]] = &[
     rules::ACTIONS,
     tasks::ACTIONS,
     older_tasks::ACTIONS,
+    callbacks::ACTIONS,
     streams::ACTIONS,
     stream_control::ACTIONS,
     stream_events::ACTIONS,
