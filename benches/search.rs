@@ -147,6 +147,7 @@ fn file(number: usize, files: usize) -> (FinishedFile, String) {
     };
     let days = [0, 30, 90, 400][(random >> 50) as usize & 3];
     let mut file = FinishedFile {
+        receipt: capstan::domain::Receipt::default(),
         identity: RecordingIdentity {
             file_id: FileId::new(FileId::MIN + number as u64 * 1_000).expect("in range"),
             format,

@@ -34,11 +34,12 @@ use crate::process::{self, EncoderState, ProcessSettings, Processor};
 use crate::recorder::{MoovReserve, RecorderSettings};
 use crate::replay;
 use crate::rescue;
-use crate::retention::Retention;
+use crate::retention::{Eviction, EvictionOrder, Retention};
 use crate::segment::disk::{DiskSettings, ResumptionSettings};
 use crate::segment::finish::{self, FinishSettings};
+use crate::segment::health::DiskState;
 use crate::segment::recover::{Found, LeftBehind, Recovered};
-use crate::segment::{Arena, CoreStore, Disk, DiskCommand, FileIds};
+use crate::segment::{Arena, CoreStore, Disk, DiskCommand, DiskHandle, DiskHealth, FileIds, SpaceWatch};
 use crate::supervise;
 use crate::units::{MonoTime, TemplateId, WallTime};
 
@@ -138,6 +139,8 @@ struct Running {
     events_stop: Sender<()>,
     dispatcher: Dispatcher,
     retention: Retention,
+    eviction: Option<Eviction>,
+    space: SpaceWatch,
     processor: Processor,
     certificates: Option<ingest::tls::CertificateWatch>,
     catalog: Catalog,
@@ -244,15 +247,35 @@ fn start(config: &Config) -> Result<Running, StartError> {
             Box::new(move |paused| events.send(resumption_over(paused)))
         },
     };
-    let disk = Disk::start(DiskSettings { finish: finish.clone(), finished, metrics: Arc::clone(&metrics), clock: mono_now, resumption })
-        .map_err(because("cannot start the disk threads"))?;
+    let health = Arc::new(DiskHealth::new(data));
+    let reserve_bytes = config.record.reserve_mib << 20;
+    let space = SpaceWatch::start(data.clone(), reserve_bytes, Arc::clone(&health)).map_err(because("cannot watch the disk space"))?;
+    let disk_health = Arc::clone(&health);
+    let disk = Disk::start(DiskSettings {
+        finish: finish.clone(),
+        finished,
+        metrics: Arc::clone(&metrics),
+        clock: mono_now,
+        health: disk_health,
+        resumption,
+    })
+    .map_err(because("cannot start the disk threads"))?;
     let recovery = spawn("recovery", {
-        let (finish, sender, to_disk, events) = (finish.clone(), entry_sender.clone(), disk.handle().0, event_sender.clone());
+        let (finish, sender, to_disk, events) = (finish.clone(), entry_sender.clone(), disk.handle().sender, event_sender.clone());
         move || recover_left(&finish, &left, &sender, &to_disk, &events)
     })?;
 
     let retention = Retention::start(catalog.clone(), finish.clone(), wall_now).map_err(because("cannot start the retention thread"))?;
 
+    let order = match config.record.eviction {
+        config::Eviction::None => None,
+        config::Eviction::Oldest => Some(EvictionOrder::Oldest),
+        config::Eviction::Expiring => Some(EvictionOrder::Expiring),
+    };
+    let eviction = order
+        .map(|order| Eviction::start(catalog.clone(), vec![Arc::clone(&health)], reserve_bytes, order, wall_now))
+        .transpose()
+        .map_err(because("cannot start the eviction thread"))?;
     let master_key = process::keys::read_or_make(data).map_err(because("cannot have the master key"))?;
     let processor = start_processor(config, data, &cores, &catalog, &master_key)?;
 
@@ -260,7 +283,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let recorder = RecorderSettings { hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts, hls_segment_ms, moov_reserve };
     let arena_bytes = usize::try_from(checked.arena_bytes_per_core).map_err(|_| StartError("ingest.arena_mib is too large".to_owned()))?;
     let handle = disk.handle();
-    let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle.0, (&ids, &serials, &resumptions))?;
+    let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle, (&ids, &serials, &resumptions))?;
     drop(handle);
     let parts = cores.iter().zip(listeners).zip(tls_listeners).zip(stores);
     let parts = parts.map(|(((&cpu, listener), tls_listener), store)| CoreParts { cpu, listener, tls_listener, store }).collect();
@@ -270,6 +293,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
         handshake_timeout: Duration::from_secs(config.ingest.handshake_timeout_s),
         idle_timeout: Duration::from_secs(config.ingest.idle_timeout_s),
         publishers_max: config.ingest.publishers_max,
+        bytes_per_second_max: config.ingest.bandwidth_max_mib << 20,
+        files_max: checked.files_max,
         duplicate_publisher: match config.ingest.duplicate_publisher {
             config::DuplicatePublisher::Replace => ingest::DuplicatePublisher::Replace,
             config::DuplicatePublisher::Refuse => ingest::DuplicatePublisher::Refuse,
@@ -288,7 +313,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
 
     let certificates = tls.map(|acceptor| ingest::tls::CertificateWatch::start(certificate_files(config), acceptor));
     let certificates = certificates.transpose().map_err(because("cannot start the certificates thread"))?;
-    register_gauges(&metrics, &disk, &data.display().to_string(), &entry_watch);
+    register_gauges(&metrics, &disk, &health, &data.display().to_string(), &entry_watch);
     let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.api)));
     let server = Server::start(
         http,
@@ -314,7 +339,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 let metrics = Arc::clone(&metrics);
                 Box::new(move || metrics.render())
             },
-            health: health(catalog.clone(), processor.encoder()),
+            health: health_answer(catalog.clone(), processor.encoder(), vec![(data.clone(), Arc::clone(&health))]),
             url_is_safe: {
                 let forbidden = dispatch.forbidden.clone();
                 Box::new(move |url| forbidden.allow(url))
@@ -362,6 +387,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
         entries,
         entry_sender,
         retention,
+        eviction,
+        space,
         processor,
         certificates,
         events,
@@ -414,6 +441,10 @@ impl Running {
         }
         self.processor.stop();
         self.retention.stop();
+        if let Some(eviction) = self.eviction {
+            eviction.stop();
+        }
+        self.space.stop();
         if let Some(certificates) = self.certificates {
             certificates.stop();
         }
@@ -486,7 +517,7 @@ fn make_stores(
     folder: &Path,
     cores: usize,
     bytes: usize,
-    to_disk: &Sender<DiskCommand>,
+    to_disk: &DiskHandle,
     (ids, serials, resumptions): (&Arc<FileIds>, &Arc<AtomicU64>, &Arc<Mutex<Resumptions>>),
 ) -> Result<Vec<CoreStore>, StartError> {
     let arenas: Vec<io::Result<Arena>> = std::thread::scope(|scope| {
@@ -652,7 +683,18 @@ fn start_processor(config: &Config, data: &Path, cores: &[usize], catalog: &Cata
     Processor::start(catalog.clone(), settings, tools, wall_now).map_err(because("cannot start the workers of task flows"))
 }
 
-fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, folder: &str, entries: &Receiver<FinishedFile>) {
+fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, health: &Arc<DiskHealth>, folder: &str, entries: &Receiver<FinishedFile>) {
+    type Read = fn(&DiskHealth) -> f64;
+    let gauges: [(&str, &str, Read); 4] = [
+        ("disk_free_bytes", "Free space of a data folder's disk.", |disk| disk.free_bytes().map_or(f64::NAN, |bytes| bytes as f64)),
+        ("disk_full_in_seconds", "Until the reserve is reached at the present rate.", |disk| disk.full_in_s().map_or(f64::INFINITY, |s| s as f64)),
+        ("disk_state", "0 well, 1 nearly full, 2 full, 3 does not answer.", |disk| f64::from(disk.state(mono_now()) as u8)),
+        ("disk_errors", "Writes and syncs that failed.", |disk| disk.errors() as f64),
+    ];
+    for (name, help, read) in gauges {
+        let health = Arc::clone(health);
+        metrics.register_disk_gauge(name, help, folder, Box::new(move || read(&health)));
+    }
     let depth = disk.queue_depth();
     metrics.register_disk_queue(folder, Box::new(move || depth() as f64));
     // The channel must end when its last real sender is gone, so the gauge watches the receiving side.
@@ -660,16 +702,38 @@ fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, folder: &str, entries: &
     metrics.register_catalog_queue(Box::new(move || entries.len() as f64));
 }
 
-fn health(catalog: Catalog, encoder: EncoderState) -> Box<dyn Fn() -> Result<String, String> + Send + Sync> {
+/// 200 while files are recorded and entered, 503 with the reason when not; the state of each disk either way.
+fn health_answer(
+    catalog: Catalog,
+    encoder: EncoderState,
+    disks: Vec<(PathBuf, Arc<DiskHealth>)>,
+) -> Box<dyn Fn() -> Result<String, String> + Send + Sync> {
     Box::new(move || {
+        let catalog = catalog.last_file_id().err().map(|error| error.to_string());
+        let mut well = catalog.is_none();
+        let disks: Vec<serde_json::Value> = disks
+            .iter()
+            .map(|(folder, disk)| {
+                let state = disk.state(mono_now());
+                well &= !matches!(state, DiskState::Full | DiskState::Stalled);
+                serde_json::json!({
+                    "folder": folder,
+                    "state": state.name(),
+                    "free_bytes": disk.free_bytes(),
+                    "full_in_s": disk.full_in_s(),
+                    "errors": disk.errors(),
+                })
+            })
+            .collect();
         // Recording goes on without an encoder: what is missing is said, and all is well.
         let encoder = match &*encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             Ok(version) => serde_json::json!({ "encoder": version }),
             Err(sentence) => serde_json::json!({ "error": sentence }),
         };
-        match catalog.last_file_id() {
-            Ok(_) => Ok(serde_json::json!({"status": "ok", "processing": encoder}).to_string()),
-            Err(error) => Err(serde_json::json!({"status": "degraded", "catalog": error.to_string(), "processing": encoder}).to_string()),
+        let mut answer = serde_json::json!({"status": if well { "ok" } else { "degraded" }, "disks": disks, "processing": encoder});
+        if let Some(error) = catalog {
+            answer["catalog"] = error.into();
         }
+        if well { Ok(answer.to_string()) } else { Err(answer.to_string()) }
     })
 }

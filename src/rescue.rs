@@ -289,6 +289,7 @@ mod tests {
         let end = WallTime::from_unix_seconds(2000 + number as i64);
         // The folder it names is not where it lies: a data folder may have been copied together from others.
         let file = FinishedFile {
+            receipt: crate::domain::Receipt::default(),
             identity,
             end,
             reason: EndReason::PublicationEnded,

@@ -1,4 +1,5 @@
-//! The retention thread: deletes files whose time has come, removes the bytes of what was deleted, forgets old events.
+//! The retention thread: deletes files whose time has come, removes the bytes of what was deleted, forgets old events. And the eviction thread, which
+//! deletes finished files when the disk is nearly full.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
+
 use crate::catalog::{Catalog, CatalogError};
+use crate::segment::DiskHealth;
 use crate::segment::finish::FinishSettings;
 use crate::segment::remove::remove;
 use crate::units::WallTime;
@@ -85,4 +89,77 @@ fn round(catalog: &Catalog, settings: &FinishSettings, clock: fn() -> WallTime, 
     while goes_on() && catalog.purge_events(clock())? > 0 {}
     while goes_on() && catalog.purge_vod_tasks(clock())? > 0 {}
     Ok(())
+}
+
+/// How often it is looked whether there is little space.
+const EVICTION_LOOK: Duration = Duration::from_millis(250);
+/// Files evicted in one transaction.
+const EVICT_BATCH: usize = 64;
+
+/// Makes room by a policy; [`Eviction::stop`] ends it.
+pub struct Eviction {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// Which files go first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EvictionOrder {
+    Oldest,
+    /// Those whose storage time ends first; the others stay.
+    Expiring,
+}
+
+impl Eviction {
+    /// # Errors
+    /// If there is no thread.
+    pub fn start(
+        catalog: Catalog,
+        disks: Vec<Arc<DiskHealth>>,
+        reserve_bytes: u64,
+        order: EvictionOrder,
+        clock: fn() -> WallTime,
+    ) -> io::Result<Self> {
+        let (stop, stopped) = bounded(0);
+        let thread = std::thread::Builder::new().name("eviction".to_owned()).spawn(move || {
+            // Not for every file anew, and no more than has to go.
+            let target = reserve_bytes.saturating_mul(2).saturating_add(reserve_bytes / 64);
+            let mut told = false;
+            while stopped.recv_timeout(EVICTION_LOOK) == Err(RecvTimeoutError::Timeout) {
+                let missing = disks.iter().filter(|disk| disk.is_low()).filter_map(|disk| Some(target.saturating_sub(disk.free_bytes()?))).max();
+                let Some(missing) = missing else {
+                    told = false;
+                    continue;
+                };
+                match evict(&catalog, missing.max(1), order, clock) {
+                    Ok(Some(0)) if !told => {
+                        told = true;
+                        tracing::warn!(missing_mib = missing >> 20, "the disk is nearly full, and there is no finished recording that may go");
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::error!(%error, "no room can be made on a disk that is nearly full; trying again"),
+                }
+            }
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    pub fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the eviction thread panicked");
+        }
+    }
+}
+
+/// `None`: the bytes of files deleted before are still being removed.
+fn evict(catalog: &Catalog, bytes: u64, order: EvictionOrder, clock: fn() -> WallTime) -> Result<Option<usize>, CatalogError> {
+    if !catalog.removals(0, 1)?.is_empty() {
+        return Ok(None);
+    }
+    let count = catalog.evict(order == EvictionOrder::Expiring, bytes, EVICT_BATCH, clock())?;
+    if count > 0 {
+        tracing::warn!(count, ?order, "finished recordings were deleted to make room on a disk that is nearly full");
+    }
+    Ok(Some(count))
 }

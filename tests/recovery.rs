@@ -13,7 +13,7 @@ use capstan::recorder::{MoovReserve, Now, Publication, Recorder, RecorderSetting
 use capstan::replay;
 use capstan::segment::finish::FinishSettings;
 use capstan::segment::recover::{Found, LeftBehind};
-use capstan::segment::{Arena, CoreStore, DiskCommand, FileIds};
+use capstan::segment::{Arena, CoreStore, DiskCommand, DiskHandle, DiskHealth, FileIds};
 use capstan::units::{FileId, Format, MonoTime, PublicationId, StreamKey, TemplateId, WallTime};
 
 fn identity(file_id: FileId) -> RecordingIdentity {
@@ -59,6 +59,7 @@ fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
     let (to_disk, commands) = crossbeam::channel::bounded::<DiskCommand>(100);
     let arena = Arena::create(&arenas.join("core-0.arena"), 2 << 20).unwrap();
     let ids = Arc::new(FileIds::new(None, || WallTime::from_unix_seconds(1_700_000_000)));
+    let to_disk = DiskHandle { sender: to_disk, health: Arc::new(DiskHealth::new(folder.path())) };
     let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)), Arc::default());
 
     let Ok(AudioUnit::Config(audio)) = parse_audio(Payload::contiguous(&[0xaf, 0, 0x12, 0x10])) else { panic!("no track") };
@@ -136,6 +137,7 @@ fn frames_that_no_file_had_taken_are_brought_into_one() {
         let (to_disk, _commands) = crossbeam::channel::bounded::<DiskCommand>(1_000);
         let arena = Arena::create(&arenas.join("core-0.arena"), 8 << 20).unwrap();
         let ids = Arc::new(FileIds::new(None, || WallTime::from_unix_seconds(1_700_000_000)));
+        let to_disk = DiskHandle { sender: to_disk, health: Arc::new(DiskHealth::new(folder.path())) };
         let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)), Arc::default());
         let publication = Publication {
             id: PublicationId(7),

@@ -16,6 +16,9 @@ use super::{Catalog, CatalogError, MediaRow, apps, classes, reindex, removal, st
 /// Beside a taken entry, free ones are looked for behind the last of this many: files of one moment are numbered through.
 const ENTRY_RUN: i64 = 1000;
 
+/// Characters of a description, as in calls.
+const DESCRIPTION_CHARS_MAX: usize = 128;
+
 impl MediaRow {
     /// `Video` or `Audio` (`BasicInfo.Category`).
     pub fn category(&self) -> &'static str {
@@ -161,12 +164,14 @@ pub(super) fn enter(
     let domain = identity.key.domain.to_ascii_lowercase();
     let (app, stream) = (&*identity.key.app, &*identity.key.stream);
     let (category, storage_class) = (category(file), storage_class(file));
+    // Whoever looks at the file sees at once that something is missing.
+    let trouble: String = file.receipt.trouble().chars().take(DESCRIPTION_CHARS_MAX).collect();
     let json = serde_json::to_string(file).map_err(|error| CatalogError::Storage(format!("file {} cannot be stored: {error}", identity.file_id)))?;
     connection
         .prepare_cached(
             "INSERT INTO media (entry, file_id, sub_app_id, name, description, domain, app, stream, format, category, storage_class, class_id,
                 update_time, expire_time)
-             VALUES (?1, ?2, ?3, ?4, '', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?1, ?12)",
+             VALUES (?1, ?2, ?3, ?4, ?13, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?1, ?12)",
         )?
         .execute(params![
             entry,
@@ -181,6 +186,7 @@ pub(super) fn enter(
             storage_class,
             class_id,
             expire_micros(file),
+            trouble,
         ])?;
     connection.prepare_cached("INSERT INTO media_file (entry, file) VALUES (?1, ?2)")?.execute(params![entry, json])?;
     reindex::insert(connection, entry)?;

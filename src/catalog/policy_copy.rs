@@ -1,5 +1,5 @@
-//! A readable copy of what no recording tells, beside the catalog: templates, rules, tasks, domains with their push keys, forbidden streams, who is told
-//! of what. A catalog that is made anew takes them from there.
+//! A readable copy of what no recording tells, beside the catalog: templates, rules, tasks, domains with their push keys, forbidden streams, applications,
+//! classes, who is told of what. A catalog that is made anew takes them from there.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -24,6 +24,8 @@ const TABLES: &[&str] = &[
     "task",
     "live_domain",
     "forbidden_stream",
+    "sub_app",
+    "class",
     "definition",
     "named_definition",
     "callback_template",
@@ -90,9 +92,14 @@ impl PolicyCopy {
 fn is_blank(connection: &Connection) -> Result<bool, CatalogError> {
     let mut blank = super::templates::is_new(connection)?;
     for table in TABLES {
-        blank &= !connection.prepare_cached(&format!("SELECT 1 FROM {table}"))?.exists([])?;
+        blank &= !connection.prepare_cached(&format!("SELECT 1 FROM {table} WHERE {}", own_rows(table)))?.exists([])?;
     }
     Ok(blank)
+}
+
+/// Which rows of a table somebody has entered: the main application is there from the beginning.
+fn own_rows(table: &str) -> &'static str {
+    if table == "sub_app" { "id <> 0" } else { "TRUE" }
 }
 
 /// Restores from the copy at `path`. One that cannot be read is put aside: the next change would overwrite it.
@@ -180,7 +187,8 @@ fn restore_tables(connection: &Connection, copy: &Value) -> Result<usize, Catalo
             let cells = columns.iter().map(|column| cell(&row[*column])).collect::<Result<Vec<_>, _>>()?;
             let names = columns.iter().map(|column| column.as_str()).collect::<Vec<_>>().join(", ");
             let marks = vec!["?"; columns.len()].join(", ");
-            connection.prepare_cached(&format!("INSERT INTO {table} ({names}) VALUES ({marks})"))?.execute(params_from_iter(cells))?;
+            // What is there from the beginning is as it was left.
+            connection.prepare_cached(&format!("INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})"))?.execute(params_from_iter(cells))?;
             count += 1;
         }
         // Ids of deleted rows are not given again.
@@ -227,7 +235,11 @@ mod tests {
                    DELETE FROM template WHERE id = 1002;
                    INSERT INTO rule (domain, app, stream, template_id, create_time, update_time) VALUES ('d', '', '{', 1001, 1, 2);
                    INSERT INTO task (id, domain, app, stream, start_time, end_time, template_id, stream_type, extension, create_time, stopped)
-                   VALUES ('t', 'd', 'a', 's', 1, 2, -1, 0, '', 3, NULL);"#,
+                   VALUES ('t', 'd', 'a', 's', 1, 2, -1, 0, '', 3, NULL);
+                   UPDATE sub_app SET body = '{"name":"Ours","create_time":7}' WHERE id = 0;
+                   INSERT INTO sub_app (body) VALUES ('{"name":"second","create_time":8}');
+                   INSERT INTO class (sub_app_id, parent_id, level, name) VALUES (1500000001, -1, 1, 'News');
+                   INSERT INTO event_config (sub_app_id, body) VALUES (0, '{}');"#,
             )
             .expect("rows");
         connection
@@ -238,7 +250,7 @@ mod tests {
         let [old, new] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
         let text = dump(&filled(old.path())).expect("a dump");
         let connection = open_writer(&new.path().join("catalog.sqlite")).expect("a catalog");
-        assert_eq!(restore(&connection, &text).expect("restored"), 3);
+        assert_eq!(restore(&connection, &text).expect("restored"), 7);
         assert_eq!(dump(&connection).expect("a dump"), text);
         connection.execute("INSERT INTO template (body) VALUES ('{}')", []).expect("a row");
         assert_eq!(connection.last_insert_rowid(), 1003);

@@ -54,6 +54,29 @@ impl Catalog {
         Ok(count)
     }
 
+    /// Deletes files to make room, the oldest first or (`expiring`) those that expire first, until about `bytes` are freed or there were `count_max`.
+    /// Returns how many.
+    pub fn evict(&self, expiring: bool, bytes: u64, count_max: usize, now: WallTime) -> Result<usize, CatalogError> {
+        let writer = self.event_writer();
+        let (count, told) = self.write(move |connection| {
+            let (mut count, mut freed, mut told) = (0, 0_u64, Told::default());
+            for entry in evictable(connection, expiring, count_max)? {
+                if freed >= bytes {
+                    break;
+                }
+                let size: i64 = connection
+                    .prepare_cached("SELECT coalesce(json_extract(file, '$.size_bytes'), 0) FROM media_file WHERE entry = ?1")?
+                    .query_row([entry], |row| row.get(0))?;
+                freed = freed.saturating_add(u64::try_from(size).unwrap_or(0));
+                told |= delete(connection, entry, &[], writer.as_ref(), now)?;
+                count += 1;
+            }
+            Ok((count, told))
+        })?;
+        self.after_deletion(told);
+        Ok(count)
+    }
+
     fn after_deletion(&self, told: Told) {
         self.inner.removals.notify();
         self.tell(told);
@@ -122,6 +145,26 @@ fn due(connection: &Connection, now: WallTime, count_max: usize) -> Result<Vec<i
         }
     }
     Ok(due)
+}
+
+/// Entries in the order in which they go.
+fn evictable(connection: &Connection, expiring: bool, count_max: usize) -> Result<Vec<i64>, CatalogError> {
+    let count_max = i64::try_from(count_max).unwrap_or(i64::MAX);
+    if !expiring {
+        let mut statement = connection.prepare_cached("SELECT entry FROM media ORDER BY entry LIMIT ?1")?;
+        return Ok(statement.query_map([count_max], |row| row.get(0))?.collect::<Result<_, _>>()?);
+    }
+    let mut found: Vec<(i64, i64)> = Vec::new();
+    let mut statement = connection.prepare_cached(
+        "SELECT expire_time, entry FROM media INDEXED BY media_by_expiry WHERE sub_app_id = ?1 AND expire_time IS NOT NULL ORDER BY expire_time LIMIT ?2",
+    )?;
+    for app in apps::all(connection)? {
+        for row in statement.query_map([stored(app.id), count_max], |row| Ok((row.get(0)?, row.get(1)?)))? {
+            found.push(row?);
+        }
+    }
+    found.sort_unstable();
+    Ok(found.into_iter().take(count_max as usize).map(|(_, entry)| entry).collect())
 }
 
 /// Takes an entry, or parts of it, out of the catalog.

@@ -66,6 +66,7 @@ fn task(id: &str, stream: &str, start: i64, end: i64) -> RecordTask {
 
 pub(super) fn file(number: u64, stream: &str, format: Format) -> FinishedFile {
     FinishedFile {
+        receipt: crate::domain::Receipt::default(),
         identity: RecordingIdentity {
             file_id: FileId::new(FileId::MIN + number).expect("in range"),
             format,

@@ -21,7 +21,7 @@ pub use credential::{BearerToken, Credential, Secret, WebhookSecret};
 pub use render::{banner, settings_markdown, settings_text};
 pub use table::{ApiConfig, CallbackConfig, Config, HttpConfig, IngestConfig, LogConfig, ProcessConfig, RecordConfig, Setting, settings};
 pub use tls::TlsCertificate;
-pub use value::{DuplicatePublisher, HlsContainer, LogFormat, Role};
+pub use value::{DuplicatePublisher, Eviction, HlsContainer, LogFormat, Role};
 
 use value::Reader;
 

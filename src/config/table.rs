@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use super::credential::{BearerToken, CREDENTIALS_MAX, Credential, WebhookSecret};
 use super::tls::{TLS_CERTIFICATES_MAX, TlsCertificate};
 use super::value::{ADDRESS_OR_EMPTY, DOMAIN, ENCODER_PRESET, LOG_LEVEL, PUBLIC_BASE, TIME_ZONE};
-use super::value::{CountMax, DuplicatePublisher, HlsContainer, ListBounds, LogFormat, Reader, Value};
+use super::value::{CountMax, DuplicatePublisher, Eviction, HlsContainer, ListBounds, LogFormat, Reader, Value};
 use crate::units::Format;
 
 /// One row of the table.
@@ -182,6 +182,8 @@ declare! {
         handshake_timeout_s: u64 = 10, in 1..=300, unit "s";
         /// Publishers at the same time, all cores together.
         publishers_max: usize = 10_000, in 1..=100_000;
+        /// MiB of media a second that all publishers together may send; while more comes, further publishers are turned away. 0: any rate.
+        bandwidth_max_mib: u64 = 0, in 0..=1_000_000, unit "MiB";
         /// Memory between network and disk for each core. 0: by the room in `arena_folder` and the free memory.
         arena_mib: u64 = 0, in 0..=1_048_576, unit "MiB";
         /// Folder of that memory, on a tmpfs so that the disk never stalls a core.
@@ -214,6 +216,11 @@ declare! {
         hls_container: HlsContainer = HlsContainer::Fmp4;
         /// An HLS segment ends at the first key frame after this.
         hls_segment_ms: u64 = 4_000, in 500..=60_000, unit "ms";
+        /// Space left free on the disk: before less is left, open files are finished, and nothing is recorded until there is more.
+        reserve_mib: u64 = 256, in 16..=16_777_216, unit "MiB";
+        /// What goes when twice the reserve is reached: nothing (`none`), the oldest finished recordings (`oldest`), or those that their template's
+        /// `StorageTime` would delete next (`expiring`).
+        eviction: Eviction = Eviction::None;
         /// What a record task without a template records.
         default_task_format: Format = Format::Flv;
         /// Enter a rule that records every stream as MP4 and HLS when the catalog is created.

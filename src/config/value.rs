@@ -381,6 +381,14 @@ choices! {
         /// It is turned away with `NetStream.Publish.BadName`.
         Refuse = "refuse",
     }
+    /// Which finished recordings make room on a disk that is nearly full.
+    Eviction {
+        None = "none",
+        /// The oldest first.
+        Oldest = "oldest",
+        /// Those whose `StorageTime` ends first; files that are kept for ever stay.
+        Expiring = "expiring",
+    }
     /// Container of HLS segments.
     HlsContainer {
         /// Byte ranges of one fragmented MP4 file.

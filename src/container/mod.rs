@@ -13,7 +13,7 @@ pub mod window;
 
 use std::io;
 
-use crate::domain::{EndReason, PausedRecording, RecordingIdentity, Resume, ResumeClaim};
+use crate::domain::{EndReason, PausedRecording, Receipt, RecordingIdentity, Resume, ResumeClaim};
 use crate::units::{FileId, WallTime};
 
 pub use crate::domain::file::{MediaSummary, TrackSummary};
@@ -162,6 +162,8 @@ pub struct RecordingEnd {
     pub reason: EndReason,
     /// The HLS recording (still running) that shares this recording's only media file as its part.
     pub shared_with: Option<MediaPath>,
+    /// What was written, and what was lost.
+    pub receipt: Box<Receipt>,
     /// What the recording claimed when it began, if it might have been resumed.
     pub claim: Option<ResumeClaim>,
 }
@@ -172,6 +174,16 @@ pub trait Pinned {
     fn range(&self) -> std::ops::Range<u64>;
     /// Appends a copy of `len` bytes from `offset` on, which lie in the range and have been appended to the file, to `to`.
     fn copy_to(&self, offset: u64, len: usize, to: &mut Vec<u8>);
+}
+
+/// Is there a disk for a file?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Room {
+    Free,
+    /// No file is to begin, and those that are open are to end.
+    Full,
+    /// No file is to begin: the disk does not answer.
+    Stalled,
 }
 
 /// Where a recorder keeps its files. Implemented by the arena and the disk writer, and in memory for tests. No call blocks.
@@ -191,6 +203,8 @@ pub trait Store {
     fn flush(&mut self, file: &mut Self::File);
     /// True once a write of `file` has failed: it takes nothing more.
     fn has_failed(&self, file: &Self::File) -> bool;
+    /// How it stands with the disk of `file`, or, for a file that is to begin, with the best of all disks.
+    fn room(&self, file: Option<&Self::File>) -> Room;
     /// Appends a text to a small file of a recording (the live playlist), behind everything flushed before.
     fn append_text(&mut self, folder: FileId, name: &'static str, text: String);
     /// No more bytes come to `file`. `plan`: how to make it final, where the writer knows; else the file is scanned.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ResumeTerms;
+use super::{Receipt, ResumeTerms};
 use crate::units::{FileId, Format, PublicationId, StreamKey, TaskId, TemplateId, WallTime};
 
 use super::event::RecordSessionId;
@@ -70,6 +70,8 @@ pub enum EndReason {
     Recovered,
     /// The disk could not follow, or failed.
     StorageFailed,
+    /// The disk is full.
+    StorageFull,
 }
 
 /// A finished, durable file under its final name, for the catalog.
@@ -86,6 +88,8 @@ pub struct FinishedFile {
     /// All parts in bytes; for HLS media, init segments and the playlist.
     pub size_bytes: u64,
     pub summary: MediaSummary,
+    #[serde(default)]
+    pub receipt: Receipt,
 }
 
 /// What a finished file holds. Durations and times are milliseconds of media time.

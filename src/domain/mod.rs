@@ -13,6 +13,7 @@ pub mod player;
 pub mod policy;
 pub mod presets;
 pub mod psign;
+pub mod receipt;
 pub mod resumption;
 pub mod rule;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use event::{LiveEvent, LiveEventKind};
 pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams, StreamEnd};
 pub use policy::Policy;
+pub use receipt::Receipt;
 pub use resumption::{PausedRecording, Resume, ResumeClaim, ResumeTerms, Resumptions};
 pub use rule::{RecordRule, RuleTable};
 pub use task::{OwnFormat, RecordTask, TaskChange, TaskScheduler};

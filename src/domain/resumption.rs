@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::{FileId, PublicationId, StreamKey, WallTime};
 
 use super::event::RecordSessionId;
-use super::{EndReason, Policy, RecordingSource};
+use super::{EndReason, Policy, Receipt, RecordingSource};
 
 /// Interrupted recordings that wait. One more is finished at once: a publisher who invents names must not fill the memory.
 pub const PAUSED_MAX: usize = 20_000;
@@ -41,6 +41,9 @@ pub struct PausedRecording {
     /// What ends the file if nobody comes.
     pub reason: EndReason,
     pub resume_until: WallTime,
+    /// Of its parts so far.
+    #[serde(default)]
+    pub receipt: Box<Receipt>,
 }
 
 impl PausedRecording {
@@ -122,15 +125,15 @@ impl Resumptions {
     ///
     /// # Errors
     /// The recording, if another one has taken its place or too many wait: it is to be finished.
-    pub fn pause(&mut self, paused: PausedRecording) -> Result<(), PausedRecording> {
+    pub fn pause(&mut self, paused: PausedRecording) -> Result<(), Box<PausedRecording>> {
         let place = (paused.key.clone(), paused.source.clone());
         let is_ours = matches!(self.entries.get(&place), Some(Entry::Running(publication)) if *publication == paused.publication);
         if !is_ours {
-            return Err(paused);
+            return Err(Box::new(paused));
         }
         if self.paused >= PAUSED_MAX {
             self.entries.remove(&place);
-            return Err(paused);
+            return Err(Box::new(paused));
         }
         self.paused += 1;
         self.entries.insert(place, Entry::Paused(Waiting { recording: paused, settled: false }));
@@ -205,6 +208,7 @@ mod tests {
             end: WallTime::from_unix_seconds(100),
             reason: EndReason::PublicationEnded,
             resume_until: WallTime::from_unix_seconds(160),
+            receipt: Box::default(),
         }
     }
 
@@ -234,7 +238,7 @@ mod tests {
         let mut table = Resumptions::default();
         table.claim(&claim(1), true);
         assert_eq!(table.claim(&claim(2), false), Resume::No);
-        assert_eq!(table.pause(paused(1, 7)), Err(paused(1, 7)), "it is finished at once");
+        assert_eq!(table.pause(paused(1, 7)), Err(Box::new(paused(1, 7))), "it is finished at once");
         assert_eq!(table.pause(paused(2, 8)), Ok(()));
         assert!(table.settle(&paused(2, 8)));
         table.end(&claim(2).key, &claim(2).source, claim(2).publication);

@@ -115,6 +115,12 @@ const PACE_MS: u64 = 2_000;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     TooMany,
+    /// `bandwidth_max_mib` is reached.
+    TooMuch,
+    /// No file descriptors are left for its files.
+    NoFiles,
+    /// No memory is left between network and disk.
+    NoMemory,
     NameInUse,
     NotAdmitted(NotAdmitted),
 }
@@ -123,6 +129,9 @@ impl Refusal {
     const fn message(self) -> &'static str {
         match self {
             Refusal::TooMany => "too many publishers",
+            Refusal::TooMuch => "the server takes no more bandwidth",
+            Refusal::NoFiles => "the server has no file descriptors left",
+            Refusal::NoMemory => "the server has no memory left: its disk does not follow",
             Refusal::NameInUse => "the stream is already being published",
             Refusal::NotAdmitted(reason) => reason.message(),
         }
@@ -132,11 +141,22 @@ impl Refusal {
     const fn event_message(self) -> &'static str {
         match self {
             Refusal::TooMany => "18/600 too many streams",
+            Refusal::TooMuch => "18/600 too much bandwidth",
+            Refusal::NoFiles => "18/600 no file descriptors left",
+            Refusal::NoMemory => "18/600 no memory left",
             Refusal::NameInUse => "18/305 the stream is already being published",
             Refusal::NotAdmitted(reason) => reason.message(),
         }
     }
 }
+
+/// Descriptors of everything but publications: listeners, rings, catalog, HTTP connections.
+const FILES_BESIDE: u64 = 200;
+/// A socket, and a file for each format.
+const FILES_OF_PUBLICATION: u64 = 6;
+/// With less than this part of the arena free, or less than this many units, nobody new is taken in: the rest is for those who are.
+const NO_MEMORY_PART: usize = 32;
+const NO_MEMORY_UNITS: usize = 4;
 
 /// `errcode` of every refused publication.
 const REFUSED: u32 = 18;
@@ -192,7 +212,7 @@ impl CloseReason {
             CloseReason::Tls(_) => ConnectionError::NotRtmp,
             CloseReason::Tag(_) => ConnectionError::Chunk,
             CloseReason::HandshakeTimeout | CloseReason::Idle => ConnectionError::Timeout,
-            CloseReason::Refused(Refusal::TooMany) => ConnectionError::TooMany,
+            CloseReason::Refused(Refusal::TooMany | Refusal::TooMuch | Refusal::NoFiles | Refusal::NoMemory) => ConnectionError::TooMany,
             CloseReason::Refused(Refusal::NameInUse) => ConnectionError::NameInUse,
             CloseReason::Refused(Refusal::NotAdmitted(_)) => ConnectionError::Refused,
             CloseReason::Panic => ConnectionError::Internal,
@@ -419,6 +439,9 @@ impl Connection {
         if let Err(refusal) = admit(&policy) {
             return self.refuse(refusal, publisher, service);
         }
+        if let Some(refusal) = no_room(service) {
+            return self.refuse(refusal, publisher, service);
+        }
         let replaced = {
             let mut streams = shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if streams.len() >= shared.settings.publishers_max {
@@ -482,7 +505,7 @@ impl Connection {
         let kind = LiveEventKind::PublishRefused { code: REFUSED, message: refusal.event_message() };
         service.shared.events.send(LiveEvent { publisher, time: service.now.wall, kind });
         let reason = match refusal {
-            Refusal::TooMany => RefuseReason::Denied,
+            Refusal::TooMany | Refusal::TooMuch | Refusal::NoFiles | Refusal::NoMemory => RefuseReason::Denied,
             Refusal::NameInUse | Refusal::NotAdmitted(NotAdmitted::StreamForbidden) => RefuseReason::BadName,
             Refusal::NotAdmitted(_) => RefuseReason::Denied,
         };
@@ -743,6 +766,20 @@ impl Publishing {
     }
 }
 
+/// What one more publication would take from those that run.
+fn no_room(service: &Service<'_>) -> Option<Refusal> {
+    let Shared { settings, metrics, live, bytes_per_second, .. } = service.shared;
+    let rate = bytes_per_second.load(std::sync::atomic::Ordering::Relaxed);
+    if settings.bytes_per_second_max > 0 && rate >= settings.bytes_per_second_max {
+        return Some(Refusal::TooMuch);
+    }
+    let publishers = live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len() as u64;
+    if metrics.open_files() + publishers + FILES_BESIDE + FILES_OF_PUBLICATION > settings.files_max {
+        return Some(Refusal::NoFiles);
+    }
+    (service.store.units_free() < (service.store.units_total() / NO_MEMORY_PART).max(NO_MEMORY_UNITS)).then_some(Refusal::NoMemory)
+}
+
 /// onMetaData says which tracks will come: a file need not wait for one that does not. False: it is another message.
 fn announce_tracks(recorder: &mut Recorder<CoreStore>, payload: &Payload<'_>) -> bool {
     let mut name = [0; ON_METADATA.len()];
@@ -777,5 +814,7 @@ fn drop_label(reason: DropReason) -> metrics::DropReason {
         DropReason::UnsupportedCodec => metrics::DropReason::Unsupported,
         DropReason::StorageBusy => metrics::DropReason::NoBlock,
         DropReason::Unfit => metrics::DropReason::Malformed,
+        DropReason::StorageFull => metrics::DropReason::DiskFull,
+        DropReason::StorageFailed => metrics::DropReason::Storage,
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam::channel::Receiver;
@@ -39,6 +40,8 @@ const ACCEPT_MAX: usize = 256;
 const ACCEPT_PAUSE_MS: u64 = 200;
 /// Silent connections are looked for this often.
 const TIMEOUT_CHECK_MS: u64 = 500;
+/// The rate of all cores is measured over this long.
+const RATE_MS: u64 = 1_000;
 /// Each publisher is looked after this often: waiting outputs, counters, its pace.
 const LOOK_AFTER_MS: u64 = 400;
 /// Weak streams are read in one tick of so many: what a read costs beside the bytes is most of their cost. Never longer than [`WEAK_PERIOD_MS_MAX`].
@@ -82,6 +85,8 @@ struct Core {
     blocked: Vec<u64>,
     /// Publications that are over and wait for storage.
     ending: Vec<Ending>,
+    /// When the rate of all cores was measured, and the bytes received until then.
+    measured: (MonoTime, u64),
     buffer: Vec<u8>,
     /// Decrypted input of RTMPS.
     plain: Vec<u8>,
@@ -144,6 +149,7 @@ impl Core {
             events: Vec::with_capacity(EVENTS_MAX),
             young_count: 0,
             young_until: MonoTime::default(),
+            measured: Default::default(),
             accept_after: MonoTime::default(),
             accept_failing: false,
             next_tick: MonoTime::default(),
@@ -200,9 +206,23 @@ impl Core {
         if now.mono >= self.next_timeout_check {
             self.next_timeout_check = MonoTime::from_nanos(now.mono.nanos() + TIMEOUT_CHECK_MS * 1_000_000);
             self.check_timeouts(now);
+            if self.index == 0 {
+                self.measure_rate(now);
+            }
         }
         self.metrics.set_blocks(self.store.units_free() as u64, self.store.units_total() as u64);
         false
+    }
+
+    /// How much comes in on all cores, for who asks to publish.
+    fn measure_rate(&mut self, now: Now) {
+        let (since, before) = self.measured;
+        let elapsed_ms = now.mono.millis_since(since);
+        if elapsed_ms >= RATE_MS {
+            let bytes = self.shared.metrics.media_bytes();
+            self.shared.bytes_per_second.store(bytes.saturating_sub(before) * 1_000 / elapsed_ms, Ordering::Relaxed);
+            self.measured = (now.mono, bytes);
+        }
     }
 
     fn take_commands(&mut self, now: Now) -> bool {

@@ -46,6 +46,10 @@ pub struct IngestSettings {
     pub handshake_timeout: Duration,
     pub idle_timeout: Duration,
     pub publishers_max: usize,
+    /// Media bytes a second of all publishers together; 0: any number.
+    pub bytes_per_second_max: u64,
+    /// File descriptors of this process.
+    pub files_max: u64,
     pub duplicate_publisher: DuplicatePublisher,
     pub default_domain: String,
     /// Refuse publications of domains that nobody has added.
@@ -97,6 +101,8 @@ pub struct Shared {
     pub clock: Clock,
     pub events: EventSender,
     publications: AtomicU64,
+    /// Media bytes a second of all cores, as last measured.
+    pub bytes_per_second: AtomicU64,
     /// When each core last passed its tick, monotonic nanoseconds.
     ticks: Vec<AtomicU64>,
     inboxes: Vec<Sender<CoreCommand>>,
@@ -182,7 +188,18 @@ impl Ingest {
         let IngestContext { settings, policy, live, metrics, clock, events } = context;
         let (inboxes, receivers): (Vec<_>, Vec<Receiver<CoreCommand>>) = parts.iter().map(|_| bounded(INBOX_MAX)).unzip();
         let ticks = parts.iter().map(|_| AtomicU64::new((clock.mono)().nanos())).collect();
-        let shared = Arc::new(Shared { settings, policy, live, metrics, clock, events, publications: AtomicU64::new(0), ticks, inboxes });
+        let shared = Arc::new(Shared {
+            settings,
+            policy,
+            live,
+            metrics,
+            clock,
+            events,
+            publications: AtomicU64::new(0),
+            bytes_per_second: AtomicU64::new(0),
+            ticks,
+            inboxes,
+        });
         let mut cores = Vec::new();
         for (index, (part, inbox)) in parts.into_iter().zip(receivers).enumerate() {
             let CoreParts { cpu, listener, tls_listener, store } = part;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use crate::container::{MediaSummary, ReadAt};
 use crate::domain::FinishedFile;
 use crate::logging::error_chain;
+use crate::segment::checksum;
 use crate::segment::finish::{self, FINISHED_NAME, FileReader};
 use crate::units::Format;
 
@@ -103,6 +104,7 @@ fn verify(folder: &Path) -> Result<Vec<String>, VerifyError> {
     } else {
         vec![entry]
     };
+    check_receipt(folder, &recorded, &mut faults);
     let mut found = Vec::new();
     for part in parts {
         found.push(scan(&part, &mut faults)?);
@@ -112,6 +114,23 @@ fn verify(folder: &Path) -> Result<Vec<String>, VerifyError> {
         faults.push(format!("it holds {}, when finished {}", shown(&summary), shown(&recorded.summary)));
     }
     Ok(faults)
+}
+
+/// The bytes are those that were handed to the disk; and what the disk refused is said.
+fn check_receipt(folder: &Path, recorded: &FinishedFile, faults: &mut Vec<String>) {
+    for sum in &recorded.receipt.checksums {
+        // A name with a slash is none of ours.
+        let path = folder.join(Path::new(&sum.file).file_name().unwrap_or_default());
+        match File::open(&path).and_then(|file| checksum::check(&file, sum)) {
+            Ok(ranges) => faults
+                .extend(ranges.into_iter().map(|range| format!("bytes {} to {} of {} are not what was recorded", range.start, range.end, sum.file))),
+            Err(error) => faults.push(format!("{} cannot be compared with its checksum: {error}", sum.file)),
+        }
+    }
+    let trouble = recorded.receipt.trouble();
+    if !trouble.is_empty() {
+        println!("{}: when it was recorded: {trouble}", folder.display());
+    }
 }
 
 fn text(path: &Path) -> Result<String, VerifyError> {

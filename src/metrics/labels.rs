@@ -95,6 +95,8 @@ labels! {
         NoBlock = "no_block",
         /// The file's disk writer failed.
         Storage = "storage",
+        /// The data folder's disk is full.
+        DiskFull = "disk_full",
         /// It came before its sequence header.
         NoConfiguration = "no_configuration",
         /// Video before the first key frame.

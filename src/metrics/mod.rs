@@ -196,6 +196,17 @@ impl Metrics {
         self.cores.iter().map(|core| core.publishers()).sum()
     }
 
+    /// Media bytes received by all cores.
+    pub fn media_bytes(&self) -> u64 {
+        self.cores.iter().map(|core| core.media_bytes.load(Relaxed)).sum()
+    }
+
+    /// Media files that are open for writing.
+    pub fn open_files(&self) -> u64 {
+        let closed = self.files_closed.load(Relaxed);
+        self.files_opened.load(Relaxed).saturating_sub(closed)
+    }
+
     pub fn file_opened(&self) {
         self.files_opened.fetch_add(1, Relaxed);
     }
@@ -237,6 +248,10 @@ impl Metrics {
     /// `capstan_disk_queue_depth{folder}`: jobs waiting for the writer of one data folder.
     pub fn register_disk_queue(&self, folder: &str, read: GaugeRead) {
         self.register("disk_queue_depth", "Jobs waiting for a disk writer.", Some(("folder", folder.to_owned())), read);
+    }
+    /// `capstan_<name>{folder}`: of one data folder's disk.
+    pub fn register_disk_gauge(&self, name: &str, help: &str, folder: &str, read: GaugeRead) {
+        self.register(name, help, Some(("folder", folder.to_owned())), read);
     }
     /// `capstan_catalog_queue_depth`: changes waiting for the catalog's writer.
     pub fn register_catalog_queue(&self, read: GaugeRead) {

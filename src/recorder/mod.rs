@@ -31,7 +31,7 @@ use cache::{CACHE_BYTES_MAX, Cache, ChainId, Place, Sequence};
 use clock::Clocks;
 use data::{DataLog, DataMessage};
 use journal::{NotedEpoch, OPEN_END};
-use output::{Context, LeftOut, Offered, Output, Pumped, Trouble};
+use output::{Context, LeftOut, Losses, Offered, Output, Pumped, Trouble};
 use watch::Watch;
 
 /// A publication that has sent one track only is taken as complete after this much media (or time): encoders send both sequence headers at once.
@@ -93,11 +93,35 @@ pub enum DropReason {
     StorageBusy,
     /// A container cannot hold it (an AAC access unit beyond what ADTS can say).
     Unfit,
+    /// The disk has no space.
+    StorageFull,
+    /// The disk did not take the file before it, and another had not begun yet.
+    StorageFailed,
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 5] =
-        [DropReason::BeforeKeyFrame, DropReason::BeforeSequenceHeader, DropReason::UnsupportedCodec, DropReason::StorageBusy, DropReason::Unfit];
+    pub const ALL: [DropReason; 7] = [
+        DropReason::BeforeKeyFrame,
+        DropReason::BeforeSequenceHeader,
+        DropReason::UnsupportedCodec,
+        DropReason::StorageBusy,
+        DropReason::Unfit,
+        DropReason::StorageFull,
+        DropReason::StorageFailed,
+    ];
+
+    /// In loss receipts.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DropReason::BeforeKeyFrame => "before_key_frame",
+            DropReason::BeforeSequenceHeader => "before_sequence_header",
+            DropReason::UnsupportedCodec => "unsupported_codec",
+            DropReason::StorageBusy => "storage_busy",
+            DropReason::Unfit => "unfit",
+            DropReason::StorageFull => "disk_full",
+            DropReason::StorageFailed => "storage_failed",
+        }
+    }
 }
 
 /// What one publication brought, growing.
@@ -835,7 +859,7 @@ impl<S: Store> Recorder<S> {
             now,
             media_start_ms: self.media_start_ms,
             files_begun: 0,
-            frames_unfit: 0,
+            lost: Losses::default(),
             left_out: &mut self.left_out,
             data: &self.data,
             changes: &mut self.changes,
@@ -863,9 +887,9 @@ impl<S: Store> Recorder<S> {
                 _ => true,
             }
         });
-        let (files_begun, frames_unfit) = (context.files_begun, context.frames_unfit);
+        let (files_begun, lost) = (context.files_begun, context.lost);
         self.totals.files += files_begun;
-        self.totals.drop_frames(DropReason::Unfit, frames_unfit);
+        DropReason::ALL.into_iter().for_each(|reason| self.totals.drop_frames(reason, lost[reason as usize]));
         self.blocked_since = if blocked { self.blocked_since.or(Some(now.mono)) } else { None };
         self.data.trim(needed_data);
         self.note_waiting(now, store);

@@ -7,21 +7,28 @@ use crate::container::flv::{self, FlvWriter, PREVIOUS_TAG_SIZE_BYTES};
 use crate::container::hls::{self, LIVE_PLAYLIST_NAME, SegmentContainer, Segmenter, TsStart};
 use crate::container::mp4::{self, Mp4Writer};
 use crate::container::mpegts::{self, SEGMENT_START_BYTES, TsWriter};
-use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, SmallFile, Store};
+use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Room, Sink, SmallFile, Store};
 use crate::domain::event::{RecordExceptionKind, RecordSessionId, RecordState};
-use crate::domain::{EndReason, FormatParam, PausedRecording, RecordTemplate, RecordingIdentity, RecordingSource, Resume, ResumeClaim, ResumeTerms};
+use crate::domain::receipt::TrackReceipt;
+use crate::domain::{
+    EndReason, FormatParam, PausedRecording, Receipt, RecordTemplate, RecordingIdentity, RecordingSource, Resume, ResumeClaim, ResumeTerms,
+};
 use crate::media::{AudioCodec, Frame, TrackKind, Tracks};
 use crate::units::{FileId, Format, MonoTime, TemplateId, WallTime};
 
 use super::cache::{Cache, ChainId, FrameHead, Place, Sequence};
 use super::data::DataLog;
 use super::journal::NotedOutput;
-use super::{Epoch, MoovReserve, Now, Publication, RecordChange, RecorderSettings};
+use super::{DropReason, Epoch, MoovReserve, Now, Publication, RecordChange, RecorderSettings};
 
 /// The other track's first frame is waited for this long (media time), so that the file's zero is the smaller of the two.
 const FIRST_FRAMES_WAIT_MS: i64 = 500;
-/// After a storage failure an output begins again at the first key frame after this.
-const RETRY_MS: u64 = 5_000;
+/// After a storage failure an output begins again at the next key frame; after files in a row that failed soon, at the first one after this, and
+/// twice as long each time.
+const RETRY_MS: u64 = 500;
+const RETRY_MS_MAX: u64 = 30_000;
+/// A file that failed before it was this old failed soon.
+const SOON_MS: u64 = 10_000;
 /// Head room for the final `moov` where the file system can insert more: the first half minute needs no insertion.
 const MOOV_RESERVE_BYTES: usize = 32 << 10;
 /// `moov` bytes for one second of two tracks with irregular timestamps (60 fps and 50 audio frames a second), where nothing can be inserted.
@@ -47,8 +54,8 @@ pub struct Context<'a, P> {
     pub now: Now,
     pub media_start_ms: i64,
     pub files_begun: u64,
-    /// Frames that their container cannot hold.
-    pub frames_unfit: u64,
+    /// Frames that are in no file of the output, by reason.
+    pub lost: Losses,
     /// Tracks that their container cannot hold.
     pub left_out: &'a mut Vec<LeftOut>,
     /// What stands between the frames.
@@ -109,6 +116,9 @@ impl<P: Pinned> Context<'_, P> {
         self.epochs.back().map_or(0, |epoch| epoch.number)
     }
 }
+
+/// Frames lost, by reason.
+pub type Losses = [u64; DropReason::ALL.len()];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pumped {
@@ -253,6 +263,9 @@ struct OpenFile<F> {
     ts_start: Option<TsStart>,
     /// Its time is that of its first video frame, not of audio before.
     ts_timed: bool,
+    opened: MonoTime,
+    video: TrackReceipt,
+    audio: TrackReceipt,
 }
 
 /// What an open file does with a frame.
@@ -293,6 +306,8 @@ struct HlsRecording {
     listed_ms: u64,
     /// Wall time at `listed_ms` 0.
     start: WallTime,
+    /// Of its parts so far.
+    receipt: Box<Receipt>,
     /// `None`: an interruption of the stream ends it.
     resumable: Option<(ResumeClaim, ResumeTerms)>,
 }
@@ -323,7 +338,13 @@ pub struct Output<F> {
     next_data: u64,
     /// Begin at a video key frame (joined in the middle, or frames were lost).
     need_key: bool,
+    /// Why frames are skipped until the next file begins; `None`: nobody has asked for them.
+    skipping: Option<DropReason>,
+    /// Frames lost that stand in no receipt yet.
+    lost: Losses,
     retry_at: Option<MonoTime>,
+    /// Files in a row that failed soon.
+    failures: u32,
     begun: Begun,
     /// Its HLS recording is that of the publication before.
     resumed: bool,
@@ -371,7 +392,10 @@ impl<F: Sink> Output<F> {
                 next: from.0,
                 next_data: 0,
                 need_key: from.1,
+                skipping: None,
+                lost: Losses::default(),
                 retry_at: None,
+                failures: 0,
                 begun: Begun::Untold,
                 resumed: false,
                 lacks: [None; 2],
@@ -455,7 +479,8 @@ impl<F: Sink> Output<F> {
     pub fn continue_hls(&mut self, file_id: FileId, part: u32, start: WallTime, segment_ms: u64) {
         if matches!(self.kind, Kind::Hybrid { hls: Some(_), .. } | Kind::TransportStream(_)) {
             let segmenter = Segmenter::new(segment_ms);
-            self.hls = Some(HlsRecording { file_id, part, epoch: None, segmenter, listed_ms: 0, start, resumable: None });
+            let receipt = Box::default();
+            self.hls = Some(HlsRecording { file_id, part, epoch: None, segmenter, listed_ms: 0, start, receipt, resumable: None });
         }
     }
 
@@ -477,6 +502,7 @@ impl<F: Sink> Output<F> {
         let fits = self.write(frame, store);
         self.next += 1;
         if !fits {
+            self.lost[DropReason::Unfit as usize] += 1;
             return Offered::Unfit;
         }
         let State::Writing(open) = &self.state else { unreachable!("writing does not close the file") };
@@ -523,7 +549,9 @@ impl<F: Sink> Output<F> {
                         if !store.reserve(&mut open.file, open.writer.push_bytes_max(&frame)) {
                             return Pumped::Blocked;
                         }
-                        context.frames_unfit += u64::from(!self.write(&frame, store));
+                        if !self.write(&frame, store) {
+                            self.lose(DropReason::Unfit, context);
+                        }
                         self.commit(store);
                         self.next += 1;
                     }
@@ -563,11 +591,21 @@ impl<F: Sink> Output<F> {
     fn begin<S: Store<File = F>>(&mut self, frame: &FrameHead, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
         if let Some(retry_at) = self.retry_at {
             if context.now.mono < retry_at && !context.closing {
-                self.next += 1;
-                self.need_key = true;
+                self.skip(DropReason::StorageFailed, context);
                 return true;
             }
             self.retry_at = None;
+        }
+        match store.room(None) {
+            Room::Free => {}
+            Room::Full => {
+                self.skip(DropReason::StorageFull, context);
+                return true;
+            }
+            Room::Stalled => {
+                self.skip(DropReason::StorageBusy, context);
+                return true;
+            }
         }
         let epoch = frame.epoch;
         let newest = epoch == context.newest_epoch();
@@ -595,6 +633,9 @@ impl<F: Sink> Output<F> {
             return true;
         }
         if self.need_key && tracks.video.is_some() && !(frame.track == TrackKind::Video && frame.key) {
+            if let Some(reason) = self.skipping {
+                self.lose(reason, context);
+            }
             self.next += 1;
             return true;
         }
@@ -606,12 +647,13 @@ impl<F: Sink> Output<F> {
                     return false;
                 }
                 self.need_key = false;
+                self.skipping = None;
                 self.open_file(frame, &tracks, (head, writer), context, store);
             }
             None => {
                 self.cannot_begin("the format cannot hold what the track is made of", context.changes, context.troubles);
                 self.next += 1;
-                context.frames_unfit += 1;
+                self.lose(DropReason::Unfit, context);
             }
         }
         true
@@ -632,6 +674,19 @@ impl<F: Sink> Output<F> {
             }
             Kind::TransportStream(_) => (Vec::new(), Writer::Ts(Box::new(TsWriter::new(tracks, epoch_zero_ms).ok()?))),
         })
+    }
+
+    /// A frame is not recorded, nor what follows until a key frame.
+    fn skip<P>(&mut self, reason: DropReason, context: &mut Context<'_, P>) {
+        self.next += 1;
+        self.need_key = true;
+        self.skipping = Some(reason);
+        self.lose(reason, context);
+    }
+
+    fn lose<P>(&mut self, reason: DropReason, context: &mut Context<'_, P>) {
+        self.lost[reason as usize] += 1;
+        context.lost[reason as usize] += 1;
     }
 
     /// The smallest DTS of the tracks' first frames from `next` on. `None`: a track's first frame is still to come.
@@ -670,7 +725,7 @@ impl<F: Sink> Output<F> {
         if self.hls.is_some() || self.kind.hls().is_none() {
             return true;
         }
-        let (mut part, mut session, mut continued) = (0, self.session, None);
+        let (mut part, mut session, mut continued, mut receipt) = (0, self.session, None, Box::default());
         let claim = (self.resume_wait_s > 0).then(|| ResumeClaim {
             key: context.publication.key.clone(),
             source: self.source.clone(),
@@ -684,7 +739,7 @@ impl<F: Sink> Output<F> {
                 Resume::Wait => return false,
                 Resume::No => {}
                 Resume::Continue(paused) => {
-                    (part, session, continued) = (paused.part, paused.session, Some(paused.file_id));
+                    (part, session, continued, receipt) = (paused.part, paused.session, Some(paused.file_id), paused.receipt);
                     self.resumed = true;
                     context.changes.push(self.change(Format::Hls, session, RecordState::Resumed));
                 }
@@ -698,6 +753,7 @@ impl<F: Sink> Output<F> {
             segmenter: Segmenter::new(context.settings.hls_segment_ms),
             listed_ms: 0,
             start: context.now.wall,
+            receipt,
             resumable: claim.map(|claim| (claim, ResumeTerms { wait_s: self.resume_wait_s, session })),
         });
         true
@@ -793,6 +849,9 @@ impl<F: Sink> Output<F> {
             last_dts_ms: frame.dts_ms,
             ts_start: None,
             ts_timed: false,
+            opened: context.now.mono,
+            video: TrackReceipt::default(),
+            audio: TrackReceipt::default(),
         }));
     }
 
@@ -868,6 +927,12 @@ impl<F: Sink> Output<F> {
                 fits = writer.push(frame, &mut open.file).is_ok();
             }
         }
+        if fits {
+            match frame.track {
+                TrackKind::Video => open.video.count(frame.dts_ms, frame.media.len()),
+                TrackKind::Audio => open.audio.count(frame.dts_ms, frame.media.len()),
+            }
+        }
         fits
     }
 
@@ -899,9 +964,13 @@ impl<F: Sink> Output<F> {
             _ => None,
         };
         store.close(open.file, plan);
+        let receipt = Box::new(receipt(open.video, open.audio, &std::mem::take(&mut self.lost)));
+        if let Some(hls) = &mut self.hls {
+            hls.receipt.add(&receipt);
+        }
         if let Some(file_id) = open.recording {
             let shared_with = self.hls.as_ref().map(|hls| MediaPath { folder: hls.file_id, part: hls.part, extension: "m4s" });
-            store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with, claim: None });
+            store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with, receipt, claim: None });
         }
     }
 
@@ -915,7 +984,8 @@ impl<F: Sink> Output<F> {
         };
         let single = self.formats().filter(|format| *format != Format::Hls || self.hls.is_none());
         changes.extend(single.map(|format| self.change(format, self.session, state)));
-        let Some(HlsRecording { file_id, part, resumable, .. }) = self.hls.take() else { return };
+        let Some(HlsRecording { file_id, part, resumable, receipt: mut total, .. }) = self.hls.take() else { return };
+        total.add(&receipt(TrackReceipt::default(), TrackReceipt::default(), &std::mem::take(&mut self.lost)));
         let is_interruption = matches!(reason, EndReason::PublicationEnded | EndReason::Shutdown);
         match resumable {
             Some((claim, terms)) if is_interruption => {
@@ -934,6 +1004,7 @@ impl<F: Sink> Output<F> {
                     end,
                     reason,
                     resume_until,
+                    receipt: total,
                 });
                 changes.push(self.change(Format::Hls, session, RecordState::Paused));
             }
@@ -941,7 +1012,7 @@ impl<F: Sink> Output<F> {
                 let session = resumable.as_ref().map_or(self.session, |(_, terms)| terms.session);
                 changes.push(self.change(Format::Hls, session, state));
                 let claim = resumable.map(|(claim, _)| claim);
-                store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with: None, claim });
+                store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with: None, receipt: total, claim });
             }
         }
     }
@@ -977,7 +1048,8 @@ impl<F: Sink> Output<F> {
     pub fn give_up<S: Store<File = F>>(&mut self, end: Sequence, now: Now, store: &mut S) -> u64 {
         let lost = end.saturating_sub(self.next);
         if lost > 0 {
-            self.fail(now, store);
+            self.lost[DropReason::StorageBusy as usize] += lost;
+            self.fail(DropReason::StorageBusy, now, store);
             self.failed = self.failed.map(|before| before + lost);
             self.next = end;
         }
@@ -986,20 +1058,39 @@ impl<F: Sink> Output<F> {
 
     /// Ends a file that the disk has refused; another is begun later.
     pub fn check_storage<S: Store<File = F>>(&mut self, now: Now, store: &mut S) {
-        if let State::Writing(open) = &self.state
-            && store.has_failed(&open.file)
-        {
-            self.fail(now, store);
+        let full = match &self.state {
+            State::Writing(open) if store.has_failed(&open.file) => return self.fail(DropReason::StorageFailed, now, store),
+            State::Writing(open) => store.room(Some(&open.file)) == Room::Full,
+            State::Starting => self.hls.is_some() && store.room(None) == Room::Full,
+        };
+        if full {
+            // Also an HLS recording: later there is no room to complete it.
+            // It goes on when there is room: what is told is the failure, not an end.
+            self.end(EndReason::StorageFull, now, store, &mut Vec::new());
+            self.failed.get_or_insert(0);
+            (self.need_key, self.skipping) = (true, Some(DropReason::StorageFull));
         }
     }
 
-    fn fail<S: Store<File = F>>(&mut self, now: Now, store: &mut S) {
+    fn fail<S: Store<File = F>>(&mut self, reason: DropReason, now: Now, store: &mut S) {
+        let soon = matches!(&self.state, State::Writing(open) if now.mono.millis_since(open.opened) < SOON_MS);
         // An HLS recording goes on with its next part.
         self.close_file(EndReason::StorageFailed, now, store);
         self.failed.get_or_insert(0);
-        self.need_key = true;
-        self.retry_at = Some(MonoTime::from_nanos(now.mono.nanos() + RETRY_MS * 1_000_000));
+        (self.need_key, self.skipping) = (true, Some(reason));
+        self.failures = if soon { self.failures + 1 } else { 0 };
+        let wait_ms = if self.failures <= 1 { 0 } else { (RETRY_MS << self.failures.min(10)).min(RETRY_MS_MAX) };
+        self.retry_at = Some(MonoTime::from_nanos(now.mono.nanos() + wait_ms * 1_000_000));
     }
+}
+
+fn receipt(video: TrackReceipt, audio: TrackReceipt, lost: &Losses) -> Receipt {
+    let track = |track: TrackReceipt| Some(track).filter(|track| track.frames > 0);
+    let mut receipt = Receipt { video: track(video), audio: track(audio), ..Receipt::default() };
+    for reason in DropReason::ALL {
+        receipt.lose(reason.name(), lost[reason as usize]);
+    }
+    receipt
 }
 
 impl HlsRecording {

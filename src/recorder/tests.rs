@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::*;
-use crate::container::{FinishPlan, MediaPath, MemorySink, OpenMedia, Pinned, RecordingEnd};
+use crate::container::{FinishPlan, MediaPath, MemorySink, OpenMedia, Pinned, RecordingEnd, Room};
 use crate::domain::{PausedRecording, Resume, ResumeClaim, Resumptions};
 use crate::units::{FileId, Format, TaskId, TemplateId};
 
@@ -17,6 +17,7 @@ pub(super) struct MemoryStore {
     resumptions: Resumptions,
     texts: BTreeMap<u64, String>,
     room: bool,
+    disk: Room,
     pins: Rc<Cell<usize>>,
     /// Logs and notes that are open.
     pub(super) kept: usize,
@@ -88,6 +89,9 @@ impl Store for MemoryStore {
     fn has_failed(&self, _: &MemoryFile) -> bool {
         false
     }
+    fn room(&self, _: Option<&MemoryFile>) -> Room {
+        self.disk
+    }
     fn append_text(&mut self, folder: FileId, _: &'static str, text: String) {
         self.texts.entry(folder.get()).or_default().push_str(&text);
     }
@@ -151,6 +155,7 @@ impl MemoryStore {
             resumptions: Resumptions::default(),
             texts: BTreeMap::new(),
             room: true,
+            disk: Room::Free,
             pins: Rc::default(),
             kept: 0,
         }
@@ -446,5 +451,66 @@ fn a_publication_that_ends_gives_all_memory_back() {
             assert!(recorder.is_finished());
             assert_eq!((store.kept, store.pins()), (0, 0), "{formats:?}, {frames} frames");
         }
+    }
+}
+
+#[test]
+fn a_full_disk_ends_files_and_recording_resumes_by_itself() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    recorder.start(source(), &template(&[Format::Flv, Format::Mp4, Format::Hls], 1800), now(0), &mut store);
+    headers(&mut recorder, &mut store);
+    send(&mut recorder, &mut store, 0..60);
+    store.disk = Room::Full;
+    recorder.tick(now(2_400), &mut store);
+    let ended: Vec<_> = store.ended.iter().map(|end| end.reason).collect();
+    assert_eq!(ended, [EndReason::StorageFull; 3], "the HLS recording, too");
+    send(&mut recorder, &mut store, 60..90);
+    recorder.tick(now(3_600), &mut store);
+    assert_eq!((recorder.totals().files, recorder.is_blocked()), (2, false));
+    store.disk = Room::Free;
+    send(&mut recorder, &mut store, 90..150);
+    recorder.finish(EndReason::PublicationEnded, now(6_000), &mut store);
+    let flv: Vec<_> = store.files.iter().filter(|(_, (_, bytes))| bytes.starts_with(b"FLV")).map(|(number, _)| *number).collect();
+    assert_eq!(numbers(&store.flv_tags(flv[0]), 9), (0..60).collect::<Vec<u32>>());
+    assert_eq!(numbers(&store.flv_tags(flv[1]), 9), (100..150).collect::<Vec<u32>>(), "from the next key frame on");
+    // Two outputs, 40 pictures and as many sounds each, but that before the key frame's sound.
+    assert_eq!(recorder.totals().dropped[DropReason::StorageFull as usize], 2 * 80);
+}
+
+/// Every frame of a publication is in a file's receipt or among its losses, whatever happens meanwhile.
+#[test]
+fn the_receipts_of_a_publication_add_up_to_what_came() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    recorder.start(source(), &template(&[Format::Flv], 2), now(0), &mut store);
+    headers(&mut recorder, &mut store);
+    send(&mut recorder, &mut store, 0..70);
+    store.disk = Room::Full;
+    recorder.tick(now(2_800), &mut store);
+    send(&mut recorder, &mut store, 70..80);
+    store.disk = Room::Free;
+    send(&mut recorder, &mut store, 80..130);
+    store.room = false;
+    send(&mut recorder, &mut store, 130..140);
+    recorder.tick(now(5_600), &mut store);
+    recorder.tick(now(30_000), &mut store);
+    store.room = true;
+    send(&mut recorder, &mut store, 775..890);
+    recorder.finish(EndReason::PublicationEnded, now(36_000), &mut store);
+    let totals = recorder.totals();
+    let receipts = || store.ended.iter().map(|end| &end.receipt);
+    let held: u64 = receipts().map(|receipt| receipt.frames()).sum();
+    let lost: u64 = receipts().flat_map(|receipt| &receipt.lost).map(|loss| loss.frames).sum();
+    assert_eq!(held + lost, totals.video_frames + totals.audio_frames);
+    assert_eq!(lost, totals.dropped.iter().sum::<u64>());
+    let bytes: u64 = receipts().flat_map(|receipt| [&receipt.video, &receipt.audio]).flatten().map(|track| track.bytes).sum();
+    assert!(bytes < totals.media_bytes);
+    let reasons: Vec<&str> = receipts().flat_map(|receipt| &receipt.lost).map(|loss| loss.reason.as_str()).collect();
+    assert!(reasons.contains(&"disk_full") && reasons.contains(&"storage_busy"), "{reasons:?}");
+    for (end, file) in store.ended.iter().zip(0..) {
+        let tags = store.flv_tags(file);
+        let (video, audio) = (end.receipt.video.as_ref().unwrap(), end.receipt.audio.as_ref().unwrap());
+        assert_eq!((video.frames, audio.frames), (numbers(&tags, 9).len() as u64, numbers(&tags, 8).len() as u64));
+        assert_eq!(video.first_dts_ms, i64::from(numbers(&tags, 9)[0]) * 40);
+        assert_eq!(video.last_dts_ms, i64::from(*numbers(&tags, 9).last().unwrap()) * 40);
     }
 }

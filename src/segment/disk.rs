@@ -2,7 +2,7 @@
 //! sync thread (one `syncfs` for all open files, so that a power cut costs at most `durability_ms`).
 
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write as _};
 use std::ops::Range;
@@ -18,12 +18,16 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustix::fs::{FallocateFlags, OFlags};
 
 use crate::container::{FinishPlan, OpenMedia, RecordingEnd};
+use crate::domain::receipt::Damage;
 use crate::domain::{FinishedFile, PausedRecording, Policy, RecordingSource, Resumptions};
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::units::{FileId, MonoTime, TaskId, WallTime};
 
 use super::arena::Block;
-use super::finish::{self, FinishSettings};
+use super::checksum::Running;
+use super::faults;
+use super::finish::{self, Checksum, ClosedFile, ClosedFiles, FinishSettings};
+use super::health::DiskHealth;
 use super::ring::{Job, Ring, WRITES_MAX};
 use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, WRITE_ALIGN_BYTES};
 
@@ -35,6 +39,10 @@ const FINISH_QUEUE_MAX: usize = 65_536;
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
 const ALLOCATE_BYTES_MAX: u64 = 64 << 20;
 
+/// A recording that could not be finished is tried again this often.
+const RETRY: Duration = Duration::from_secs(2);
+/// Recordings that wait for it.
+const UNFINISHED_MAX: usize = 65_536;
 /// Writes handed to the kernel in one call, each of which may be cut in two.
 const BATCH_WRITES_MAX: usize = WRITES_MAX / 2;
 /// Bytes handed to the kernel in one call: their blocks come back together.
@@ -54,6 +62,7 @@ pub struct DiskSettings {
     pub metrics: Arc<Metrics>,
     /// The process's monotonic clock.
     pub clock: fn() -> MonoTime,
+    pub health: Arc<DiskHealth>,
     pub resumption: ResumptionSettings,
 }
 
@@ -70,19 +79,26 @@ pub struct ResumptionSettings {
 pub struct Disk {
     sender: Sender<DiskCommand>,
     queue: Receiver<DiskCommand>,
+    health: Arc<DiskHealth>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Where the cores send their commands.
+/// Where the cores send their commands, and how the disk is.
 #[derive(Clone)]
-pub struct DiskHandle(pub Sender<DiskCommand>);
+pub struct DiskHandle {
+    pub sender: Sender<DiskCommand>,
+    pub health: Arc<DiskHealth>,
+}
 
 enum FinishCommand {
     Close {
         file: File,
         bytes: u64,
         path: PathBuf,
+        link: Option<PathBuf>,
         plan: Option<Box<FinishPlan>>,
+        damage: Option<Damage>,
+        checksum: Option<Running>,
     },
     Text {
         folder: FileId,
@@ -101,7 +117,7 @@ impl Disk {
     /// # Errors
     /// If a thread cannot be started or the recording folder cannot be opened.
     pub fn start(settings: DiskSettings) -> io::Result<Self> {
-        let DiskSettings { finish, finished, metrics, clock, resumption } = settings;
+        let DiskSettings { finish, finished, metrics, clock, health, resumption } = settings;
         let (sender, receiver) = bounded(DISK_QUEUE_MAX);
         let queue = receiver.clone();
         let (to_finisher, finisher_queue) = bounded(FINISH_QUEUE_MAX);
@@ -109,6 +125,7 @@ impl Disk {
         let (to_sync, sync_queue) = bounded(1);
         let recording = finish.recording_folder();
         let folder = File::open(&recording)?;
+        let recording_folder = recording.clone();
         let mut writer = Writer {
             recording,
             open: HashMap::new(),
@@ -122,24 +139,38 @@ impl Disk {
             to_sync,
             resumptions: Arc::clone(&resumption.table),
             written: false,
+            sync_failures: 0,
+            health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             clock,
         };
-        let mut finisher =
-            Finisher { settings: finish, plans: HashMap::new(), finished, metrics: Arc::clone(&metrics), resumption, next_check: Instant::now() };
+        let mut finisher = Finisher {
+            settings: finish,
+            closed: HashMap::new(),
+            unfinished: VecDeque::new(),
+            health: Arc::clone(&health),
+            finished,
+            metrics: Arc::clone(&metrics),
+            resumption,
+            next_check: Instant::now(),
+            next_retry: Instant::now(),
+        };
         let threads = vec![
             thread("disk-writer", move || {
                 // Dropping the senders in `writer` ends the other threads.
                 writer.run(&receiver);
             })?,
             thread("finisher", move || finisher.run(&finisher_queue))?,
-            thread("disk-sync", move || sync_loop(&folder, &sync_queue, &metrics))?,
+            thread("disk-sync", {
+                let health = Arc::clone(&health);
+                move || sync_loop(&folder, &recording_folder, &sync_queue, &metrics, &health)
+            })?,
         ];
-        Ok(Self { sender, queue, threads })
+        Ok(Self { sender, queue, health, threads })
     }
 
     pub fn handle(&self) -> DiskHandle {
-        DiskHandle(self.sender.clone())
+        DiskHandle { sender: self.sender.clone(), health: Arc::clone(&self.health) }
     }
 
     /// Commands waiting for the writer. Does not keep the queue open.
@@ -207,6 +238,12 @@ struct OpenOnDisk {
     /// The last batch it takes part in, and the end of its writes there.
     batch: (u64, u64),
     failed: Arc<AtomicBool>,
+    /// The same media under the name that an HLS recording has for them.
+    link: Option<PathBuf>,
+    /// Bytes handed to the disk so far, and until the last sync.
+    end: u64,
+    damage: Option<Damage>,
+    checksum: Running,
 }
 
 struct Writer {
@@ -226,6 +263,9 @@ struct Writer {
     resumptions: Arc<Mutex<Resumptions>>,
     /// Something was written since the last sync was asked for.
     written: bool,
+    /// Failed syncs that were noted already.
+    sync_failures: u64,
+    health: Arc<DiskHealth>,
     metrics: Arc<Metrics>,
     clock: fn() -> MonoTime,
 }
@@ -238,11 +278,14 @@ impl Writer {
             if matches!(command, DiskCommand::Write(_)) && receiver.len() < BATCH_WRITES_MAX {
                 std::thread::sleep(GATHER);
             }
+            self.health.begins((self.clock)());
+            self.note_failed_sync();
             self.take(command);
             while let Ok(command) = receiver.try_recv() {
                 self.take(command);
             }
             self.write_batch();
+            self.health.waits();
         }
     }
 
@@ -262,7 +305,15 @@ impl Writer {
                     self.metrics.file_closed();
                     // A file that failed is not what its writer thinks.
                     let plan = plan.filter(|_| !open.failed.load(Ordering::Relaxed));
-                    self.forward(FinishCommand::Close { file: open.file, bytes, path: open.path, plan });
+                    self.forward(FinishCommand::Close {
+                        file: open.file,
+                        bytes,
+                        path: open.path,
+                        link: open.link,
+                        plan,
+                        damage: open.damage,
+                        checksum: Some(open.checksum),
+                    });
                 }
             }
             DiskCommand::EndRecording(end) => self.forward(FinishCommand::EndRecording(end)),
@@ -280,6 +331,18 @@ impl Writer {
         }
     }
 
+    /// What a failed sync should have brought to the disk may not be there: the files that were open end, and say so.
+    fn note_failed_sync(&mut self) {
+        let failures = self.health.failed_syncs();
+        if failures == self.sync_failures {
+            return;
+        }
+        self.sync_failures = failures;
+        for open in self.open.values_mut().filter(|open| !open.failed.load(Ordering::Relaxed)) {
+            open.fail(0, open.end, &io::Error::other("a sync of the disk failed"));
+        }
+    }
+
     fn forward(&self, command: FinishCommand) {
         if self.to_finisher.send(command).is_err() {
             tracing::error!("the finisher is gone; unfinished recordings are finished at the next start");
@@ -292,14 +355,31 @@ impl Writer {
         match create(&self.recording, &open, &mut self.bounce) {
             Ok((file, path, direct)) => {
                 let allocated = open.head.len() as u64;
-                let on_disk =
-                    OpenOnDisk { file, path, direct, allocated, allocate_step: ALLOCATE_BYTES_MIN, length: allocated, batch: (0, 0), failed };
+                let link = open.link.map(|link| finish::media_path(&self.recording, link));
+                let on_disk = OpenOnDisk {
+                    file,
+                    path,
+                    direct,
+                    allocated,
+                    allocate_step: ALLOCATE_BYTES_MIN,
+                    length: allocated,
+                    batch: (0, 0),
+                    failed,
+                    link,
+                    end: allocated,
+                    damage: None,
+                    checksum: Running::new(allocated),
+                };
                 self.open.insert(serial, on_disk);
                 self.metrics.file_opened();
             }
             Err(error) => {
                 tracing::error!(file_id = %open.media.folder, part = open.media.part, %error, "cannot create the recording");
-                self.metrics.file_failed(FileFailure::Create);
+                self.metrics.file_failed(self.failure(&error, FileFailure::Create));
+                // Nothing is left of what never began.
+                for identity in &open.begin {
+                    let _ = std::fs::remove_dir_all(self.recording.join(identity.file_id.to_string()));
+                }
                 failed.store(true, Ordering::Relaxed);
                 self.failed.insert(serial);
             }
@@ -339,17 +419,21 @@ impl Writer {
         let together = self.write_together(&batch);
         for (write, written) in batch.iter().zip(together) {
             let data = write.bytes.as_slice();
-            let Some(open) = self.open.get_mut(&write.serial).filter(|open| open.takes(data)) else { continue };
-            match if written { Ok(()) } else { open.write(write.offset, data, &mut self.bounce) } {
+            let Some(open) = self.open.get_mut(&write.serial) else { continue };
+            if !open.takes(write.offset, data) {
+                continue;
+            }
+            match if written { Ok(()) } else { open.write_alone(write.offset, data, &mut self.bounce, &self.health) } {
                 Ok(()) => {
+                    open.stored(write.offset, data, &self.health);
                     self.written = true;
                     self.metrics.record_recv_to_stored((self.clock)().nanos_since(write.received));
                 }
                 Err(error) => {
                     let (path, offset, bytes) = (open.path.display(), write.offset, data.len());
                     tracing::error!(%path, offset, bytes, %error, "writing the recording failed; it ends here");
-                    self.metrics.file_failed(FileFailure::Write);
-                    open.failed.store(true, Ordering::Relaxed);
+                    open.fail(write.offset, write.offset + data.len() as u64, &error);
+                    self.metrics.file_failed(self.failure(&error, FileFailure::Write));
                 }
             }
         }
@@ -366,12 +450,23 @@ impl Writer {
     /// Says for each write whether it was carried out. What was not is to be written alone, which also tells why.
     fn write_together(&mut self, batch: &[BlockWrite]) -> Vec<bool> {
         let mut written = vec![false; batch.len()];
+        if faults::are_on() {
+            return written;
+        }
+        let low = self.health.is_low();
         let Some(ring) = &mut self.ring else { return written };
         // Place in the batch, the bytes, and the length that the file gets.
         let mut parts = Vec::with_capacity(2 * batch.len());
         for (place, write) in batch.iter().enumerate() {
             let data = write.bytes.as_slice();
-            let Some(open) = self.open.get_mut(&write.serial).filter(|open| open.direct && open.takes(data)) else { continue };
+            let Some(open) = self.open.get_mut(&write.serial) else { continue };
+            if low {
+                // No space is taken in advance.
+                open.allocate_step = WRITE_ALIGN_BYTES;
+            }
+            if !(open.direct && open.takes(write.offset, data)) {
+                continue;
+            }
             let known = open.length.saturating_sub(write.offset).min(data.len() as u64) as usize;
             let Ok(length) = open.make_room(write.offset + data.len() as u64) else { continue };
             written[place] = true;
@@ -391,6 +486,18 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Counts a failure; what it is called where it happens for want of space.
+    fn failure(&self, error: &io::Error, otherwise: FileFailure) -> FileFailure {
+        if error.kind() == io::ErrorKind::StorageFull {
+            self.health.no_space();
+            return FileFailure::DiskFull;
+        }
+        self.health.failed();
+        otherwise
+    }
+}
+
 /// Returns a block whose content is on the disk to its core. Its header says so first: what a crash leaves is written back, and must not undo what
 /// finishing the file changes.
 fn give_back(block: Option<(Block, Sender<Block>)>) {
@@ -402,8 +509,34 @@ fn give_back(block: Option<(Block, Sender<Block>)>) {
 }
 
 impl OpenOnDisk {
-    fn takes(&self, data: &[u8]) -> bool {
+    /// A file that has failed takes nothing more: what comes for it belongs to its damage.
+    fn takes(&mut self, offset: u64, data: &[u8]) -> bool {
+        if let Some(damage) = &mut self.damage {
+            damage.bytes = damage.bytes.max((offset + data.len() as u64).saturating_sub(damage.offset));
+        }
         !data.is_empty() && !self.failed.load(Ordering::Relaxed)
+    }
+
+    fn fail(&mut self, from: u64, to: u64, error: &io::Error) {
+        self.failed.store(true, Ordering::Relaxed);
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.damage.get_or_insert(Damage { file, offset: from, bytes: to - from, error: error.to_string() });
+    }
+
+    /// Writes alone what was not written together with others. A disk that is full takes what is open: there is ballast for it.
+    fn write_alone(&mut self, offset: u64, data: &[u8], bounce: &mut AlignedBuffer, health: &DiskHealth) -> io::Result<()> {
+        match self.write(offset, data, bounce) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && health.no_space() => self.write(offset, data, bounce),
+            written => written,
+        }
+    }
+
+    /// `data` is at `offset` in the file.
+    fn stored(&mut self, offset: u64, data: &[u8], health: &DiskHealth) {
+        let end = offset + data.len() as u64;
+        health.wrote(end.saturating_sub(self.end));
+        self.end = self.end.max(end);
+        self.checksum.update(offset, data);
     }
 
     /// Space for a write that ends at `end`, and the length that the file has to get for it, if it grows.
@@ -418,6 +551,7 @@ impl OpenOnDisk {
     }
 
     fn write(&mut self, offset: u64, data: &[u8], bounce: &mut AlignedBuffer) -> io::Result<()> {
+        faults::before(faults::Step::Write, &self.path)?;
         // The write itself makes the file longer.
         self.make_room(offset + data.len() as u64)?;
         if !self.direct {
@@ -475,6 +609,7 @@ fn write_both_at(file: &File, mut first: &[u8], mut second: &[u8], mut offset: u
 
 /// Creates the recording's folders, their identities and small files, and the media file with its head.
 fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io::Result<(File, PathBuf, bool)> {
+    faults::before(faults::Step::Create, &finish::media_path(recording, open.media))?;
     for identity in &open.begin {
         let folder = recording.join(identity.file_id.to_string());
         std::fs::create_dir(&folder)?;
@@ -519,45 +654,49 @@ fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io:
 
 struct Finisher {
     settings: FinishSettings,
-    /// Of files that are closed and whose recording ends next.
-    plans: HashMap<PathBuf, FinishPlan>,
+    /// Files that are closed and whose recording ends next.
+    closed: ClosedFiles,
+    /// Recordings whose finishing failed.
+    unfinished: VecDeque<RecordingEnd>,
+    health: Arc<DiskHealth>,
     finished: Box<dyn FnMut(FinishedFile) + Send>,
     metrics: Arc<Metrics>,
     resumption: ResumptionSettings,
     next_check: Instant,
+    next_retry: Instant,
 }
 
 impl Finisher {
     fn run(&mut self, queue: &Receiver<FinishCommand>) {
         loop {
-            let command = if self.resumptions().is_quiet() {
-                match queue.recv() {
-                    Ok(command) => command,
-                    Err(_) => return,
-                }
-            } else {
-                let received = queue.recv_deadline(self.next_check);
-                if Instant::now() >= self.next_check {
-                    self.next_check = Instant::now() + RESUMPTION_CHECK;
-                    self.end_paused();
-                }
-                match received {
-                    Ok(command) => command,
-                    Err(RecvTimeoutError::Timeout) => continue,
-                    // What is paused goes on after the next start.
-                    Err(RecvTimeoutError::Disconnected) => return,
-                }
+            let quiet = self.resumptions().is_quiet();
+            let received = queue.recv_deadline(if quiet { Instant::now() + RETRY } else { self.next_check });
+            if !quiet && Instant::now() >= self.next_check {
+                self.next_check = Instant::now() + RESUMPTION_CHECK;
+                self.end_paused();
+            }
+            if Instant::now() >= self.next_retry {
+                self.next_retry = Instant::now() + RETRY;
+                self.finish_again();
+            }
+            let command = match received {
+                Ok(command) => command,
+                Err(RecvTimeoutError::Timeout) => continue,
+                // What is paused goes on after the next start.
+                Err(RecvTimeoutError::Disconnected) => return self.finish_again(),
             };
             match command {
-                FinishCommand::Close { file, bytes, path, plan } => {
+                FinishCommand::Close { file, bytes, path, link, plan, damage, checksum } => {
                     let started = Instant::now();
                     // Cuts the preallocation and the padding of the last page.
                     if let Err(error) = cut(&file, bytes) {
                         tracing::error!(path = %path.display(), bytes, %error, "truncating the recording failed");
                         self.metrics.file_failed(FileFailure::Write);
-                    } else if let Some(plan) = plan {
-                        self.plans.insert(path, *plan);
                     }
+                    if let Some(link) = &link {
+                        self.closed.insert(link.clone(), ClosedFile { damage: damage.clone(), ..ClosedFile::default() });
+                    }
+                    self.closed.insert(path, ClosedFile { plan: plan.map(|plan| *plan), damage, checksum: checksum.map(Checksum::Running), link });
                     self.metrics.record_disk_step(DiskStep::Resize, nanos(started));
                 }
                 FinishCommand::Text { folder, name, text } => {
@@ -568,7 +707,7 @@ impl Finisher {
                         tracing::warn!(path = %path.display(), %error, "appending to the live playlist failed");
                     }
                 }
-                FinishCommand::EndRecording(end) => self.end_recording(&end),
+                FinishCommand::EndRecording(end) => self.end_recording(end),
                 FinishCommand::PauseRecording { paused, refused } => self.pause_recording(&paused, refused),
             }
         }
@@ -625,13 +764,23 @@ impl Finisher {
 
     fn end_for_good(&mut self, paused: &PausedRecording) {
         let PausedRecording { file_id, end, reason, .. } = *paused;
-        self.end_recording(&RecordingEnd { file_id, end, reason, shared_with: None, claim: None });
+        let receipt = paused.receipt.clone();
+        self.end_recording(RecordingEnd { file_id, end, reason, shared_with: None, receipt, claim: None });
         (self.resumption.over)(paused);
     }
 
-    fn end_recording(&mut self, end: &RecordingEnd) {
+    /// What could not be finished before, for want of space or because of the disk.
+    fn finish_again(&mut self) {
+        for _ in 0..self.unfinished.len() {
+            if let Some(end) = self.unfinished.pop_front() {
+                self.end_recording(end);
+            }
+        }
+    }
+
+    fn end_recording(&mut self, end: RecordingEnd) {
         let started = Instant::now();
-        match finish::finish_recording(&self.settings, end.file_id, Some(end), &mut self.plans) {
+        match finish::finish_recording(&self.settings, end.file_id, Some(&end), &mut self.closed) {
             Ok(file) => {
                 self.metrics.file_finished(file.identity.format);
                 (self.finished)(file);
@@ -643,6 +792,13 @@ impl Finisher {
             Err(error) => {
                 self.metrics.file_failed(FileFailure::Finish);
                 tracing::error!(file_id = %end.file_id, error = &error as &dyn std::error::Error, "finishing the recording failed; it stays in the recording folder");
+                if error.is_no_space() {
+                    self.health.no_space();
+                }
+                // Beyond the bound the next start does it.
+                if self.unfinished.len() < UNFINISHED_MAX {
+                    self.unfinished.push_back(end);
+                }
             }
         }
         self.metrics.record_disk_step(DiskStep::Finish, nanos(started));
@@ -663,11 +819,12 @@ fn cut(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn sync_loop(folder: &File, queue: &Receiver<()>, metrics: &Metrics) {
+fn sync_loop(folder: &File, path: &Path, queue: &Receiver<()>, metrics: &Metrics, health: &DiskHealth) {
     while queue.recv().is_ok() {
         let started = Instant::now();
         // One call for all open files: a journal commit each would cost a flush of the disk for every stream.
-        if let Err(error) = rustix::fs::syncfs(folder) {
+        if let Err(error) = faults::before(faults::Step::Sync, path).and_then(|()| Ok(rustix::fs::syncfs(folder)?)) {
+            health.failed_sync();
             tracing::error!(%error, "syncing the data folder failed");
             metrics.file_failed(FileFailure::Sync);
         }

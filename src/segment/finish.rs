@@ -15,8 +15,12 @@ use crate::container::hls::LIVE_PLAYLIST_NAME;
 use crate::container::mp4::Fragment;
 use crate::container::{FinishPlan, MediaPath, MediaSummary, ReadAt, RecordingEnd, ScanError, TrackSummary, es, flv, hls, mp4, mpegts};
 use crate::domain::naming::disk_slug;
-use crate::domain::{EndReason, FinishedFile, PausedRecording, RecordingIdentity};
+use crate::domain::receipt::{Damage, MediaChecksum};
+use crate::domain::{EndReason, FinishedFile, PausedRecording, Receipt, RecordingIdentity};
 use crate::units::{FileId, Format, WallTime};
+
+use super::checksum::Running;
+use super::faults;
 
 /// The recording's identity inside its folder.
 pub const IDENTITY_NAME: &str = "identity.json";
@@ -45,6 +49,29 @@ impl FinishSettings {
     }
 }
 
+/// What is known of a media file whose last byte is written.
+#[derive(Debug, Default)]
+pub struct ClosedFile {
+    /// How to make it final, if its writer knew. Else it is scanned.
+    pub plan: Option<FinishPlan>,
+    pub damage: Option<Damage>,
+    pub checksum: Option<Checksum>,
+    /// The same file under the name that an HLS recording has for it.
+    pub link: Option<PathBuf>,
+}
+
+/// What is known of the bytes of a closed file.
+#[derive(Debug)]
+pub enum Checksum {
+    /// As they were written.
+    Running(Running),
+    /// As they are: it was finished under another name.
+    Final(MediaChecksum),
+}
+
+/// By their paths in the recording folder.
+pub type ClosedFiles = HashMap<PathBuf, ClosedFile>;
+
 #[derive(Debug, thiserror::Error)]
 pub enum FinishError {
     #[error("recording {file_id} holds no complete frame")]
@@ -55,6 +82,13 @@ pub enum FinishError {
     File { step: &'static str, path: PathBuf, source: io::Error },
     #[error("scanning {path}")]
     Scan { path: PathBuf, source: ScanError },
+}
+
+impl FinishError {
+    /// The disk is full.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, FinishError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
 }
 
 fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FinishError {
@@ -111,8 +145,8 @@ struct Part {
     shift: u64,
 }
 
-/// Finishes recording `file_id`: `end` as the recorder said it, or `None` when it is found at start. `plans`: of files whose writer knew how to make
-/// them final; the others are scanned.
+/// Finishes recording `file_id`: `end` as the recorder said it, or `None` when it is found at start. `closed`: what is known of its
+/// files; the others are scanned.
 ///
 /// # Errors
 /// [`FinishError::Empty`] if nothing was recorded: its folder is removed. Any other error leaves the folder for the next start.
@@ -120,13 +154,19 @@ pub fn finish_recording(
     settings: &FinishSettings,
     file_id: FileId,
     end: Option<&RecordingEnd>,
-    plans: &mut HashMap<PathBuf, FinishPlan>,
+    closed: &mut ClosedFiles,
 ) -> Result<FinishedFile, FinishError> {
     let folder = settings.recording_folder().join(file_id.to_string());
+    faults::before(faults::Step::Finish, &folder).map_err(at("finishing", &folder))?;
+    if end.is_some() && !folder.exists() {
+        // It could not even begin.
+        return Err(FinishError::Empty { file_id });
+    }
     let identity = read_identity(&folder, file_id)?;
     let slug = disk_slug(&identity.key.stream);
     let entry = format!("{slug}.{}", identity.format.extension());
-    let parts = finish_parts(settings, &folder, &identity, &entry, plans)?;
+    let mut receipt = end.map(|end| Receipt::clone(&end.receipt)).unwrap_or_default();
+    let parts = finish_parts(settings, &folder, &identity, &entry, closed, &mut receipt)?;
     if let (Some(shared), [part]) = (end.and_then(|end| end.shared_with), parts.as_slice()) {
         shift_live_playlist(settings, shared, part.shift)?;
     }
@@ -141,7 +181,13 @@ pub fn finish_recording(
         }
     } else {
         let path = folder.join(&parts[0].name);
+        receipt.checksums.iter_mut().for_each(|checksum| checksum.file.clone_from(&entry));
         std::fs::rename(&path, &entry_path).map_err(at("renaming", &path))?;
+    }
+    if end.is_some() {
+        // What was written and is not there.
+        let held: u64 = [&summary.video, &summary.audio].into_iter().flatten().map(|track| track.frames).sum();
+        receipt.lose("storage_failed", receipt.frames().saturating_sub(held));
     }
     let finished = FinishedFile {
         end: end.map_or_else(|| WallTime::from_unix_micros(identity.start.unix_micros() + summary.duration_ms as i64 * 1000), |end| end.end),
@@ -150,6 +196,7 @@ pub fn finish_recording(
         entry,
         size_bytes: folder_bytes(&folder).map_err(at("measuring", &folder))?,
         summary,
+        receipt,
         identity,
     };
     publish(settings, &folder, &finished)?;
@@ -188,12 +235,13 @@ fn finish_parts(
     folder: &Path,
     identity: &RecordingIdentity,
     entry: &str,
-    plans: &mut HashMap<PathBuf, FinishPlan>,
+    closed: &mut ClosedFiles,
+    receipt: &mut Receipt,
 ) -> Result<Vec<Part>, FinishError> {
     let mut parts = Vec::new();
     for (number, name) in media_files(folder, identity, entry).map_err(at("listing", folder))? {
         let path = folder.join(&name);
-        match finish_media(&path, settings.insert_supported, plans.remove(&path))? {
+        match finish_media(&path, settings.insert_supported, closed, receipt)? {
             Some((fragments, summary, shift)) => parts.push(Part { number, name, fragments, summary, shift }),
             None => std::fs::remove_file(&path).map_err(at("removing", &path))?,
         }
@@ -206,13 +254,35 @@ fn finish_parts(
 }
 
 /// Scans one media file and makes it final. `None`: it holds no complete frame.
-fn finish_media(path: &Path, insert_supported: bool, plan: Option<FinishPlan>) -> Result<Option<(Vec<Fragment>, MediaSummary, u64)>, FinishError> {
+fn finish_media(
+    path: &Path,
+    insert_supported: bool,
+    closed: &mut ClosedFiles,
+    receipt: &mut Receipt,
+) -> Result<Option<(Vec<Fragment>, MediaSummary, u64)>, FinishError> {
+    let ClosedFile { plan, damage, checksum, link } = closed.remove(path).unwrap_or_default();
+    receipt.damaged.extend(damage);
+    let note_checksum = |file: &File, plan: &FinishPlan, receipt: &mut Receipt| {
+        let checksum = match checksum {
+            Some(Checksum::Running(running)) => running.finish(file, path, plan).map_err(at("reading", path))?,
+            Some(Checksum::Final(checksum)) => Some(checksum),
+            None => None,
+        };
+        if let (Some(checksum), Some(linked)) = (&checksum, link.and_then(|link| closed.get_mut(&link).zip(Some(link)))) {
+            let (closed, link) = linked;
+            let file = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            closed.checksum = Some(Checksum::Final(MediaChecksum { file, ..checksum.clone() }));
+        }
+        receipt.checksums.extend(checksum);
+        Ok(())
+    };
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(at("opening", path))?;
     // Only headers and tables are read: read-ahead would bring in the media.
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
     let length = file.metadata().map_err(at("measuring", path))?.len();
     if let Some(plan) = plan {
-        apply(&file, length, &plan).map_err(at("finishing", path))?;
+        apply(&file, path, length, &plan, receipt).map_err(at("finishing", path))?;
+        note_checksum(&file, &plan, receipt)?;
         return Ok(Some((Vec::new(), plan.summary, 0)));
     }
     match scan_media(&FileReader::new(&file, length), path, insert_supported) {
@@ -220,7 +290,8 @@ fn finish_media(path: &Path, insert_supported: bool, plan: Option<FinishPlan>) -
             if plan.torn_bytes > 0 {
                 tracing::info!(path = %path.display(), torn_bytes = plan.torn_bytes, "an incomplete frame at the end was cut off");
             }
-            apply(&file, length, &plan).map_err(at("finishing", path))?;
+            apply(&file, path, length, &plan, receipt).map_err(at("finishing", path))?;
+            note_checksum(&file, &plan, receipt)?;
             Ok(Some((fragments, plan.summary, shift)))
         }
         Err(ScanError::Empty) => Ok(None),
@@ -275,7 +346,7 @@ fn ts_fragments(scan: &mpegts::TsScan) -> Vec<Fragment> {
 }
 
 /// Carries a plan out: truncate, insert, writes, append, sync. Nothing moves a media byte in memory.
-fn apply(file: &File, length: u64, plan: &FinishPlan) -> io::Result<()> {
+fn apply(file: &File, path: &Path, length: u64, plan: &FinishPlan, receipt: &mut Receipt) -> io::Result<()> {
     if plan.truncate_to < length {
         file.set_len(plan.truncate_to)?;
     }
@@ -291,7 +362,15 @@ fn apply(file: &File, length: u64, plan: &FinishPlan) -> io::Result<()> {
         let end = file.metadata()?.len();
         file.write_all_at(&plan.append, end)?;
     }
-    file.sync_data()
+    match file.sync_data() {
+        // The disk has lost something of it, and does not say what; what is there is kept.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            receipt.damaged.push(Damage { file, offset: 0, bytes: length, error: error.to_string() });
+            Ok(())
+        }
+        synced => synced,
+    }
 }
 
 /// The byte ranges of a part that another recording shares have moved: the live playlist says so.
@@ -387,6 +466,7 @@ pub fn paused_recording(settings: &FinishSettings, file_id: FileId, died: WallTi
         part,
         end: died,
         reason: EndReason::Recovered,
+        receipt: Box::default(),
         resume_until: WallTime::from_unix_micros(died.unix_micros().saturating_add_unsigned(terms.wait_s.saturating_mul(1_000_000))),
     }))
 }
@@ -398,7 +478,7 @@ pub fn paused_recording(settings: &FinishSettings, file_id: FileId, died: WallTi
 pub fn prepare_resumption(settings: &FinishSettings, file_id: FileId) -> Result<(), FinishError> {
     let folder = settings.recording_folder().join(file_id.to_string());
     let identity = read_identity(&folder, file_id)?;
-    let parts = finish_parts(settings, &folder, &identity, "", &mut HashMap::new())?;
+    let parts = finish_parts(settings, &folder, &identity, "", &mut ClosedFiles::new(), &mut Receipt::default())?;
     replace_live_playlist(&folder, &playlist(&folder, &identity, &parts, settings, false))
 }
 

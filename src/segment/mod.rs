@@ -2,15 +2,21 @@
 //! finish recordings. Creating, allocating, truncating, syncing and renaming happen here, never on an ingest core.
 
 pub mod arena;
+pub mod checksum;
 pub mod disk;
+pub mod faults;
 pub mod finish;
+pub mod health;
 mod open_record;
 pub mod recover;
 pub mod remove;
 mod ring;
+pub mod space;
 pub mod store;
 pub mod whole;
 
 pub use arena::Arena;
 pub use disk::{Disk, DiskHandle};
+pub use health::DiskHealth;
+pub use space::SpaceWatch;
 pub use store::{CoreStore, DiskCommand, FileIds};

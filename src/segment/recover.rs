@@ -11,7 +11,7 @@ use crate::domain::{FinishedFile, PausedRecording};
 use crate::units::{FileId, WallTime};
 
 use super::arena::{BlockKind, OrphanBlock, read_orphans};
-use super::finish::{self, FinishError, FinishSettings};
+use super::finish::{self, ClosedFiles, FinishError, FinishSettings};
 use super::open_record::OpenRecord;
 
 /// What recovery did, for one log line and the counters.
@@ -160,8 +160,15 @@ impl LeftBehind {
                 continue;
             }
             let paused = finish::paused_recording(settings, file_id, self.died);
-            let end = paused.as_ref().map(|paused| RecordingEnd { file_id, end: paused.end, reason: paused.reason, shared_with: None, claim: None });
-            match finish::finish_recording(settings, file_id, end.as_ref(), &mut HashMap::new()) {
+            let end = paused.as_ref().map(|paused| RecordingEnd {
+                file_id,
+                end: paused.end,
+                reason: paused.reason,
+                shared_with: None,
+                receipt: paused.receipt.clone(),
+                claim: None,
+            });
+            match finish::finish_recording(settings, file_id, end.as_ref(), &mut ClosedFiles::new()) {
                 Ok(file) => {
                     recovered.finished += 1;
                     found(Found::Finished(Box::new(file)));

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
-use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, Store};
+use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, Pinned, RecordingEnd, Room, Sink, Store};
 use crate::domain::{PausedRecording, Resume, ResumeClaim, Resumptions};
 use crate::units::{FileId, MonoTime, WallTime};
 
 use super::arena::{Arena, Block, BlockClass, BlockKind, Pin, SealedBytes};
+use super::disk::DiskHandle;
+use super::health::DiskHealth;
 use super::open_record::OpenRecord;
 
 /// Direct writes begin at multiples of this in file and memory.
@@ -220,16 +222,18 @@ pub struct CoreStore {
     give_back: Sender<Block>,
     ids: Arc<FileIds>,
     serials: Arc<AtomicU64>,
+    health: Arc<DiskHealth>,
     resumptions: Arc<Mutex<Resumptions>>,
     /// The receipt time of the bytes that are being appended now.
     now: MonoTime,
 }
 
 impl CoreStore {
-    pub fn new(arena: Arena, to_disk: Sender<DiskCommand>, ids: Arc<FileIds>, serials: Arc<AtomicU64>, resumptions: Arc<Mutex<Resumptions>>) -> Self {
+    pub fn new(arena: Arena, to_disk: DiskHandle, ids: Arc<FileIds>, serials: Arc<AtomicU64>, resumptions: Arc<Mutex<Resumptions>>) -> Self {
+        let DiskHandle { sender: to_disk, health } = to_disk;
         // Every block of the arena fits, so giving one back never blocks the disk writer.
         let (give_back, returned) = crossbeam::channel::bounded(arena.units_total());
-        Self { arena, to_disk, outbox: VecDeque::new(), returned, give_back, ids, serials, resumptions, now: MonoTime::default() }
+        Self { arena, to_disk, outbox: VecDeque::new(), returned, give_back, ids, serials, health, resumptions, now: MonoTime::default() }
     }
 
     /// Once a tick: takes blocks back and sends what the disk queue did not take before.
@@ -412,6 +416,16 @@ impl Store for CoreStore {
 
     fn has_failed(&self, file: &BlockFile) -> bool {
         file.target.as_ref().is_some_and(|target| target.failed.load(Ordering::Relaxed))
+    }
+
+    fn room(&self, _: Option<&BlockFile>) -> Room {
+        if self.health.is_full() {
+            Room::Full
+        } else if self.health.is_stalled(self.now) {
+            Room::Stalled
+        } else {
+            Room::Free
+        }
     }
 
     fn append_text(&mut self, folder: FileId, name: &'static str, text: String) {

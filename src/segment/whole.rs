@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::container::{FinishPlan, MemorySink, OpenMedia, Pinned, RecordingEnd, Sink, Store};
+use crate::container::{FinishPlan, MemorySink, OpenMedia, Pinned, RecordingEnd, Room, Sink, Store};
 use crate::domain::{PausedRecording, Resume, ResumeClaim};
 use crate::units::FileId;
 
@@ -109,6 +109,10 @@ impl Store for WholeStore {
 
     fn has_failed(&self, _: &WholeFile) -> bool {
         self.failed.is_some()
+    }
+
+    fn room(&self, _: Option<&WholeFile>) -> Room {
+        Room::Free
     }
 
     // The final playlist is built from the media.

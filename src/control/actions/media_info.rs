@@ -267,6 +267,7 @@ pub mod tests {
             alias_domain: String::new(),
         };
         let mut file = FinishedFile {
+            receipt: crate::domain::Receipt::default(),
             identity,
             end: WallTime::from_unix_seconds(1_767_254_410),
             reason: EndReason::PublicationEnded,

@@ -1,0 +1,107 @@
+//! Faults at the seam where files are touched, for tests: a disk that is slow, hangs, is full or broken.
+//!
+//! Switched on by the environment variable `CAPSTAN_TEST_DISK_FAULTS`, which names a text file; what stands in it at the moment holds. One fault a line:
+//! `<step> <fault> [part of the path]`. Steps: `create`, `write`, `sync`, `finish`. Faults: `eio`, `enospc`, `hang`, or milliseconds of delay.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+const VARIABLE: &str = "CAPSTAN_TEST_DISK_FAULTS";
+/// A step that hangs looks this often whether it still does.
+const HANG_LOOK: Duration = Duration::from_millis(10);
+
+/// What is about to be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    Create,
+    Write,
+    Sync,
+    Finish,
+}
+
+impl Step {
+    const fn name(self) -> &'static str {
+        match self {
+            Step::Create => "create",
+            Step::Write => "write",
+            Step::Sync => "sync",
+            Step::Finish => "finish",
+        }
+    }
+}
+
+#[derive(PartialEq, Eq, Debug)]
+enum Fault {
+    Error(Errno),
+    Hang,
+    Delay(Duration),
+}
+
+/// Are there faults at all? Writes go one by one then.
+pub fn are_on() -> bool {
+    script().is_some()
+}
+
+fn script() -> Option<&'static Path> {
+    static SCRIPT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    SCRIPT.get_or_init(|| std::env::var_os(VARIABLE).map(PathBuf::from)).as_deref()
+}
+
+/// To be called before `step` on `path`.
+///
+/// # Errors
+/// The one that the script asks for.
+pub fn before(step: Step, path: &Path) -> io::Result<()> {
+    let Some(script) = script() else { return Ok(()) };
+    loop {
+        let text = std::fs::read_to_string(script).unwrap_or_default();
+        match fault(&text, step, path) {
+            None => return Ok(()),
+            Some(Fault::Error(errno)) => return Err(errno.into()),
+            Some(Fault::Delay(delay)) => {
+                std::thread::sleep(delay);
+                return Ok(());
+            }
+            Some(Fault::Hang) => std::thread::sleep(HANG_LOOK),
+        }
+    }
+}
+
+fn fault(text: &str, step: Step, path: &Path) -> Option<Fault> {
+    text.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let (of, fault, part) = (words.next()?, words.next()?, words.next().unwrap_or_default());
+        if of != step.name() || !path.to_string_lossy().contains(part) {
+            return None;
+        }
+        match fault {
+            "eio" => Some(Fault::Error(Errno::IO)),
+            "enospc" => Some(Fault::Error(Errno::NOSPC)),
+            "hang" => Some(Fault::Hang),
+            delay => delay.parse().ok().map(|delay| Fault::Delay(Duration::from_millis(delay))),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_says_which_step_of_which_file_fails() {
+        let text = "write eio media-1.flv\nwrite 20\nsync hang\nnonsense\ncreate enospc\n";
+        for (step, path, expected) in [
+            (Step::Write, "/data/recording/7/media-1.flv", Some(Fault::Error(Errno::IO))),
+            (Step::Write, "/data/recording/7/media-1.mp4", Some(Fault::Delay(Duration::from_millis(20)))),
+            (Step::Sync, "/data/recording", Some(Fault::Hang)),
+            (Step::Create, "/data/recording/7/media-1.mp4", Some(Fault::Error(Errno::NOSPC))),
+            (Step::Finish, "/data/recording/7", None),
+        ] {
+            assert_eq!(fault(text, step, Path::new(path)), expected, "{step:?} {path}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Watches the free space of a data folder: ends recording while a reserve is left, and lets it begin again.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+use super::health::DiskHealth;
+
+/// At 1 GB/s a quarter of the smallest reserve.
+const LOOK: Duration = Duration::from_millis(100);
+/// Half-life of the rate behind the forecast.
+const RATE_SECONDS: f64 = 20.0;
+/// The ballast is this part of the reserve.
+const BALLAST_PART: u64 = 4;
+const BALLAST_BYTES_MAX: u64 = 64 << 20;
+
+/// The running thread; [`SpaceWatch::stop`] ends it.
+pub struct SpaceWatch {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl SpaceWatch {
+    /// Looks once before it returns.
+    ///
+    /// # Errors
+    /// If there is no thread.
+    pub fn start(folder: PathBuf, reserve_bytes: u64, health: Arc<DiskHealth>) -> io::Result<Self> {
+        let (stop, stopped) = bounded(0);
+        let mut watch = Watch { folder, reserve_bytes, health, last_written: 0, last_look: Instant::now(), rate: 0.0, told: false };
+        watch.look();
+        let thread = std::thread::Builder::new().name("disk-space".to_owned()).spawn(move || watch.run(&stopped))?;
+        Ok(Self { stop, thread })
+    }
+
+    pub fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that watches the disk space panicked");
+        }
+    }
+}
+
+struct Watch {
+    folder: PathBuf,
+    reserve_bytes: u64,
+    health: Arc<DiskHealth>,
+    last_written: u64,
+    last_look: Instant,
+    /// Bytes a second.
+    rate: f64,
+    /// The log says that the disk is full.
+    told: bool,
+}
+
+impl Watch {
+    fn run(&mut self, stopped: &Receiver<()>) {
+        while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            self.look();
+        }
+        // Made anew at the next start; it is no recording, and somebody may look at what we use.
+        let _ = std::fs::remove_file(self.health.ballast());
+    }
+
+    fn look(&mut self) {
+        let free = match statvfs(&self.folder) {
+            Ok(state) => state.f_bavail.saturating_mul(state.f_frsize),
+            Err(error) => return tracing::error!(folder = %self.folder.display(), %error, "the free space cannot be read"),
+        };
+        self.measure();
+        let ballast = self.ballast_bytes();
+        let ballasted = std::fs::metadata(self.health.ballast()).is_ok_and(|file| file.len() >= ballast);
+        let missing = if ballasted { 0 } else { ballast };
+        let was_full = self.health.is_full();
+        let full = is_full(free, self.reserve_bytes, missing, was_full);
+        if !full && !ballasted && free > self.reserve_bytes + ballast {
+            self.take_ballast(ballast);
+        }
+        let room = free.saturating_sub(self.reserve_bytes);
+        let full_in_s = if full { Some(0) } else { (self.rate >= 1.0).then(|| (room as f64 / self.rate) as u64) };
+        self.health.note_space(free, full_in_s, full, free < self.reserve_bytes.saturating_mul(2));
+        self.tell(free, full);
+    }
+
+    fn tell(&mut self, free: u64, full: bool) {
+        let (folder, free_mib, reserve_mib) = (self.folder.display(), free >> 20, self.reserve_bytes >> 20);
+        match (full, self.told) {
+            (true, false) => {
+                tracing::error!(%folder, free_mib, reserve_mib, "the disk is full: open files are finished, nothing is recorded until there is space")
+            }
+            (false, true) => tracing::warn!(%folder, free_mib, "there is space again: recording goes on"),
+            _ => {}
+        }
+        self.told = full;
+    }
+
+    fn measure(&mut self) {
+        let (written, now) = (self.health.written_bytes(), Instant::now());
+        let seconds = (now - self.last_look).as_secs_f64();
+        if seconds > 0.0 {
+            let part = 1.0 - 0.5_f64.powf(seconds / RATE_SECONDS);
+            self.rate += ((written - self.last_written) as f64 / seconds - self.rate) * part;
+            (self.last_written, self.last_look) = (written, now);
+        }
+    }
+
+    fn ballast_bytes(&self) -> u64 {
+        (self.reserve_bytes / BALLAST_PART).min(BALLAST_BYTES_MAX)
+    }
+
+    fn take_ballast(&self, bytes: u64) {
+        if let Err(error) = create_ballast(self.health.ballast(), bytes) {
+            tracing::debug!(%error, "no ballast");
+            let _ = std::fs::remove_file(self.health.ballast());
+        }
+    }
+}
+
+fn create_ballast(path: &Path, bytes: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
+    Ok(())
+}
+
+/// A disk that was full is so until a quarter more than the reserve is free, and what the ballast takes: else it would be full again at once.
+fn is_full(free: u64, reserve: u64, ballast_missing: u64, was_full: bool) -> bool {
+    free < reserve.saturating_add(if was_full { reserve / 4 + ballast_missing } else { 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_and_not_full_lie_apart() {
+        for (free, was_full, expected) in [(99, false, true), (100, false, false), (100, true, true), (124, true, true), (125, true, false)] {
+            assert_eq!(is_full(free, 100, 0, was_full), expected, "{free} {was_full}");
+        }
+        assert!(is_full(140, 100, 25, true), "the ballast comes first");
+    }
+
+    #[test]
+    fn the_ballast_is_taken_and_given_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let health = Arc::new(DiskHealth::new(folder.path()));
+        let watch = SpaceWatch::start(folder.path().to_owned(), 1 << 20, Arc::clone(&health)).expect("a thread");
+        assert!(!health.is_full());
+        assert_eq!(std::fs::metadata(health.ballast()).expect("the ballast").len(), 1 << 18);
+        assert!(health.no_space());
+        assert!(health.is_full() && !health.ballast().exists());
+        watch.stop();
+        let watch = SpaceWatch::start(folder.path().to_owned(), u64::MAX >> 1, Arc::clone(&health)).expect("a thread");
+        assert!(health.is_full() && !health.ballast().exists(), "nobody has that much space");
+        assert_eq!(health.full_in_s(), Some(0));
+        watch.stop();
+    }
+}

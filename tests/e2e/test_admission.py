@@ -1,0 +1,65 @@
+"""Whoever would take something from those who publish already is refused, with a reason."""
+
+import appliance as appliance_module
+
+from appliance import BINARY, Appliance, until
+from rtmp import Connection, Refused, publisher
+from test_storage import Looped
+
+
+
+
+def test_bandwidth(start):
+    appliance = start(ingest={"bandwidth_max_mib": 1})
+    # About 30 KiB a second in real time.
+    live = Looped(appliance, "fat", "live", speed=100)
+    until(lambda: appliance.metric("capstan_media_bytes_total") > 1 << 20, 20, "bytes")
+    text = until(lambda: denied(appliance, "second"), 10, "the rate being noticed")
+    assert "no more bandwidth" in text
+    frames = live.frames
+    until(lambda: live.frames > frames + 200, 10, "the first to go on")
+    live.stop()
+    assert appliance.metric("capstan_connection_errors_total", reason="too_many") >= 1
+    # The room is there again.
+    until(lambda: not denied(appliance, "third"), 10, "the rate to go down")
+
+
+def denied(appliance, name):
+    """What a publisher is told; "" if it is taken."""
+    try:
+        publisher(appliance.rtmp_port, name).close()
+    except Refused as said:
+        return str(said)
+    return ""
+
+
+def test_file_descriptors(tmp_path, monkeypatch):
+    """The limit of open files turns new publishers away before it takes files from the others."""
+    limited = tmp_path / "capstan-with-few-files"
+    limited.write_text(f'#!/bin/sh\nulimit -n 270\nexec "{BINARY}" "$@"\n')
+    limited.chmod(0o755)
+    monkeypatch.setattr(appliance_module, "BINARY", limited)
+    appliance = Appliance(tmp_path, ingest={"arena_mib": 32}).start()
+    try:
+        appliance.record("localhost", flv=True, mp4=True, aac=True)
+        running = []
+        for number in range(60):
+            try:
+                Connection(appliance.rtmp_port).socket.close()
+                running.append(Looped(appliance, f"cam-{number}", "live", speed=1))
+            except Refused as said:
+                text = str(said)
+                break
+            until(lambda: appliance.metric("capstan_open_files") >= 3 * len(running), 10, "its files")
+        assert "no file descriptors left" in text
+        assert 5 < len(running) < 40
+        frames = [live.frames for live in running]
+        until(lambda: all(live.frames > before + 20 for live, before in zip(running, frames)), 20, "the others to go on")
+        for live in running:
+            live.stop()
+        files = appliance.files("cam-0", count=3)
+        assert all(file["BasicInfo"]["Description"] == "" for file in files)
+        appliance.stop()
+    finally:
+        if appliance.process.poll() is None:
+            appliance.kill()
