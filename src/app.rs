@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,10 +15,12 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
-use crate::config::{self, Config};
+use crate::config::{self, Config, DeliveryListen};
 use crate::control::actions::events::event_content;
 use crate::control::{Access, ControlContext, ControlLimits, Server};
-use crate::domain::{FinishedFile, LiveStreams, Policy, RecordTemplate, StreamEnd, naming, policy};
+use crate::delivery::sender::Senders;
+use crate::delivery::{self, DeliverySettings, WhenBusy};
+use crate::domain::{Busy, FinishedFile, LiveStreams, Policy, RecordTemplate, StreamEnd, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
 use crate::metrics::Metrics;
@@ -28,6 +31,7 @@ use crate::rescue;
 use crate::retention::Retention;
 use crate::segment::disk::DiskSettings;
 use crate::segment::finish::{self, FinishSettings};
+use crate::segment::open::OpenRecordings;
 use crate::segment::recover::{LeftBehind, Recovered};
 use crate::segment::{Arena, CoreStore, Disk, FileIds};
 use crate::supervise;
@@ -112,6 +116,7 @@ fn reload(config_file: &Path, access: &ArcSwap<Access>) {
 struct Running {
     supervisor: supervise::Supervisor,
     server: Server,
+    senders: Arc<Senders>,
     access: Arc<ArcSwap<Access>>,
     ingest: Ingest,
     disk: Disk,
@@ -155,10 +160,6 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let now = wall_now();
     catalog.set_task_default(policy::default_task_template(config.record.default_task_format));
     catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
-    catalog.set_event_writer({
-        let (public_base, app_id) = (config.public_base(), config.api.app_id);
-        Arc::new(move |event| event_content(event, &public_base, app_id))
-    });
     catalog.purge_tasks(now).map_err(|error| StartError(error.to_string()))?;
     let policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
     let policy: Arc<ArcSwap<Policy>> = Arc::new(ArcSwap::from_pointee(policy));
@@ -167,6 +168,13 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let listeners = ingest::listen(config.ingest.rtmp_listen, cores.len()).map_err(|error| listen_sentence(&error))?;
     let http = std::net::TcpListener::bind(config.http.listen)
         .map_err(|error| StartError(bind_error_sentence("http.listen", config.http.listen, &error)))?;
+    let media_listeners = listen_for_media(config, data, cores.len())?;
+    let media_address = media_listeners.first().and_then(|listener| listener.local_addr().ok());
+    let public_base = config.public_base(media_address);
+    catalog.set_event_writer({
+        let (public_base, app_id) = (public_base.clone(), config.api.app_id);
+        Arc::new(move |event| event_content(event, &public_base, app_id))
+    });
 
     let hls_segment_ms = config.record.hls_segment_ms;
     let insert_supported = finish::probe_insert(data).map_err(because(format_args!("cannot write in {}", data.display())))?;
@@ -198,8 +206,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
             }
         })
     };
-    let disk = Disk::start(DiskSettings { finish: finish.clone(), finished, metrics: Arc::clone(&metrics), clock: mono_now })
-        .map_err(because("cannot start the disk threads"))?;
+    let open = Arc::new(OpenRecordings::default());
+    let disk =
+        Disk::start(DiskSettings { finish: finish.clone(), finished, metrics: Arc::clone(&metrics), clock: mono_now, open: Arc::clone(&open) })
+            .map_err(because("cannot start the disk threads"))?;
     let recovery = spawn("recovery", {
         let (finish, sender) = (finish.clone(), entry_sender.clone());
         move || recover_left(&finish, &left, &sender)
@@ -213,7 +223,19 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let handle = disk.handle();
     let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle.0, &ids, &serials)?;
     drop(handle);
-    let parts = cores.iter().zip(listeners).zip(stores).map(|((&cpu, listener), store)| CoreParts { cpu, listener, store }).collect();
+    let busy = Arc::new(Busy::new(cores.len()));
+    let media = Arc::new(delivery::Context::new(delivery::ContextParts {
+        catalog: catalog.clone(),
+        data_folder: data.clone(),
+        app_id: config.api.app_id,
+        clock: wall_now,
+        hls_segment_ms,
+        open,
+    }));
+    let senders = Senders::start(&delivery_settings(config, &busy), Arc::clone(&media)).map_err(because("cannot start the delivery threads"))?;
+    let mut fronts = media_listeners.into_iter().map(|listener| delivery::front::task(listener, Arc::clone(&senders)));
+    let parts = cores.iter().zip(listeners).zip(stores);
+    let parts = parts.map(|((&cpu, listener), store)| CoreParts { cpu, listener, store, beside: fronts.next() }).collect();
     let settings = IngestSettings {
         tick: Duration::from_millis(config.ingest.tick_ms),
         flush_period: Duration::from_millis(config.record.durability_ms) * FLUSH_PERCENT / 100,
@@ -229,8 +251,15 @@ fn start(config: &Config) -> Result<Running, StartError> {
         recorder,
     };
     let (event_sender, events_stop, events) = start_events(&catalog)?;
-    let context =
-        IngestContext { settings, policy: Arc::clone(&policy), live: Arc::clone(&live), metrics: Arc::clone(&metrics), clock, events: event_sender };
+    let context = IngestContext {
+        settings,
+        policy: Arc::clone(&policy),
+        live: Arc::clone(&live),
+        metrics: Arc::clone(&metrics),
+        clock,
+        events: event_sender,
+        busy,
+    };
     let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
 
     register_gauges(&metrics, &disk, &data.display().to_string(), &entry_watch);
@@ -252,7 +281,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 })
             },
             media_root: data.clone(),
-            public_base: config.public_base(),
+            media,
+            public_base,
             app_id: config.api.app_id,
             clock: wall_now,
             metrics_text: {
@@ -284,13 +314,14 @@ fn start(config: &Config) -> Result<Running, StartError> {
     });
     let rebuild = rebuild.transpose()?;
 
-    println!("{}", config::banner(config, cores.len(), first_run));
+    println!("{}", config::banner(config, cores.len(), first_run, media_address));
     let shared = Arc::clone(ingest.shared());
     let supervisor =
         supervise::Supervisor::ready("recording", move || shared.alive(STANDSTILL)).map_err(because("cannot tell systemd that we are ready"))?;
     Ok(Running {
         supervisor,
         server,
+        senders,
         access,
         ingest,
         disk,
@@ -331,6 +362,7 @@ impl Running {
         self.rebuild_stop.store(true, Ordering::Relaxed);
         self.server.stop();
         self.ingest.stop();
+        self.senders.stop();
         self.disk.stop();
         if self.recovery.join().is_err() {
             tracing::error!("the recovery thread panicked");
@@ -368,6 +400,55 @@ fn listen_sentence(error: &IngestError) -> StartError {
     match error {
         IngestError::Listen { address, source } => StartError(bind_error_sentence("ingest.rtmp_listen", *address, source)),
         IngestError::Executor { .. } => StartError(error.to_string()),
+    }
+}
+
+/// The port of the media listener that was chosen at the last start, where the settings leave it to us.
+const MEDIA_PORT_NAME: &str = "delivery.port";
+
+/// Binds the media listeners, one for each core; none if recordings come from the HTTP port.
+fn listen_for_media(config: &Config, data: &Path, cores: usize) -> Result<Vec<TcpListener>, StartError> {
+    let (preferred, fallback) = match config.delivery_listen() {
+        DeliveryListen::Off => return Ok(Vec::new()),
+        DeliveryListen::At(address) => {
+            return ingest::listen(address, cores).map_err(|error| match error {
+                IngestError::Listen { address, source } => StartError(bind_error_sentence("delivery.listen", address, &source)),
+                error => StartError(error.to_string()),
+            });
+        }
+        DeliveryListen::Auto { preferred, fallback } => (preferred, fallback),
+    };
+    let note = data.join(MEDIA_PORT_NAME);
+    let last = std::fs::read_to_string(&note).ok().and_then(|text| text.trim().parse::<u16>().ok());
+    let last = last.filter(|port| *port != 0).map(|port| SocketAddr::new(fallback.ip(), port));
+    for address in [preferred, last, Some(fallback)].into_iter().flatten() {
+        match ingest::listen(address, cores) {
+            Ok(listeners) => {
+                let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
+                if let Some(bound) = bound.filter(|bound| Some(*bound) != preferred && Some(*bound) != last)
+                    && let Err(error) = std::fs::write(&note, format!("{}\n", bound.port()))
+                {
+                    tracing::warn!(path = %note.display(), %error, "the media port is another one at the next start");
+                }
+                return Ok(listeners);
+            }
+            Err(error) => tracing::info!(%error, "another port is taken for media"),
+        }
+    }
+    tracing::warn!("no port for media is free: recordings are served by http.listen; set delivery.listen");
+    Ok(Vec::new())
+}
+
+fn delivery_settings(config: &Config, busy: &Arc<Busy>) -> DeliverySettings {
+    DeliverySettings {
+        connections_max: config.delivery.connections_max,
+        senders: config.delivery.senders,
+        idle_timeout: Duration::from_secs(config.delivery.idle_timeout_s),
+        when_busy: match config.delivery.when_busy {
+            config::WhenBusy::Shed => WhenBusy::Shed,
+            config::WhenBusy::Serve => WhenBusy::Serve,
+        },
+        busy: Arc::clone(busy),
     }
 }
 

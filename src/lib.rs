@@ -15,6 +15,7 @@ pub mod codec;
 pub mod config;
 pub mod container;
 pub mod control;
+pub mod delivery;
 pub mod domain;
 pub mod ingest;
 pub mod inspect;

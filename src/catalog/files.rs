@@ -80,6 +80,16 @@ impl Catalog {
         })
     }
 
+    /// Changes whenever anything in the catalog does: what was read under the same number is still true.
+    pub fn version(&self) -> u64 {
+        self.inner.writer.version()
+    }
+
+    /// Are the files of an application played (its status is `On`)? A destroyed one's files lie in the main one.
+    pub fn is_app_on(&self, sub_app_id: u64) -> Result<bool, CatalogError> {
+        self.read(|connection| Ok(apps::one(connection, apps::or_main(connection, sub_app_id)?)?.status == AppStatus::On))
+    }
+
     /// The files of a sub-application among `ids`; the others are absent from the answer.
     pub fn files(&self, sub_app_id: u64, ids: &[FileId]) -> Result<BTreeMap<FileId, MediaRow>, CatalogError> {
         self.read(|connection| {

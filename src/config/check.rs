@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Config, Problem};
+use super::{Config, DeliveryListen, Problem};
 
 impl Config {
     /// Checks what no single setting can: empty if all is well.
@@ -10,7 +10,10 @@ impl Config {
     /// Whoever reaches the RTMP port may publish and whoever reaches the HTTP port may delete files, so neither leaves this machine
     /// before somebody has decided who may call.
     pub fn check(&self) -> Vec<Problem> {
-        let listeners = [("ingest.rtmp_listen", self.ingest.rtmp_listen), ("http.listen", self.http.listen)];
+        let mut listeners = vec![("ingest.rtmp_listen", self.ingest.rtmp_listen), ("http.listen", self.http.listen)];
+        if let DeliveryListen::At(address) = self.delivery_listen() {
+            listeners.push(("delivery.listen", address));
+        }
         if !self.api.credentials.is_empty() || !self.api.bearer_tokens.is_empty() {
             return Vec::new();
         }

@@ -223,6 +223,8 @@ pub(super) struct TextRule {
 pub(super) const DOMAIN: TextRule = TextRule { what: "domain name", accepts: is_domain };
 pub(super) const PUBLIC_BASE: TextRule =
     TextRule { what: "empty, or http:// or https:// address without a slash at the end", accepts: is_public_base };
+pub(super) const DELIVERY_LISTEN: TextRule =
+    TextRule { what: "`auto`, `off` or IP address:port", accepts: |text| matches!(text, "auto" | "off") || super::listen_address(text).is_some() };
 pub(super) const TIME_ZONE: TextRule = TextRule { what: "IANA time zone", accepts: |name| jiff::tz::TimeZone::get(name).is_ok() };
 pub(super) const LOG_LEVEL: TextRule = TextRule { what: "level or filter", accepts: is_log_filter };
 
@@ -347,6 +349,11 @@ choices! {
         Fmp4 = "fmp4",
         /// Byte ranges of one MPEG-TS file.
         Ts = "ts",
+    }
+    WhenBusy {
+        /// Readers make room.
+        Shed = "shed",
+        Serve = "serve",
     }
     LogFormat {
         Text = "text",

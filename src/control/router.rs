@@ -12,6 +12,7 @@ use super::errors::ApiError;
 use super::http::{HttpAnswer, HttpRequest};
 use super::protocol::{Form, Reply, envelope};
 use super::{ControlContext, actions, auth, media};
+use crate::delivery::resolve;
 use crate::units::WallTime;
 
 /// Name of the request log in filters: `info,capstan::request=warn`.
@@ -77,12 +78,16 @@ impl Control {
         let context = &self.context;
         let is_read = matches!(request.method.as_str(), "GET" | "HEAD");
         let answer = match path {
-            path if path.starts_with(media::PREFIX) => {
+            path if resolve::is_media(path) => {
                 count(&self.counters.media_requests);
                 media::answer(context, request)
             }
             "/metrics" | "/healthz" if !is_read => HttpAnswer::text(405, "text/plain", "Use GET.\n").with("Allow", "GET, HEAD"),
-            "/metrics" => HttpAnswer::text(200, "text/plain; version=0.0.4", (context.metrics_text)() + &self.counters.render()),
+            "/metrics" => HttpAnswer::text(
+                200,
+                "text/plain; version=0.0.4",
+                (context.metrics_text)() + &self.counters.render() + &context.media.counters.render(),
+            ),
             "/healthz" => match (context.health)() {
                 Ok(state) => HttpAnswer::text(200, "application/json", state),
                 Err(state) => HttpAnswer::text(503, "application/json", state),

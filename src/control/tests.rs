@@ -35,8 +35,18 @@ impl Running {
 
     fn with(change: impl FnOnce(&mut ControlContext)) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&folder.path().join("catalog.sqlite")).unwrap();
+        let media = crate::delivery::Context::new(crate::delivery::ContextParts {
+            catalog: catalog.clone(),
+            data_folder: folder.path().to_owned(),
+            app_id: 1_300_000_001,
+            clock: now,
+            hls_segment_ms: 4_000,
+            open: Arc::default(),
+        });
         let mut context = ControlContext {
-            catalog: Catalog::open(&folder.path().join("catalog.sqlite")).unwrap(),
+            catalog,
+            media: Arc::new(media),
             policy: Arc::new(ArcSwap::from_pointee(Policy::default())),
             live: Arc::new(Mutex::new(LiveStreams::default())),
             end_stream: Box::new(|_, _| true),

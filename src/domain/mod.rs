@@ -1,6 +1,7 @@
 //! Templates, rules and tasks, live streams and finished files as values: no I/O, time is an input.
 
 pub mod admission;
+pub mod busy;
 pub mod event;
 pub mod file;
 pub mod live;
@@ -15,6 +16,7 @@ pub mod vod;
 pub mod vod_task;
 
 pub use admission::{Admission, DomainKind, ForbiddenStream, LiveDomain, PushAuth};
+pub use busy::Busy;
 pub use event::{LiveEvent, LiveEventKind};
 pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams, StreamEnd};

@@ -8,7 +8,10 @@ pub mod connection;
 pub mod core;
 pub mod publish;
 
+use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +20,7 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
-use crate::domain::{LiveEvent, LiveStreams, Policy};
+use crate::domain::{Busy, LiveEvent, LiveStreams, Policy};
 use crate::metrics::Metrics;
 use crate::recorder::{Now, RecorderSettings};
 use crate::segment::CoreStore;
@@ -93,6 +96,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub events: EventSender,
+    /// Says which cores are short of time or memory.
+    pub busy: Arc<Busy>,
     publications: AtomicU64,
     /// When each core last passed its tick, monotonic nanoseconds.
     ticks: Vec<AtomicU64>,
@@ -136,12 +141,16 @@ pub enum CoreCommand {
     Shutdown,
 }
 
+/// Something else that runs on a core's executor, between the passes of the core, until the flag is set. It must not block.
+pub type Beside = Box<dyn FnOnce(Rc<Cell<bool>>) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+
 /// What one core runs with.
 pub struct CoreParts {
     /// The CPU it is pinned to.
     pub cpu: usize,
     pub listener: TcpListener,
     pub store: CoreStore,
+    pub beside: Option<Beside>,
 }
 
 /// The running cores.
@@ -158,6 +167,7 @@ pub struct IngestContext {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub events: EventSender,
+    pub busy: Arc<Busy>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -174,19 +184,27 @@ impl Ingest {
     /// # Errors
     /// If an executor cannot be made (locked memory, io_uring not permitted).
     pub fn start(context: IngestContext, parts: Vec<CoreParts>) -> Result<Self, IngestError> {
-        let IngestContext { settings, policy, live, metrics, clock, events } = context;
+        let IngestContext { settings, policy, live, metrics, clock, events, busy } = context;
         let (inboxes, receivers): (Vec<_>, Vec<Receiver<CoreCommand>>) = parts.iter().map(|_| bounded(INBOX_MAX)).unzip();
         let ticks = parts.iter().map(|_| AtomicU64::new((clock.mono)().nanos())).collect();
-        let shared = Arc::new(Shared { settings, policy, live, metrics, clock, events, publications: AtomicU64::new(0), ticks, inboxes });
+        let shared = Arc::new(Shared { settings, policy, live, metrics, clock, events, busy, publications: AtomicU64::new(0), ticks, inboxes });
         let mut cores = Vec::new();
         for (index, (part, inbox)) in parts.into_iter().zip(receivers).enumerate() {
-            let CoreParts { cpu, listener, store } = part;
+            let CoreParts { cpu, listener, store, beside } = part;
             let shared = Arc::clone(&shared);
             let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
                 .name(&format!("ingest-{index}"))
                 // Sockets are read outside the ring; it carries timers only.
                 .io_memory(1 << 20)
-                .spawn(move || async move { core::run(index, listener, store, inbox, shared).await })
+                .spawn(move || async move {
+                    let ended = Rc::new(Cell::new(false));
+                    let beside = beside.map(|make| glommio::spawn_local(make(Rc::clone(&ended))));
+                    core::run(index, listener, store, inbox, shared).await;
+                    ended.set(true);
+                    if let Some(task) = beside {
+                        task.await;
+                    }
+                })
                 .map_err(|error| IngestError::Executor { cpu, message: error.to_string() })?;
             cores.push(executor);
         }

@@ -21,6 +21,7 @@ use crate::units::{FileId, MonoTime};
 
 use super::arena::Block;
 use super::finish::{self, FinishSettings};
+use super::open::OpenRecordings;
 use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, WRITE_ALIGN_BYTES};
 
 /// Commands on their way from all cores to one writer: two for each of some thousands of streams a second. When full, commands wait on the core.
@@ -39,6 +40,8 @@ pub struct DiskSettings {
     pub metrics: Arc<Metrics>,
     /// The process's monotonic clock.
     pub clock: fn() -> MonoTime,
+    /// Where it is noted which recordings are open.
+    pub open: Arc<OpenRecordings>,
 }
 
 /// The running helper threads.
@@ -62,7 +65,7 @@ impl Disk {
     /// # Errors
     /// If a thread cannot be started or the recording folder cannot be opened.
     pub fn start(settings: DiskSettings) -> io::Result<Self> {
-        let DiskSettings { finish, finished, metrics, clock } = settings;
+        let DiskSettings { finish, finished, metrics, clock, open } = settings;
         let (sender, receiver) = bounded(DISK_QUEUE_MAX);
         let queue = receiver.clone();
         let (to_finisher, finisher_queue) = bounded(FINISH_QUEUE_MAX);
@@ -80,8 +83,9 @@ impl Disk {
             written: false,
             metrics: Arc::clone(&metrics),
             clock,
+            recordings: Arc::clone(&open),
         };
-        let mut finisher = Finisher { settings: finish, plans: HashMap::new(), finished, metrics: Arc::clone(&metrics) };
+        let mut finisher = Finisher { settings: finish, plans: HashMap::new(), finished, metrics: Arc::clone(&metrics), recordings: open };
         let threads = vec![
             thread("disk-writer", move || {
                 // Dropping the senders in `writer` ends the other threads.
@@ -167,6 +171,7 @@ struct Writer {
     written: bool,
     metrics: Arc<Metrics>,
     clock: fn() -> MonoTime,
+    recordings: Arc<OpenRecordings>,
 }
 
 impl Writer {
@@ -210,6 +215,7 @@ impl Writer {
                 let allocated = open.head.len() as u64;
                 let on_disk = OpenOnDisk { file, path, direct, allocated, allocate_step: ALLOCATE_BYTES_MIN, failed };
                 self.open.insert(serial, on_disk);
+                open.begin.iter().for_each(|identity| self.recordings.begun(identity));
                 self.metrics.file_opened();
             }
             Err(error) => {
@@ -370,6 +376,7 @@ struct Finisher {
     plans: HashMap<PathBuf, FinishPlan>,
     finished: Box<dyn FnMut(FinishedFile) + Send>,
     metrics: Arc<Metrics>,
+    recordings: Arc<OpenRecordings>,
 }
 
 impl Finisher {
@@ -402,6 +409,7 @@ impl Finisher {
 
     fn end_recording(&mut self, end: &RecordingEnd) {
         let started = Instant::now();
+        self.recordings.ended(end.file_id);
         match finish::finish_recording(&self.settings, end.file_id, Some(end), &mut self.plans) {
             Ok(file) => {
                 self.metrics.file_finished(file.identity.format);

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FallocateFlags};
@@ -17,6 +17,8 @@ use crate::container::{FinishPlan, MediaPath, MediaSummary, ReadAt, RecordingEnd
 use crate::domain::naming::disk_slug;
 use crate::domain::{EndReason, FinishedFile, RecordingIdentity};
 use crate::units::{FileId, Format, WallTime};
+
+use super::moves::{self, MOVES};
 
 /// The recording's identity inside its folder.
 pub const IDENTITY_NAME: &str = "identity.json";
@@ -105,7 +107,6 @@ struct Part {
     /// HLS segments can be cut here: fragments of an MP4 file or segment starts of a transport stream.
     fragments: Vec<Fragment>,
     summary: MediaSummary,
-    shift: u64,
 }
 
 /// Finishes recording `file_id`: `end` as the recorder said it, or `None` when it is found at start. `plans`: of files whose writer knew how to make
@@ -126,17 +127,22 @@ pub fn finish_recording(
     let mut parts = Vec::new();
     for (number, name) in media_files(&folder, &identity, &entry).map_err(at("listing", &folder))? {
         let path = folder.join(&name);
-        match finish_media(&path, settings.insert_supported, plans.remove(&path))? {
-            Some((fragments, summary, shift)) => parts.push(Part { number, name, fragments, summary, shift }),
+        // Nobody downloads a part as a file: its index may stand at its end, and its bytes stay where growing playlists say. Unless it is an MP4 recording
+        // by its other name, which is found here after a crash.
+        let is_part_alone = identity.format == Format::Hls && path.metadata().map_err(at("measuring", &path))?.nlink() == 1;
+        let insert_supported = settings.insert_supported && !is_part_alone;
+        let shared = match identity.format {
+            Format::Hls => Some(path.clone()),
+            _ => end.and_then(|end| end.shared_with).map(|shared| media_path(&settings.recording_folder(), shared)),
+        };
+        match finish_media(&path, insert_supported, plans.remove(&path), shared.as_deref())? {
+            Some((fragments, summary)) => parts.push(Part { number, name, fragments, summary }),
             None => std::fs::remove_file(&path).map_err(at("removing", &path))?,
         }
     }
     if parts.is_empty() {
         std::fs::remove_dir_all(&folder).map_err(at("removing", &folder))?;
         return Err(FinishError::Empty { file_id });
-    }
-    if let (Some(shared), [part]) = (end.and_then(|end| end.shared_with), parts.as_slice()) {
-        shift_live_playlist(settings, shared, part.shift)?;
     }
 
     let entry_path = folder.join(&entry);
@@ -183,23 +189,31 @@ pub fn media_files(folder: &Path, identity: &RecordingIdentity, entry: &str) -> 
     Ok(found)
 }
 
-/// Scans one media file and makes it final. `None`: it holds no complete frame.
-fn finish_media(path: &Path, insert_supported: bool, plan: Option<FinishPlan>) -> Result<Option<(Vec<Fragment>, MediaSummary, u64)>, FinishError> {
+/// Scans one media file and makes it final. `None`: it holds no complete frame. `shared`: its name as a part of a playlist that viewers may hold.
+fn finish_media(
+    path: &Path,
+    insert_supported: bool,
+    plan: Option<FinishPlan>,
+    shared: Option<&Path>,
+) -> Result<Option<(Vec<Fragment>, MediaSummary)>, FinishError> {
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(at("opening", path))?;
     // Only headers and tables are read: read-ahead would bring in the media.
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
     let length = file.metadata().map_err(at("measuring", path))?.len();
     if let Some(plan) = plan {
         apply(&file, length, &plan).map_err(at("finishing", path))?;
-        return Ok(Some((Vec::new(), plan.summary, 0)));
+        return Ok(Some((Vec::new(), plan.summary)));
     }
     match scan_media(&FileReader::new(&file, length), path, insert_supported) {
-        Ok(Scanned { plan, fragments, shift }) => {
+        Ok(Scanned { plan, fragments }) => {
             if plan.torn_bytes > 0 {
                 tracing::info!(path = %path.display(), torn_bytes = plan.torn_bytes, "an incomplete frame at the end was cut off");
             }
+            if let (Some(insert), Some(shared)) = (plan.insert, shared) {
+                note_move(shared, insert.length)?;
+            }
             apply(&file, length, &plan).map_err(at("finishing", path))?;
-            Ok(Some((fragments, plan.summary, shift)))
+            Ok(Some((fragments, plan.summary)))
         }
         Err(ScanError::Empty) => Ok(None),
         Err(source) => Err(FinishError::Scan { path: path.to_owned(), source }),
@@ -211,8 +225,6 @@ pub struct Scanned {
     pub plan: FinishPlan,
     /// HLS segments can be cut here.
     pub fragments: Vec<Fragment>,
-    /// How far the plan's insertion moves the fragments.
-    pub shift: u64,
 }
 
 /// Scans a media file by the extension of its name.
@@ -220,7 +232,7 @@ pub struct Scanned {
 /// # Errors
 /// Those of the container's scan.
 pub fn scan_media(reader: &FileReader<'_>, path: &Path, insert_supported: bool) -> Result<Scanned, ScanError> {
-    let whole = |plan| Scanned { plan, fragments: Vec::new(), shift: 0 };
+    let whole = |plan| Scanned { plan, fragments: Vec::new() };
     match path.extension().and_then(|extension| extension.to_str()).unwrap_or_default() {
         "mp4" | "m4s" => mp4::scan(reader, insert_supported).map(|mut scan| {
             // Fragments are timed by their video; the part ends when its last track does.
@@ -229,9 +241,9 @@ pub fn scan_media(reader: &FileReader<'_>, path: &Path, insert_supported: bool) 
                 let end_ms = first_ms.saturating_add_unsigned(scan.plan.summary.duration_ms);
                 last.duration_ms = end_ms.saturating_sub(last.start_ms).max(0) as u64;
             }
-            Scanned { plan: scan.plan, fragments: scan.fragments, shift: scan.shift }
+            Scanned { plan: scan.plan, fragments: scan.fragments }
         }),
-        "ts" => mpegts::scan(reader).map(|scan| Scanned { fragments: ts_fragments(&scan), plan: scan.plan, shift: 0 }),
+        "ts" => mpegts::scan(reader).map(|scan| Scanned { fragments: ts_fragments(&scan), plan: scan.plan }),
         "flv" => flv::scan(reader).map(whole),
         "aac" => es::scan_adts(reader).map(whole),
         _ => es::scan_mp3(reader).map(whole),
@@ -260,7 +272,8 @@ fn apply(file: &File, length: u64, plan: &FinishPlan) -> io::Result<()> {
     if let Some(insert) = plan.insert {
         // Dirty pages are written out by the call itself; synced before, so that the step is short and on disk data only.
         file.sync_data()?;
-        rustix::fs::fallocate(file, FallocateFlags::INSERT_RANGE, insert.offset, insert.length)?;
+        let act = || Ok(rustix::fs::fallocate(file, FallocateFlags::INSERT_RANGE, insert.offset, insert.length)?);
+        MOVES.move_by(file, insert.length, act)?;
     }
     for (offset, bytes) in &plan.writes {
         file.write_all_at(bytes, *offset)?;
@@ -272,23 +285,15 @@ fn apply(file: &File, length: u64, plan: &FinishPlan) -> io::Result<()> {
     file.sync_data()
 }
 
-/// The byte ranges of a part that another recording shares have moved: the live playlist says so.
-fn shift_live_playlist(settings: &FinishSettings, shared: MediaPath, shift: u64) -> Result<(), FinishError> {
-    if shift == 0 {
-        return Ok(());
+/// Notes beside a part how far its bytes move, before they do: a playlist that lists it lists them as they were recorded. After a crash in between the
+/// same insertion is done again.
+fn note_move(shared: &Path, shift_bytes: u64) -> Result<(), FinishError> {
+    let (Some(folder), Some(name)) = (shared.parent(), shared.file_name().and_then(|name| name.to_str())) else { return Ok(()) };
+    match folder.exists() {
+        true => write_synced(&moves::note_path(folder, name), shift_bytes.to_string().as_bytes()),
+        // That recording held no frame.
+        false => Ok(()),
     }
-    let folder = settings.recording_folder().join(shared.folder.to_string());
-    let path = folder.join(LIVE_PLAYLIST_NAME);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        // The playlist is already finished, or not begun.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(at("reading", &path)(error)),
-    };
-    let uri = format!("media-{}.{}", shared.part, shared.extension);
-    let temporary = folder.join("index.m3u8.new");
-    std::fs::write(&temporary, hls::shift_ranges(&text, &uri, shift)).map_err(at("writing", &temporary))?;
-    std::fs::rename(&temporary, &path).map_err(at("renaming", &temporary))
 }
 
 /// The final playlist, built from the media themselves.

@@ -4,6 +4,8 @@
 pub mod arena;
 pub mod disk;
 pub mod finish;
+pub mod moves;
+pub mod open;
 mod open_record;
 pub mod recover;
 pub mod remove;

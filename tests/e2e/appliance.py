@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -106,6 +107,16 @@ class Appliance:
     @property
     def http(self):
         return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def media(self):
+        """Where recordings are served: a port of the appliance's choice, which it says at the start."""
+        # Said right after it answers for the first time.
+        return until(lambda: re.findall(r"^  media +(\S+)$", self.log, re.M), 5, "the media address")[-1]
+
+    @property
+    def media_port(self):
+        return int(self.media.rsplit(":", 1)[1])
 
     @property
     def log(self):

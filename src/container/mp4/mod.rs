@@ -31,7 +31,7 @@ mod tests;
 mod writer;
 
 pub use fuzz::fuzz_scan;
-pub use head::{head, init_segment};
+pub use head::{INSERT_AT, head, init_segment};
 pub use scan::{Mp4Scan, scan};
 pub use writer::Mp4Writer;
 
