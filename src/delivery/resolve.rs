@@ -312,7 +312,7 @@ mod tests {
             (&hls, "media-1.m4s", Some("media-1.m4s")),
             (&hls, "init-1.m4s", Some("init-1.m4s")),
             (&hls, "media-1.ts", Some("media-1.ts")),
-            (&hls, "media-1.m4s.moved", None),
+            (&hls, "moved-media-1.m4s", None),
             (&hls, "recording.json", None),
             (&hls, "media-1.json", None),
             (&hls, "media-.ts", None),

@@ -201,7 +201,7 @@ fn finish_media(
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
     let length = file.metadata().map_err(at("measuring", path))?.len();
     if let Some(plan) = plan {
-        apply(&file, length, &plan).map_err(at("finishing", path))?;
+        apply(&file, length, &plan, shared).map_err(at("finishing", path))?;
         return Ok(Some((Vec::new(), plan.summary)));
     }
     match scan_media(&FileReader::new(&file, length), path, insert_supported) {
@@ -209,10 +209,7 @@ fn finish_media(
             if plan.torn_bytes > 0 {
                 tracing::info!(path = %path.display(), torn_bytes = plan.torn_bytes, "an incomplete frame at the end was cut off");
             }
-            if let (Some(insert), Some(shared)) = (plan.insert, shared) {
-                note_move(shared, insert.length)?;
-            }
-            apply(&file, length, &plan).map_err(at("finishing", path))?;
+            apply(&file, length, &plan, shared).map_err(at("finishing", path))?;
             Ok(Some((fragments, plan.summary)))
         }
         Err(ScanError::Empty) => Ok(None),
@@ -265,15 +262,19 @@ fn ts_fragments(scan: &mpegts::TsScan) -> Vec<Fragment> {
 }
 
 /// Carries a plan out: truncate, insert, writes, append, sync. Nothing moves a media byte in memory.
-fn apply(file: &File, length: u64, plan: &FinishPlan) -> io::Result<()> {
+fn apply(file: &File, length: u64, plan: &FinishPlan, shared: Option<&Path>) -> io::Result<()> {
     if plan.truncate_to < length {
         file.set_len(plan.truncate_to)?;
     }
     if let Some(insert) = plan.insert {
         // Dirty pages are written out by the call itself; synced before, so that the step is short and on disk data only.
         file.sync_data()?;
-        let act = || Ok(rustix::fs::fallocate(file, FallocateFlags::INSERT_RANGE, insert.offset, insert.length)?);
-        MOVES.move_by(file, insert.length, act)?;
+        MOVES.move_by(file, insert.length, || {
+            if let Some(shared) = shared {
+                note_move(shared, insert.length)?;
+            }
+            Ok(rustix::fs::fallocate(file, FallocateFlags::INSERT_RANGE, insert.offset, insert.length)?)
+        })?;
     }
     for (offset, bytes) in &plan.writes {
         file.write_all_at(bytes, *offset)?;
@@ -285,14 +286,14 @@ fn apply(file: &File, length: u64, plan: &FinishPlan) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Notes beside a part how far its bytes move, before they do: a playlist that lists it lists them as they were recorded. After a crash in between the
-/// same insertion is done again.
-fn note_move(shared: &Path, shift_bytes: u64) -> Result<(), FinishError> {
+/// Notes beside a part how far its bytes move, right before they do: a playlist that lists it lists them as they were recorded. After a crash in between
+/// the same insertion is done again.
+fn note_move(shared: &Path, shift_bytes: u64) -> io::Result<()> {
     let (Some(folder), Some(name)) = (shared.parent(), shared.file_name().and_then(|name| name.to_str())) else { return Ok(()) };
-    match folder.exists() {
-        true => write_synced(&moves::note_path(folder, name), shift_bytes.to_string().as_bytes()),
-        // That recording held no frame.
-        false => Ok(()),
+    match std::fs::write(moves::note_path(folder, name), shift_bytes.to_string()) {
+        // That recording held no frame, or is finished.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
 }
 

@@ -70,7 +70,7 @@ pub const fn locate(offset: u64, shift_bytes: u64) -> (u64, u64) {
 
 /// Says beside a part how far its bytes have moved since they were recorded.
 pub fn note_path(folder: &Path, part_name: &str) -> PathBuf {
-    folder.join(format!("{part_name}.moved"))
+    folder.join(format!("moved-{part_name}"))
 }
 
 /// Reads that note; 0 without one.
