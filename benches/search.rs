@@ -166,6 +166,7 @@ fn file(number: usize, files: usize) -> (FinishedFile, String) {
             procedure: String::new(),
             storage_mode: if random >> 60 == 0 { "cold" } else { "normal" }.to_owned(),
             class_id: 0,
+            resume: None,
         },
         end: WallTime::from_unix_seconds(end_s),
         reason: EndReason::Interval,

@@ -17,23 +17,25 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
 use crate::config::{self, Config, DeliveryListen};
 use crate::control::actions::events::event_content;
-use crate::control::{Access, ControlContext, ControlLimits, Server};
+use crate::control::{About, Access, ControlContext, ControlLimits, Server};
 use crate::delivery::sender::Senders;
 use crate::delivery::{self, DeliverySettings, WhenBusy};
-use crate::domain::{Busy, FinishedFile, LiveStreams, Policy, RecordTemplate, StreamEnd, naming, policy};
+use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordState};
+use crate::domain::{Busy, FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, Resumptions, StreamEnd, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
 use crate::metrics::Metrics;
 use crate::notify::intake;
 use crate::preflight::{bind_error_sentence, preflight};
 use crate::recorder::{MoovReserve, RecorderSettings};
+use crate::replay;
 use crate::rescue;
 use crate::retention::Retention;
-use crate::segment::disk::DiskSettings;
+use crate::segment::disk::{DiskSettings, ResumptionSettings};
 use crate::segment::finish::{self, FinishSettings};
 use crate::segment::open::OpenRecordings;
-use crate::segment::recover::{LeftBehind, Recovered};
-use crate::segment::{Arena, CoreStore, Disk, FileIds};
+use crate::segment::recover::{Found, LeftBehind, Recovered};
+use crate::segment::{Arena, CoreStore, Disk, DiskCommand, FileIds};
 use crate::supervise;
 use crate::units::{MonoTime, TemplateId, WallTime};
 
@@ -183,7 +185,11 @@ fn start(config: &Config) -> Result<Running, StartError> {
     // What the last run left is noted before anything new is written; finishing it goes on while publishers already push.
     let arenas = checked.arena_folder;
     let mut left = LeftBehind::find(&finish, &arenas).map_err(because("cannot look for open recordings"))?;
-    left.write_back_arenas(&finish);
+    left.write_back_arenas(&finish, |journal| replay::replay(&finish, journal));
+    let resumptions = Arc::new(Mutex::new(Resumptions::default()));
+    for paused in left.find_paused(&finish, now) {
+        resumptions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).announce(paused);
+    }
 
     let mut last_file = catalog.last_file_id().map_err(|error| StartError(error.to_string()))?;
     if incomplete {
@@ -207,12 +213,28 @@ fn start(config: &Config) -> Result<Running, StartError> {
         })
     };
     let open = Arc::new(OpenRecordings::default());
-    let disk =
-        Disk::start(DiskSettings { finish: finish.clone(), finished, metrics: Arc::clone(&metrics), clock: mono_now, open: Arc::clone(&open) })
-            .map_err(because("cannot start the disk threads"))?;
+    let (event_sender, events_stop, events) = start_events(&catalog)?;
+    let resumption = ResumptionSettings {
+        table: Arc::clone(&resumptions),
+        policy: Arc::clone(&policy),
+        wall: wall_now,
+        over: {
+            let events = event_sender.clone();
+            Box::new(move |paused| events.send(resumption_over(paused)))
+        },
+    };
+    let disk = Disk::start(DiskSettings {
+        finish: finish.clone(),
+        finished,
+        metrics: Arc::clone(&metrics),
+        clock: mono_now,
+        open: Arc::clone(&open),
+        resumption,
+    })
+    .map_err(because("cannot start the disk threads"))?;
     let recovery = spawn("recovery", {
-        let (finish, sender) = (finish.clone(), entry_sender.clone());
-        move || recover_left(&finish, &left, &sender)
+        let (finish, sender, to_disk, events) = (finish.clone(), entry_sender.clone(), disk.handle().0, event_sender.clone());
+        move || recover_left(&finish, &left, &sender, &to_disk, &events)
     })?;
 
     let retention = Retention::start(catalog.clone(), finish.clone(), wall_now).map_err(because("cannot start the retention thread"))?;
@@ -221,7 +243,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let recorder = RecorderSettings { hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts, hls_segment_ms, moov_reserve };
     let arena_bytes = usize::try_from(checked.arena_bytes_per_core).map_err(|_| StartError("ingest.arena_mib is too large".to_owned()))?;
     let handle = disk.handle();
-    let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle.0, &ids, &serials)?;
+    let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle.0, (&ids, &serials, &resumptions))?;
     drop(handle);
     let busy = Arc::new(Busy::new(cores.len()));
     let media = Arc::new(delivery::Context::new(delivery::ContextParts {
@@ -250,7 +272,6 @@ fn start(config: &Config) -> Result<Running, StartError> {
         added_domains_only: config.ingest.added_domains_only,
         recorder,
     };
-    let (event_sender, events_stop, events) = start_events(&catalog)?;
     let context = IngestContext {
         settings,
         policy: Arc::clone(&policy),
@@ -298,9 +319,11 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 push_auth_default: config.api.push_auth_default,
                 older_tasks: OlderTaskLimits { open_max: config.api.older_tasks_max, day_max: config.api.older_tasks_per_day_max },
                 sub_apps_max: config.api.sub_apps_max,
+                procedures_max: config.api.procedures_max,
                 workers: config.http.workers,
                 connections_max: config.http.connections_max,
             },
+            about: About::new(config, wall_now()),
             access: Arc::clone(&access),
         }),
     )
@@ -478,9 +501,8 @@ fn make_stores(
     folder: &Path,
     cores: usize,
     bytes: usize,
-    to_disk: &Sender<crate::segment::DiskCommand>,
-    ids: &Arc<FileIds>,
-    serials: &Arc<AtomicU64>,
+    to_disk: &Sender<DiskCommand>,
+    (ids, serials, resumptions): (&Arc<FileIds>, &Arc<AtomicU64>, &Arc<Mutex<Resumptions>>),
 ) -> Result<Vec<CoreStore>, StartError> {
     let arenas: Vec<io::Result<Arena>> = std::thread::scope(|scope| {
         let makers: Vec<_> = (0..cores).map(|core| scope.spawn(move || Arena::create(&folder.join(format!("core-{core}.arena")), bytes))).collect();
@@ -495,7 +517,9 @@ fn make_stores(
                 folder.display()
             )
             .to_string();
-            arena.map(|arena| CoreStore::new(arena, to_disk.clone(), Arc::clone(ids), Arc::clone(serials))).map_err(because(remedy))
+            arena
+                .map(|arena| CoreStore::new(arena, to_disk.clone(), Arc::clone(ids), Arc::clone(serials), Arc::clone(resumptions)))
+                .map_err(because(remedy))
         })
         .collect()
 }
@@ -566,11 +590,19 @@ fn entered(file: &FinishedFile, settings: &FinishSettings) {
     }
 }
 
-fn recover_left(settings: &FinishSettings, left: &LeftBehind, sender: &Sender<FinishedFile>) {
+fn recover_left(settings: &FinishSettings, left: &LeftBehind, files: &Sender<FinishedFile>, to_disk: &Sender<DiskCommand>, events: &EventSender) {
     let started = Instant::now();
-    let recovered = left.recover(settings, |file| {
-        if sender.send(file).is_err() {
-            tracing::error!("the catalog thread is gone; the file is entered at the next start");
+    let recovered = left.recover(settings, |found| {
+        let is_taken = match found {
+            Found::Finished(file) => files.send(*file).is_ok(),
+            Found::Paused(paused) => to_disk.send(DiskCommand::PauseRecording(Box::new(paused))).is_ok(),
+            Found::Over(paused) => {
+                events.send(resumption_over(&paused));
+                true
+            }
+        };
+        if !is_taken {
+            tracing::error!("what was recovered is not taken; it is looked at again at the next start");
         }
     });
     if recovered != Recovered::default() {
@@ -580,10 +612,29 @@ fn recover_left(settings: &FinishSettings, left: &LeftBehind, sender: &Sender<Fi
             adopted = recovered.adopted,
             empty = recovered.empty,
             failed = recovered.failed,
+            paused = recovered.paused,
             seconds = started.elapsed().as_secs_f64(),
             "recovered what the last run left"
         );
     }
+}
+
+/// Nobody went on with an interrupted recording: it has ended.
+fn resumption_over(paused: &PausedRecording) -> LiveEvent {
+    let publisher = Publisher {
+        key: paused.key.clone(),
+        publication: paused.publication,
+        publish_time: paused.end,
+        client_ip: String::new(),
+        stream_param: String::new(),
+    };
+    let kind = LiveEventKind::RecordState {
+        session: paused.session,
+        source: paused.source.clone(),
+        format: crate::units::Format::Hls,
+        state: RecordState::Ended,
+    };
+    LiveEvent { publisher: Arc::new(publisher), time: wall_now(), kind }
 }
 
 fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, folder: &str, entries: &Receiver<FinishedFile>) {

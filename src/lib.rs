@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod notify;
 pub mod preflight;
 pub mod recorder;
+pub mod replay;
 pub mod rescue;
 pub mod retention;
 pub mod rtmp;

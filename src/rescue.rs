@@ -276,6 +276,7 @@ mod tests {
             procedure: String::new(),
             storage_mode: "normal".to_owned(),
             class_id: 0,
+            resume: None,
         };
         let end = WallTime::from_unix_seconds(2000 + number as i64);
         // The folder it names is not where it lies: a data folder may have been copied together from others.

@@ -5,13 +5,16 @@ use std::sync::atomic::AtomicU64;
 
 use capstan::container::flv::{self, FlvWriter};
 use capstan::container::{MediaPath, OpenMedia, Store as _};
-use capstan::domain::{EndReason, RecordingIdentity, RecordingSource};
+use capstan::domain::RecordTemplate;
+use capstan::domain::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 use capstan::media::flv_tag::{AudioUnit, parse_audio};
 use capstan::media::{Payload, TrackKind, Tracks};
+use capstan::recorder::{MoovReserve, Now, Publication, Recorder, RecorderSettings};
+use capstan::replay;
 use capstan::segment::finish::FinishSettings;
-use capstan::segment::recover::LeftBehind;
+use capstan::segment::recover::{Found, LeftBehind};
 use capstan::segment::{Arena, CoreStore, DiskCommand, FileIds};
-use capstan::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
+use capstan::units::{FileId, Format, MonoTime, PublicationId, StreamKey, TemplateId, WallTime};
 
 fn identity(file_id: FileId) -> RecordingIdentity {
     RecordingIdentity {
@@ -30,6 +33,14 @@ fn identity(file_id: FileId) -> RecordingIdentity {
         procedure: String::new(),
         storage_mode: String::new(),
         class_id: 0,
+        resume: None,
+    }
+}
+
+fn finished(found: Found) -> FinishedFile {
+    match found {
+        Found::Finished(file) => *file,
+        Found::Paused(_) | Found::Over(_) => panic!("nothing is resumed"),
     }
 }
 
@@ -46,7 +57,7 @@ fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
     let (to_disk, commands) = crossbeam::channel::bounded::<DiskCommand>(100);
     let arena = Arena::create(&arenas.join("core-0.arena"), 2 << 20).unwrap();
     let ids = Arc::new(FileIds::new(None, || WallTime::from_unix_seconds(1_700_000_000)));
-    let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)));
+    let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)), Arc::default());
 
     let Ok(AudioUnit::Config(audio)) = parse_audio(Payload::contiguous(&[0xaf, 0, 0x12, 0x10])) else { panic!("no track") };
     let tracks = Tracks { video: None, audio: Some(audio) };
@@ -67,11 +78,111 @@ fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
     drop((file, store, commands));
 
     let mut left = LeftBehind::find(&settings, &arenas).unwrap();
-    left.write_back_arenas(&settings);
+    left.write_back_arenas(&settings, |_| panic!("every frame is in a file"));
     assert!(std::fs::read_dir(&arenas).unwrap().next().is_none(), "the arena is used up");
     let mut files = Vec::new();
-    let recovered = left.recover(&settings, |file| files.push(file));
+    let recovered = left.recover(&settings, |found| files.push(finished(found)));
     assert_eq!((recovered.finished, recovered.failed, files.len()), (1, 0, 1), "{recovered:?}");
     assert_eq!((files[0].identity.file_id, files[0].reason), (file_id, EndReason::Recovered));
     assert_eq!(files[0].summary.audio.as_ref().unwrap().frames, 10);
+}
+
+fn millis(time: u64) -> Now {
+    Now { mono: MonoTime::from_millis(time), wall: WallTime::from_unix_millis(1_700_000_000_000 + time as i64) }
+}
+
+fn picture(key: bool, number: u32) -> Vec<u8> {
+    let mut body = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0, 0, 0, 0, 5, if key { 0x65 } else { 0x41 }];
+    body.extend_from_slice(&number.to_be_bytes());
+    body
+}
+
+fn sound(number: u32) -> Vec<u8> {
+    let mut body = vec![0xaf, 1];
+    body.extend_from_slice(&number.to_be_bytes());
+    body
+}
+
+const PICTURE_HEADER: &[u8] = &[
+    0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, 30, 0xff, 0xe1, 0, 10, 0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x47, 0xfe, 0x88, 1, 0, 4, 0x68, 0xce, 0x3c,
+    0x80,
+];
+const SOUND_HEADER: &[u8] = &[0xaf, 0, 0x12, 0x10];
+
+/// A process is killed while outputs still wait for frames: for a second track, or for the first sound of a new file. Whatever it had read is in a file.
+#[test]
+fn frames_that_no_file_had_taken_are_brought_into_one() {
+    // Name, whether the sound's header came, pictures and sounds of 40 ms that were read, further pictures without sound, and the recovery's own deaths.
+    for (name, sound_header, both, pictures, deaths) in [
+        ("a second track is waited for", false, 0, 20, 0),
+        ("the first sound is waited for", true, 0, 9, 0),
+        ("a split waits for the sound of its first picture", true, 50, 1, 0),
+        ("recovery is killed, too", true, 50, 3, 2),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = FinishSettings {
+            data_folder: folder.path().to_owned(),
+            insert_supported: false,
+            time_zone: jiff::tz::TimeZone::UTC,
+            hls_segment_ms: 4_000,
+        };
+        let arenas = folder.path().join("arenas");
+        for folder in [&arenas, &settings.recording_folder(), &settings.media_folder()] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        // Nobody carries the commands out.
+        let (to_disk, _commands) = crossbeam::channel::bounded::<DiskCommand>(1_000);
+        let arena = Arena::create(&arenas.join("core-0.arena"), 8 << 20).unwrap();
+        let ids = Arc::new(FileIds::new(None, || WallTime::from_unix_seconds(1_700_000_000)));
+        let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)), Arc::default());
+        let publication = Publication {
+            id: PublicationId(7),
+            key: StreamKey::new("localhost", "live", "cam"),
+            push_url: String::new(),
+            stream_param: String::new(),
+        };
+        let recorder_settings = RecorderSettings { hls_transport_stream: false, hls_segment_ms: 4_000, moov_reserve: MoovReserve::Insert };
+        let mut recorder = Recorder::new(publication, recorder_settings);
+        let mut template = RecordTemplate::empty(TemplateId(1001), "test");
+        for format in [Format::Flv, Format::Mp4, Format::Hls] {
+            template.param_mut(format).enable = true;
+            template.param_mut(format).record_interval_s = 2;
+        }
+        recorder.start(RecordingSource::Rule(TemplateId(1001)), &Arc::new(template), millis(0), &mut store);
+        recorder.video(0, Payload::contiguous(PICTURE_HEADER), millis(0), &mut store).unwrap();
+        if sound_header {
+            recorder.audio(0, Payload::contiguous(SOUND_HEADER), millis(0), &mut store).unwrap();
+        }
+        for number in 0..both + pictures {
+            let (time, now) = (number * 40, millis(u64::from(number) * 40));
+            recorder.video(time, Payload::contiguous(&picture(number % 25 == 0, number)), now, &mut store).unwrap();
+            if number < both {
+                recorder.audio(time + 7, Payload::contiguous(&sound(number)), now, &mut store).unwrap();
+            }
+        }
+        drop((recorder, store));
+
+        for _ in 0..deaths {
+            let mut left = LeftBehind::find(&settings, &arenas).unwrap();
+            let copy = folder.path().join("copy");
+            std::fs::copy(arenas.join("core-0.arena"), &copy).unwrap();
+            left.write_back_arenas(&settings, |journal| replay::replay(&settings, journal).inspect_err(|error| eprintln!("{name}: {error}")));
+            std::fs::rename(copy, arenas.join("core-0.arena")).unwrap();
+        }
+        let mut left = LeftBehind::find(&settings, &arenas).unwrap();
+        left.write_back_arenas(&settings, |journal| replay::replay(&settings, journal).inspect_err(|error| eprintln!("{name}: {error}")));
+        let mut files = Vec::new();
+        let recovered = left.recover(&settings, |found| files.push(finished(found)));
+        assert_eq!((recovered.failed, recovered.empty), (0, 0), "{name}: {recovered:?}");
+        for format in [Format::Flv, Format::Mp4, Format::Hls] {
+            let of_format: Vec<_> = files.iter().filter(|file| file.identity.format == format).collect();
+            let frames = |video: bool| -> u64 {
+                let tracks = of_format.iter().map(|file| if video { &file.summary.video } else { &file.summary.audio });
+                tracks.flatten().map(|track| track.frames).sum()
+            };
+            assert_eq!((frames(true), frames(false)), (u64::from(both + pictures), u64::from(both)), "{name}: {format:?} {of_format:#?}");
+            let expected = if both > 0 && format != Format::Hls { 2 } else { 1 };
+            assert_eq!(of_format.len(), expected, "{name}: {format:?}");
+        }
+    }
 }

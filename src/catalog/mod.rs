@@ -1,10 +1,12 @@
 //! The catalog: templates, rules, tasks and finished files in SQLite. One writer thread, several read connections.
 //!
 //! A write returns when it is committed and synced; a read sees every write that returned before it began. The methods are grouped by what they are
-//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `events`, `domains`, `forbids`, `stream_events`, `vod_tasks`.
+//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `definitions`, `events`, `domains`, `forbids`,
+//! `stream_events`, `vod_tasks`.
 
 mod apps;
 mod classes;
+mod definitions;
 mod domains;
 mod events;
 mod files;
@@ -32,6 +34,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rusqlite::Connection;
 
 pub use classes::{ClassOfFile, ClassRefusal};
+pub use definitions::{NamedKind, Stored};
 pub use events::{CatalogEvent, EVENTS_PER_PULL, EventWriter, PulledEvent};
 pub use files::{FellBack, Gone};
 pub use modify::MediaChange;

@@ -18,7 +18,7 @@ use super::CatalogError;
 /// Beside the catalog.
 pub const NAME: &str = "policy.json";
 /// What is copied: small tables whose content is nowhere else, parents before the rows that name them.
-const TABLES: &[&str] = &["template", "rule", "task", "live_domain", "forbidden_stream"];
+const TABLES: &[&str] = &["template", "rule", "task", "live_domain", "forbidden_stream", "definition", "named_definition"];
 /// A burst of changes is copied this often: the copy holds all rows, and a call should not wait for it.
 const EVERY: Duration = Duration::from_secs(1);
 /// Read back at most: a hundred thousand tasks are below 64 MiB.

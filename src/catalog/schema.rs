@@ -201,6 +201,32 @@ const MIGRATIONS: &[M<'_>] = &[
     CREATE INDEX vod_task_by_session ON vod_task (sub_app_id, session_id) WHERE session_id <> '';
     ",
     ),
+    M::up(
+        "
+    -- Custom definitions of renditions and pictures, as JSON. AUTOINCREMENT: they count from 1400001 and are never used again.
+    CREATE TABLE definition (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        sub_app_id INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        body TEXT NOT NULL,
+        create_time INTEGER NOT NULL,
+        update_time INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO sqlite_sequence (name, seq) VALUES ('definition', 1400000);
+    CREATE INDEX definition_by_kind ON definition (sub_app_id, kind, id);
+
+    -- Task flows and players.
+    CREATE TABLE named_definition (
+        sub_app_id INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        body TEXT NOT NULL,
+        create_time INTEGER NOT NULL,
+        update_time INTEGER NOT NULL,
+        PRIMARY KEY (sub_app_id, kind, name)
+    ) STRICT;
+    ",
+    ),
 ];
 
 /// Opens the writer's connection and brings the schema up to date.

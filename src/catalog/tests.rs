@@ -81,6 +81,7 @@ pub(super) fn file(number: u64, stream: &str, format: Format) -> FinishedFile {
             procedure: String::new(),
             storage_mode: "normal".to_owned(),
             class_id: 0,
+            resume: None,
         },
         end: at(200),
         reason: EndReason::Interval,

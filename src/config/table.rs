@@ -121,6 +121,13 @@ macro_rules! declare {
             }
         }
 
+        impl Config {
+            /// The values in effect as they would stand in the file, in the order of [`settings`]. Of keys and tokens only the names.
+            pub fn values_shown(&self) -> Vec<String> {
+                vec![$( self.$top.show(), )+ $( $( self.$section.$key.show(), )+ )+]
+            }
+        }
+
         /// The table, in the order of declaration.
         pub fn settings() -> Vec<Setting> {
             let config = Config::default();
@@ -251,6 +258,8 @@ declare! {
         older_tasks_per_day_max: u64 = 4_000, in 1..=1_000_000;
         /// Applications (`CreateSubAppId`) besides the main one.
         sub_apps_max: u64 = 50, in 0..=1_000;
+        /// Task flows (`CreateProcedureTemplate`) of one application.
+        procedures_max: u64 = 50, in 0..=1_000;
     }
 
     /// The log, on standard error.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::SmallFile;
 use super::mp4::{FRAGMENT_MS, Fragment, SAMPLE_MS_MAX};
-use crate::units::WallTime;
+use crate::units::{FileId, WallTime};
 
 /// No segment is longer, whatever the key-frame interval, unless twice the wanted length is more: EXT-X-TARGETDURATION never changes (RFC 8216, 6.2.1).
 pub const TARGET_MS_MIN: u64 = 10_000;
@@ -171,6 +172,20 @@ pub fn push_segment(text: &mut String, segment: &Segment, uri: &str, starts_at: 
     let _ = writeln!(text, "#EXTINF:{seconds}.{millis:03},\n#EXT-X-BYTERANGE:{}@{}\n{uri}", segment.bytes, segment.offset);
 }
 
+/// What says when a part began that does not follow the one before at once: `part-<n>.json`.
+pub fn part_start_file(folder: FileId, part: u32, start: WallTime) -> SmallFile {
+    SmallFile { folder, name: part_start_name(part), bytes: start.unix_micros().to_string().into_bytes() }
+}
+
+pub fn part_start_name(part: u32) -> String {
+    format!("part-{part}.json")
+}
+
+/// Reads what [`part_start_file`] says.
+pub fn read_part_start(bytes: &[u8]) -> Option<WallTime> {
+    std::str::from_utf8(bytes).ok()?.trim().parse().ok().map(WallTime::from_unix_micros)
+}
+
 /// The playlist with all byte ranges of a file moved back by what `shift_bytes` says of its name: as they were while it was recorded, before room was made
 /// in front of the media. `None`: nothing has moved.
 pub fn unshift_ranges(text: &str, shift_bytes: impl Fn(&str) -> u64) -> Option<String> {
@@ -210,8 +225,10 @@ pub struct Part<'a> {
     pub starts_at: Option<WallTime>,
 }
 
-/// The playlist of a finished recording from what its files hold. It begins with the lines that the live one had. Parts without a fragment are left out.
-pub fn rebuild(container: SegmentContainer, segment_ms: u64, independent: bool, parts: &[Part<'_>]) -> String {
+/// The playlist of a recording from what its files hold. It begins with the lines that the live one had. Parts without a fragment are left out.
+///
+/// `ended`: nothing will follow.
+pub fn rebuild(container: SegmentContainer, segment_ms: u64, independent: bool, parts: &[Part<'_>], ended: bool) -> String {
     let mut body = String::new();
     for part in parts.iter().filter(|part| !part.fragments.is_empty()) {
         let discontinuity = part.discontinuity && !body.is_empty();
@@ -225,7 +242,7 @@ pub fn rebuild(container: SegmentContainer, segment_ms: u64, independent: bool, 
         part.fragments.iter().filter_map(|fragment| segmenter.push(fragment)).for_each(&mut put);
         segmenter.finish().into_iter().for_each(&mut put);
     }
-    header(container, segment_ms, independent) + &body + ENDLIST
+    header(container, segment_ms, independent) + &body + if ended { ENDLIST } else { "" }
 }
 
 #[cfg(test)]
@@ -307,7 +324,7 @@ mod tests {
             Part { uri: "media-2.m4s", map_uri: Some("init-2.m4s"), fragments: &[], discontinuity: true, starts_at: None },
             Part { uri: "media-3.m4s", map_uri: Some("init-3.m4s"), fragments: &second, discontinuity: true, starts_at: None },
         ];
-        let text = rebuild(SegmentContainer::Fmp4, 4_000, true, &parts);
+        let text = rebuild(SegmentContainer::Fmp4, 4_000, true, &parts, true);
         let expected = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:10\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:EVENT\n\
             #EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-MAP:URI=\"init-1.m4s\"\n\
             #EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:20.040Z\n#EXTINF:4.000,\n#EXT-X-BYTERANGE:200@4096\nmedia-1.m4s\n\

@@ -13,7 +13,7 @@ pub mod window;
 
 use std::io;
 
-use crate::domain::{EndReason, RecordingIdentity};
+use crate::domain::{EndReason, PausedRecording, RecordingIdentity, Resume, ResumeClaim};
 use crate::units::{FileId, WallTime};
 
 pub use crate::domain::file::{MediaSummary, TrackSummary};
@@ -162,6 +162,8 @@ pub struct RecordingEnd {
     pub reason: EndReason,
     /// The HLS recording (still running) that shares this recording's only media file as its part.
     pub shared_with: Option<MediaPath>,
+    /// What the recording claimed when it began, if it might have been resumed.
+    pub claim: Option<ResumeClaim>,
 }
 
 /// A block of an open or closed file that stays readable while this is held.
@@ -176,6 +178,8 @@ pub trait Pinned {
 pub trait Store {
     type File: Sink;
     type Pin: Pinned;
+    /// Bytes in memory that outlives the process.
+    type Note;
     /// A new id, greater than all before.
     fn next_file_id(&mut self) -> FileId;
     fn open(&mut self, open: OpenMedia) -> Self::File;
@@ -192,9 +196,19 @@ pub trait Store {
     /// No more bytes come to `file`. `plan`: how to make it final, where the writer knows; else the file is scanned.
     fn close(&mut self, file: Self::File, plan: Option<FinishPlan>);
     fn end_recording(&mut self, end: RecordingEnd);
+    /// An HLS recording that may be interrupted begins: is there one to go on with? `patient`: the answer may be to wait.
+    fn resume(&mut self, claim: &ResumeClaim, patient: bool) -> Resume;
+    /// The stream of a recording is interrupted; its media files are closed.
+    fn pause_recording(&mut self, paused: PausedRecording);
     /// A file that stays in memory: frames that no file has taken.
     fn open_log(&mut self) -> Self::File;
     fn close_log(&mut self, log: Self::File);
+    /// `count` new ids for files that recovery may have to make; none: this store keeps no notes.
+    fn spare_ids(&mut self, count: usize) -> Vec<FileId>;
+    /// Keeps `bytes` beside `log` for whoever comes after this process, until the note is closed. `None`: there is no free block.
+    fn open_note(&mut self, log: &Self::File, bytes: &[u8]) -> Option<Self::Note>;
+    fn patch_note(&mut self, note: &mut Self::Note, at: usize, bytes: &[u8]);
+    fn close_note(&mut self, note: Self::Note);
     /// Pins the blocks of `file` that hold bytes from `from` on, oldest first. To be called before these bytes are committed.
     fn pin(&mut self, file: &Self::File, from: u64, take: impl FnMut(Self::Pin));
     /// Little room is left: nothing shall be kept that no file needs.

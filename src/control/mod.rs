@@ -11,6 +11,7 @@ pub mod access;
 pub mod actions;
 pub mod auth;
 mod connection;
+pub mod console;
 pub mod counters;
 pub mod errors;
 pub mod gate;
@@ -30,6 +31,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 
 use crate::catalog::{Catalog, CatalogError, OlderTaskLimits};
+use crate::config::{Config, Setting};
 use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::WallTime;
 
@@ -57,8 +59,32 @@ pub struct ControlContext {
     /// `Ok` with a JSON text of the state, or `Err` with one when something is wrong (HTTP 503).
     pub health: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
     pub limits: ControlLimits,
+    pub about: About,
     /// Who may call. Replaced when the configuration is read anew.
     pub access: Arc<ArcSwap<Access>>,
+}
+
+/// What the appliance tells about itself.
+pub struct About {
+    pub start_time: WallTime,
+    /// Every setting with its value in effect; keys and tokens are not part of it.
+    pub settings: Vec<(Setting, String)>,
+    pub rtmp_listen: std::net::SocketAddr,
+    pub default_domain: String,
+    /// IANA name.
+    pub time_zone: String,
+}
+
+impl About {
+    pub fn new(config: &Config, start_time: WallTime) -> Self {
+        Self {
+            start_time,
+            settings: crate::config::settings().into_iter().zip(config.values_shown()).collect(),
+            rtmp_listen: config.ingest.rtmp_listen,
+            default_domain: config.ingest.default_domain.clone(),
+            time_zone: config.record.time_zone.clone(),
+        }
+    }
 }
 
 /// Quotas of the API (settings).
@@ -73,6 +99,8 @@ pub struct ControlLimits {
     pub older_tasks: OlderTaskLimits,
     /// Applications besides the main one.
     pub sub_apps_max: u64,
+    /// Task flows of one application.
+    pub procedures_max: u64,
     /// HTTP worker threads and concurrent connections.
     pub workers: usize,
     pub connections_max: usize,
@@ -96,6 +124,8 @@ pub fn refresh_policy(context: &ControlContext) -> Result<(), CatalogError> {
     }
 }
 
+#[cfg(test)]
+mod definition_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

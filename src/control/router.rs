@@ -11,7 +11,7 @@ use super::counters::{Counters, count};
 use super::errors::ApiError;
 use super::http::{HttpAnswer, HttpRequest};
 use super::protocol::{Form, Reply, envelope};
-use super::{ControlContext, actions, auth, media};
+use super::{ControlContext, actions, auth, console, media};
 use crate::delivery::resolve;
 use crate::units::WallTime;
 
@@ -43,7 +43,7 @@ impl Control {
     /// A panic behind it ends this request only.
     pub fn handle(&self, request: &HttpRequest) -> Handled {
         match request.path() {
-            "/" if self.waits(request) => Handled::Waits,
+            "/" if !console::is_page(request) && self.waits(request) => Handled::Waits,
             _ => Handled::Answer(self.answer(request, Waiting::Not)),
         }
     }
@@ -51,7 +51,7 @@ impl Control {
     /// Answers any request here and now; where `waiting` is allowed this may take some seconds.
     pub fn answer(&self, request: &HttpRequest, waiting: Waiting) -> HttpAnswer {
         match request.path() {
-            "/" => self.api(request, waiting),
+            "/" if !console::is_page(request) => self.api(request, waiting),
             path => catch_unwind(AssertUnwindSafe(|| self.page(path, request))).unwrap_or_else(|panic| {
                 count(&self.counters.panics);
                 tracing::error!(path, panic = panic_text(panic.as_ref()), "a request ended in a panic");
@@ -78,6 +78,8 @@ impl Control {
         let context = &self.context;
         let is_read = matches!(request.method.as_str(), "GET" | "HEAD");
         let answer = match path {
+            "/" => console::answer(request, "", &context.public_base),
+            path if path.starts_with(console::PREFIX) => console::answer(request, &path[console::PREFIX.len()..], &context.public_base),
             path if resolve::is_media(path) => {
                 count(&self.counters.media_requests);
                 media::answer(context, request)
@@ -92,7 +94,7 @@ impl Control {
                 Ok(state) => HttpAnswer::text(200, "application/json", state),
                 Err(state) => HttpAnswer::text(503, "application/json", state),
             },
-            _ => HttpAnswer::text(404, "text/plain", "There is nothing here. The API is at /, finished files are under /vod/.\n"),
+            _ => HttpAnswer::text(404, "text/plain", "There is nothing here. The console and the API are at /, finished files are under /vod/.\n"),
         };
         tracing::debug!(method = request.method, path, status = answer.status, us = begun.elapsed().as_micros() as u64, "http");
         answer

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::access::tests::{access, key, token};
 use super::actions::media_info::tests::row;
-use super::{ControlContext, ControlLimits, Server};
+use super::{About, ControlContext, ControlLimits, Server};
 use crate::catalog::{Catalog, OlderTaskLimits};
-use crate::config::Role;
+use crate::config::{Config, Role};
 use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
@@ -63,10 +63,12 @@ impl Running {
                 domains_max: 3,
                 older_tasks: OlderTaskLimits { open_max: 2, day_max: 3 },
                 sub_apps_max: 3,
+                procedures_max: 3,
                 push_auth_default: false,
                 workers: 2,
                 connections_max: 16,
             },
+            about: About::new(&Config::default(), now()),
             access: Arc::new(ArcSwap::from_pointee(access(Vec::new(), Vec::new()))),
         };
         change(&mut context);
@@ -297,6 +299,7 @@ fn live_streams_are_listed() {
         publish_time: now(),
         client: "127.0.0.1:5".to_owned(),
         stream_param: String::new(),
+        figures: std::sync::Arc::default(),
     });
     let expected =
         json!([{"StreamName": "カメラ", "AppName": "live", "DomainName": "a.b", "PublishTimeList": [{"PublishTime": "2026-01-01T08:00:00Z"}]}]);
@@ -544,6 +547,7 @@ fn domains_and_forbidden_streams_reach_the_policy() {
             publish_time: now(),
             client: "192.0.2.1".to_owned(),
             stream_param: String::new(),
+            figures: std::sync::Arc::default(),
         });
     }
     let named = |domain: &str, stream: &str| format!("DomainName={domain}&AppName=live&StreamName={stream}");

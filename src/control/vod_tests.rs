@@ -21,7 +21,7 @@ const APP: u64 = 1_500_000_001;
 const GIF: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\xff\xff\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;";
 
 impl Running {
-    fn vod(&self, action: &str, body: Value) -> Value {
+    pub fn vod(&self, action: &str, body: Value) -> Value {
         let mut answer = self.json(action, VOD, &body);
         answer.as_object_mut().unwrap().remove("RequestId");
         answer
@@ -38,7 +38,7 @@ impl Running {
 }
 
 /// Compares with `tests/golden/api/<name>.json`; with `CAPSTAN_BLESS=1` in the environment writes it, to be reviewed as a diff.
-fn golden(name: &str, answer: &Value) {
+pub fn golden(name: &str, answer: &Value) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/api").join(format!("{name}.json"));
     let text = serde_json::to_string_pretty(answer).unwrap() + "\n";
     if std::env::var_os("CAPSTAN_BLESS").is_some() {

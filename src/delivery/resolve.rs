@@ -4,7 +4,7 @@
 //! compared with these names, never used as a path.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -235,6 +235,20 @@ fn inside(data: &Path, folder: &str) -> io::Result<PathBuf> {
     let room = data.join(room).canonicalize()?;
     let folder = room.join(rest).canonicalize()?;
     if folder.starts_with(&room) && folder != room { Ok(folder) } else { Err(outside()) }
+}
+
+/// What was noted beside a recording when it was finished.
+///
+/// # Errors
+/// If it cannot be read or is longer than `bytes_max`.
+pub fn read_receipt(data: &Path, folder: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let file = open(&inside(data, folder)?, crate::segment::finish::FINISHED_NAME)?;
+    if file.metadata()?.len() > bytes_max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the receipt is too large"));
+    }
+    let mut bytes = Vec::new();
+    io::Read::take(file, bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn open(folder: &Path, part: &str) -> io::Result<File> {

@@ -119,6 +119,13 @@ impl Admission {
     }
 }
 
+impl Admission {
+    /// Nobody may publish this stream now, whatever the signature.
+    pub fn is_forbidden(&self, key: &StreamKey, now: WallTime) -> bool {
+        self.domains.get(&*key.domain).is_some_and(|domain| !domain.enabled) || self.forbidden.get(key).is_some_and(|until| now < *until)
+    }
+}
+
 impl PushAuth {
     /// `txSecret` is the hex MD5 (or, with 64 digits, SHA-256) of key, stream name and `txTime` as written.
     ///

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ResumeTerms;
 use crate::units::{FileId, Format, PublicationId, StreamKey, TaskId, TemplateId, WallTime};
 
 /// Who asked for a recording.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum RecordingSource {
     Rule(TemplateId),
     /// A task of CreateRecordTask; callbacks name it.
@@ -37,6 +38,9 @@ pub struct RecordingIdentity {
     pub procedure: String,
     pub storage_mode: String,
     pub class_id: i64,
+    /// HLS only: an interruption of the stream is not the end.
+    #[serde(default)]
+    pub resume: Option<ResumeTerms>,
 }
 
 /// Why a file ended.

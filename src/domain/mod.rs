@@ -2,11 +2,16 @@
 
 pub mod admission;
 pub mod busy;
+pub mod definition;
 pub mod event;
 pub mod file;
+pub mod flow;
 pub mod live;
 pub mod naming;
+pub mod player;
 pub mod policy;
+pub mod presets;
+pub mod resumption;
 pub mod rule;
 #[cfg(test)]
 mod simulation;
@@ -21,6 +26,7 @@ pub use event::{LiveEvent, LiveEventKind};
 pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams, StreamEnd};
 pub use policy::Policy;
+pub use resumption::{PausedRecording, Resume, ResumeClaim, ResumeTerms, Resumptions};
 pub use rule::{RecordRule, RuleTable};
 pub use task::{OwnFormat, RecordTask, TaskChange, TaskScheduler};
 pub use template::{FormatParam, RecordTemplate};

@@ -279,6 +279,7 @@ mod tests {
             procedure: String::new(),
             storage_mode: "normal".to_owned(),
             class_id: 0,
+            resume: None,
         }
     }
 

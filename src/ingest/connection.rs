@@ -8,12 +8,13 @@ use rustix::net::SendFlags;
 
 use crate::domain::admission::NotAdmitted;
 use crate::domain::event::{LiveEvent, LiveEventKind, Publisher};
+use crate::domain::live::{LiveAudio, LiveFigures, LiveVideo};
 use crate::domain::task::TaskScheduler;
-use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordingSource};
+use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordTemplate, RecordingSource};
 use crate::limits::AMF_MESSAGE_BYTES_MAX;
 use crate::media::Payload;
 use crate::metrics::{self, ConnectionError, CoreMetrics, Track};
-use crate::recorder::{DropReason, Now, Publication, Recorder, Totals};
+use crate::recorder::{DropReason, Now, Publication, RecordChange, Recorder, Totals};
 use crate::rtmp::amf;
 use crate::rtmp::error::{ErrorKind, SessionError};
 use crate::rtmp::message::MediaKind;
@@ -26,6 +27,9 @@ use super::{DuplicatePublisher, Shared};
 
 /// Longest wait for a listener at the other end of our replies; they are a few hundred bytes, so a full socket buffer means a dead or hostile peer.
 const REPLY_BYTES_MAX: usize = 64 << 10;
+
+/// How often the figures of a publication that others see are brought up to date.
+const SHOW_MS: u64 = 1_000;
 
 /// What a connection works with while it is served.
 pub struct Service<'a> {
@@ -43,9 +47,9 @@ pub struct Ending(Box<Publishing>);
 
 impl Ending {
     /// Lets it go on. True: everything is stored, or counted as lost.
-    pub fn tick(&mut self, now: Now, store: &mut CoreStore, metrics: &CoreMetrics) -> bool {
+    pub fn tick(&mut self, now: Now, store: &mut CoreStore, metrics: &CoreMetrics, shared: &Shared) -> bool {
         self.0.recorder.tick(now, store);
-        self.0.report(metrics);
+        self.0.report(metrics, shared, now);
         self.0.recorder.is_finished()
     }
 }
@@ -60,8 +64,13 @@ struct Publishing {
     policy_version: u64,
     next_task_check: Option<WallTime>,
     since: Now,
+    /// The push address asks for the sound alone (`record_type=audio`).
+    audio_only: bool,
     /// Totals already counted in the metrics.
     reported: Totals,
+    /// What others see of it, and when and with how many bytes that was brought up to date.
+    figures: Arc<LiveFigures>,
+    shown: (MonoTime, u64),
 }
 
 /// How a connection stands after it was served.
@@ -74,6 +83,23 @@ pub enum Served {
     /// The storage is busy: do not read, come again next tick.
     Blocked,
 }
+
+/// How often a connection is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// It does not publish yet: as soon as it speaks.
+    Young,
+    /// In every tick.
+    Full,
+    /// Its stream is weak: in one of several ticks.
+    Weak,
+}
+
+/// A stream below this rate becomes a weak one, and above the other it is none any more.
+const WEAK_BYTES_PER_S: u64 = 112 << 10;
+const FULL_BYTES_PER_S: u64 = 144 << 10;
+/// The rate is taken over at least this: longer than the pauses between key frames of most.
+const PACE_MS: u64 = 2_000;
 
 /// Why a publication is not admitted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -189,6 +215,10 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Its number on its core.
     pub token: u64,
+    pub pace: Pace,
+    /// Bytes read, and what it was when the pace was last looked at, at that moment.
+    received_bytes: u64,
+    paced: (u64, MonoTime),
     session: Session,
     /// Input that could not be used yet because the storage was busy.
     pending: Vec<u8>,
@@ -203,13 +233,42 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(stream: TcpStream, peer: SocketAddr, token: u64, session: Session, now: MonoTime) -> Self {
-        Self { stream, peer, token, session, pending: Vec::new(), hung_up: false, ending: false, opened: now, last_input: now, publishing: None }
+        Self {
+            stream,
+            peer,
+            token,
+            pace: Pace::Young,
+            received_bytes: 0,
+            paced: (0, now),
+            session,
+            pending: Vec::new(),
+            hung_up: false,
+            ending: false,
+            opened: now,
+            last_input: now,
+            publishing: None,
+        }
     }
 
     /// The edge-triggered event said that the peer has closed its side. What it sent before may still wait to be read, and a read that is not full
     /// says nothing about the end behind it.
     pub fn hang_up(&mut self) {
         self.hung_up = true;
+    }
+
+    /// The pace that suits what it sends.
+    pub fn new_pace(&mut self, now: MonoTime) -> Pace {
+        let (bytes, since) = self.paced;
+        let elapsed_ms = now.millis_since(since);
+        if self.pace == Pace::Young || elapsed_ms < PACE_MS {
+            return self.pace;
+        }
+        self.paced = (self.received_bytes, now);
+        match (self.received_bytes - bytes) * 1_000 / elapsed_ms {
+            0..WEAK_BYTES_PER_S => Pace::Weak,
+            FULL_BYTES_PER_S.. => Pace::Full,
+            _ => self.pace,
+        }
     }
 
     pub fn is_publishing(&self) -> bool {
@@ -241,6 +300,7 @@ impl Connection {
             Err(error) => return Err(CloseReason::Network(error.into())),
         };
         self.last_input = service.now.mono;
+        self.received_bytes += count as u64;
         let served = self.feed(&buffer[..count], service);
         // What was asked is answered also when the next byte was wrong.
         let sent = self.send_replies();
@@ -299,6 +359,7 @@ impl Connection {
             client_ip: self.peer.ip().to_string(),
             stream_param: address.query.clone(),
         });
+        let figures = Arc::new(LiveFigures::default());
         let live = LiveStream {
             key: name.key.clone(),
             publication: id,
@@ -307,6 +368,7 @@ impl Connection {
             publish_time: service.now.wall,
             client: publisher.client_ip.clone(),
             stream_param: address.query.clone(),
+            figures: Arc::clone(&figures),
         };
         let admit = |policy: &Policy| {
             publish::admit(&name, &address.query, &policy.admission, service.now.wall, shared.settings.added_domains_only)
@@ -351,7 +413,10 @@ impl Connection {
             policy_version: policy.version,
             next_task_check: None,
             since: service.now,
+            audio_only: publish::query_value(&address.query, "record_type").is_some_and(|kind| kind.eq_ignore_ascii_case("audio")),
             reported: Totals::default(),
+            figures,
+            shown: (service.now.mono, 0),
             name,
             publisher,
         });
@@ -359,6 +424,7 @@ impl Connection {
         publishing.start_rule(&policy, service);
         publishing.schedule_tasks(&policy, service);
         self.publishing = Some(publishing);
+        self.paced = (self.received_bytes, service.now.mono);
         self.session.accept_publish();
         Ok(())
     }
@@ -400,7 +466,8 @@ impl Connection {
             publishing.schedule_tasks(policy, service);
         }
         publishing.recorder.tick(service.now, service.store);
-        publishing.report(service.metrics);
+        publishing.report(service.metrics, service.shared, service.now);
+        publishing.show(service.now.mono);
     }
 
     /// The reason to close a silent connection.
@@ -435,7 +502,7 @@ impl Connection {
     fn end_publication(&mut self, cause: EndCause, service: &mut Service<'_>) {
         let Some(mut publishing) = self.publishing.take() else { return };
         publishing.recorder.finish(cause.end_reason(), service.now, service.store);
-        publishing.report(service.metrics);
+        publishing.report(service.metrics, service.shared, service.now);
         service.metrics.publication_ended(cause.label());
         service.shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end(&publishing.name.key, publishing.id);
         let push_ms = service.now.mono.millis_since(publishing.since.mono);
@@ -497,8 +564,17 @@ impl Publishing {
     fn start_rule(&mut self, policy: &Policy, service: &mut Service<'_>) {
         let template = policy.rule_for(&self.name.key);
         if let Some(template) = template.filter(|template| template.enabled().next().is_some()) {
+            let template = self.as_asked(template);
             self.recorder.start(RecordingSource::Rule(template.id), &template, service.now, service.store);
         }
+    }
+
+    /// A template with what the push address asks for.
+    fn as_asked(&self, template: Arc<RecordTemplate>) -> Arc<RecordTemplate> {
+        if !self.audio_only || template.audio_only {
+            return template;
+        }
+        Arc::new(RecordTemplate { audio_only: true, ..RecordTemplate::clone(&template) })
     }
 
     /// Begins and ends what the tasks of this moment say.
@@ -513,14 +589,14 @@ impl Publishing {
             self.recorder.stop(&task.source(), EndReason::TaskEnded, service.now, service.store);
         }
         for task in change.start {
-            let template = policy.task_template(&task);
+            let template = self.as_asked(policy.task_template(&task));
             self.recorder.start(task.source(), &template, service.now, service.store);
         }
         self.next_task_check = self.tasks.next_wakeup(&tasks, service.now.wall);
     }
 
-    /// Brings the metrics up to what the recorder has counted.
-    fn report(&mut self, metrics: &CoreMetrics) {
+    /// Brings the metrics up to what the recorder has counted, and tells what it has noticed.
+    fn report(&mut self, metrics: &CoreMetrics, shared: &Shared, now: Now) {
         let totals = self.recorder.totals();
         let before = std::mem::replace(&mut self.reported, totals);
         metrics.frames(Track::Video, totals.video_frames - before.video_frames);
@@ -530,10 +606,44 @@ impl Publishing {
         for reason in DropReason::ALL {
             metrics.frames_dropped(drop_label(reason), totals.dropped[reason as usize] - before.dropped[reason as usize]);
         }
+        for RecordChange { session, source, format, state } in self.recorder.take_changes() {
+            let kind = LiveEventKind::RecordState { session, source, format, state };
+            shared.events.send(LiveEvent { publisher: Arc::clone(&self.publisher), time: now.wall, kind });
+        }
         for codec in self.recorder.take_unsupported() {
             metrics.unsupported_codec(codec);
             tracing::warn!(stream = %self.name.key, codec, "this codec is not recorded; the other tracks are");
         }
+    }
+}
+
+impl Publishing {
+    /// Brings up to date what others see of the publication, once in [`SHOW_MS`].
+    fn show(&mut self, now: MonoTime) {
+        let (since, before) = self.shown;
+        let passed_ms = now.millis_since(since);
+        if passed_ms < SHOW_MS {
+            return;
+        }
+        let (totals, figures) = (self.recorder.totals(), &self.figures);
+        self.shown = (now, totals.media_bytes);
+        LiveFigures::store(&figures.media_bytes, totals.media_bytes);
+        LiveFigures::store(&figures.bits_per_second, (totals.media_bytes - before) * 8_000 / passed_ms);
+        LiveFigures::store(&figures.video_frames, totals.video_frames);
+        LiveFigures::store(&figures.audio_frames, totals.audio_frames);
+        LiveFigures::store(&figures.dropped_frames, totals.dropped.iter().sum());
+        LiveFigures::store(&figures.late_frames, totals.late_frames);
+        let recorder = &self.recorder;
+        figures.try_update(|parts| {
+            let tracks = recorder.tracks();
+            parts.video = tracks.video.as_ref().map(|video| LiveVideo { codec: video.codec.name(), width: video.width, height: video.height });
+            let audio = tracks.audio.as_ref();
+            parts.audio = audio.map(|audio| LiveAudio { codec: audio.codec.name(), sample_rate_hz: audio.sample_rate_hz, channels: audio.channels });
+            let known = parts.recordings.iter().map(|(source, format)| (source, *format));
+            if !recorder.recordings().eq(known) {
+                parts.recordings = recorder.recordings().map(|(source, format)| (source.clone(), format)).collect();
+            }
+        });
     }
 }
 

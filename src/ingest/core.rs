@@ -21,7 +21,7 @@ use crate::rtmp::session::{Session, SessionConfig};
 use crate::segment::CoreStore;
 use crate::units::{MonoTime, WallTime};
 
-use super::connection::{CloseReason, Connection, Ending, Served, Service};
+use super::connection::{CloseReason, Connection, Ending, Pace, Served, Service};
 use super::publish::EndCause;
 use super::{CoreCommand, Shared};
 
@@ -39,8 +39,12 @@ const ACCEPT_MAX: usize = 256;
 const ACCEPT_PAUSE_MS: u64 = 200;
 /// Silent connections are looked for this often.
 const TIMEOUT_CHECK_MS: u64 = 500;
-/// Each publisher is looked after this often: flushes, waiting outputs, counters.
-const LOOK_AFTER_MS: u64 = 200;
+/// Each publisher is looked after this often: waiting outputs, counters, its pace.
+const LOOK_AFTER_MS: u64 = 400;
+/// Weak streams are read in one tick of so many: what a read costs beside the bytes is most of their cost. Never longer than [`WEAK_PERIOD_MS_MAX`].
+const WEAK_TICKS_MAX: usize = 4;
+/// What a weak stream sends in this time fits well into the smallest receive window.
+const WEAK_PERIOD_MS_MAX: u64 = 200;
 /// A core that spends more of its time than this with the publishers' sockets is busy.
 const BUSY_PERCENT: u64 = 75;
 /// Readiness events fetched at once.
@@ -65,6 +69,9 @@ struct Core {
     /// The listener and connections that do not publish yet.
     young: rustix::fd::OwnedFd,
     publishers: rustix::fd::OwnedFd,
+    /// Publishers of weak streams, each list read in its own tick of the round.
+    weak: Vec<rustix::fd::OwnedFd>,
+    tick_number: usize,
     connections: Vec<Option<Box<Connection>>>,
     free: Vec<usize>,
     /// Makes a token differ from that of an earlier connection in the same place.
@@ -105,6 +112,8 @@ impl Core {
         // Level-triggered: what one pass does not accept is there in the next.
         epoll::add(&young, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
         let metrics = shared.metrics.core(index);
+        let weak_ticks = (WEAK_PERIOD_MS_MAX / shared.settings.tick.as_millis().max(1) as u64).clamp(1, WEAK_TICKS_MAX as u64);
+        let weak = (0..weak_ticks).map(|_| epoll::create(epoll::CreateFlags::CLOEXEC)).collect::<Result<_, _>>()?;
         Ok(Self {
             index,
             listener,
@@ -113,6 +122,8 @@ impl Core {
             metrics,
             young,
             publishers,
+            weak,
+            tick_number: 0,
             connections: Vec::new(),
             free: Vec::new(),
             generation: 0,
@@ -171,7 +182,9 @@ impl Core {
             return true;
         }
         self.ready.extend(self.blocked.drain(..));
-        self.fetch_ready();
+        self.tick_number += 1;
+        // What is flushed now holds the weak streams' newest bytes too.
+        self.fetch_ready(now.mono >= self.next_flush);
         self.drain(now);
         self.tick_publishers(now);
         self.tick_ending(now);
@@ -219,8 +232,7 @@ impl Core {
     }
 
     fn connection(&mut self, token: u64) -> Option<&mut Box<Connection>> {
-        let slot = self.connections.get_mut(token as u32 as usize)?;
-        slot.as_mut().filter(|connection| connection.token == token)
+        connection(&mut self.connections, token)
     }
 
     /// Accepts, and serves the connections that do not publish yet. True if any had something to say.
@@ -239,7 +251,7 @@ impl Core {
             if token == LISTENER {
                 self.accept(now);
             } else {
-                self.note_hang_up(event);
+                note_hang_up(&mut self.connections, event);
                 self.serve(token, now);
             }
         }
@@ -345,48 +357,63 @@ impl Core {
     /// A connection began to publish, or ended its publication: the other list watches it now.
     fn moved(&mut self, token: u64, publishing: bool) {
         self.young_count = if publishing { self.young_count.saturating_sub(1) } else { self.young_count + 1 };
-        let (from, to) = if publishing { (&self.young, &self.publishers) } else { (&self.publishers, &self.young) };
-        let Some(connection) = self.connections.get(token as u32 as usize).and_then(Option::as_ref) else { return };
+        self.watch(token, if publishing { Pace::Full } else { Pace::Young });
+    }
+
+    /// Puts a connection on the list that is read at its pace.
+    fn watch(&mut self, token: u64, pace: Pace) {
+        let place = token as u32 as usize;
+        let Some(connection) = self.connections.get_mut(place).and_then(Option::as_mut) else { return };
+        let list = |pace| match pace {
+            Pace::Young => &self.young,
+            Pace::Full => &self.publishers,
+            Pace::Weak => &self.weak[place % self.weak.len()],
+        };
+        let (from, to) = (list(connection.pace), list(pace));
         let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         let moved =
             epoll::delete(from, &connection.stream).and_then(|()| epoll::add(to, &connection.stream, epoll::EventData::new_u64(token), flags));
+        connection.pace = pace;
         if let Err(error) = moved {
             tracing::error!(%error, client = %connection.peer, "the connection cannot be watched");
         }
     }
 
-    fn fetch_ready(&mut self) {
-        let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        loop {
-            self.events.clear();
-            match epoll::wait(&self.publishers, rustix::buffer::spare_capacity(&mut self.events), Some(&zero)) {
-                Ok(_) => {}
-                Err(Errno::INTR) => continue,
-                Err(error) => {
-                    tracing::error!(core = self.index, %error, "waiting for publishers failed");
-                    return;
-                }
-            }
-            let events = std::mem::take(&mut self.events);
-            for event in &events {
-                self.note_hang_up(event);
-                self.ready.push_back(event.data.u64());
-            }
-            let count = events.len();
-            self.events = events;
-            if count < EVENTS_MAX {
-                return;
+    /// Puts the publishers that have sent something on the list of those to read: the weak streams only in their tick, or all of them.
+    fn fetch_ready(&mut self, all: bool) {
+        Self::fetch(self.index, &self.publishers, &mut self.events, &mut self.connections, &mut self.ready);
+        for (index, weak) in self.weak.iter().enumerate() {
+            if all || self.tick_number % self.weak.len() == index {
+                Self::fetch(self.index, weak, &mut self.events, &mut self.connections, &mut self.ready);
             }
         }
     }
 
-    fn note_hang_up(&mut self, event: &epoll::Event) {
-        let ended = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
-        let (flags, data) = (event.flags, event.data);
-        if flags.intersects(ended)
-            && let Some(connection) = self.connection(data.u64())
-        {
-            connection.hang_up();
+    fn fetch(
+        core: usize,
+        list: &rustix::fd::OwnedFd,
+        events: &mut Vec<epoll::Event>,
+        connections: &mut [Option<Box<Connection>>],
+        ready: &mut VecDeque<u64>,
+    ) {
+        let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        loop {
+            events.clear();
+            match epoll::wait(list, rustix::buffer::spare_capacity(events), Some(&zero)) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => {
+                    tracing::error!(core, %error, "waiting for publishers failed");
+                    return;
+                }
+            }
+            for event in &*events {
+                note_hang_up(connections, event);
+                ready.push_back(event.data.u64());
+            }
+            if events.len() < EVENTS_MAX {
+                return;
+            }
         }
     }
 
@@ -442,9 +469,12 @@ impl Core {
             Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared, ending: &mut self.ending };
         let result = catch_unwind(AssertUnwindSafe(|| connection.tick(policy, &mut service)));
         self.note_task_check(&connection);
+        let (pace, new_pace) = (connection.pace, connection.new_pace(now.mono));
         self.connections[place] = Some(connection);
         if result.is_err() {
             self.close(token, &CloseReason::Panic, now);
+        } else if pace != new_pace {
+            self.watch(token, new_pace);
         }
     }
 
@@ -481,8 +511,8 @@ impl Core {
     }
 
     fn tick_ending(&mut self, now: Now) {
-        let (store, metrics) = (&mut self.store, &self.metrics);
-        self.ending.retain_mut(|ending| !catch_unwind(AssertUnwindSafe(|| ending.tick(now, store, metrics))).unwrap_or(true));
+        let (store, metrics, shared) = (&mut self.store, &self.metrics, &self.shared);
+        self.ending.retain_mut(|ending| !catch_unwind(AssertUnwindSafe(|| ending.tick(now, store, metrics, shared))).unwrap_or(true));
     }
 
     fn check_timeouts(&mut self, now: Now) {
@@ -518,7 +548,7 @@ impl Core {
     async fn shut_down(&mut self) {
         let now = self.shared.clock.now();
         // What has arrived is recorded first.
-        self.fetch_ready();
+        self.fetch_ready(true);
         self.drain(now);
         for place in 0..self.connections.len() {
             if let Some(token) = self.connections[place].as_ref().map(|connection| connection.token) {
@@ -531,5 +561,20 @@ impl Core {
             self.tick_ending(now);
             sleep(Duration::from_millis(1)).await;
         }
+    }
+}
+
+fn connection(connections: &mut [Option<Box<Connection>>], token: u64) -> Option<&mut Box<Connection>> {
+    let slot = connections.get_mut(token as u32 as usize)?;
+    slot.as_mut().filter(|connection| connection.token == token)
+}
+
+fn note_hang_up(connections: &mut [Option<Box<Connection>>], event: &epoll::Event) {
+    let ended = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+    let (flags, data) = (event.flags, event.data);
+    if flags.intersects(ended)
+        && let Some(connection) = connection(connections, data.u64())
+    {
+        connection.hang_up();
     }
 }

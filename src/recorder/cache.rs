@@ -144,6 +144,16 @@ impl<P: Pinned> Cache<P> {
         self.first + self.frames.len() as u64
     }
 
+    /// Do the media bytes of a frame in the cache lie in this file?
+    pub fn lies_in(&self, sequence: Sequence, id: ChainId) -> bool {
+        matches!(self.frames[(sequence - self.first) as usize].place, Place::Chain(of, _) if of == id)
+    }
+
+    /// Drops every frame.
+    pub fn clear(&mut self) {
+        self.drop_before(self.end());
+    }
+
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod clock;
+pub mod journal;
 pub mod output;
 #[cfg(test)]
 mod tests;
@@ -13,13 +14,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::container::{Sink, Store};
+use crate::domain::event::{RecordSessionId, RecordState};
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
 use crate::media::{AudioCodec, AudioTrack, Frame, Payload, TrackKind, Tracks, VideoTrack};
-use crate::units::{MonoTime, PublicationId, StreamKey, WallTime};
+use crate::units::{FileId, Format, MonoTime, PublicationId, StreamKey, WallTime};
 
 use cache::{CACHE_BYTES_MAX, Cache, ChainId, Place, Sequence};
 use clock::Clocks;
+use journal::{NotedEpoch, OPEN_END};
 use output::{Context, Offered, Output, Pumped};
 
 /// A publication that has sent one track only is taken as complete after this much media (or time): encoders send both sequence headers at once.
@@ -113,12 +116,28 @@ pub struct Epoch {
     pub zero_ms: Option<i64>,
 }
 
+/// A recording has changed its state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecordChange {
+    pub source: RecordingSource,
+    pub session: RecordSessionId,
+    pub format: Format,
+    pub state: RecordState,
+}
+
 /// Who asked for what, and the files that come of it.
 struct Session<F> {
     source: RecordingSource,
     outputs: Vec<Output<F>>,
     /// It ends before this frame, for this reason; it waits for storage that is busy.
     ending: Option<(Sequence, EndReason)>,
+}
+
+/// What is kept for recovery while an output is behind.
+struct Waiting<S: Store> {
+    note: S::Note,
+    /// Of frames that were written to the log once more because they lay elsewhere.
+    _pins: Vec<S::Pin>,
 }
 
 pub struct Recorder<S: Store> {
@@ -128,6 +147,11 @@ pub struct Recorder<S: Store> {
     cache: Cache<S::Pin>,
     /// Frames in the cache that are in no file.
     log: Option<(S::File, ChainId)>,
+    waiting: Option<Waiting<S>>,
+    /// Sessions or epochs have changed since the note was written.
+    note_is_old: bool,
+    /// Nothing comes any more.
+    finishing: bool,
     epochs: VecDeque<Epoch>,
     clocks: Clocks,
     /// Video frames before the next key frame cannot be decoded.
@@ -140,6 +164,9 @@ pub struct Recorder<S: Store> {
     blocked_since: Option<MonoTime>,
     totals: Totals,
     unsupported: Vec<&'static str>,
+    /// Sessions begun so far.
+    sessions_begun: u32,
+    changes: Vec<RecordChange>,
 }
 
 impl<S: Store> Recorder<S> {
@@ -151,6 +178,9 @@ impl<S: Store> Recorder<S> {
             sessions: Vec::with_capacity(SESSIONS_MAX),
             cache: Cache::default(),
             log: None,
+            waiting: None,
+            note_is_old: false,
+            finishing: false,
             epochs: VecDeque::from([first]),
             clocks: Clocks::default(),
             wait_for_key: true,
@@ -160,6 +190,8 @@ impl<S: Store> Recorder<S> {
             blocked_since: None,
             totals: Totals::default(),
             unsupported: Vec::new(),
+            sessions_begun: 0,
+            changes: Vec::new(),
         }
     }
 
@@ -176,9 +208,20 @@ impl<S: Store> Recorder<S> {
         &self.epoch().tracks
     }
 
+    /// What is being recorded, and for whom.
+    pub fn recordings(&self) -> impl Iterator<Item = (&RecordingSource, Format)> {
+        let open = self.sessions.iter().filter(|session| session.ending.is_none());
+        open.flat_map(|session| session.outputs.iter().flat_map(|output| output.formats().map(|format| (&session.source, format))))
+    }
+
     /// Codecs met and not recorded; each is named once.
     pub fn take_unsupported(&mut self) -> Vec<&'static str> {
         std::mem::take(&mut self.unsupported)
+    }
+
+    /// Interruptions of recordings, and their ends, since the last call.
+    pub fn take_changes(&mut self) -> Vec<RecordChange> {
+        std::mem::take(&mut self.changes)
     }
 
     /// The stream must not be read further now: its storage is busy.
@@ -197,9 +240,38 @@ impl<S: Store> Recorder<S> {
     /// Begins to record for `source` by `template`, with the GOP that is in memory.
     pub fn start(&mut self, source: RecordingSource, template: &Arc<RecordTemplate>, now: Now, store: &mut S) {
         let from = self.cache.join_point(self.epoch().tracks.video.is_some());
-        let outputs = Output::for_template(template, &source, (from, !self.wait_for_key && from == self.cache.end()), &self.settings);
+        let session = RecordSessionId::new(self.publication.id, self.sessions_begun);
+        self.sessions_begun += 1;
+        let outputs = Output::for_template(template, &source, session, (from, !self.wait_for_key && from == self.cache.end()), &self.settings);
         self.sessions.push(Session { source, outputs, ending: None });
+        self.note_is_old = true;
         self.pump(now, store);
+    }
+
+    /// Begins to record what a killed process had in memory. `hls`: the HLS recording that goes on, and its last part.
+    fn replay(
+        &mut self,
+        source: RecordingSource,
+        template: &Arc<RecordTemplate>,
+        hls: Option<(FileId, u32)>,
+        media_start_ms: i64,
+        now: Now,
+        store: &mut S,
+    ) {
+        self.start(source, template, now, store);
+        self.media_start_ms = media_start_ms;
+        self.first_frame = Some(now.mono);
+        if let Some((file_id, part)) = hls {
+            self.sessions
+                .iter_mut()
+                .flat_map(|session| &mut session.outputs)
+                .for_each(|output| output.continue_hls(file_id, part, now.wall, self.settings.hls_segment_ms));
+        }
+    }
+
+    /// Also a picture that is no key frame begins a file: what was replayed goes on from another one.
+    fn take_any_frame(&mut self) {
+        self.wait_for_key = false;
     }
 
     /// Ends what was begun for `source`, with every frame received so far.
@@ -217,6 +289,7 @@ impl<S: Store> Recorder<S> {
         for session in &mut self.sessions {
             session.ending.get_or_insert((end, reason));
         }
+        self.finishing = true;
         self.pump(now, store);
     }
 
@@ -314,6 +387,7 @@ impl<S: Store> Recorder<S> {
         let begun = epoch.zero_ms.is_some();
         if !begun && (!known || self.epoch_is_empty()) {
             change(&mut self.epoch_mut().tracks);
+            self.note_is_old = true;
             return;
         }
         let mut tracks = self.epoch().tracks.clone();
@@ -327,6 +401,7 @@ impl<S: Store> Recorder<S> {
 
     fn new_epoch(&mut self, tracks: Tracks, reason: EndReason) {
         let number = self.epoch().number + 1;
+        self.note_is_old = true;
         self.epochs.push_back(Epoch { number, tracks, reason, zero_ms: None });
     }
 
@@ -371,7 +446,8 @@ impl<S: Store> Recorder<S> {
                 }
             }
         }
-        let place = place.or_else(|| self.log_frame(frame, behind, store));
+        // Whoever waits for it finds it in the log after a kill, also when it is in the file of another.
+        let place = if behind { self.log_frame(frame, true, store) } else { place.or_else(|| self.log_frame(frame, false, store)) };
         let Some(place) = place else { return self.cache.pass() };
         self.cache.push(frame, epoch, place);
         if behind {
@@ -383,18 +459,101 @@ impl<S: Store> Recorder<S> {
 
     /// Puts a frame that no file has taken into the log; if there is no free block and it is `needed`, on the heap.
     fn log_frame(&mut self, frame: &Frame<'_>, needed: bool, store: &mut S) -> Option<Place> {
+        let (sequence, epoch) = (self.cache.end(), self.epoch().number);
         let cache = &mut self.cache;
         let (log, chain) = self.log.get_or_insert_with(|| (store.open_log(), cache.new_chain()));
-        if !store.reserve(log, frame.media.len()) {
+        let Some(media) = append_to_log(log, frame, sequence, epoch, store) else {
             return needed.then(|| Place::Heap(frame.media.to_vec().into()));
-        }
-        let offset = log.position();
-        frame.media.slices().for_each(|slice| log.append(slice));
-        let end = log.position();
-        log.seal(end);
-        let place = self.cache.keep(*chain, log, offset, end, store);
+        };
+        let place = self.cache.keep(*chain, log, media.start, media.end, store);
         store.commit(log);
         Some(place)
+    }
+
+    /// Keeps beside the log what recovery needs to know as long as an output waits for frames.
+    fn note_waiting(&mut self, now: Now, store: &mut S) {
+        let end = self.cache.end();
+        let range = |session: &Session<S::File>, output: &Output<S::File>| (output.next(), session.ending.map_or(OPEN_END, |(end, _)| end));
+        let outputs = || self.sessions.iter().flat_map(|session| session.outputs.iter().map(move |output| (session, output)));
+        if outputs().all(|(session, output)| output.next() >= session.ending.map_or(end, |(end, _)| end)) {
+            if let Some(waiting) = self.waiting.take() {
+                store.close_note(waiting.note);
+            }
+            return;
+        }
+        if !self.note_is_old
+            && let Some(waiting) = &mut self.waiting
+        {
+            for (index, (session, output)) in outputs().enumerate() {
+                store.patch_note(&mut waiting.note, journal::range_at(index), &journal::range_bytes(range(session, output)));
+            }
+            return;
+        }
+        let ranges: Vec<_> = outputs().map(|(session, output)| range(session, output)).collect();
+        let first = ranges.iter().map(|range| range.0).min().unwrap_or(end);
+        let ids = store.spare_ids(ranges.len() * journal::IDS_PER_OUTPUT);
+        if ids.is_empty() {
+            return;
+        }
+        let note = self.describe_waiting(now, &ids).encode(&ranges);
+        let old = self.waiting.take();
+        let pins = if old.is_none() { self.log_again(first, store) } else { Vec::new() };
+        if let Some((log, _)) = &self.log {
+            self.waiting = store.open_note(log, &note).map(|note| Waiting { note, _pins: pins });
+            self.note_is_old = false;
+        }
+        if let Some(old) = old {
+            store.close_note(old.note);
+        }
+    }
+
+    fn describe_waiting(&self, now: Now, ids: &[FileId]) -> journal::Note {
+        let header = |header: Option<&bytes::Bytes>| header.map(|header| header.to_vec()).unwrap_or_default();
+        let epochs = self.epochs.iter().map(|epoch| NotedEpoch {
+            number: epoch.number,
+            video: header(epoch.tracks.video.as_ref().map(|track| &track.sequence_header)),
+            audio: header(epoch.tracks.audio.as_ref().map(|track| &track.sequence_header)),
+        });
+        journal::Note {
+            publication: self.publication.id,
+            key: self.publication.key.clone(),
+            push_url: self.publication.push_url.clone(),
+            stream_param: self.publication.stream_param.clone(),
+            wall: now.wall,
+            media_start_ms: self.media_start_ms,
+            hls_segment_ms: self.settings.hls_segment_ms,
+            moov_whole: self.settings.moov_reserve == MoovReserve::Whole,
+            epochs: epochs.collect(),
+            outputs: self
+                .sessions
+                .iter()
+                .flat_map(|session| &session.outputs)
+                .zip(ids.chunks(journal::IDS_PER_OUTPUT))
+                .map(|(output, ids)| output.noted(ids.to_vec()))
+                .collect(),
+        }
+    }
+
+    /// Writes frames from `first` on that lie elsewhere into the log, too.
+    fn log_again(&mut self, first: Sequence, store: &mut S) -> Vec<S::Pin> {
+        let mut pins = Vec::new();
+        let mut scratch = Vec::new();
+        let cache = &mut self.cache;
+        let (log, chain) = self.log.get_or_insert_with(|| (store.open_log(), cache.new_chain()));
+        let begin = log.position();
+        for sequence in first.max(self.cache.first())..self.cache.end() {
+            if !self.cache.lies_in(sequence, *chain) {
+                let epoch = self.cache.head(sequence).epoch;
+                if append_to_log(log, &self.cache.get(sequence, &mut scratch), sequence, epoch, store).is_none() {
+                    break;
+                }
+            }
+        }
+        if log.position() > begin {
+            store.pin(log, begin, |pin| pins.push(pin));
+            store.commit(log);
+        }
+        pins
     }
 
     /// Lets go what neither the outputs, which still take the frames from `needed` on, nor a task that may join need.
@@ -443,6 +602,7 @@ impl<S: Store> Recorder<S> {
             media_start_ms: self.media_start_ms,
             files_begun: 0,
             frames_unfit: 0,
+            changes: &mut self.changes,
         };
         let mut scratch = Vec::new();
         self.sessions.retain_mut(|session| {
@@ -458,7 +618,8 @@ impl<S: Store> Recorder<S> {
             match session.ending {
                 Some((_, reason)) if !behind => {
                     for output in &mut session.outputs {
-                        output.end(reason, now, store);
+                        let change = output.end(reason, now, store);
+                        context.changes.extend(change);
                     }
                     false
                 }
@@ -469,7 +630,15 @@ impl<S: Store> Recorder<S> {
         self.totals.files += files_begun;
         self.totals.drop_frames(DropReason::Unfit, frames_unfit);
         self.blocked_since = if blocked { self.blocked_since.or(Some(now.mono)) } else { None };
+        self.note_waiting(now, store);
         self.trim(needed, store);
+        if self.finishing && self.sessions.is_empty() {
+            // Nobody joins any more: the blocks of the log go back.
+            self.cache.clear();
+            if let Some((log, _)) = self.log.take() {
+                store.close_log(log);
+            }
+        }
     }
 
     fn oldest_epoch_in_use(&self) -> u32 {
@@ -509,4 +678,17 @@ impl<S: Store> Recorder<S> {
             output.check_storage(now, store);
         }
     }
+}
+
+/// Appends a frame with its head to the log. Returns where its media lie; `None`: there is no free block. It is not committed yet.
+fn append_to_log<S: Store>(log: &mut S::File, frame: &Frame<'_>, sequence: Sequence, epoch: u32, store: &mut S) -> Option<std::ops::Range<u64>> {
+    if !store.reserve(log, journal::FRAME_OVERHEAD_BYTES + frame.media.len()) {
+        return None;
+    }
+    journal::write_head(frame, sequence, epoch, |bytes| log.append(bytes));
+    let start = log.position();
+    frame.media.slices().for_each(|slice| log.append(slice));
+    let end = log.position();
+    log.seal(end);
+    Some(start..end)
 }

@@ -8,12 +8,14 @@ use crate::container::hls::{self, LIVE_PLAYLIST_NAME, SegmentContainer, Segmente
 use crate::container::mp4::{self, Mp4Writer};
 use crate::container::mpegts::{SEGMENT_START_BYTES, TsWriter};
 use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, SmallFile, Store};
-use crate::domain::{EndReason, FormatParam, RecordTemplate, RecordingIdentity, RecordingSource};
+use crate::domain::event::{RecordSessionId, RecordState};
+use crate::domain::{EndReason, FormatParam, PausedRecording, RecordTemplate, RecordingIdentity, RecordingSource, Resume, ResumeClaim, ResumeTerms};
 use crate::media::{AudioCodec, Frame, TrackKind, Tracks};
-use crate::units::{FileId, Format, MonoTime, WallTime};
+use crate::units::{FileId, Format, MonoTime, TemplateId, WallTime};
 
 use super::cache::{Cache, ChainId, FrameHead, Place, Sequence};
-use super::{Epoch, MoovReserve, Now, Publication, RecorderSettings};
+use super::journal::NotedOutput;
+use super::{Epoch, MoovReserve, Now, Publication, RecordChange, RecorderSettings};
 
 /// The other track's first frame is waited for this long (media time), so that the file's zero is the smaller of the two.
 const FIRST_FRAMES_WAIT_MS: i64 = 500;
@@ -24,6 +26,8 @@ const MOOV_RESERVE_BYTES: usize = 32 << 10;
 /// `moov` bytes for one second of two tracks with irregular timestamps (60 fps and 50 audio frames a second), where nothing can be inserted.
 const MOOV_BYTES_PER_SECOND: usize = 2_000;
 const MOOV_RESERVE_BYTES_MAX: usize = 8 << 20;
+/// A publication that takes over from another waits this long for the interruption of the other's recording.
+const RESUME_WAIT_MS: u64 = 3_000;
 /// HLS recordings have no interval; their MP4 part is sized like one of this length.
 const HLS_RESERVE_S: u64 = 1_800;
 
@@ -44,6 +48,8 @@ pub struct Context<'a, P> {
     pub files_begun: u64,
     /// Frames that their container cannot hold.
     pub frames_unfit: u64,
+    /// Interruptions and their ends.
+    pub changes: &'a mut Vec<RecordChange>,
 }
 
 impl<P: Pinned> Context<'_, P> {
@@ -102,6 +108,14 @@ impl Kind {
             Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(_) => return None,
         };
         Some(i64::try_from(param.record_interval_s.saturating_mul(1_000)).unwrap_or(i64::MAX))
+    }
+
+    fn hls(&self) -> Option<&FormatParam> {
+        match self {
+            Kind::Hybrid { hls, .. } => hls.as_ref(),
+            Kind::TransportStream(param) => Some(param),
+            Kind::Single(..) => None,
+        }
     }
 
     fn is_audio_only(&self) -> bool {
@@ -215,7 +229,10 @@ struct HlsRecording {
     segmenter: Segmenter,
     /// Media duration listed so far, ms: gives the wall time of a segment.
     listed_ms: u64,
+    /// Wall time at `listed_ms` 0.
     start: WallTime,
+    /// `None`: an interruption of the stream ends it.
+    resumable: Option<(ResumeClaim, ResumeTerms)>,
 }
 
 enum State<F> {
@@ -229,6 +246,11 @@ pub struct Output<F> {
     /// Longest file, media time; `None`: it is never cut.
     interval_ms: Option<i64>,
     source: RecordingSource,
+    session: RecordSessionId,
+    /// Seconds that an HLS recording waits for its stream to come back; 0: it does not.
+    resume_wait_s: u64,
+    /// Since when the recording of the publication before is waited for.
+    awaiting: Option<MonoTime>,
     /// The sound alone, of a stream with pictures too.
     audio_only: bool,
     state: State<F>,
@@ -242,7 +264,13 @@ pub struct Output<F> {
 
 impl<F: Sink> Output<F> {
     /// The outputs for the enabled formats of a template, beginning with frame `from`, or, if the GOP before it is gone (`true`), the next key frame.
-    pub fn for_template(template: &RecordTemplate, source: &RecordingSource, from: (Sequence, bool), settings: &RecorderSettings) -> Vec<Self> {
+    pub fn for_template(
+        template: &RecordTemplate,
+        source: &RecordingSource,
+        session: RecordSessionId,
+        from: (Sequence, bool),
+        settings: &RecorderSettings,
+    ) -> Vec<Self> {
         let enabled = |format| Some(template.param(format)).filter(|param| param.enable).cloned();
         let mut kinds = Vec::new();
         let (mp4, hls) = (enabled(Format::Mp4), enabled(Format::Hls));
@@ -264,6 +292,9 @@ impl<F: Sink> Output<F> {
                 audio_only: template.audio_only || kind.is_audio_only(),
                 kind,
                 source: source.clone(),
+                session,
+                resume_wait_s: template.flow_continue_duration_s,
+                awaiting: None,
                 state: State::Starting,
                 hls: None,
                 next: from.0,
@@ -275,6 +306,44 @@ impl<F: Sink> Output<F> {
 
     pub fn next(&self) -> Sequence {
         self.next
+    }
+
+    /// What it writes: one file may be two formats.
+    pub fn formats(&self) -> impl Iterator<Item = Format> {
+        match &self.kind {
+            Kind::Hybrid { mp4, hls } => [mp4.as_ref().map(|_| Format::Mp4), hls.as_ref().map(|_| Format::Hls)],
+            Kind::TransportStream(_) => [Some(Format::Hls), None],
+            Kind::Single(format, _) => [Some(*format), None],
+        }
+        .into_iter()
+        .flatten()
+    }
+
+    /// What recovery has to know of this output; `ids` are for its files.
+    pub fn noted(&self, ids: Vec<FileId>) -> NotedOutput {
+        let mut template = RecordTemplate::empty(TemplateId(0), "");
+        template.audio_only = self.audio_only;
+        template.flow_continue_duration_s = self.resume_wait_s;
+        let (formats, transport_stream): (Vec<(Format, &FormatParam)>, bool) = match &self.kind {
+            Kind::Single(format, param) => (vec![(*format, param)], false),
+            Kind::Hybrid { mp4, hls } => {
+                (mp4.iter().map(|param| (Format::Mp4, param)).chain(hls.iter().map(|param| (Format::Hls, param))).collect(), false)
+            }
+            Kind::TransportStream(param) => (vec![(Format::Hls, param)], true),
+        };
+        for (format, param) in formats {
+            *template.param_mut(format) = param.clone();
+        }
+        let hls = self.hls.as_ref().map(|hls| (hls.file_id, hls.part));
+        NotedOutput { source: self.source.clone(), template, transport_stream, hls, ids }
+    }
+
+    /// The HLS recording goes on behind its part `part`.
+    pub fn continue_hls(&mut self, file_id: FileId, part: u32, start: WallTime, segment_ms: u64) {
+        if matches!(self.kind, Kind::Hybrid { hls: Some(_), .. } | Kind::TransportStream(_)) {
+            let segmenter = Segmenter::new(segment_ms);
+            self.hls = Some(HlsRecording { file_id, part, epoch: None, segmenter, listed_ms: 0, start, resumable: None });
+        }
     }
 
     /// Takes a frame as it arrives, if nothing stands in the way. It is number `sequence` and not in the cache yet. What was written is to be committed.
@@ -376,6 +445,9 @@ impl<F: Sink> Output<F> {
         let epoch_zero_ms = *context.epoch(epoch).zero_ms.get_or_insert(zero_ms);
         match self.writer(&tracks, zero_ms, epoch_zero_ms, context.settings) {
             Some((head, writer)) => {
+                if !self.begin_hls(context, store) {
+                    return false;
+                }
                 self.need_key = false;
                 self.open_file(frame, &tracks, (head, writer), context, store);
             }
@@ -434,6 +506,48 @@ impl<F: Sink> Output<F> {
         Some(video.into_iter().chain(audio).min().unwrap_or(first_dts_ms))
     }
 
+    /// Sees to it that there is an HLS recording if one is wanted: the one in which the publication before was interrupted, or a new one. False: the
+    /// publication before is just ending.
+    fn begin_hls<S: Store<File = F>>(&mut self, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
+        if self.hls.is_some() || self.kind.hls().is_none() {
+            return true;
+        }
+        let (mut part, mut session, mut continued) = (0, self.session, None);
+        let claim = (self.resume_wait_s > 0).then(|| ResumeClaim {
+            key: context.publication.key.clone(),
+            source: self.source.clone(),
+            publication: context.publication.id,
+            transport_stream: matches!(self.kind, Kind::TransportStream(_)),
+        });
+        if let Some(claim) = &claim {
+            let since = *self.awaiting.get_or_insert(context.now.mono);
+            let patient = !context.closing && context.now.mono.millis_since(since) < RESUME_WAIT_MS;
+            match store.resume(claim, patient) {
+                Resume::Wait => return false,
+                Resume::No => {}
+                Resume::Continue(paused) => {
+                    (part, session, continued) = (paused.part, paused.session, Some(paused.file_id));
+                    context.changes.push(self.change(session, RecordState::Resumed));
+                }
+            }
+        }
+        self.awaiting = None;
+        self.hls = Some(HlsRecording {
+            file_id: continued.unwrap_or_else(|| store.next_file_id()),
+            part,
+            epoch: None,
+            segmenter: Segmenter::new(context.settings.hls_segment_ms),
+            listed_ms: 0,
+            start: context.now.wall,
+            resumable: claim.map(|claim| (claim, ResumeTerms { wait_s: self.resume_wait_s, session })),
+        });
+        true
+    }
+
+    fn change(&self, session: RecordSessionId, state: RecordState) -> RecordChange {
+        RecordChange { source: self.source.clone(), session, format: Format::Hls, state }
+    }
+
     fn open_file<S: Store<File = F>>(
         &mut self,
         frame: &FrameHead,
@@ -462,27 +576,27 @@ impl<F: Sink> Output<F> {
             }
             Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(_) => {}
         }
-        let hls_param = match &self.kind {
-            Kind::Hybrid { hls, .. } => hls.clone(),
-            Kind::TransportStream(param) => Some(param.clone()),
-            Kind::Single(..) => None,
-        };
         let mut hls_text = String::new();
-        if let Some(param) = hls_param {
-            if self.hls.is_none() {
-                let file_id = store.next_file_id();
-                begin.push(self.identity(file_id, Format::Hls, &param, context));
+        if let Some(mut recording_hls) = self.hls.take() {
+            if recording_hls.part == 0
+                && let Some(param) = self.kind.hls()
+            {
+                let resume = recording_hls.resumable.as_ref().map(|(_, terms)| *terms);
+                begin.push(RecordingIdentity { resume, ..self.identity(recording_hls.file_id, Format::Hls, param, context) });
                 let container = if extension == "ts" { SegmentContainer::Ts } else { SegmentContainer::Fmp4 };
-                hls_text = hls::header(container, context.settings.hls_segment_ms, tracks.video.is_none());
-                let segmenter = Segmenter::new(context.settings.hls_segment_ms);
-                self.hls = Some(HlsRecording { file_id, part: 0, epoch: None, segmenter, listed_ms: 0, start: context.now.wall });
+                // A publication that goes on with it may bring pictures.
+                let independent = tracks.video.is_none() && resume.is_none();
+                hls_text = hls::header(container, context.settings.hls_segment_ms, independent);
             }
-            let recording_hls = self.hls.as_mut().expect("just made");
             recording_hls.part += 1;
             let part = recording_hls.part;
+            if recording_hls.epoch.is_none() && part > 1 {
+                // Its media do not say how long the interruption was.
+                small_files.push(hls::part_start_file(recording_hls.file_id, part, context.now.wall));
+            }
             if recording_hls.epoch != Some(epoch) {
                 let map = (extension != "ts").then(|| format!("init-{part}.m4s"));
-                hls::push_part(&mut hls_text, map.as_deref(), recording_hls.epoch.is_some());
+                hls::push_part(&mut hls_text, map.as_deref(), part > 1);
                 if let Some(name) = map {
                     small_files.push(SmallFile { folder: recording_hls.file_id, name, bytes: mp4::init_segment(tracks) });
                 }
@@ -490,6 +604,7 @@ impl<F: Sink> Output<F> {
             }
             let own = MediaPath { folder: recording_hls.file_id, part, extension: if extension == "ts" { "ts" } else { "m4s" } };
             link = Some(own);
+            self.hls = Some(recording_hls);
         }
         // The media file lies in the folder of the recording that is this one file, and is linked into the HLS recording's; or it lies in the latter.
         let (media, link) = match (recording, link) {
@@ -544,6 +659,7 @@ impl<F: Sink> Output<F> {
             procedure: param.procedure.clone(),
             storage_mode: param.storage_mode.clone(),
             class_id: param.class_id,
+            resume: None,
         }
     }
 
@@ -619,15 +735,40 @@ impl<F: Sink> Output<F> {
         store.close(open.file, plan);
         if let Some(file_id) = open.recording {
             let shared_with = self.hls.as_ref().map(|hls| MediaPath { folder: hls.file_id, part: hls.part, extension: "m4s" });
-            store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with });
+            store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with, claim: None });
         }
     }
 
-    /// Ends the output: the open file and the HLS recording over all its parts.
-    pub fn end<S: Store<File = F>>(&mut self, reason: EndReason, now: Now, store: &mut S) {
+    /// Ends the output: the open file and the HLS recording over all its parts. If this is but an interruption of the latter, the answer says so.
+    pub fn end<S: Store<File = F>>(&mut self, reason: EndReason, now: Now, store: &mut S) -> Option<RecordChange> {
         self.close_file(reason, now, store);
-        if let Some(recording) = self.hls.take() {
-            store.end_recording(RecordingEnd { file_id: recording.file_id, end: now.wall, reason, shared_with: None });
+        let HlsRecording { file_id, part, resumable, .. } = self.hls.take()?;
+        let is_interruption = matches!(reason, EndReason::PublicationEnded | EndReason::Shutdown);
+        match resumable {
+            Some((claim, terms)) if is_interruption => {
+                let ResumeClaim { key, source, publication, transport_stream } = claim;
+                let resume_until = WallTime::from_unix_micros(now.wall.unix_micros().saturating_add_unsigned(terms.wait_s.saturating_mul(1_000_000)));
+                let session = terms.session;
+                let end = now.wall;
+                store.pause_recording(PausedRecording {
+                    file_id,
+                    key,
+                    source,
+                    publication,
+                    session,
+                    transport_stream,
+                    part,
+                    end,
+                    reason,
+                    resume_until,
+                });
+                Some(self.change(session, RecordState::Paused))
+            }
+            _ => {
+                let claim = resumable.map(|(claim, _)| claim);
+                store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with: None, claim });
+                None
+            }
         }
     }
 

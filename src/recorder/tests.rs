@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::container::{FinishPlan, MediaPath, MemorySink, OpenMedia, Pinned, RecordingEnd};
+use crate::domain::{PausedRecording, Resume, ResumeClaim, Resumptions};
 use crate::units::{FileId, Format, TaskId, TemplateId};
 
 /// Keeps every file; `room` false: takes nothing, as a store whose disk hangs.
@@ -13,9 +14,12 @@ pub(super) struct MemoryStore {
     next_id: u64,
     files: BTreeMap<u64, (OpenMedia, Vec<u8>)>,
     ended: Vec<RecordingEnd>,
+    resumptions: Resumptions,
     texts: BTreeMap<u64, String>,
     room: bool,
     pins: Rc<Cell<usize>>,
+    /// Logs and notes that are open.
+    pub(super) kept: usize,
 }
 
 #[derive(Clone)]
@@ -65,6 +69,7 @@ impl Sink for MemoryFile {
 impl Store for MemoryStore {
     type File = MemoryFile;
     type Pin = MemoryPin;
+    type Note = Vec<u8>;
     fn next_file_id(&mut self) -> FileId {
         self.next_id += 1;
         FileId::new(FileId::MIN + self.next_id).unwrap()
@@ -90,12 +95,37 @@ impl Store for MemoryStore {
         self.files.get_mut(&file.number).unwrap().1 = file.sink.borrow().bytes.clone();
     }
     fn end_recording(&mut self, end: RecordingEnd) {
+        if let Some(claim) = &end.claim {
+            self.resumptions.end(&claim.key, &claim.source, claim.publication);
+        }
         self.ended.push(end);
     }
+    fn resume(&mut self, claim: &ResumeClaim, patient: bool) -> Resume {
+        self.resumptions.claim(claim, patient)
+    }
+    fn pause_recording(&mut self, paused: PausedRecording) {
+        self.resumptions.pause(paused).expect("nobody else is there");
+    }
     fn open_log(&mut self) -> MemoryFile {
+        self.kept += 1;
         MemoryFile { number: u64::MAX, sink: Rc::default() }
     }
-    fn close_log(&mut self, _: MemoryFile) {}
+    fn close_log(&mut self, _: MemoryFile) {
+        self.kept -= 1;
+    }
+    fn spare_ids(&mut self, count: usize) -> Vec<FileId> {
+        (0..count).map(|_| self.next_file_id()).collect()
+    }
+    fn open_note(&mut self, _: &MemoryFile, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.kept += usize::from(self.room);
+        self.room.then(|| bytes.to_vec())
+    }
+    fn patch_note(&mut self, note: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+        note[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+    fn close_note(&mut self, _: Vec<u8>) {
+        self.kept -= 1;
+    }
     fn pin(&mut self, file: &MemoryFile, from: u64, mut take: impl FnMut(MemoryPin)) {
         let block = Self::BLOCK_BYTES as u64;
         let mut start = from - from % block;
@@ -114,7 +144,16 @@ impl MemoryStore {
     pub(super) const BLOCK_BYTES: usize = 64;
 
     pub(super) fn new() -> Self {
-        Self { next_id: 0, files: BTreeMap::new(), ended: Vec::new(), texts: BTreeMap::new(), room: true, pins: Rc::default() }
+        Self {
+            next_id: 0,
+            files: BTreeMap::new(),
+            ended: Vec::new(),
+            resumptions: Resumptions::default(),
+            texts: BTreeMap::new(),
+            room: true,
+            pins: Rc::default(),
+            kept: 0,
+        }
     }
 
     /// Blocks that are kept in memory.
@@ -352,4 +391,56 @@ fn audio_only_leaves_the_pictures_out_of_any_container() {
     let tags = store.flv_tags(flv);
     assert_eq!(numbers(&tags, 8), (0..50).collect::<Vec<u32>>());
     assert!(numbers(&tags, 9).is_empty());
+}
+
+#[test]
+fn a_publication_goes_on_with_the_playlist_of_the_one_before() {
+    let mut store = MemoryStore::new();
+    let mut wanted = RecordTemplate::clone(&template(&[Format::Mp4, Format::Hls], 1800));
+    wanted.flow_continue_duration_s = 60;
+    let wanted = Arc::new(wanted);
+    let mut changes = Vec::new();
+    for publication in 0..3_u64 {
+        let mut recorder = recorder();
+        recorder.publication.id = PublicationId(7 + publication);
+        recorder.start(source(), &wanted, now(0), &mut store);
+        headers(&mut recorder, &mut store);
+        send(&mut recorder, &mut store, 0..50);
+        if publication == 2 {
+            recorder.stop(&source(), EndReason::TaskEnded, now(2_000), &mut store);
+        }
+        recorder.finish(EndReason::PublicationEnded, now(2_000), &mut store);
+        changes.extend(recorder.take_changes().into_iter().map(|change| (change.session.0, change.state)));
+    }
+    let hls = store.files[&0].0.link.unwrap().folder;
+    let links: Vec<_> = store.files.values().map(|(open, _)| open.link).collect();
+    assert_eq!(links, [1, 2, 3].map(|part| Some(MediaPath { folder: hls, part, extension: "m4s" })));
+    let begun: Vec<_> =
+        store.files.values().map(|(open, _)| open.begin.iter().map(|one| (one.format, one.resume.is_some())).collect::<Vec<_>>()).collect();
+    assert_eq!(begun, [vec![(Format::Mp4, false), (Format::Hls, true)], vec![(Format::Mp4, false)], vec![(Format::Mp4, false)]]);
+    assert_eq!(changes, [(700, RecordState::Paused), (700, RecordState::Resumed), (700, RecordState::Paused), (700, RecordState::Resumed)]);
+    let text = &store.texts[&hls.get()];
+    assert_eq!(text.matches("#EXTM3U").count(), 1);
+    assert_eq!(text.matches("#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"init-").count(), 2);
+    let ends: Vec<_> = store.ended.iter().map(|end| (end.reason, end.file_id == hls)).collect();
+    let (over, stopped) = (EndReason::PublicationEnded, EndReason::TaskEnded);
+    assert_eq!(ends, [(over, false), (over, false), (stopped, false), (stopped, true)]);
+    assert!(store.resumptions.is_quiet());
+}
+
+#[test]
+fn a_publication_that_ends_gives_all_memory_back() {
+    for formats in [&[][..], &[Format::Flv], &[Format::Mp4, Format::Hls]] {
+        for frames in [0, 1, 3, 60] {
+            let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+            if !formats.is_empty() {
+                recorder.start(source(), &template(formats, 2), now(0), &mut store);
+            }
+            headers(&mut recorder, &mut store);
+            send(&mut recorder, &mut store, 0..frames);
+            recorder.finish(EndReason::PublicationEnded, now(4_000), &mut store);
+            assert!(recorder.is_finished());
+            assert_eq!((store.kept, store.pins()), (0, 0), "{formats:?}, {frames} frames");
+        }
+    }
 }

@@ -34,7 +34,7 @@ const VERSION: u64 = 2;
 /// Words of a block header, in this order.
 #[derive(Clone, Copy)]
 enum Word {
-    /// 0: free; else the FileId of the recording.
+    /// 0: free; else the FileId of the recording, or the number of the log.
     File = 0,
     /// File offset of the block's first byte.
     Offset = 1,
@@ -55,6 +55,10 @@ pub enum BlockKind {
     Media = 1,
     /// What opening a media file takes.
     OpenRecord = 2,
+    /// Frames that no file has taken yet.
+    Log = 3,
+    /// Which outputs wait for frames of a log.
+    Note = 4,
 }
 
 /// Block sizes. A weak stream gets small ones, so that ten thousand fit.
@@ -346,7 +350,7 @@ impl Arena {
     /// Takes a block back. One that is pinned is used again only when [`Arena::reap`] finds it without a pin.
     pub fn free(&mut self, block: Block) {
         assert!(Arc::ptr_eq(&block.map, &self.map), "a block of another arena");
-        block.settle();
+        // What a pinned log block holds may still be needed: its header stands until it is used anew.
         if self.is_pinned(&block) {
             self.parked.push(block);
         } else {
@@ -372,6 +376,7 @@ impl Arena {
     }
 
     fn put_back(&mut self, block: &Block) {
+        block.settle();
         let (slab_index, first) = (block.unit / SLAB_UNITS, block.unit % SLAB_UNITS);
         let slab = &mut self.slabs[slab_index];
         assert_eq!(slab.class, Some(block.class), "the slab holds blocks of another class");
@@ -400,11 +405,11 @@ pub struct OrphanBlock {
     pub bytes: Vec<u8>,
 }
 
-/// Reads the blocks that were in use in the arena file of a process that is gone, and hands each to `take`.
+/// Reads those blocks in use in the arena file of a process that is gone that are `wanted` by kind and file, and hands each to `take`.
 ///
 /// # Errors
 /// If the file cannot be read or is no arena. A header that makes no sense is skipped.
-pub fn read_orphans(path: &Path, mut take: impl FnMut(OrphanBlock)) -> io::Result<()> {
+pub fn read_orphans(path: &Path, wanted: impl Fn(BlockKind, u64) -> bool, mut take: impl FnMut(OrphanBlock)) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     let file = File::open(path)?;
     let file_bytes = file.metadata()?.len();
@@ -424,9 +429,11 @@ pub fn read_orphans(path: &Path, mut take: impl FnMut(OrphanBlock)) -> io::Resul
         let kind = match field(Word::Kind) {
             1 => BlockKind::Media,
             2 => BlockKind::OpenRecord,
+            3 => BlockKind::Log,
+            4 => BlockKind::Note,
             _ => continue,
         };
-        if id == 0 || units == 0 || units > SLAB_UNITS as u64 || length > units * UNIT_BYTES as u64 || length == 0 {
+        if id == 0 || units == 0 || units > SLAB_UNITS as u64 || length > units * UNIT_BYTES as u64 || length == 0 || !wanted(kind, id) {
             continue;
         }
         let mut bytes = vec![0; length as usize];
@@ -541,9 +548,9 @@ mod tests {
         settled.settle();
         drop((kept, settled, arena));
         let mut found = Vec::new();
-        read_orphans(&path, |orphan| found.push(orphan)).unwrap();
+        read_orphans(&path, |_, _| true, |orphan| found.push(orphan)).unwrap();
         assert_eq!(found, [OrphanBlock { kind: BlockKind::Media, file: 42, part: 3, offset: 8192, bytes: b"first block".to_vec() }]);
         std::fs::write(&path, b"not an arena at all, only text").unwrap();
-        assert!(read_orphans(&path, |_| ()).is_err());
+        assert!(read_orphans(&path, |_, _| true, |_| ()).is_err());
     }
 }

@@ -1,27 +1,31 @@
 //! The helper threads of one data folder: the writer (create, allocate, direct writes), the finisher (truncate, index, sync, rename) and the
 //! sync thread (one `syncfs` for all open files, so that a power cut costs at most `durability_ms`).
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustix::fs::{FallocateFlags, OFlags};
 
 use crate::container::{FinishPlan, OpenMedia, RecordingEnd};
-use crate::domain::FinishedFile;
+use crate::domain::{FinishedFile, PausedRecording, Policy, RecordingSource, Resumptions};
 use crate::metrics::{DiskStep, FileFailure, Metrics};
-use crate::units::{FileId, MonoTime};
+use crate::units::{FileId, MonoTime, TaskId, WallTime};
 
 use super::arena::Block;
 use super::finish::{self, FinishSettings};
 use super::open::OpenRecordings;
+use super::ring::{Job, Ring, WRITES_MAX};
 use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, WRITE_ALIGN_BYTES};
 
 /// Commands on their way from all cores to one writer: two for each of some thousands of streams a second. When full, commands wait on the core.
@@ -31,6 +35,17 @@ const FINISH_QUEUE_MAX: usize = 65_536;
 /// Preallocation begins with this and doubles, so that a weak stream does not hold a fat one's space.
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
 const ALLOCATE_BYTES_MAX: u64 = 64 << 20;
+
+/// Writes handed to the kernel in one call, each of which may be cut in two.
+const BATCH_WRITES_MAX: usize = WRITES_MAX / 2;
+/// Bytes handed to the kernel in one call: their blocks come back together.
+const BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// The first write of a batch waits for others this long.
+const GATHER: Duration = Duration::from_millis(3);
+
+/// Interrupted recordings are looked at this often: their time may be over, their task stopped.
+const RESUMPTION_CHECK: Duration = Duration::from_millis(250);
 
 /// How the helper threads of a folder work.
 pub struct DiskSettings {
@@ -42,6 +57,16 @@ pub struct DiskSettings {
     pub clock: fn() -> MonoTime,
     /// Where it is noted which recordings are open.
     pub open: Arc<OpenRecordings>,
+    pub resumption: ResumptionSettings,
+}
+
+/// What becomes of interrupted recordings.
+pub struct ResumptionSettings {
+    pub table: Arc<Mutex<Resumptions>>,
+    pub policy: Arc<ArcSwap<Policy>>,
+    pub wall: fn() -> WallTime,
+    /// An interrupted recording is final now: nobody went on with it. Called on the finisher thread.
+    pub over: Box<dyn FnMut(&PausedRecording) + Send>,
 }
 
 /// The running helper threads.
@@ -59,13 +84,14 @@ enum FinishCommand {
     Close { file: File, bytes: u64, path: PathBuf, plan: Option<Box<FinishPlan>> },
     Text { folder: FileId, name: &'static str, text: String },
     EndRecording(RecordingEnd),
+    PauseRecording(Box<PausedRecording>),
 }
 
 impl Disk {
     /// # Errors
     /// If a thread cannot be started or the recording folder cannot be opened.
     pub fn start(settings: DiskSettings) -> io::Result<Self> {
-        let DiskSettings { finish, finished, metrics, clock, open } = settings;
+        let DiskSettings { finish, finished, metrics, clock, open, resumption } = settings;
         let (sender, receiver) = bounded(DISK_QUEUE_MAX);
         let queue = receiver.clone();
         let (to_finisher, finisher_queue) = bounded(FINISH_QUEUE_MAX);
@@ -78,6 +104,10 @@ impl Disk {
             open: HashMap::new(),
             failed: HashSet::new(),
             bounce: AlignedBuffer::new(256 << 10),
+            ring: None,
+            batch: Vec::with_capacity(BATCH_WRITES_MAX),
+            batch_bytes: 0,
+            batch_number: 0,
             to_finisher,
             to_sync,
             written: false,
@@ -85,7 +115,15 @@ impl Disk {
             clock,
             recordings: Arc::clone(&open),
         };
-        let mut finisher = Finisher { settings: finish, plans: HashMap::new(), finished, metrics: Arc::clone(&metrics), recordings: open };
+        let mut finisher = Finisher {
+            settings: finish,
+            plans: HashMap::new(),
+            finished,
+            metrics: Arc::clone(&metrics),
+            recordings: open,
+            resumption,
+            next_check: Instant::now(),
+        };
         let threads = vec![
             thread("disk-writer", move || {
                 // Dropping the senders in `writer` ends the other threads.
@@ -123,13 +161,13 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
 }
 
 /// Memory that a direct write accepts.
-struct AlignedBuffer {
+pub struct AlignedBuffer {
     memory: Vec<u8>,
     start: usize,
 }
 
 impl AlignedBuffer {
-    fn new(bytes: usize) -> Self {
+    pub fn new(bytes: usize) -> Self {
         let memory = vec![0; bytes + WRITE_ALIGN_BYTES as usize];
         let start = memory.as_ptr().align_offset(WRITE_ALIGN_BYTES as usize);
         Self { memory, start }
@@ -139,10 +177,15 @@ impl AlignedBuffer {
         self.memory.len() - WRITE_ALIGN_BYTES as usize
     }
 
+    /// Its first `bytes` bytes.
+    pub fn slice(&mut self, bytes: usize) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + bytes]
+    }
+
     /// `bytes`, padded with zeros to a whole number of pages.
     fn padded(&mut self, bytes: &[u8]) -> &[u8] {
         let padded = bytes.len().next_multiple_of(WRITE_ALIGN_BYTES as usize);
-        let target = &mut self.memory[self.start..self.start + padded];
+        let target = self.slice(padded);
         target[..bytes.len()].copy_from_slice(bytes);
         target[bytes.len()..].fill(0);
         target
@@ -156,6 +199,10 @@ struct OpenOnDisk {
     direct: bool,
     allocated: u64,
     allocate_step: u64,
+    /// As the file system has it: what was written, and the padding of its last page.
+    length: u64,
+    /// The last batch it takes part in, and the end of its writes there.
+    batch: (u64, u64),
     failed: Arc<AtomicBool>,
 }
 
@@ -165,6 +212,12 @@ struct Writer {
     /// Files that could not even be created: what comes for them is dropped.
     failed: HashSet<FileSerial>,
     bounce: AlignedBuffer,
+    /// `None`: the system has none for us; writes go one by one.
+    ring: Option<Ring>,
+    /// Writes that go out together.
+    batch: Vec<BlockWrite>,
+    batch_bytes: usize,
+    batch_number: u64,
     to_finisher: Sender<FinishCommand>,
     to_sync: Sender<()>,
     /// Something was written since the last sync was asked for.
@@ -176,26 +229,45 @@ struct Writer {
 
 impl Writer {
     fn run(&mut self, receiver: &Receiver<DiskCommand>) {
+        self.ring = Ring::new().inspect_err(|error| tracing::warn!(%error, "no io_uring for the disk writer: writes go one by one")).ok();
         while let Ok(command) = receiver.recv() {
-            match command {
-                DiskCommand::Open(open) => self.open(*open),
-                DiskCommand::Write(write) => self.write(write),
-                DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
-                DiskCommand::Close { serial, bytes, plan } => {
-                    self.failed.remove(&serial);
-                    if let Some(open) = self.open.remove(&serial) {
-                        self.metrics.file_closed();
-                        // A file that failed is not what its writer thinks.
-                        let plan = plan.filter(|_| !open.failed.load(Ordering::Relaxed));
-                        self.forward(FinishCommand::Close { file: open.file, bytes, path: open.path, plan });
-                    }
+            // A core sends what it has over its whole pass: a moment later there is more, and it goes out together.
+            if matches!(command, DiskCommand::Write(_)) && receiver.len() < BATCH_WRITES_MAX {
+                std::thread::sleep(GATHER);
+            }
+            self.take(command);
+            while let Ok(command) = receiver.try_recv() {
+                self.take(command);
+            }
+            self.write_batch();
+        }
+    }
+
+    fn take(&mut self, command: DiskCommand) {
+        match command {
+            DiskCommand::Write(write) => return self.gather(write),
+            // Everything else comes behind the writes before it.
+            _ => self.write_batch(),
+        }
+        match command {
+            DiskCommand::Write(_) => unreachable!("gathered"),
+            DiskCommand::Open(open) => self.open(*open),
+            DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
+            DiskCommand::Close { serial, bytes, plan } => {
+                self.failed.remove(&serial);
+                if let Some(open) = self.open.remove(&serial) {
+                    self.metrics.file_closed();
+                    // A file that failed is not what its writer thinks.
+                    let plan = plan.filter(|_| !open.failed.load(Ordering::Relaxed));
+                    self.forward(FinishCommand::Close { file: open.file, bytes, path: open.path, plan });
                 }
-                DiskCommand::EndRecording(end) => self.forward(FinishCommand::EndRecording(end)),
-                DiskCommand::Sync => {
-                    if std::mem::take(&mut self.written) {
-                        // Full: one waits already, and will cover this.
-                        let _ = self.to_sync.try_send(());
-                    }
+            }
+            DiskCommand::EndRecording(end) => self.forward(FinishCommand::EndRecording(end)),
+            DiskCommand::PauseRecording(paused) => self.forward(FinishCommand::PauseRecording(paused)),
+            DiskCommand::Sync => {
+                if std::mem::take(&mut self.written) {
+                    // Full: one waits already, and will cover this.
+                    let _ = self.to_sync.try_send(());
                 }
             }
         }
@@ -213,9 +285,14 @@ impl Writer {
         match create(&self.recording, &open, &mut self.bounce) {
             Ok((file, path, direct)) => {
                 let allocated = open.head.len() as u64;
-                let on_disk = OpenOnDisk { file, path, direct, allocated, allocate_step: ALLOCATE_BYTES_MIN, failed };
+                let on_disk =
+                    OpenOnDisk { file, path, direct, allocated, allocate_step: ALLOCATE_BYTES_MIN, length: allocated, batch: (0, 0), failed };
                 self.open.insert(serial, on_disk);
                 open.begin.iter().for_each(|identity| self.recordings.begun(identity));
+                for media in [Some(open.media), open.link].into_iter().flatten() {
+                    let folder = self.recording.join(media.folder.to_string());
+                    self.recordings.goes_on(media.folder, || finish::read_identity(&folder, media.folder).ok());
+                }
                 self.metrics.file_opened();
             }
             Err(error) => {
@@ -230,30 +307,85 @@ impl Writer {
         self.metrics.record_disk_step(DiskStep::Open, nanos(started));
     }
 
-    fn write(&mut self, write: BlockWrite) {
-        let BlockWrite { serial, offset, bytes, release, received } = write;
-        if let Some(open) = self.open.get_mut(&serial) {
-            let data = bytes.as_slice();
-            if !data.is_empty() && !open.failed.load(Ordering::Relaxed) {
-                let started = Instant::now();
-                match open.write(offset, data, &mut self.bounce) {
-                    Ok(()) => {
-                        self.written = true;
-                        self.metrics.record_disk_step(DiskStep::Write, nanos(started));
-                        self.metrics.record_recv_to_stored((self.clock)().nanos_since(received));
-                    }
-                    Err(error) => {
-                        tracing::error!(path = %open.path.display(), offset, bytes = data.len(), %error, "writing the recording failed; it ends here");
-                        self.metrics.file_failed(FileFailure::Write);
-                        open.failed.store(true, Ordering::Relaxed);
-                    }
-                }
+    /// Puts a write to those that go out together. They are carried out in any order, so one that touches what another of the same file writes (a page
+    /// that was not full) has to wait for it.
+    fn gather(&mut self, write: BlockWrite) {
+        if let Some(open) = self.open.get_mut(&write.serial) {
+            if open.batch.0 == self.batch_number && write.offset < open.batch.1 {
+                self.write_batch();
             }
-        } else if !self.failed.contains(&serial) {
+            let end = (write.offset + write.bytes.as_slice().len() as u64).next_multiple_of(WRITE_ALIGN_BYTES);
+            if let Some(open) = self.open.get_mut(&write.serial) {
+                open.batch = (self.batch_number, end);
+            }
+        } else if !self.failed.contains(&write.serial) {
             unreachable!("a write to a file that was never opened");
         }
-        drop(bytes);
-        give_back(release);
+        self.batch_bytes += write.bytes.as_slice().len();
+        self.batch.push(write);
+        if self.batch.len() == BATCH_WRITES_MAX || self.batch_bytes >= BATCH_BYTES_MAX {
+            self.write_batch();
+        }
+    }
+
+    fn write_batch(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let mut batch = std::mem::take(&mut self.batch);
+        let together = self.write_together(&batch);
+        for (write, written) in batch.iter().zip(together) {
+            let data = write.bytes.as_slice();
+            let Some(open) = self.open.get_mut(&write.serial).filter(|open| open.takes(data)) else { continue };
+            match if written { Ok(()) } else { open.write(write.offset, data, &mut self.bounce) } {
+                Ok(()) => {
+                    self.written = true;
+                    self.metrics.record_recv_to_stored((self.clock)().nanos_since(write.received));
+                }
+                Err(error) => {
+                    let (path, offset, bytes) = (open.path.display(), write.offset, data.len());
+                    tracing::error!(%path, offset, bytes, %error, "writing the recording failed; it ends here");
+                    self.metrics.file_failed(FileFailure::Write);
+                    open.failed.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+        self.metrics.record_disk_step(DiskStep::Write, nanos(started));
+        for BlockWrite { bytes, release, .. } in batch.drain(..) {
+            drop(bytes);
+            give_back(release);
+        }
+        self.batch = batch;
+        self.batch_bytes = 0;
+        self.batch_number += 1;
+    }
+
+    /// Says for each write whether it was carried out. What was not is to be written alone, which also tells why.
+    fn write_together(&mut self, batch: &[BlockWrite]) -> Vec<bool> {
+        let mut written = vec![false; batch.len()];
+        let Some(ring) = &mut self.ring else { return written };
+        // Place in the batch, the bytes, and the length that the file gets.
+        let mut parts = Vec::with_capacity(2 * batch.len());
+        for (place, write) in batch.iter().enumerate() {
+            let data = write.bytes.as_slice();
+            let Some(open) = self.open.get_mut(&write.serial).filter(|open| open.direct && open.takes(data)) else { continue };
+            let known = open.length.saturating_sub(write.offset).min(data.len() as u64) as usize;
+            let Ok(length) = open.make_room(write.offset + data.len() as u64) else { continue };
+            written[place] = true;
+            // A page that is there already and one that is not yet are different extents: the kernel writes at once to either, but not to both.
+            parts
+                .extend([(0..known, None), (known..data.len(), length)].into_iter().filter(|(range, _)| !range.is_empty()).map(|part| (place, part)));
+        }
+        let job = |(place, (range, length)): &(usize, (Range<usize>, Option<u64>))| {
+            let BlockWrite { serial, bytes, offset, .. } = &batch[*place];
+            Job { file: &self.open[serial].file, bytes: &bytes.as_slice()[range.clone()], offset: offset + range.start as u64, length: *length }
+        };
+        let jobs: Vec<Job<'_>> = parts.iter().map(job).collect();
+        for ((place, _), (result, job)) in parts.iter().zip(ring.write(&jobs).into_iter().zip(&jobs)) {
+            written[*place] &= result.is_ok_and(|count| count == job.bytes.len().next_multiple_of(WRITE_ALIGN_BYTES as usize));
+        }
+        written
     }
 }
 
@@ -268,11 +400,24 @@ fn give_back(block: Option<(Block, Sender<Block>)>) {
 }
 
 impl OpenOnDisk {
-    fn write(&mut self, offset: u64, data: &[u8], bounce: &mut AlignedBuffer) -> io::Result<()> {
-        let end = offset + data.len() as u64;
+    fn takes(&self, data: &[u8]) -> bool {
+        !data.is_empty() && !self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Space for a write that ends at `end`, and the length that the file has to get for it, if it grows.
+    fn make_room(&mut self, end: u64) -> io::Result<Option<u64>> {
         if end > self.allocated {
             self.allocate(end)?;
         }
+        let padded = end.next_multiple_of(WRITE_ALIGN_BYTES);
+        let longer = padded > self.length;
+        self.length = self.length.max(padded);
+        Ok(longer.then_some(padded))
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8], bounce: &mut AlignedBuffer) -> io::Result<()> {
+        // The write itself makes the file longer.
+        self.make_room(offset + data.len() as u64)?;
         if !self.direct {
             return self.file.write_all_at(data, offset);
         }
@@ -377,11 +522,31 @@ struct Finisher {
     finished: Box<dyn FnMut(FinishedFile) + Send>,
     metrics: Arc<Metrics>,
     recordings: Arc<OpenRecordings>,
+    resumption: ResumptionSettings,
+    next_check: Instant,
 }
 
 impl Finisher {
     fn run(&mut self, queue: &Receiver<FinishCommand>) {
-        while let Ok(command) = queue.recv() {
+        loop {
+            let command = if self.resumptions().is_quiet() {
+                match queue.recv() {
+                    Ok(command) => command,
+                    Err(_) => return,
+                }
+            } else {
+                let received = queue.recv_deadline(self.next_check);
+                if Instant::now() >= self.next_check {
+                    self.next_check = Instant::now() + RESUMPTION_CHECK;
+                    self.end_paused();
+                }
+                match received {
+                    Ok(command) => command,
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    // What is paused goes on after the next start.
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            };
             match command {
                 FinishCommand::Close { file, bytes, path, plan } => {
                     let started = Instant::now();
@@ -403,8 +568,64 @@ impl Finisher {
                     }
                 }
                 FinishCommand::EndRecording(end) => self.end_recording(&end),
+                FinishCommand::PauseRecording(paused) => self.pause_recording(*paused),
             }
         }
+    }
+
+    fn resumptions(&self) -> std::sync::MutexGuard<'_, Resumptions> {
+        self.resumption.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything of the recording is in its folder: from now on another publication may go on with it.
+    fn pause_recording(&mut self, paused: PausedRecording) {
+        if let Err(error) = finish::note_pause(&self.settings, &paused) {
+            tracing::warn!(file_id = %paused.file_id, %error, "a restart will not know when the recording was interrupted");
+        }
+        let policy = self.resumption.policy.load_full();
+        if !self.is_awaited(&policy)(&paused) {
+            // A stream that may not come back is not waited for.
+            self.resumptions().end(&paused.key, &paused.source, paused.publication);
+            return self.end_for_good(&paused);
+        }
+        let (file_id, stream) = (paused.file_id, paused.key.clone());
+        let refused = self.resumptions().pause(paused);
+        match refused {
+            Ok(()) => tracing::info!(%file_id, %stream, "the stream of a recording is interrupted; its return is awaited"),
+            Err(paused) => self.end_for_good(&paused),
+        }
+    }
+
+    /// Ends the recordings that nobody goes on with.
+    fn end_paused(&mut self) {
+        let policy = self.resumption.policy.load_full();
+        let is_awaited = self.is_awaited(&policy);
+        let over = self.resumptions().take_over(is_awaited);
+        for paused in over {
+            self.end_for_good(&paused);
+        }
+    }
+
+    /// Which recordings may be gone on with at this moment.
+    fn is_awaited<'a>(&self, policy: &'a Policy) -> impl Fn(&PausedRecording) -> bool + use<'a> {
+        let now = (self.resumption.wall)();
+        let open = OnceCell::<HashSet<&TaskId>>::new();
+        move |paused| {
+            let takes_more = match &paused.source {
+                RecordingSource::Rule(_) => true,
+                RecordingSource::Task(id) | RecordingSource::OlderTask(id) => {
+                    let tasks = || policy.tasks.values().flatten().filter(|task| task.is_open(now));
+                    open.get_or_init(|| tasks().map(|task| &task.id).collect()).contains(id)
+                }
+            };
+            paused.is_awaited(policy, takes_more, now)
+        }
+    }
+
+    fn end_for_good(&mut self, paused: &PausedRecording) {
+        let PausedRecording { file_id, end, reason, .. } = *paused;
+        self.end_recording(&RecordingEnd { file_id, end, reason, shared_with: None, claim: None });
+        (self.resumption.over)(paused);
     }
 
     fn end_recording(&mut self, end: &RecordingEnd) {

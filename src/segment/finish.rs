@@ -15,7 +15,7 @@ use crate::container::hls::LIVE_PLAYLIST_NAME;
 use crate::container::mp4::Fragment;
 use crate::container::{FinishPlan, MediaPath, MediaSummary, ReadAt, RecordingEnd, ScanError, TrackSummary, es, flv, hls, mp4, mpegts};
 use crate::domain::naming::disk_slug;
-use crate::domain::{EndReason, FinishedFile, RecordingIdentity};
+use crate::domain::{EndReason, FinishedFile, PausedRecording, RecordingIdentity};
 use crate::units::{FileId, Format, WallTime};
 
 use super::moves::{self, MOVES};
@@ -24,6 +24,9 @@ use super::moves::{self, MOVES};
 pub const IDENTITY_NAME: &str = "identity.json";
 /// What a finished folder says of itself.
 pub const FINISHED_NAME: &str = "recording.json";
+
+/// What an interrupted recording's folder says of the interruption.
+const PAUSED_NAME: &str = "paused.json";
 
 #[derive(Clone)]
 pub struct FinishSettings {
@@ -124,31 +127,17 @@ pub fn finish_recording(
     let identity = read_identity(&folder, file_id)?;
     let slug = disk_slug(&identity.key.stream);
     let entry = format!("{slug}.{}", identity.format.extension());
-    let mut parts = Vec::new();
-    for (number, name) in media_files(&folder, &identity, &entry).map_err(at("listing", &folder))? {
-        let path = folder.join(&name);
-        // Nobody downloads a part as a file: its index may stand at its end, and its bytes stay where growing playlists say. Unless it is an MP4 recording
-        // by its other name, which is found here after a crash.
-        let is_part_alone = identity.format == Format::Hls && path.metadata().map_err(at("measuring", &path))?.nlink() == 1;
-        let insert_supported = settings.insert_supported && !is_part_alone;
-        let shared = match identity.format {
-            Format::Hls => Some(path.clone()),
-            _ => end.and_then(|end| end.shared_with).map(|shared| media_path(&settings.recording_folder(), shared)),
-        };
-        match finish_media(&path, insert_supported, plans.remove(&path), shared.as_deref())? {
-            Some((fragments, summary)) => parts.push(Part { number, name, fragments, summary }),
-            None => std::fs::remove_file(&path).map_err(at("removing", &path))?,
-        }
-    }
-    if parts.is_empty() {
-        std::fs::remove_dir_all(&folder).map_err(at("removing", &folder))?;
-        return Err(FinishError::Empty { file_id });
-    }
+    let shared = end.and_then(|end| end.shared_with).map(|shared| media_path(&settings.recording_folder(), shared));
+    let parts = finish_parts(settings, &folder, &identity, &entry, plans, shared.as_deref())?;
 
     let entry_path = folder.join(&entry);
     let summary = total(parts.iter().map(|part| &part.summary));
     if identity.format == Format::Hls {
-        write_playlist(&folder, &entry_path, &identity, &parts, summary.video.is_none(), settings)?;
+        let text = playlist(&folder, &identity, &parts, settings, true);
+        write_synced(&entry_path, text.as_bytes())?;
+        for name in [LIVE_PLAYLIST_NAME, PAUSED_NAME] {
+            remove_if_there(&folder.join(name))?;
+        }
     } else {
         let path = folder.join(&parts[0].name);
         std::fs::rename(&path, &entry_path).map_err(at("renaming", &path))?;
@@ -166,7 +155,7 @@ pub fn finish_recording(
     Ok(finished)
 }
 
-fn read_identity(folder: &Path, file_id: FileId) -> Result<RecordingIdentity, FinishError> {
+pub(super) fn read_identity(folder: &Path, file_id: FileId) -> Result<RecordingIdentity, FinishError> {
     let read = || -> io::Result<RecordingIdentity> { Ok(serde_json::from_slice(&std::fs::read(folder.join(IDENTITY_NAME))?)?) };
     read().map_err(|source| FinishError::Identity { file_id, source })
 }
@@ -187,6 +176,38 @@ pub fn media_files(folder: &Path, identity: &RecordingIdentity, entry: &str) -> 
     }
     found.sort();
     Ok(found)
+}
+
+/// Makes the media files of a recording final. One without a frame is removed. `shared`: the name of its only one as a part of a playlist.
+///
+/// # Errors
+/// [`FinishError::Empty`] if none is left: the folder is gone then.
+fn finish_parts(
+    settings: &FinishSettings,
+    folder: &Path,
+    identity: &RecordingIdentity,
+    entry: &str,
+    plans: &mut HashMap<PathBuf, FinishPlan>,
+    shared: Option<&Path>,
+) -> Result<Vec<Part>, FinishError> {
+    let mut parts = Vec::new();
+    for (number, name) in media_files(folder, identity, entry).map_err(at("listing", folder))? {
+        let path = folder.join(&name);
+        // Nobody downloads a part as a file: its index may stand at its end, and its bytes stay where growing playlists say. Unless it is an MP4 recording
+        // by its other name, which is found here after a crash.
+        let is_part_alone = identity.format == Format::Hls && path.metadata().map_err(at("measuring", &path))?.nlink() == 1;
+        let insert_supported = settings.insert_supported && !is_part_alone;
+        let shared = if identity.format == Format::Hls { Some(path.as_path()) } else { shared };
+        match finish_media(&path, insert_supported, plans.remove(&path), shared)? {
+            Some((fragments, summary)) => parts.push(Part { number, name, fragments, summary }),
+            None => std::fs::remove_file(&path).map_err(at("removing", &path))?,
+        }
+    }
+    if parts.is_empty() {
+        std::fs::remove_dir_all(folder).map_err(at("removing", folder))?;
+        return Err(FinishError::Empty { file_id: identity.file_id });
+    }
+    Ok(parts)
 }
 
 /// Scans one media file and makes it final. `None`: it holds no complete frame. `shared`: its name as a part of a playlist that viewers may hold.
@@ -297,24 +318,26 @@ fn note_move(shared: &Path, shift_bytes: u64) -> io::Result<()> {
     }
 }
 
-/// The final playlist, built from the media themselves.
-fn write_playlist(
-    folder: &Path,
-    entry: &Path,
-    identity: &RecordingIdentity,
-    parts: &[Part],
-    independent: bool,
-    settings: &FinishSettings,
-) -> Result<(), FinishError> {
-    let mut duration_ms = 0;
+fn replace_live_playlist(folder: &Path, text: &str) -> Result<(), FinishError> {
+    let temporary = folder.join("index.m3u8.new");
+    std::fs::write(&temporary, text).map_err(at("writing", &temporary))?;
+    std::fs::rename(&temporary, folder.join(LIVE_PLAYLIST_NAME)).map_err(at("renaming", &temporary))
+}
+
+/// The playlist, built from the media themselves. `ended`: nothing will follow.
+fn playlist(folder: &Path, identity: &RecordingIdentity, parts: &[Part], settings: &FinishSettings, ended: bool) -> String {
     let mut maps = Vec::new();
     let mut starts = Vec::new();
+    let mut start = identity.start;
     for part in parts {
         // A part without an init segment of its own goes on with the one before.
         let map = format!("init-{}.m4s", part.number);
         maps.push(folder.join(&map).exists().then_some(map));
-        starts.push(WallTime::from_unix_micros(identity.start.unix_micros() + duration_ms as i64 * 1_000));
-        duration_ms += part.summary.duration_ms;
+        // A part behind an interruption says when it began; the others follow at once.
+        let said = std::fs::read(folder.join(hls::part_start_name(part.number))).ok();
+        start = said.and_then(|bytes| hls::read_part_start(&bytes)).unwrap_or(start);
+        starts.push(start);
+        start = WallTime::from_unix_micros(start.unix_micros() + part.summary.duration_ms as i64 * 1_000);
     }
     let container = if parts[0].name.ends_with(".ts") { hls::SegmentContainer::Ts } else { hls::SegmentContainer::Fmp4 };
     let described: Vec<hls::Part<'_>> = parts
@@ -330,18 +353,63 @@ fn write_playlist(
             starts_at: Some(*starts_at),
         })
         .collect();
-    let text = hls::rebuild(container, settings.hls_segment_ms, independent, &described);
-    let live = folder.join(LIVE_PLAYLIST_NAME);
-    let mut file = File::create(entry).map_err(at("creating", entry))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_data()).map_err(at("writing", entry))?;
-    if live != entry {
-        match std::fs::remove_file(&live) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(at("removing", &live)(error)),
-        }
+    // As the live one said it.
+    let independent = identity.resume.is_none() && parts.iter().all(|part| part.summary.video.is_none());
+    hls::rebuild(container, settings.hls_segment_ms, independent, &described, ended)
+}
+
+fn remove_if_there(path: &Path) -> Result<(), FinishError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("removing", path)(error)),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Notes in an interrupted recording's folder what the next start must know.
+///
+/// # Errors
+/// What the file system says.
+pub fn note_pause(settings: &FinishSettings, paused: &PausedRecording) -> Result<(), FinishError> {
+    let path = settings.recording_folder().join(paused.file_id.to_string()).join(PAUSED_NAME);
+    let text = serde_json::to_vec_pretty(paused).map_err(|error| at("describing", &path)(io::Error::other(error)))?;
+    write_synced(&path, &text)
+}
+
+/// The interruption in which the last run left recording `file_id`, if it was to be resumed: as noted, or, if the process died while it was recorded, at
+/// `died`.
+pub fn paused_recording(settings: &FinishSettings, file_id: FileId, died: WallTime) -> Option<PausedRecording> {
+    let folder = settings.recording_folder().join(file_id.to_string());
+    let identity = read_identity(&folder, file_id).ok()?;
+    let terms = identity.resume.filter(|_| identity.format == Format::Hls)?;
+    let (part, name) = media_files(&folder, &identity, "").ok()?.pop()?;
+    let noted = std::fs::read(folder.join(PAUSED_NAME)).ok().and_then(|text| serde_json::from_slice::<PausedRecording>(&text).ok());
+    // A note about an earlier part is about an interruption that was over.
+    Some(noted.filter(|noted| noted.part == part).unwrap_or_else(|| PausedRecording {
+        file_id,
+        key: identity.key,
+        source: identity.source,
+        publication: identity.publication,
+        session: terms.session,
+        transport_stream: name.ends_with(".ts"),
+        part,
+        end: died,
+        reason: EndReason::Recovered,
+        resume_until: WallTime::from_unix_micros(died.unix_micros().saturating_add_unsigned(terms.wait_s.saturating_mul(1_000_000))),
+    }))
+}
+
+/// Makes an interrupted recording of the last run ready for a publication to go on with it: its media complete, its playlist listing all of them.
+///
+/// # Errors
+/// As [`finish_recording`].
+pub fn prepare_resumption(settings: &FinishSettings, file_id: FileId) -> Result<(), FinishError> {
+    let folder = settings.recording_folder().join(file_id.to_string());
+    let identity = read_identity(&folder, file_id)?;
+    let parts = finish_parts(settings, &folder, &identity, "", &mut HashMap::new(), None)?;
+    let text = playlist(&folder, &identity, &parts, settings, false);
+    // What grows lists its parts as they were recorded.
+    let unmoved = hls::unshift_ranges(&text, |part| moves::noted(&folder, part));
+    replace_live_playlist(&folder, &unmoved.unwrap_or(text))
 }
 
 /// What the parts of a recording hold together.
@@ -378,7 +446,7 @@ pub fn folder_bytes(folder: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_name() != IDENTITY_NAME && entry.file_name() != FINISHED_NAME {
+        if !entry.file_name().to_string_lossy().ends_with(".json") {
             bytes += entry.metadata()?.len();
         }
     }

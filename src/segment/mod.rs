@@ -9,7 +9,9 @@ pub mod open;
 mod open_record;
 pub mod recover;
 pub mod remove;
+mod ring;
 pub mod store;
+pub mod whole;
 
 pub use arena::Arena;
 pub use disk::{Disk, DiskHandle};

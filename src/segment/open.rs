@@ -15,6 +15,14 @@ impl OpenRecordings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.file_id, identity.clone());
     }
 
+    /// A recording that an earlier run had begun goes on.
+    pub(super) fn goes_on(&self, file_id: FileId, read: impl FnOnce() -> Option<RecordingIdentity>) {
+        let is_known = self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&file_id);
+        if let (false, Some(identity)) = (is_known, if is_known { None } else { read() }) {
+            self.begun(&identity);
+        }
+    }
+
     pub(super) fn ended(&self, file_id: FileId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&file_id);
     }

@@ -61,10 +61,9 @@ pub struct OpenRecord {
 }
 
 impl OpenRecord {
-    /// The bytes of the record.
-    pub fn encode(open: &OpenMedia) -> Vec<u8> {
+    pub fn of(open: &OpenMedia) -> Self {
         let pieces = open.head.chunks(PIECE_BYTES).enumerate().filter(|(_, piece)| piece.iter().any(|byte| *byte != 0));
-        let record = Self {
+        Self {
             media: RecordPath::of(open.media),
             link: open.link.map(RecordPath::of),
             begin: open.begin.clone(),
@@ -73,8 +72,12 @@ impl OpenRecord {
                 .collect(),
             head_bytes: open.head.len(),
             head: pieces.map(|(index, piece)| Piece { at: index * PIECE_BYTES, base64: BASE64.encode(piece) }).collect(),
-        };
-        serde_json::to_vec(&record).unwrap_or_default()
+        }
+    }
+
+    /// The bytes of the record.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
     }
 
     /// # Errors

@@ -1,13 +1,14 @@
 //! What the last run left behind: blocks of its arena, open recordings, finished files that the catalog had not taken.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::domain::FinishedFile;
-use crate::units::FileId;
+use crate::container::RecordingEnd;
+use crate::domain::{FinishedFile, PausedRecording};
+use crate::units::{FileId, WallTime};
 
 use super::arena::{BlockKind, OrphanBlock, read_orphans};
 use super::finish::{self, FinishError, FinishSettings};
@@ -21,6 +22,8 @@ pub struct Recovered {
     pub finished: u64,
     pub empty: u64,
     pub failed: u64,
+    /// Recordings whose stream may still come back.
+    pub paused: u64,
     /// Files that were finished but perhaps not in the catalog.
     pub adopted: u64,
 }
@@ -32,7 +35,19 @@ pub struct LeftBehind {
     recordings: Vec<FileId>,
     /// Notes of finished files.
     notes: Vec<FileId>,
+    /// The newest change of any recording: when the last run wrote for the last time.
+    died: WallTime,
+    paused: Vec<PausedRecording>,
     recovered: Recovered,
+}
+
+/// What recovery hands over.
+pub enum Found {
+    Finished(Box<FinishedFile>),
+    /// A recording that is ready to be gone on with.
+    Paused(PausedRecording),
+    /// An interrupted one that is final: nobody came in time.
+    Over(PausedRecording),
 }
 
 impl LeftBehind {
@@ -48,6 +63,7 @@ impl LeftBehind {
                 left.notes.push(id);
             } else if let Some(id) = FileId::parse(&name) {
                 left.recordings.push(id);
+                left.died = left.died.max(newest_change(&settings.recording_folder().join(name))?);
             }
         }
         left.recordings.sort();
@@ -58,6 +74,13 @@ impl LeftBehind {
         Ok(left)
     }
 
+    /// Interrupted recordings, also those that the end of the last run interrupted, which may be resumed at `now`: they are not finished.
+    pub fn find_paused(&mut self, settings: &FinishSettings, now: WallTime) -> &[PausedRecording] {
+        let found = self.recordings.iter().filter_map(|id| finish::paused_recording(settings, *id, self.died));
+        self.paused = found.filter(|paused| now < paused.resume_until).collect();
+        &self.paused
+    }
+
     /// New ids must stay above these.
     pub fn last_file_id(&self) -> Option<FileId> {
         self.recordings.iter().chain(&self.notes).max().copied()
@@ -65,57 +88,66 @@ impl LeftBehind {
 }
 
 impl LeftBehind {
-    /// Writes what the dead process had in memory into its recordings, and removes its arena files: the new ones take their place.
-    pub fn write_back_arenas(&mut self, settings: &FinishSettings) {
+    /// Writes what the dead process had in memory into its recordings, lets `replay` make files of frames that no file had taken (it returns their
+    /// recordings), and removes its arena files: the new ones take their place.
+    pub fn write_back_arenas(&mut self, settings: &FinishSettings, mut replay: impl FnMut(&Journal) -> io::Result<Vec<FileId>>) {
         for path in std::mem::take(&mut self.arenas) {
             self.write_back_arena(settings, &path);
+            match read_journals(&path) {
+                Ok(journals) => journals.iter().for_each(|journal| match replay(journal) {
+                    Ok(begun) => self.recordings.extend(begun),
+                    Err(error) => {
+                        self.recovered.failed += 1;
+                        tracing::error!(%error, "frames that no file had taken could not be brought into one");
+                    }
+                }),
+                Err(error) => tracing::debug!(path = %path.display(), %error, "no frames are taken from the arena file of the last run"),
+            }
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "the arena file of the last run could not be removed");
+            }
         }
         self.recordings.sort();
         self.recordings.dedup();
     }
 
-    /// Opens the files that it had not opened yet, writes the blocks of an arena file into their recordings, then removes it.
+    /// Opens the files that it had not opened yet, then writes the blocks of an arena file into their recordings.
     fn write_back_arena(&mut self, settings: &FinishSettings, path: &Path) {
         for kind in [BlockKind::OpenRecord, BlockKind::Media] {
-            let result = read_orphans(path, |orphan| {
-                let OrphanBlock { kind: of, file, part, offset, ref bytes } = orphan;
-                if of != kind {
-                    return;
-                }
-                let written = match kind {
-                    BlockKind::Media => write_back(settings, file, part, offset, bytes).map(|()| self.recovered.arena_bytes += bytes.len() as u64),
-                    BlockKind::OpenRecord => OpenRecord::decode(bytes)
+            let take = |orphan: OrphanBlock| {
+                let OrphanBlock { file, part, offset, ref bytes, .. } = orphan;
+                let written = if kind == BlockKind::Media {
+                    write_back(settings, file, part, offset, bytes).map(|()| self.recovered.arena_bytes += bytes.len() as u64)
+                } else {
+                    OpenRecord::decode(bytes)
                         .and_then(|record| record.carry_out(&settings.recording_folder()))
-                        .map(|begun| self.recordings.extend(begun)),
+                        .map(|begun| self.recordings.extend(begun))
                 };
                 if let Err(error) = written {
                     self.recovered.failed += 1;
                     tracing::error!(file_id = file, part, offset, bytes = bytes.len(), %error, "what the last run had in memory could not be written back");
                 }
-            });
-            if let Err(error) = result {
+            };
+            if let Err(error) = read_orphans(path, |of, _| of == kind, take) {
                 tracing::warn!(path = %path.display(), %error, "the arena file of the last run is not readable");
             }
         }
-        if let Err(error) = std::fs::remove_file(path) {
-            tracing::warn!(path = %path.display(), %error, "the arena file of the last run could not be removed");
-        }
     }
 
-    /// Finishes every open recording, and hands over every file that the catalog may not have.
+    /// Finishes every open recording but those that may be resumed, and hands over every file that the catalog may not have.
     ///
     /// What cannot be recovered stays where it is and is counted; nothing here stops the appliance.
-    pub fn recover(&self, settings: &FinishSettings, mut finished: impl FnMut(FinishedFile)) -> Recovered {
+    pub fn recover(&self, settings: &FinishSettings, mut found: impl FnMut(Found)) -> Recovered {
         let mut recovered = self.recovered;
         for &file_id in &self.notes {
             // A folder that was not moved yet is finished again below, and its note written anew.
             if settings.recording_folder().join(file_id.to_string()).exists() {
                 continue;
             }
-            match std::fs::read(finish::note_path(settings, file_id)).and_then(|text| Ok(serde_json::from_slice(&text)?)) {
+            match std::fs::read(finish::note_path(settings, file_id)).and_then(|text| Ok(serde_json::from_slice::<FinishedFile>(&text)?)) {
                 Ok(file) => {
                     recovered.adopted += 1;
-                    finished(file);
+                    found(Found::Finished(Box::new(file)));
                 }
                 Err(error) => {
                     recovered.failed += 1;
@@ -124,20 +156,79 @@ impl LeftBehind {
             }
         }
         for &file_id in &self.recordings {
-            match finish::finish_recording(settings, file_id, None, &mut HashMap::new()) {
+            if self.paused.iter().any(|paused| paused.file_id == file_id) {
+                continue;
+            }
+            let paused = finish::paused_recording(settings, file_id, self.died);
+            let end = paused.as_ref().map(|paused| RecordingEnd { file_id, end: paused.end, reason: paused.reason, shared_with: None, claim: None });
+            match finish::finish_recording(settings, file_id, end.as_ref(), &mut HashMap::new()) {
                 Ok(file) => {
                     recovered.finished += 1;
-                    finished(file);
+                    found(Found::Finished(Box::new(file)));
+                    paused.into_iter().for_each(|paused| found(Found::Over(paused)));
                 }
-                Err(FinishError::Empty { .. }) => recovered.empty += 1,
-                Err(error) => {
-                    recovered.failed += 1;
-                    tracing::error!(%file_id, error = &error as &dyn std::error::Error, "an open recording of the last run could not be finished");
+                Err(error) => recovered.count(file_id, &error),
+            }
+        }
+        // Last: their media may be files of the others, which are final now.
+        for paused in &self.paused {
+            match finish::prepare_resumption(settings, paused.file_id) {
+                Ok(()) => {
+                    recovered.paused += 1;
+                    found(Found::Paused(paused.clone()));
                 }
+                Err(error) => recovered.count(paused.file_id, &error),
             }
         }
         recovered
     }
+}
+
+impl Recovered {
+    fn count(&mut self, file_id: FileId, error: &FinishError) {
+        match error {
+            FinishError::Empty { .. } => self.empty += 1,
+            error => {
+                self.failed += 1;
+                tracing::error!(%file_id, error = error as &dyn std::error::Error, "an open recording of the last run could not be finished");
+            }
+        }
+    }
+}
+
+/// When a file in `folder` was last changed.
+fn newest_change(folder: &Path) -> io::Result<WallTime> {
+    let mut newest = WallTime::default();
+    for entry in std::fs::read_dir(folder)? {
+        let changed = entry?.metadata()?.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        newest = newest.max(WallTime::from_unix_micros(i64::try_from(changed.as_micros()).unwrap_or(i64::MAX)));
+    }
+    Ok(newest)
+}
+
+/// Frames that no file had taken yet, as they lay in an arena.
+#[derive(Debug)]
+pub struct Journal {
+    /// Which outputs waited for them.
+    pub note: Vec<u8>,
+    /// Blocks of frames by offset, in order.
+    pub log: Vec<(u64, Vec<u8>)>,
+}
+
+fn read_journals(path: &Path) -> io::Result<Vec<Journal>> {
+    // Of two notes beside one log (it was just being renewed) either will do.
+    let mut journals: HashMap<u64, Journal> = HashMap::new();
+    read_orphans(path, |kind, _| kind == BlockKind::Note, |note| _ = journals.insert(note.file, Journal { note: note.bytes, log: Vec::new() }))?;
+    let logs: HashSet<u64> = journals.keys().copied().collect();
+    let of_note = |kind, log: u64| kind == BlockKind::Log && logs.contains(&log);
+    read_orphans(path, of_note, |block| {
+        if let Some(journal) = journals.get_mut(&block.file) {
+            journal.log.push((block.offset, block.bytes));
+        }
+    })?;
+    let mut journals: Vec<Journal> = journals.into_values().collect();
+    journals.iter_mut().for_each(|journal| journal.log.sort());
+    Ok(journals)
 }
 
 fn write_back(settings: &FinishSettings, file: u64, part: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {

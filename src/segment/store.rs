@@ -1,12 +1,13 @@
 //! The core's side of the segment layer: open files as chains of arena blocks, and the queue to the disk writer.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
 use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, Store};
+use crate::domain::{PausedRecording, Resume, ResumeClaim, Resumptions};
 use crate::units::{FileId, MonoTime, WallTime};
 
 use super::arena::{Arena, Block, BlockClass, BlockKind, Pin, SealedBytes};
@@ -39,6 +40,7 @@ pub enum DiskCommand {
         plan: Option<Box<FinishPlan>>,
     },
     EndRecording(RecordingEnd),
+    PauseRecording(Box<PausedRecording>),
     /// What was written before is to survive a power cut.
     Sync,
 }
@@ -93,8 +95,10 @@ struct HeldBlock {
 
 /// One open media file: a chain of blocks from the oldest unsealed byte on. Everything before is on its way to the disk.
 pub struct BlockFile {
-    /// Where its bytes go; `None`: nowhere, they stay in memory as long as they are pinned.
+    /// Where its bytes go; `None`: nowhere, it is a log, whose bytes stay in memory as long as they are pinned.
     target: Option<Target>,
+    /// Unique in the process.
+    serial: FileSerial,
     held: VecDeque<HeldBlock>,
     spare: VecDeque<Block>,
     spare_bytes: usize,
@@ -112,7 +116,6 @@ pub struct BlockFile {
 
 #[derive(Clone)]
 struct Target {
-    serial: FileSerial,
     media: MediaPath,
     failed: Arc<AtomicBool>,
 }
@@ -134,9 +137,10 @@ impl Pinned for BlockPin {
 }
 
 impl BlockFile {
-    fn begin(target: Option<Target>, position: u64, now: MonoTime) -> Self {
+    fn begin(target: Option<Target>, serial: FileSerial, position: u64, now: MonoTime) -> Self {
         Self {
             target,
+            serial,
             held: VecDeque::new(),
             spare: VecDeque::new(),
             spare_bytes: 0,
@@ -168,8 +172,9 @@ impl Sink for BlockFile {
             if full {
                 let block = self.spare.pop_front().expect("room is reserved before a frame is appended");
                 self.spare_bytes -= block.bytes();
-                if let Some(target) = &self.target {
-                    block.describe(BlockKind::Media, target.media.folder.get(), target.media.part, self.position);
+                match &self.target {
+                    Some(target) => block.describe(BlockKind::Media, target.media.folder.get(), target.media.part, self.position),
+                    None => block.describe(BlockKind::Log, self.serial.0, 0, self.position),
                 }
                 self.held.push_back(HeldBlock { block, start: self.position, flushed: 0 });
             }
@@ -215,15 +220,16 @@ pub struct CoreStore {
     give_back: Sender<Block>,
     ids: Arc<FileIds>,
     serials: Arc<AtomicU64>,
+    resumptions: Arc<Mutex<Resumptions>>,
     /// The receipt time of the bytes that are being appended now.
     now: MonoTime,
 }
 
 impl CoreStore {
-    pub fn new(arena: Arena, to_disk: Sender<DiskCommand>, ids: Arc<FileIds>, serials: Arc<AtomicU64>) -> Self {
+    pub fn new(arena: Arena, to_disk: Sender<DiskCommand>, ids: Arc<FileIds>, serials: Arc<AtomicU64>, resumptions: Arc<Mutex<Resumptions>>) -> Self {
         // Every block of the arena fits, so giving one back never blocks the disk writer.
         let (give_back, returned) = crossbeam::channel::bounded(arena.units_total());
-        Self { arena, to_disk, outbox: VecDeque::new(), returned, give_back, ids, serials, now: MonoTime::default() }
+        Self { arena, to_disk, outbox: VecDeque::new(), returned, give_back, ids, serials, resumptions, now: MonoTime::default() }
     }
 
     /// Once a tick: takes blocks back and sends what the disk queue did not take before.
@@ -260,17 +266,27 @@ impl CoreStore {
     }
 
     fn record(&mut self, open: &OpenMedia) -> Option<(Block, Sender<Block>)> {
-        let record = OpenRecord::encode(open);
-        let class = [BlockClass::Small, BlockClass::Medium, BlockClass::Large].into_iter().find(|class| class.bytes() >= record.len())?;
-        let mut block = self.arena.allocate(class)?;
-        if block.bytes() < record.len() {
-            self.arena.free(block);
-            return None;
-        }
-        block.write(0, &record);
+        let record = OpenRecord::of(open).encode();
+        let block = self.block_for(&record)?;
         block.describe(BlockKind::OpenRecord, open.media.folder.get(), open.media.part, 0);
         block.describe_length(record.len());
         Some((block, self.give_back.clone()))
+    }
+
+    fn next_serial(&self) -> FileSerial {
+        FileSerial(self.serials.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A block with `bytes` in it, not described yet.
+    fn block_for(&mut self, bytes: &[u8]) -> Option<Block> {
+        let class = [BlockClass::Small, BlockClass::Medium, BlockClass::Large].into_iter().find(|class| class.bytes() >= bytes.len())?;
+        let mut block = self.arena.allocate(class)?;
+        if block.bytes() < bytes.len() {
+            self.arena.free(block);
+            return None;
+        }
+        block.write(0, bytes);
+        Some(block)
     }
 
     fn take_back(&mut self) {
@@ -301,14 +317,14 @@ impl CoreStore {
             if !whole && (!partial || sealed == held.flushed) {
                 return;
             }
-            let Some(target) = &file.target else {
+            let serial = file.serial;
+            if file.target.is_none() {
                 if whole && let Some(held) = file.held.pop_front() {
                     self.arena.free(held.block);
                     continue;
                 }
                 return;
-            };
-            let serial = target.serial;
+            }
             // A partial page was written before: write it again with what it has now.
             let from = held.flushed - held.flushed % WRITE_ALIGN_BYTES as usize;
             let bytes = held.block.sealed_bytes(from, sealed);
@@ -329,6 +345,7 @@ impl CoreStore {
 impl Store for CoreStore {
     type File = BlockFile;
     type Pin = BlockPin;
+    type Note = Block;
 
     fn next_file_id(&mut self) -> FileId {
         self.ids.next()
@@ -336,11 +353,11 @@ impl Store for CoreStore {
 
     fn open(&mut self, open: OpenMedia) -> BlockFile {
         assert_eq!(open.head.len() % HEAD_ALIGN_BYTES, 0, "a head is whole pages");
-        let serial = FileSerial(self.serials.fetch_add(1, Ordering::Relaxed));
+        let serial = self.next_serial();
         let failed = Arc::new(AtomicBool::new(false));
         let position = open.head.len() as u64;
-        let target = Target { serial, media: open.media, failed: Arc::clone(&failed) };
-        let file = BlockFile::begin(Some(target), position, self.now);
+        let target = Target { media: open.media, failed: Arc::clone(&failed) };
+        let file = BlockFile::begin(Some(target), serial, position, self.now);
         let record = self.record(&open);
         self.send(DiskCommand::Open(Box::new(OpenFile { serial, open, failed, record })));
         file
@@ -404,7 +421,10 @@ impl Store for CoreStore {
     fn close(&mut self, mut file: BlockFile, plan: Option<FinishPlan>) {
         file.seal(file.position);
         self.hand_over(&mut file, true);
-        let Some(serial) = file.target.as_ref().map(|target| target.serial) else { return self.close_log(file) };
+        if file.target.is_none() {
+            return self.close_log(file);
+        }
+        let serial = file.serial;
         let bytes = file.position;
         // The last, partly filled block: its bytes are sent; it comes back behind them.
         for held in file.held.drain(..) {
@@ -418,18 +438,48 @@ impl Store for CoreStore {
         self.send(DiskCommand::Close { serial, bytes, plan: plan.map(Box::new) });
     }
 
+    fn resume(&mut self, claim: &ResumeClaim, patient: bool) -> Resume {
+        self.resumptions.lock().unwrap_or_else(PoisonError::into_inner).claim(claim, patient)
+    }
+
+    fn pause_recording(&mut self, paused: PausedRecording) {
+        self.send(DiskCommand::PauseRecording(Box::new(paused)));
+    }
+
     fn end_recording(&mut self, end: RecordingEnd) {
+        if let Some(claim) = &end.claim {
+            self.resumptions.lock().unwrap_or_else(PoisonError::into_inner).end(&claim.key, &claim.source, claim.publication);
+        }
         self.send(DiskCommand::EndRecording(end));
     }
 
     fn open_log(&mut self) -> BlockFile {
-        BlockFile::begin(None, 0, self.now)
+        BlockFile::begin(None, self.next_serial(), 0, self.now)
     }
 
     fn close_log(&mut self, mut log: BlockFile) {
         for block in log.held.drain(..).map(|held| held.block).chain(log.spare.drain(..)) {
             self.arena.free(block);
         }
+    }
+
+    fn spare_ids(&mut self, count: usize) -> Vec<FileId> {
+        (0..count).map(|_| self.ids.next()).collect()
+    }
+
+    fn open_note(&mut self, log: &BlockFile, bytes: &[u8]) -> Option<Block> {
+        let block = self.block_for(bytes)?;
+        block.describe(BlockKind::Note, log.serial.0, 0, 0);
+        block.describe_length(bytes.len());
+        Some(block)
+    }
+
+    fn patch_note(&mut self, note: &mut Block, at: usize, bytes: &[u8]) {
+        note.write(at, bytes);
+    }
+
+    fn close_note(&mut self, note: Block) {
+        self.arena.free(note);
     }
 
     fn pin(&mut self, file: &BlockFile, from: u64, mut take: impl FnMut(BlockPin)) {

@@ -6,14 +6,18 @@ use super::super::protocol::Version;
 /// The family of an action that client libraries know.
 pub fn family(action: &str) -> Option<Version> {
     let has = |names: &str| names.split_whitespace().any(|name| name == action);
-    if has(LIVE) {
+    if has(OWN_LIVE) || has(LIVE) {
         Some(Version::Live)
-    } else if has(VOD) {
+    } else if has(OWN_VOD) || has(VOD) {
         Some(Version::Vod)
     } else {
         None
     }
 }
+
+/// Actions of ours that no client library has.
+const OWN_LIVE: &str = "DescribeApplianceState DescribeApplianceSettings";
+const OWN_VOD: &str = "DescribeRecordingReceipt";
 
 const LIVE: &str = "\
     AddCasterInputInfo AddCasterLayoutInfo AddCasterMarkPicInfo AddCasterMarkWordInfo AddCasterOutputInfo AddDelayLiveStream AddLiveDomain \

@@ -236,6 +236,7 @@ pub mod tests {
             procedure: String::new(),
             storage_mode: "normal".to_owned(),
             class_id: 0,
+            resume: None,
         };
         let mut file = FinishedFile {
             identity,

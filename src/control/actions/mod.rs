@@ -1,20 +1,28 @@
 //! The actions: one table per family of calls, one typed request and one handler per action.
 
+pub mod adaptive_templates;
+pub mod appliance;
 pub mod apps;
 pub mod classes;
+pub mod definitions;
 pub mod domains;
 pub mod events;
 pub mod files;
+pub mod flow_input;
 mod known;
 pub mod media_edit;
 pub mod media_info;
 pub mod older_tasks;
+pub mod picture_templates;
+pub mod player_configs;
+pub mod procedures;
 pub mod rules;
 pub mod stream_control;
 pub mod stream_events;
 pub mod streams;
 pub mod tasks;
 pub mod templates;
+pub mod transcode_templates;
 pub mod values;
 pub mod vod_tasks;
 
@@ -115,6 +123,12 @@ const FAMILIES: &[&[Action]] = &[
     classes::ACTIONS,
     events::ACTIONS,
     vod_tasks::ACTIONS,
+    transcode_templates::ACTIONS,
+    adaptive_templates::ACTIONS,
+    picture_templates::ACTIONS,
+    procedures::ACTIONS,
+    player_configs::ACTIONS,
+    appliance::ACTIONS,
 ];
 
 /// Finds the action a call means. Hand-written calls may leave the version out: names are unique over the families.

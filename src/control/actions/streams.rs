@@ -109,6 +109,7 @@ mod tests {
                 publish_time: WallTime::from_unix_seconds(1_767_254_400 + index as i64),
                 client: "127.0.0.1:5000".to_owned(),
                 stream_param: String::new(),
+                figures: std::sync::Arc::default(),
             });
         }
         live

@@ -1,0 +1,221 @@
+//! Definitions of pictures: at given times, at equal distances, and small ones for a player's time line.
+
+use super::definitions::{
+    DeleteRequest, ListRequest, PictureItem, comment, create as store, delete as remove, list, list_reply, modify as change, name, picture, sampling,
+};
+use super::{Action, Scope, action};
+use crate::control::errors::{ApiError, refuse};
+use crate::control::params::parameters;
+use crate::control::protocol::Reply;
+use crate::domain::definition::{ImageSpriteDefinition, Picture, SampleSnapshotDefinition, SnapshotDefinition};
+
+pub const ACTIONS: &[Action] = &[
+    action!("CreateSnapshotByTimeOffsetTemplate", Vod, create_snapshot),
+    action!("DescribeSnapshotByTimeOffsetTemplates", Vod, describe_snapshot),
+    action!("ModifySnapshotByTimeOffsetTemplate", Vod, modify_snapshot),
+    action!("DeleteSnapshotByTimeOffsetTemplate", Vod, delete_snapshot),
+    action!("CreateSampleSnapshotTemplate", Vod, create_sample),
+    action!("DescribeSampleSnapshotTemplates", Vod, describe_sample),
+    action!("ModifySampleSnapshotTemplate", Vod, modify_sample),
+    action!("DeleteSampleSnapshotTemplate", Vod, delete_sample),
+    action!("CreateImageSpriteTemplate", Vod, create_sprite),
+    action!("DescribeImageSpriteTemplates", Vod, describe_sprite),
+    action!("ModifyImageSpriteTemplate", Vod, modify_sprite),
+    action!("DeleteImageSpriteTemplate", Vod, delete_sprite),
+];
+
+/// Rows or columns of a sheet: with the smallest pictures, a sheet stays below what browsers decode.
+const SHEET_MAX: u64 = 100;
+
+parameters! {
+    SnapshotRequest {
+        optional {
+            definition: i64 = "Definition",
+            sub_app_id: u64 = "SubAppId",
+            name: String = "Name",
+            comment: String = "Comment",
+            width: u64 = "Width",
+            height: u64 = "Height",
+            resolution_adaptive: String = "ResolutionAdaptive",
+            format: String = "Format",
+            fill_type: String = "FillType",
+        }
+    }
+}
+
+parameters! {
+    SampleRequest {
+        optional {
+            definition: i64 = "Definition",
+            sub_app_id: u64 = "SubAppId",
+            name: String = "Name",
+            comment: String = "Comment",
+            width: u64 = "Width",
+            height: u64 = "Height",
+            resolution_adaptive: String = "ResolutionAdaptive",
+            format: String = "Format",
+            fill_type: String = "FillType",
+            sample_type: String = "SampleType",
+            sample_interval: u64 = "SampleInterval",
+        }
+    }
+}
+
+parameters! {
+    SpriteRequest {
+        optional {
+            definition: i64 = "Definition",
+            sub_app_id: u64 = "SubAppId",
+            name: String = "Name",
+            comment: String = "Comment",
+            width: u64 = "Width",
+            height: u64 = "Height",
+            resolution_adaptive: String = "ResolutionAdaptive",
+            format: String = "Format",
+            fill_type: String = "FillType",
+            sample_type: String = "SampleType",
+            sample_interval: u64 = "SampleInterval",
+            row_count: u64 = "RowCount",
+            column_count: u64 = "ColumnCount",
+        }
+    }
+}
+
+/// A new definition has no number yet, a change names one.
+fn number(given: Option<i64>, is_new: bool) -> Result<i64, ApiError> {
+    match (given, is_new) {
+        (Some(_), true) => Err(ApiError::unknown("Definition")),
+        (None, false) => Err(ApiError::missing("Definition")),
+        (given, _) => Ok(given.unwrap_or(0)),
+    }
+}
+
+fn required<T>(given: Option<T>, name: &str) -> Result<T, ApiError> {
+    given.ok_or_else(|| ApiError::missing(name))
+}
+
+macro_rules! picture_item {
+    ($request:ident) => {
+        PictureItem {
+            width: $request.width,
+            height: $request.height,
+            resolution_adaptive: $request.resolution_adaptive,
+            format: $request.format,
+            fill_type: $request.fill_type,
+        }
+    };
+}
+
+fn snapshot(old: SnapshotDefinition, request: SnapshotRequest) -> Result<SnapshotDefinition, ApiError> {
+    Ok(SnapshotDefinition {
+        name: name(request.name.clone(), old.name)?,
+        comment: comment(request.comment.clone(), old.comment)?,
+        picture: picture(old.picture, picture_item!(request))?,
+    })
+}
+
+fn create_snapshot(scope: &Scope<'_>, request: SnapshotRequest) -> Result<Reply, ApiError> {
+    number(request.definition, true)?;
+    let app = scope.sub_app(request.sub_app_id)?;
+    store(scope, app, snapshot(SnapshotDefinition::default(), request)?)
+}
+
+fn modify_snapshot(scope: &Scope<'_>, request: SnapshotRequest) -> Result<Reply, ApiError> {
+    let definition = number(request.definition, false)?;
+    let app = scope.sub_app(request.sub_app_id)?;
+    change(scope, app, definition, move |body: &mut SnapshotDefinition| {
+        *body = snapshot(body.clone(), request)?;
+        Ok(())
+    })
+}
+
+fn describe_snapshot(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiError> {
+    let (total, page) = list(scope, request, |_: &SnapshotDefinition| true)?;
+    Ok(list_reply(total, "SnapshotByTimeOffsetTemplateSet", &page, |entry| entry.info(false)))
+}
+
+fn delete_snapshot(scope: &Scope<'_>, request: DeleteRequest) -> Result<Reply, ApiError> {
+    remove::<SnapshotDefinition>(scope, request)
+}
+
+fn sample(old: SampleSnapshotDefinition, request: SampleRequest) -> Result<SampleSnapshotDefinition, ApiError> {
+    let sample_type = request.sample_type.clone().unwrap_or(old.sampling.sample_type);
+    Ok(SampleSnapshotDefinition {
+        sampling: sampling(sample_type, request.sample_interval.unwrap_or(old.sampling.sample_interval))?,
+        name: name(request.name.clone(), old.name)?,
+        comment: comment(request.comment.clone(), old.comment)?,
+        picture: picture(old.picture, picture_item!(request))?,
+    })
+}
+
+fn create_sample(scope: &Scope<'_>, request: SampleRequest) -> Result<Reply, ApiError> {
+    number(request.definition, true)?;
+    required(request.sample_type.as_ref(), "SampleType")?;
+    required(request.sample_interval, "SampleInterval")?;
+    let app = scope.sub_app(request.sub_app_id)?;
+    store(scope, app, sample(SampleSnapshotDefinition::default(), request)?)
+}
+
+fn modify_sample(scope: &Scope<'_>, request: SampleRequest) -> Result<Reply, ApiError> {
+    let definition = number(request.definition, false)?;
+    let app = scope.sub_app(request.sub_app_id)?;
+    change(scope, app, definition, move |body: &mut SampleSnapshotDefinition| {
+        *body = sample(body.clone(), request)?;
+        Ok(())
+    })
+}
+
+fn describe_sample(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiError> {
+    let (total, page) = list(scope, request, |_: &SampleSnapshotDefinition| true)?;
+    Ok(list_reply(total, "SampleSnapshotTemplateSet", &page, |entry| entry.info(false)))
+}
+
+fn delete_sample(scope: &Scope<'_>, request: DeleteRequest) -> Result<Reply, ApiError> {
+    remove::<SampleSnapshotDefinition>(scope, request)
+}
+
+fn side(value: u64, name: &str, code: &'static str) -> Result<u64, ApiError> {
+    if (1..=SHEET_MAX).contains(&value) { Ok(value) } else { Err(refuse(code, format!("{name} is {value}; it must be 1 to {SHEET_MAX}."))) }
+}
+
+fn sprite(old: ImageSpriteDefinition, request: SpriteRequest) -> Result<ImageSpriteDefinition, ApiError> {
+    let sample_type = request.sample_type.clone().unwrap_or(old.sampling.sample_type);
+    Ok(ImageSpriteDefinition {
+        sampling: sampling(sample_type, request.sample_interval.unwrap_or(old.sampling.sample_interval))?,
+        row_count: side(request.row_count.unwrap_or(old.row_count), "RowCount", "InvalidParameterValue.RowCount")?,
+        column_count: side(request.column_count.unwrap_or(old.column_count), "ColumnCount", "InvalidParameterValue.ColumnCount")?,
+        name: name(request.name.clone(), old.name)?,
+        comment: comment(request.comment.clone(), old.comment)?,
+        picture: picture(old.picture, picture_item!(request))?,
+    })
+}
+
+fn create_sprite(scope: &Scope<'_>, request: SpriteRequest) -> Result<Reply, ApiError> {
+    number(request.definition, true)?;
+    required(request.sample_type.as_ref(), "SampleType")?;
+    required(request.sample_interval, "SampleInterval")?;
+    required(request.row_count, "RowCount")?;
+    required(request.column_count, "ColumnCount")?;
+    let app = scope.sub_app(request.sub_app_id)?;
+    // Small ones, unless the call says another size.
+    let old = ImageSpriteDefinition { picture: Picture { width: 142, height: 80, ..Picture::default() }, ..ImageSpriteDefinition::default() };
+    store(scope, app, sprite(old, request)?)
+}
+
+fn modify_sprite(scope: &Scope<'_>, request: SpriteRequest) -> Result<Reply, ApiError> {
+    let definition = number(request.definition, false)?;
+    let app = scope.sub_app(request.sub_app_id)?;
+    change(scope, app, definition, move |body: &mut ImageSpriteDefinition| {
+        *body = sprite(body.clone(), request)?;
+        Ok(())
+    })
+}
+
+fn describe_sprite(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiError> {
+    let (total, page) = list(scope, request, |_: &ImageSpriteDefinition| true)?;
+    Ok(list_reply(total, "ImageSpriteTemplateSet", &page, |entry| entry.info(false)))
+}
+
+fn delete_sprite(scope: &Scope<'_>, request: DeleteRequest) -> Result<Reply, ApiError> {
+    remove::<ImageSpriteDefinition>(scope, request)
+}

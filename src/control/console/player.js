@@ -1,0 +1,70 @@
+// Plays what a browser can: files by themselves, HLS by the browser or by the embedded library.
+
+import { h } from "./dom.js";
+
+const NATIVE_HLS = "application/vnd.apple.mpegurl";
+
+let library = null;
+/** The player library; null if this build has none. */
+function loadLibrary(about) {
+  if (!about.HlsPlayer) return Promise.resolve(null);
+  library ??= import("/console/vendor/hls.mjs").then((module) => module.default);
+  return library;
+}
+
+/**
+ * `{element, media, ready, dispose}`. `address` is the file or the playlist; `ready` settles when the media is attached, with a sentence if it
+ * cannot be played.
+ */
+export function player(about, address, format, { audioOnly = false, poster = null, start = 0 } = {}) {
+  const media = h(audioOnly ? "audio" : "video", { controls: true, playsinline: true, preload: "metadata", poster, crossorigin: "anonymous", "aria-label": "Player" });
+  const say = h("p", { class: "over", hidden: true, role: "alert" });
+  const element = h("div", { class: "screen", "data-keep": `player-${address}` }, media, say);
+  let hls = null;
+  const tell = (text) => {
+    say.textContent = text;
+    say.hidden = false;
+    return text;
+  };
+  media.addEventListener("error", () => tell(media.error?.code === 4 ? "This browser cannot play the file; it can be downloaded." : "The file could not be played to its end."));
+  media.addEventListener("playing", () => (say.hidden = true));
+  if (start > 0) media.addEventListener("loadedmetadata", () => (media.currentTime = start), { once: true });
+
+  async function attach() {
+    if (format === "flv") return tell("Browsers do not play FLV. Download the file, or have the stream recorded as MP4 or HLS too.");
+    if (format !== "hls") {
+      media.src = address;
+      return null;
+    }
+    // The library first: it tells more of what goes wrong, and seeks alike everywhere. Where it cannot work (no Media Source Extensions) the browser plays itself.
+    const Hls = await loadLibrary(about).catch(() => null);
+    if (Hls?.isSupported()) {
+      // No worker: the page's policy allows none, and there is little to unpack.
+      hls = new Hls({ enableWorker: false, startPosition: start || -1 });
+      hls.on(Hls.Events.ERROR, (_, data) => {
+        if (!data.fatal) return;
+        if (data.type === Hls.ErrorTypes.MEDIA_ERROR) hls.recoverMediaError();
+        else tell(`The recording cannot be played: ${data.details}.`);
+      });
+      hls.loadSource(address);
+      hls.attachMedia(media);
+      return null;
+    }
+    if (media.canPlayType(NATIVE_HLS)) {
+      media.src = address;
+      return null;
+    }
+    return tell(about.HlsPlayer ? "This browser cannot play HLS." : "This browser does not play HLS by itself, and Capstan was built without the player library (npm was missing). Record as MP4 too, or build again where npm is.");
+  }
+
+  return {
+    element,
+    media,
+    ready: attach(),
+    dispose() {
+      hls?.destroy();
+      media.removeAttribute("src");
+      media.load();
+    },
+  };
+}

@@ -1,0 +1,242 @@
+//! What a killed process leaves of frames that no file had taken yet: at the begin of a publication, at a split, while storage is busy.
+//!
+//! Such frames lie in the log, each behind a head that says what it is. As long as an output is behind, a *note* beside the log says which outputs wait
+//! for which frames. Both are in memory that outlives the process; [`replay`] puts them through a recorder again, into the files that would have begun.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::container::Store;
+use crate::domain::{EndReason, RecordTemplate, RecordingSource};
+use crate::media::{Frame, Payload, TrackKind};
+use crate::units::{FileId, MonoTime, PublicationId, StreamKey, WallTime};
+
+use super::cache::Sequence;
+use super::{MoovReserve, Now, Publication, Recorder, RecorderSettings};
+
+/// The head of a frame in the log: magic, kind, length of the tag header, two unused bytes, media length, epoch, sequence, DTS; little endian.
+const HEAD_BYTES: usize = 32;
+const MAGIC: [u8; 4] = *b"CAPF";
+/// Bytes of a frame in the log besides its media.
+pub const FRAME_OVERHEAD_BYTES: usize = HEAD_BYTES + 8;
+/// Ids kept ready for the files of one output: a replay that is itself killed begins again with the same ones.
+pub const IDS_PER_OUTPUT: usize = 6;
+/// Media that are replayed to one output; the cache holds less than half of it.
+const REPLAY_FRAMES_MAX: usize = 1 << 20;
+
+/// Type byte of an FLV tag.
+const VIDEO: u8 = 9;
+const AUDIO: u8 = 8;
+
+/// Hands the bytes that stand before the media of a frame to `append`.
+pub fn write_head(frame: &Frame<'_>, sequence: Sequence, epoch: u32, mut append: impl FnMut(&[u8])) {
+    let tag_header = frame.tag_header.as_slice();
+    let mut head = [0; HEAD_BYTES];
+    head[..4].copy_from_slice(&MAGIC);
+    head[4] = match frame.track {
+        TrackKind::Video => VIDEO,
+        TrackKind::Audio => AUDIO,
+    };
+    head[5] = tag_header.len() as u8;
+    head[8..12].copy_from_slice(&(frame.media.len() as u32).to_le_bytes());
+    head[12..16].copy_from_slice(&epoch.to_le_bytes());
+    head[16..24].copy_from_slice(&sequence.to_le_bytes());
+    head[24..32].copy_from_slice(&frame.dts_ms.to_le_bytes());
+    append(&head);
+    append(tag_header);
+}
+
+/// A frame as the log tells it: the body of its FLV tag, and when it was.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LoggedFrame<'a> {
+    video: bool,
+    epoch: u32,
+    sequence: Sequence,
+    dts_ms: i64,
+    body: &'a [u8],
+}
+
+/// The frames in a run of log bytes that begins with a head; ends at the first bytes that are none.
+fn frames(mut bytes: &[u8]) -> impl Iterator<Item = LoggedFrame<'_>> {
+    std::iter::from_fn(move || {
+        let (head, rest) = bytes.split_at_checked(HEAD_BYTES)?;
+        let word = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("four bytes"));
+        let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
+        if head[..4] != MAGIC || !matches!(head[4], VIDEO | AUDIO) {
+            return None;
+        }
+        let (body, rest) = rest.split_at_checked(usize::from(head[5]) + word(8) as usize)?;
+        bytes = rest;
+        Some(LoggedFrame { video: head[4] == VIDEO, epoch: word(12), sequence: long(16), dts_ms: long(24) as i64, body })
+    })
+}
+
+/// The parts of the note that do not change while outputs wait.
+#[derive(Serialize, Deserialize)]
+pub struct Note {
+    pub publication: PublicationId,
+    pub key: StreamKey,
+    pub push_url: String,
+    pub stream_param: String,
+    pub wall: WallTime,
+    pub media_start_ms: i64,
+    pub hls_segment_ms: u64,
+    pub moov_whole: bool,
+    pub epochs: Vec<NotedEpoch>,
+    pub outputs: Vec<NotedOutput>,
+}
+
+/// The sequence headers of an epoch, as they were sent.
+#[derive(Serialize, Deserialize)]
+pub struct NotedEpoch {
+    pub number: u32,
+    /// Empty: there is none.
+    pub video: Vec<u8>,
+    pub audio: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub struct NotedOutput {
+    pub source: RecordingSource,
+    pub template: RecordTemplate,
+    pub transport_stream: bool,
+    /// The HLS recording that goes on, and its last part.
+    pub hls: Option<(FileId, u32)>,
+    pub ids: Vec<FileId>,
+}
+
+/// The next frame of an output, and the one before which it ends.
+pub type Range = (Sequence, Sequence);
+const RANGE_BYTES: usize = 16;
+/// No end is known.
+pub const OPEN_END: Sequence = Sequence::MAX;
+
+impl Note {
+    /// The note's bytes: how many outputs there are, the [`Range`] of each, then the rest.
+    pub fn encode(&self, ranges: &[Range]) -> Vec<u8> {
+        assert_eq!(ranges.len(), self.outputs.len(), "a range for each output");
+        let mut bytes = (ranges.len() as u64).to_le_bytes().to_vec();
+        ranges.iter().for_each(|range| bytes.extend_from_slice(&range_bytes(*range)));
+        serde_json::to_writer(&mut bytes, self).expect("plain values become JSON");
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<(Self, Vec<Range>)> {
+        let (count, rest) = bytes.split_at_checked(8)?;
+        let count = usize::try_from(u64::from_le_bytes(count.try_into().ok()?)).ok()?;
+        let (ranges, text) = rest.split_at_checked(count.checked_mul(RANGE_BYTES)?)?;
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        let ranges: Vec<Range> = ranges.chunks_exact(RANGE_BYTES).map(|range| (number(&range[..8]), number(&range[8..]))).collect();
+        let note: Self = serde_json::from_slice(text).ok()?;
+        (note.outputs.len() == ranges.len()).then_some((note, ranges))
+    }
+}
+
+/// Where in the note the range of output `index` stands.
+pub fn range_at(index: usize) -> usize {
+    8 + index * RANGE_BYTES
+}
+
+pub fn range_bytes((next, end): Range) -> [u8; RANGE_BYTES] {
+    let mut bytes = [0; RANGE_BYTES];
+    bytes[..8].copy_from_slice(&next.to_le_bytes());
+    bytes[8..].copy_from_slice(&end.to_le_bytes());
+    bytes
+}
+
+/// The note is not one, or does not fit the log beside it.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the note beside the frames cannot be read")]
+pub struct UnreadableNote;
+
+/// Puts the frames of `log` (its blocks in order, each with its offset) through a recorder for every output that `note` says was waiting. `store` makes
+/// the store of one output from the ids that are kept ready for it. Returns how many frames were replayed, and the stores.
+///
+/// # Errors
+/// [`UnreadableNote`].
+pub fn replay<S: Store>(note: &[u8], log: &[(u64, Vec<u8>)], mut store: impl FnMut(&[FileId]) -> S) -> Result<(u64, Vec<S>), UnreadableNote> {
+    let (note, ranges) = Note::decode(note).ok_or(UnreadableNote)?;
+    let runs = runs(log);
+    // A frame may have been written twice: once for the cache, once for an output that joined.
+    let logged: BTreeMap<Sequence, LoggedFrame<'_>> =
+        runs.iter().flat_map(|run| frames(run)).take(REPLAY_FRAMES_MAX).map(|frame| (frame.sequence, frame)).collect();
+    let (mut replayed, mut stores) = (0, Vec::new());
+    for (output, (next, end)) in note.outputs.iter().zip(ranges) {
+        if next >= end {
+            continue;
+        }
+        let waiting: Vec<&LoggedFrame<'_>> = logged.range(next..end).map(|(_, frame)| frame).collect();
+        if !waiting.is_empty() {
+            replayed += waiting.len() as u64;
+            let mut store = store(&output.ids);
+            replay_output(&note, output, &waiting, &mut store);
+            stores.push(store);
+        }
+    }
+    Ok((replayed, stores))
+}
+
+/// The log's bytes from the first head on, cut where a block is missing. A block that does not continue the one before it begins somewhere in a frame:
+/// what follows is found by its magic.
+fn runs(log: &[(u64, Vec<u8>)]) -> Vec<Vec<u8>> {
+    let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+    for (offset, bytes) in log {
+        match runs.last_mut() {
+            Some((end, run)) if end == offset => {
+                run.extend_from_slice(bytes);
+                *end += bytes.len() as u64;
+            }
+            _ => {
+                let begin = if *offset == 0 { 0 } else { bytes.windows(4).position(|window| window == MAGIC).unwrap_or(bytes.len()) };
+                runs.push((offset + bytes.len() as u64, bytes[begin..].to_vec()));
+            }
+        }
+    }
+    runs.into_iter().map(|(_, run)| run).collect()
+}
+
+fn replay_output<S: Store>(note: &Note, output: &NotedOutput, frames: &[&LoggedFrame<'_>], store: &mut S) {
+    let publication =
+        Publication { id: note.publication, key: note.key.clone(), push_url: note.push_url.clone(), stream_param: note.stream_param.clone() };
+    let settings = RecorderSettings {
+        hls_transport_stream: output.transport_stream,
+        hls_segment_ms: note.hls_segment_ms,
+        moov_reserve: if note.moov_whole { MoovReserve::Whole } else { MoovReserve::Insert },
+    };
+    let now = Now { mono: MonoTime::default(), wall: note.wall };
+    let mut recorder = Recorder::<S>::new(publication, settings);
+    recorder.replay(output.source.clone(), &Arc::new(output.template.clone()), output.hls, note.media_start_ms, now, store);
+    let mut epoch = None;
+    for frame in frames {
+        let timestamp_ms = frame.dts_ms as u32;
+        if epoch != Some(frame.epoch) {
+            epoch = Some(frame.epoch);
+            let headers = note.epochs.iter().find(|epoch| epoch.number == frame.epoch);
+            for (header, video) in headers.into_iter().flat_map(|epoch| [(&epoch.video, true), (&epoch.audio, false)]) {
+                if !header.is_empty() {
+                    push(&mut recorder, video, timestamp_ms, header, now, store);
+                }
+            }
+            recorder.take_any_frame();
+        }
+        push(&mut recorder, frame.video, timestamp_ms, frame.body, now, store);
+    }
+    recorder.finish(EndReason::Recovered, now, store);
+}
+
+fn push<S: Store>(recorder: &mut Recorder<S>, video: bool, timestamp_ms: u32, body: &[u8], now: Now, store: &mut S) {
+    let payload = Payload::contiguous(body);
+    // What cannot be read was not taken when it came, either.
+    let _ = if video { recorder.video(timestamp_ms, payload, now, store) } else { recorder.audio(timestamp_ms, payload, now, store) };
+}
+
+/// Notes and logs may be damaged: nothing panics, and frames before the damage are found.
+pub fn fuzz_journal(data: &[u8]) {
+    let _ = Note::decode(data);
+    let cut = data.len() / 2;
+    for frame in runs(&[(0, data[..cut].to_vec()), (cut as u64, data[cut..].to_vec())]).iter().flat_map(|run| frames(run)) {
+        assert!(frame.body.len() <= data.len());
+    }
+}

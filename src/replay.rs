@@ -1,0 +1,26 @@
+//! Frames that no file had taken when the last run was killed: through a recorder, into files that recovery then finishes.
+
+use std::io;
+
+use crate::recorder::journal;
+use crate::segment::finish::FinishSettings;
+use crate::segment::recover::Journal;
+use crate::segment::whole::WholeStore;
+use crate::units::FileId;
+
+/// Writes the files that the frames of `journal` would have gone to. Returns the recordings that began.
+///
+/// # Errors
+/// If the note cannot be read, or what the file system says.
+pub fn replay(settings: &FinishSettings, left: &Journal) -> io::Result<Vec<FileId>> {
+    let mut begun = Vec::new();
+    let (frames, stores) =
+        journal::replay(&left.note, &left.log, |ids| WholeStore::new(settings.recording_folder(), ids)).map_err(io::Error::other)?;
+    for store in stores {
+        begun.extend(store.finish()?);
+    }
+    if frames > 0 {
+        tracing::info!(frames, recordings = begun.len(), "frames that no file had taken were brought into files");
+    }
+    Ok(begun)
+}

@@ -1,0 +1,189 @@
+"""The console in a browser: a publisher appears, a task is made, its file is played and deleted."""
+
+import os
+import shutil
+
+import pytest
+
+from appliance import until
+from signing import Signed
+
+CHROMIUM = os.environ.get("CAPSTAN_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+# Where pictures of every page go, to be looked at.
+PICTURES = os.environ.get("CAPSTAN_CONSOLE_PICTURES")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM, "there is no Chromium; tests/run installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page that may neither fail nor ask anybody else for anything."""
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    wrong, hosts = [], set()
+    page.on("console", lambda message: message.type == "error" and wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]))
+    yield page
+    context.close()
+    assert wrong == []
+    assert hosts <= {"127.0.0.1"}, "the console asks strangers"
+
+
+def picture(page, name):
+    if PICTURES:
+        os.makedirs(PICTURES, exist_ok=True)
+        for scheme, width in (("light", 1280), ("dark", 1280), ("light", 390)):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 860})
+            page.screenshot(path=f"{PICTURES}/{name}-{scheme}-{width}.png", full_page=True)
+        page.set_viewport_size({"width": 1280, "height": 860})
+        page.emulate_media(color_scheme=None)
+
+
+def visit(page, name, sign):
+    page.goto(page.url.split("#")[0] + f"#/{name}")
+    page.get_by_text(sign, exact=True).first.wait_for()
+    picture(page, name.split("/")[0])
+
+
+def played(page, seconds=1.0):
+    """Until the player has advanced by so much, with frames decoded and no error."""
+    page.eval_on_selector("video", "video => { video.muted = true; return video.play(); }")
+    figures = "video => [video.currentTime, video.getVideoPlaybackQuality().totalVideoFrames, video.error && video.error.message]"
+    begin, frames, _ = page.eval_on_selector("video", figures)
+    until(lambda: page.eval_on_selector("video", figures)[0] >= begin + seconds, 15, "the player advancing")
+    _, after, error = page.eval_on_selector("video", figures)
+    assert error is None and after > frames
+
+
+def test_a_stream_is_seen_recorded_played_and_deleted(start, source, push, page):
+    appliance = start(record={"first_run_rule": False})
+    appliance.record("localhost", hls=True)
+    page.goto(f"{appliance.http}/")
+    page.get_by_text("Nobody publishes at the moment").wait_for()
+    pushing = push.ffmpeg(source("live"), appliance.url("camera-1"), realtime=True)
+
+    # Seen, with what it is and that it is recorded.
+    row = page.get_by_role("row").filter(has_text="camera-1")
+    row.get_by_text("96×64").wait_for()
+    row.get_by_text("HLS").wait_for()
+    assert "kbit/s" in row.inner_text()
+    picture(page, "overview")
+
+    # A task from now on, by the dialog; the page shows that it records.
+    visit(page, "tasks", "New task")
+    page.get_by_role("button", name="New task").click()
+    page.get_by_label("Stream", exact=True).fill("camera-1")
+    page.get_by_role("button", name="Create").click()
+    row = page.get_by_role("row").filter(has_text="camera-1")
+    row.get_by_text("recording", exact=True).wait_for()
+    picture(page, "tasks")
+    before = appliance.metric("capstan_frames_total", track="video")
+    until(lambda: appliance.metric("capstan_frames_total", track="video") > before + 40, 15, "two seconds of media")
+    row.get_by_role("button", name="Stop").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop").click()
+    row.get_by_text("stopped at").wait_for()
+
+    # The other pages show what there is.
+    for name, sign in (("templates", "Templates"), ("rules", "localhost"), ("push", "rtmp://127.0.0.1:%d/live/camera-1" % appliance.rtmp_port), ("settings", "rtmp_listen")):
+        visit(page, name, sign)
+
+    # The task's file is found by what people write, and so is the recording of the rule, once its publisher is gone.
+    pushing.kill()
+    appliance.files("camera-1", count=2)
+    visit(page, "recordings", "Recordings")
+    page.get_by_label("Search recordings").fill("camera-1 hls last 2h")
+    page.get_by_text("1 found").wait_for()
+    picture(page, "recordings")
+    page.get_by_role("link").filter(has_text="camera-1").first.click()
+    page.get_by_text("complete", exact=True).wait_for()
+    played(page)
+    picture(page, "recording")
+
+    # Deleted after a question, and gone.
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.get_by_label("Search recordings").wait_for()
+    files = until(lambda: (found := appliance.search()) and len(found) == 1 and found, 10, "the file being gone")
+    assert files[0]["MetaData"]["Container"] == "flv"
+
+
+def test_login_signs_every_call(page, tmp_path):
+    keys = [{"secret_id": "AKIDconsole", "secret_key": "a secret key for the console", "role": "reader"}]
+    tokens = [{"name": "tests", "token": Signed.TOKEN, "role": "admin"}]
+    appliance = Signed(tmp_path / "signed", api={"credentials": keys, "bearer_tokens": tokens}).start()
+    try:
+        page.goto(f"{appliance.http}/")
+        page.get_by_label("SecretId").fill("AKIDconsole")
+        page.get_by_label("SecretKey").fill("not the secret key")
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("alert").get_by_text("signature").wait_for()
+        picture(page, "login")
+        page.get_by_label("SecretId").fill("AKIDconsole")
+        page.get_by_label("SecretKey").fill("a secret key for the console")
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_text("Logged in as AKIDconsole (reader)").wait_for()
+        # Who may only look is not offered to change.
+        visit(page, "rules", "There are no rules")
+        assert page.get_by_role("button", name="New rule").count() == 0
+        page.get_by_role("button", name="Log out").click()
+        page.get_by_role("button", name="Token").click()
+        page.get_by_label("Token", exact=True).fill(Signed.TOKEN)
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("button", name="New rule").wait_for()
+    finally:
+        # It would go on asking.
+        page.goto("about:blank")
+        appliance.stop()
+
+
+def test_parts_that_the_browser_may_lack(start, page):
+    """Digests of our own where the browser offers none, and codes that another program reads."""
+    appliance = start()
+    page.goto(f"{appliance.http}/")
+    wrong = page.evaluate(
+        """async () => {
+            const { plainSha256, plainHmac, sha256, hmacSha256, hex } = await import("/console/digest.js");
+            const wrong = [];
+            for (const length of [0, 1, 3, 55, 56, 63, 64, 65, 119, 120, 1000]) {
+                const bytes = Uint8Array.from({ length }, (_, index) => (index * 7 + length) & 255);
+                if (hex(plainSha256(bytes)) !== hex(await sha256(bytes))) wrong.push(`sha256 of ${length} bytes`);
+                if (length && hex(plainHmac(bytes, bytes)) !== hex(await hmacSha256(bytes, bytes))) wrong.push(`hmac of ${length} bytes`);
+            }
+            return wrong;
+        }"""
+    )
+    assert wrong == []
+    cases = page.evaluate(
+        """async () => {
+            const { readQuery } = await import("/console/query.js");
+            const now = new Date(2026, 0, 31, 12, 0, 0);
+            const local = (date) => date && [date.getMonth() + 1, date.getDate(), date.getHours(), date.getMinutes()].join(" ");
+            return ["camera-1 MP4", "stream:a-b hls yesterday", "2026-01-30 14:00-15:30", "last 2h", "23:30-00:30", 'tag:"two words" evening show', "13:05", "id:1 11:00"].map((text) => {
+                const { parameters, from, to } = readQuery(text, now);
+                delete parameters.CreateTime;
+                return [parameters, local(from), local(to)];
+            });
+        }"""
+    )
+    assert cases == [
+        [{"MediaTypes": ["mp4"], "Text": "camera-1"}, None, None],
+        [{"StreamIds": ["a-b"], "MediaTypes": ["hls"]}, "1 30 0 0", "1 31 0 0"],
+        [{}, "1 30 14 0", "1 30 15 30"],
+        [{}, "1 31 10 0", None],
+        [{}, "1 31 23 30", "2 1 0 30"],
+        [{"Tags": ["two words"], "Text": "evening show"}, None, None],
+        [{}, "1 31 13 5", "1 31 13 5"],
+        [{"FileIds": ["1"]}, "1 31 11 0", "1 31 11 0"],
+    ]
