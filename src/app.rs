@@ -15,8 +15,10 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
+use crate::clips::{ClipMaker, Clips};
 use crate::config::{self, Config, DeliveryListen};
 use crate::control::actions::events::event_content;
+use crate::control::actions::media_info::edit_output;
 use crate::control::{About, Access, ControlContext, ControlLimits, Server};
 use crate::delivery::sender::Senders;
 use crate::delivery::{self, DeliverySettings, WhenBusy};
@@ -118,6 +120,7 @@ fn reload(config_file: &Path, access: &ArcSwap<Access>) {
 struct Running {
     supervisor: supervise::Supervisor,
     server: Server,
+    clips: Arc<Clips>,
     senders: Arc<Senders>,
     access: Arc<ArcSwap<Access>>,
     ingest: Ingest,
@@ -284,6 +287,17 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
 
     register_gauges(&metrics, &disk, &data.display().to_string(), &entry_watch);
+    let maker = ClipMaker {
+        catalog: catalog.clone(),
+        media: Arc::clone(&media),
+        finish: finish.clone(),
+        ids: Arc::clone(&ids),
+        clock: wall_now,
+        public_base: public_base.clone(),
+        app_id: config.api.app_id,
+        describe: edit_output,
+    };
+    let clips = Clips::start(maker).map_err(because("cannot start the thread of clips"))?;
     let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.api)));
     let server = Server::start(
         http,
@@ -303,6 +317,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
             },
             media_root: data.clone(),
             media,
+            clips: Arc::clone(&clips),
             public_base,
             app_id: config.api.app_id,
             clock: wall_now,
@@ -344,6 +359,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     Ok(Running {
         supervisor,
         server,
+        clips,
         senders,
         access,
         ingest,
@@ -384,6 +400,7 @@ impl Running {
         });
         self.rebuild_stop.store(true, Ordering::Relaxed);
         self.server.stop();
+        self.clips.stop();
         self.ingest.stop();
         self.senders.stop();
         self.disk.stop();

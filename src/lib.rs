@@ -11,6 +11,7 @@
 
 pub mod app;
 pub mod catalog;
+pub mod clips;
 pub mod codec;
 pub mod config;
 pub mod container;

@@ -30,7 +30,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ingest", &["config", "domain", "rtmp", "media", "recorder", "segment", "container"]),
     ("catalog", &["domain", "container::MediaSummary", "container::TrackSummary"]),
     // Its addresses are answered on the control port too.
-    ("control", &["config", "domain", "catalog", "delivery"]),
+    ("control", &["config", "domain", "catalog", "delivery", "clips"]),
+    // Makes files of recordings, as `delivery` finds them.
+    ("clips", &["domain", "catalog", "container", "media", "segment", "delivery"]),
     // Reads what `segment` wrote, knows it by the catalog, and packages it with the containers' writers.
     ("delivery", &["domain", "catalog", "container", "codec", "media", "segment"]),
     ("notify", &["domain", "catalog"]),

@@ -50,6 +50,8 @@ pub struct ControlContext {
     pub media_root: PathBuf,
     /// How addresses of recordings are answered.
     pub media: Arc<crate::delivery::Context>,
+    /// Who makes clips.
+    pub clips: Arc<crate::clips::Clips>,
     /// Begin of file addresses, no slash at the end: `http://127.0.0.1:8080`.
     pub public_base: String,
     pub app_id: u64,

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::http::Stored;
+use super::playlist::Packaged;
 use super::resolve::Entry;
 use crate::units::FileId;
 
 const ENTRIES_MAX: usize = 4_096;
 /// Open files; each holds a descriptor.
 const FILES_MAX: usize = 256;
+/// Recordings whose index is held: some MiB for each hour.
+const PACKAGED_MAX: usize = 8;
 
 #[derive(Debug, Default)]
 pub struct Cache(Mutex<Kept>);
@@ -20,6 +23,7 @@ struct Kept {
     version: u64,
     entries: HashMap<FileId, Arc<Entry>>,
     files: HashMap<(FileId, String), Stored>,
+    packaged: Vec<(FileId, Arc<Packaged>)>,
 }
 
 impl Cache {
@@ -42,6 +46,19 @@ impl Cache {
                 kept.entries.clear();
             }
             kept.entries.insert(file_id, Arc::clone(entry));
+        });
+    }
+
+    pub fn packaged(&self, version: u64, file_id: FileId) -> Option<Arc<Packaged>> {
+        self.with(version, |kept| kept.packaged.iter().find(|(id, _)| *id == file_id).map(|(_, packaged)| Arc::clone(packaged)))
+    }
+
+    pub fn keep_packaged(&self, version: u64, file_id: FileId, packaged: &Arc<Packaged>) {
+        self.with(version, |kept| {
+            if kept.packaged.len() >= PACKAGED_MAX {
+                kept.packaged.remove(0);
+            }
+            kept.packaged.push((file_id, Arc::clone(packaged)));
         });
     }
 

@@ -10,6 +10,7 @@
 
 pub mod answer;
 mod cache;
+pub mod clip;
 pub mod front;
 pub mod http;
 mod playlist;
@@ -85,6 +86,7 @@ pub struct Counters {
     pub errors: AtomicU64,
     pub bytes: AtomicU64,
     pub shed: AtomicU64,
+    pub packaged: AtomicU64,
     pub refused: AtomicU64,
 }
 
@@ -98,6 +100,7 @@ impl Counters {
             ("capstan_delivery_errors_total", "counter", "Of these with a status of 400 and above.", &self.errors),
             ("capstan_delivery_bytes_total", "counter", "Bytes of answers' bodies.", &self.bytes),
             ("capstan_delivery_shed_total", "counter", "Requests put off, and downloads paused, because the ingest cores were busy.", &self.shed),
+            ("capstan_delivery_packaged_total", "counter", "Playlists and segments packaged on request.", &self.packaged),
             ("capstan_delivery_refused_total", "counter", "Connections refused: too many at one time.", &self.refused),
         ];
         let mut text = String::new();

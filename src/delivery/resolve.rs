@@ -52,6 +52,8 @@ pub struct Entry {
     /// Extension of the cover picture.
     pub cover: Option<String>,
     pub original_deleted: bool,
+    /// The application it lies in.
+    pub sub_app_id: u64,
     /// The status of its application is `On`.
     pub is_played: bool,
 }
@@ -132,6 +134,7 @@ fn cataloged(context: &Context, file_id: FileId) -> Result<Option<Arc<Entry>>, c
         growing: false,
         cover: row.extras.cover,
         original_deleted: row.extras.original_deleted,
+        sub_app_id: row.sub_app_id,
         is_played,
     });
     context.cache.keep_entry(version, file_id, &entry);
@@ -142,8 +145,9 @@ fn cataloged(context: &Context, file_id: FileId) -> Result<Option<Arc<Entry>>, c
 fn open_entry(context: &Context, file_id: FileId) -> Option<Entry> {
     let recording = context.data_folder.join("recording");
     let entry = |identity: RecordingIdentity, folder: String, entry: String, growing: bool| {
-        let is_played = context.catalog.is_app_on(identity.vod_sub_app_id).unwrap_or(false);
-        Entry { identity, folder, entry, growing, cover: None, original_deleted: false, is_played }
+        let sub_app_id = identity.vod_sub_app_id;
+        let is_played = context.catalog.is_app_on(sub_app_id).unwrap_or(false);
+        Entry { identity, folder, entry, growing, cover: None, original_deleted: false, sub_app_id, is_played }
     };
     if let Ok(bytes) = std::fs::read(recording.join(file_id.to_string()).join(IDENTITY_NAME)) {
         let identity: RecordingIdentity = serde_json::from_slice(&bytes).ok()?;
@@ -313,6 +317,7 @@ mod tests {
             growing: false,
             cover: None,
             original_deleted: false,
+            sub_app_id: 0,
             is_played: true,
         };
         let (mp4, hls) = (entry(Format::Mp4), entry(Format::Hls));

@@ -23,7 +23,7 @@ pub mod vod_task;
 pub use admission::{Admission, DomainKind, ForbiddenStream, LiveDomain, PushAuth};
 pub use busy::Busy;
 pub use event::{LiveEvent, LiveEventKind};
-pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
+pub use file::{EndReason, FinishedFile, MadeBy, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams, StreamEnd};
 pub use policy::Policy;
 pub use resumption::{PausedRecording, Resume, ResumeClaim, ResumeTerms, Resumptions};

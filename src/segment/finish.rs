@@ -436,7 +436,8 @@ fn add_track(total: &mut Option<TrackSummary>, part: Option<&TrackSummary>) {
     }
 }
 
-fn day(time: WallTime, zone: &jiff::tz::TimeZone) -> String {
+/// The folder of a day's files: its date in the zone.
+pub fn day(time: WallTime, zone: &jiff::tz::TimeZone) -> String {
     let timestamp = jiff::Timestamp::from_microsecond(time.unix_micros()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     timestamp.to_zoned(zone.clone()).strftime("%Y-%m-%d").to_string()
 }

@@ -21,6 +21,7 @@ VOD_ACTIONS = {
     *("CreateSubAppId", "DescribeSubAppIds", "ModifySubAppIdInfo", "ModifySubAppIdStatus"),
     *("CreateClass", "DescribeAllClass", "ModifyClass", "DeleteClass"),
     *("PullEvents", "ConfirmEvents", "ModifyEventConfig", "DescribeEventConfig"),
+    *("EditMedia", "SimpleHlsClip", "LiveRealTimeClip", "DescribeTasks", "DescribeTaskDetail"),
 }
 FORMATS = ("Flv", "Hls", "Mp4", "Aac", "Mp3")
 

@@ -10,7 +10,7 @@ use crate::media::timeline::Timeline;
 use crate::media::{AudioCodec, Payload, Tracks};
 
 /// What tells frames apart lies in the first bytes of a tag: tag header and, for MP3, the frame header.
-const BODY_HEAD_BYTES: usize = 16;
+pub(super) const BODY_HEAD_BYTES: usize = 16;
 /// "onMetaData" as AMF0 text: how our own first tag begins.
 const METADATA_NAME: &[u8] = b"\x02\x00\x0aonMetaData";
 
@@ -48,18 +48,18 @@ pub fn scan<R: ReadAt + ?Sized>(file: &R) -> Result<FinishPlan, ScanError> {
 }
 
 #[derive(Clone, Copy)]
-struct Tag {
+pub(super) struct Tag {
     offset: u64,
-    tag_type: u8,
-    body_bytes: u32,
-    timestamp: u32,
+    pub(super) tag_type: u8,
+    pub(super) body_bytes: u32,
+    pub(super) timestamp: u32,
     /// The first bytes of the body, zeros behind its end.
-    head: [u8; BODY_HEAD_BYTES],
+    pub(super) head: [u8; BODY_HEAD_BYTES],
 }
 
 impl Tag {
     /// The tag at `offset`; `None` if it is not whole.
-    fn read<R: ReadAt + ?Sized>(window: &mut Window<'_, R>, offset: u64) -> Result<Option<Self>, ScanError> {
+    pub(super) fn read<R: ReadAt + ?Sized>(window: &mut Window<'_, R>, offset: u64) -> Result<Option<Self>, ScanError> {
         let read = window.at(offset, TAG_HEADER_BYTES + BODY_HEAD_BYTES)?;
         let Some((&header, body)) = read.split_first_chunk::<TAG_HEADER_BYTES>() else { return Ok(None) };
         let [tag_type, s2, s1, s0, t2, t1, t0, extended, 0, 0, 0] = header else { return Ok(None) };
@@ -78,11 +78,11 @@ impl Tag {
         Ok((size_behind == Some(TAG_HEADER_BYTES as u32 + body_bytes)).then_some(tag))
     }
 
-    fn body_offset(&self) -> u64 {
+    pub(super) fn body_offset(&self) -> u64 {
         self.offset + TAG_HEADER_BYTES as u64
     }
 
-    fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.body_offset() + u64::from(self.body_bytes) + PREVIOUS_TAG_SIZE_BYTES as u64
     }
 }
@@ -125,9 +125,9 @@ fn take<R: ReadAt + ?Sized>(index: &mut Index, timeline: &mut Timelines, tag: Ta
 
 /// Timestamps in the file are modulo 2^32.
 #[derive(Default)]
-struct Timelines {
-    video: Timeline,
-    audio: Timeline,
+pub(super) struct Timelines {
+    pub(super) video: Timeline,
+    pub(super) audio: Timeline,
 }
 
 /// Finishing what was finished changes nothing, whatever the file.

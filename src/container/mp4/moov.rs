@@ -31,6 +31,13 @@ pub struct TrackEntry {
     stsd: Vec<u8>,
 }
 
+impl TrackEntry {
+    /// The whole `stsd` box.
+    pub fn stsd(&self) -> &[u8] {
+        &self.stsd
+    }
+}
+
 /// The tracks as the file will name them, video first.
 pub fn entries(tracks: &Tracks) -> Vec<TrackEntry> {
     let video = tracks.video.as_deref().map(|video| TrackEntry {

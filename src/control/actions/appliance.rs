@@ -114,6 +114,7 @@ fn recording_info(source: &RecordingSource, format: Format) -> Value {
         RecordingSource::Rule(template) => ("rule", template.0, ""),
         RecordingSource::Task(task) => ("task", 0, &*task.0),
         RecordingSource::OlderTask(task) => ("older task", 0, &*task.0),
+        RecordingSource::Made(by) => (by.name(), 0, ""),
     };
     json!({ "Format": format.name(), "StartedBy": by, "TemplateId": template, "TaskId": task })
 }

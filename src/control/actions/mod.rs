@@ -4,6 +4,7 @@ pub mod adaptive_templates;
 pub mod appliance;
 pub mod apps;
 pub mod classes;
+pub mod clips;
 pub mod definitions;
 pub mod domains;
 pub mod events;
@@ -123,6 +124,7 @@ const FAMILIES: &[&[Action]] = &[
     classes::ACTIONS,
     events::ACTIONS,
     vod_tasks::ACTIONS,
+    clips::ACTIONS,
     transcode_templates::ACTIONS,
     adaptive_templates::ACTIONS,
     picture_templates::ACTIONS,
