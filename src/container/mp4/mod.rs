@@ -20,6 +20,7 @@
 //! the publication's zero, so the fragments' media time is `dts - zero_ms +` [`MEDIA_TIME_BIAS_MS`]; the edit list of the initial `moov` takes it off again,
 //! and the final `moov` starts at 0 by itself.
 
+mod entry;
 mod fragment;
 mod fuzz;
 mod head;
