@@ -17,6 +17,7 @@ const TARGETS: &[Target] = &[
     ("avc", capstan::codec::avc::fuzz_avc),
     ("aac", capstan::codec::aac::fuzz_aac),
     ("mp3", capstan::codec::mp3::fuzz_mp3),
+    ("codecs", capstan::codec::fuzz_codecs),
     ("wire", capstan::wire::fuzz_wire),
     ("flv_scan", capstan::container::flv::fuzz_flv_scan),
     ("mp4_scan", capstan::container::mp4::fuzz_scan),

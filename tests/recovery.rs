@@ -68,7 +68,7 @@ fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
     let mut file = store.open(OpenMedia { media, link: None, begin: vec![identity(file_id)], small_files: Vec::new(), head });
     for index in 0..10 {
         let body = [0xaf, 1, 0x21, index];
-        let Ok(AudioUnit::Frame(part)) = parse_audio(Payload::contiguous(&body)) else { panic!("no frame") };
+        let Ok(AudioUnit::Frame(_, part)) = parse_audio(Payload::contiguous(&body)) else { panic!("no frame") };
         let frame = part.at(TrackKind::Audio, i64::from(index) * 23);
         assert!(store.reserve(&mut file, writer.push_bytes_max(&frame)));
         writer.push(&frame, &mut file);

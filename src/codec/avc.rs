@@ -1,5 +1,6 @@
 //! H.264: the configuration record and what a container wants of the sequence parameter set.
 
+use super::nal::without_emulation_prevention;
 use crate::wire::{BitReader, Reader, Truncated};
 
 /// NAL unit types that a container must tell apart (ISO/IEC 14496-10, table 7-1).
@@ -252,21 +253,6 @@ impl SpsReader<'_> {
     }
 }
 
-/// Removes each `emulation_prevention_three_byte` (7.3.1).
-fn without_emulation_prevention(body: &[u8]) -> Vec<u8> {
-    let mut rbsp = Vec::with_capacity(body.len());
-    let mut zeros = 0;
-    for &byte in body {
-        if zeros >= 2 && byte == 3 {
-            zeros = 0;
-            continue;
-        }
-        zeros = if byte == 0 { zeros + 1 } else { 0 };
-        rbsp.push(byte);
-    }
-    rbsp
-}
-
 /// Records and parameter sets are refused or read, and never read from beyond their end.
 pub fn fuzz_avc(data: &[u8]) {
     if let Ok(config) = parse_avc_config(data) {
@@ -416,11 +402,6 @@ mod tests {
         ] {
             assert!(matches!(parse_sps(&nal), Err(AvcError::SpsRange { field: found, .. }) if found == field), "{field}");
         }
-    }
-
-    #[test]
-    fn emulation_prevention_bytes_go() {
-        assert_eq!(without_emulation_prevention(&[0, 0, 3, 1, 0, 0, 3, 0, 0, 3, 3, 0, 3]), [0, 0, 1, 0, 0, 0, 0, 3, 0, 3]);
     }
 
     #[test]

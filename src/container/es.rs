@@ -186,22 +186,13 @@ pub fn fuzz_es_scan(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::container::MemorySink;
     use crate::media::payload::Span;
     use crate::media::{Payload, TagHeader, TrackKind};
 
     fn aac_track(config: &'static [u8]) -> AudioTrack {
-        AudioTrack {
-            codec: AudioCodec::Aac,
-            config: Bytes::from_static(config),
-            sequence_header: Bytes::new(),
-            sample_rate_hz: 44_100,
-            channels: 2,
-            samples_per_frame: 1024,
-        }
+        AudioTrack::new(AudioCodec::Aac, config, 44_100, 2, 1024)
     }
 
     fn frame<'a>(media: Payload<'a>) -> Frame<'a> {

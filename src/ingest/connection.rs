@@ -541,6 +541,9 @@ impl Connection {
         }
         self.end_publication(reason.cause(), service);
         if matches!(reason, CloseReason::Replaced | CloseReason::Dropped | CloseReason::Forbidden | CloseReason::Shutdown | CloseReason::Idle) {
+            if matches!(reason, CloseReason::Shutdown) {
+                self.session.request_reconnect(reason.cause().message());
+            }
             self.session.end("NetStream.Unpublish.Success", reason.cause().message());
             // The peer may be gone; there is nobody to tell then.
             let _ = self.send_replies();
@@ -613,6 +616,10 @@ impl Publishing {
         for codec in self.recorder.take_unsupported() {
             metrics.unsupported_codec(codec);
             tracing::warn!(stream = %self.name.key, codec, "this codec is not recorded; the other tracks are");
+        }
+        for (container, codec) in self.recorder.take_left_out() {
+            metrics.unsupported_codec(codec);
+            tracing::warn!(stream = %self.name.key, container, codec, "this container has no place for the codec: the track is left out of it, the others are recorded");
         }
     }
 }

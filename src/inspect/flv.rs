@@ -5,11 +5,10 @@ use super::report::TrackReport;
 use crate::container::window::Window;
 use crate::container::{ReadAt, ScanError, TrackSummary};
 use crate::limits::SEQUENCE_HEADER_BYTES_MAX;
-use crate::media::flv_tag::{AudioUnit, VideoUnit, parse_audio, parse_video};
+use crate::media::flv_tag::{AudioUnit, VideoUnit, described_audio, described_video, parse_audio, parse_video};
 use crate::media::{Payload, timeline::Timeline};
 
 const TAG_HEADER_BYTES: usize = 11;
-const BODY_HEAD_BYTES: usize = 16;
 
 #[derive(Default)]
 struct Track {
@@ -40,7 +39,7 @@ impl Track {
         if self.backwards > 0 {
             report.fault(format!("the {kind} timestamps go back {} times", self.backwards));
         }
-        if !self.configured && matches!(self.summary.codec.as_str(), "h264" | "aac") {
+        if !self.configured && matches!(self.summary.codec.as_str(), "h264" | "hevc" | "vvc" | "av1" | "aac" | "opus" | "flac") {
             report.fault(format!("the {kind} has no sequence header, so nobody can decode it"));
         }
         report.tracks.push(TrackReport { kind, summary: self.summary });
@@ -109,61 +108,64 @@ pub fn explain<R: ReadAt + ?Sized>(window: &mut Window<'_, R>) -> Result<Report,
 fn take_video(track: &mut Track, body: &[u8], timestamp: u32, body_bytes: u32) {
     let Some(&first) = body.first() else { return };
     let summary = &mut track.summary;
-    if first & 0x80 != 0 {
-        // Enhanced: packet type, then four letters. Types 1 and 3 are coded frames, 0 is the sequence header.
-        summary.codec = body.get(1..5).map_or_else(String::new, |name| String::from_utf8_lossy(name).into_owned());
-        track.configured |= first & 0x0F == 0;
-        if matches!(first & 0x0F, 1 | 3) {
-            track.frame(timestamp, u64::from(body_bytes).saturating_sub(5), first >> 4 & 7 == 1);
+    if first & 0x80 == 0 {
+        summary.codec = match first & 0x0F {
+            2 => "h263",
+            4 | 5 => "vp6",
+            7 => "h264",
+            12 => "hevc",
+            _ => "",
         }
-        return;
-    }
-    summary.codec = match first & 0x0F {
-        2 => "h263",
-        4 | 5 => "vp6",
-        7 => "h264",
-        12 => "hevc",
-        _ => "",
-    }
-    .to_owned();
-    if first & 0x0F != 7 {
-        track.frame(timestamp, u64::from(body_bytes) - 1, first >> 4 == 1);
-        return;
+        .to_owned();
     }
     match parse_video(Payload::contiguous(body)) {
         Ok(VideoUnit::Config(config)) => {
             track.configured = true;
+            summary.codec = config.codec.name().to_owned();
             (summary.width, summary.height) = (config.width, config.height);
         }
-        Ok(VideoUnit::Frame(part)) => track.frame(timestamp, u64::from(body_bytes).saturating_sub(5), part.key),
+        Ok(VideoUnit::Frame(codec, part)) => {
+            summary.codec = codec.name().to_owned();
+            if let Some(config) = described_video(codec, &part.media, None).filter(|_| part.key) {
+                track.configured = true;
+                (summary.width, summary.height) = (config.width, config.height);
+            }
+            track.frame(timestamp, u64::from(body_bytes).saturating_sub(part.tag_header.as_slice().len() as u64), part.key);
+        }
+        Ok(VideoUnit::Unsupported { .. }) if first & 0x80 == 0 => track.frame(timestamp, u64::from(body_bytes) - 1, first >> 4 == 1),
         _ => {}
     }
 }
 
 fn take_audio(track: &mut Track, body: &[u8], timestamp: u32, body_bytes: u32) {
     let Some(&first) = body.first() else { return };
-    let head = &body[..body.len().min(BODY_HEAD_BYTES)];
-    track.summary.codec = match first >> 4 {
-        2 | 14 => "mp3",
-        7 => "g711a",
-        8 => "g711u",
-        10 => "aac",
-        11 => "speex",
-        _ => "",
+    let summary = &mut track.summary;
+    if first >> 4 != 9 {
+        summary.codec = match first >> 4 {
+            2 | 14 => "mp3",
+            7 => "g711a",
+            8 => "g711u",
+            10 => "aac",
+            11 => "speex",
+            _ => "",
+        }
+        .to_owned();
     }
-    .to_owned();
-    match parse_audio(Payload::contiguous(if first >> 4 == 10 && body.get(1) == Some(&0) { body } else { head })) {
+    match parse_audio(Payload::contiguous(body)) {
         Ok(AudioUnit::Config(config)) => {
             track.configured = true;
-            (track.summary.sample_rate_hz, track.summary.channels) = (config.sample_rate_hz, config.channels);
+            summary.codec = config.codec.name().to_owned();
+            (summary.sample_rate_hz, summary.channels) = (config.sample_rate_hz, config.channels);
         }
-        Ok(AudioUnit::Frame(part)) => {
-            if let Some(config) = crate::media::flv_tag::mp3_track(&part.media).filter(|_| track.summary.sample_rate_hz == 0 && first >> 4 == 2) {
-                (track.summary.sample_rate_hz, track.summary.channels) = (config.sample_rate_hz, config.channels);
+        Ok(AudioUnit::Frame(codec, part)) => {
+            summary.codec = codec.name().to_owned();
+            if let Some(config) = described_audio(codec, &part.media).filter(|_| summary.sample_rate_hz == 0) {
+                track.configured = true;
+                (summary.sample_rate_hz, summary.channels) = (config.sample_rate_hz, config.channels);
             }
             track.frame(timestamp, u64::from(body_bytes).saturating_sub(part.tag_header.as_slice().len() as u64), false);
         }
-        _ if first >> 4 != 10 => track.frame(timestamp, u64::from(body_bytes) - 1, false),
+        Ok(AudioUnit::Unsupported { .. }) if first >> 4 != 9 => track.frame(timestamp, u64::from(body_bytes) - 1, false),
         _ => {}
     }
 }

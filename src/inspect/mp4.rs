@@ -192,8 +192,13 @@ fn codec(name: &[u8; 4], entry: &[u8]) -> String {
         b"avc1" | b"avc3" => "h264".to_owned(),
         b"hvc1" | b"hev1" => "hevc".to_owned(),
         b"av01" => "av1".to_owned(),
+        b"vp08" => "vp8".to_owned(),
         b"vp09" => "vp9".to_owned(),
+        b"vvc1" | b"vvi1" => "vvc".to_owned(),
         b"Opus" => "opus".to_owned(),
+        b"fLaC" => "flac".to_owned(),
+        b"ac-3" => "ac3".to_owned(),
+        b"ec-3" => "eac3".to_owned(),
         b".mp3" => "mp3".to_owned(),
         // The object type stands behind the two descriptors' heads, whose lengths take one to four bytes each.
         b"mp4a" => match entry.get(28..).and_then(|rest| find(rest, b"esds")).and_then(|esds| object_type(esds.get(4..)?)) {

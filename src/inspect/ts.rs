@@ -165,6 +165,7 @@ fn describe(pid: u16, stream: Stream, report: &mut Report) {
         Some(0x1B) => ("video", "h264"),
         Some(0x24) => ("video", "hevc"),
         Some(0x81) => ("audio", "ac3"),
+        Some(0x87) => ("audio", "eac3"),
         _ => ("other", ""),
     };
     if stream.kind.is_none() && stream.packets > 0 {

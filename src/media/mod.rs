@@ -1,5 +1,8 @@
 //! From messages to frames: what a publisher sends, in terms that containers understand.
 
+pub mod colour;
+pub mod describe;
+pub mod enhanced;
 pub mod flv_tag;
 pub mod frame;
 pub mod payload;
@@ -8,4 +11,4 @@ pub mod track;
 
 pub use frame::{Frame, TagHeader, TrackKind};
 pub use payload::Payload;
-pub use track::{AudioCodec, AudioTrack, Tracks, VideoCodec, VideoTrack};
+pub use track::{AudioCodec, AudioTrack, Colour, MasteringDisplay, Tracks, VideoCodec, VideoTrack};

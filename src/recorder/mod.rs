@@ -17,13 +17,13 @@ use crate::container::{Sink, Store};
 use crate::domain::event::{RecordSessionId, RecordState};
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
-use crate::media::{AudioCodec, AudioTrack, Frame, Payload, TrackKind, Tracks, VideoTrack};
+use crate::media::{AudioTrack, Frame, Payload, TrackKind, Tracks, VideoCodec, VideoTrack};
 use crate::units::{FileId, Format, MonoTime, PublicationId, StreamKey, WallTime};
 
 use cache::{CACHE_BYTES_MAX, Cache, ChainId, Place, Sequence};
 use clock::Clocks;
 use journal::{NotedEpoch, OPEN_END};
-use output::{Context, Offered, Output, Pumped};
+use output::{Context, LeftOut, Offered, Output, Pumped};
 
 /// A publication that has sent one track only is taken as complete after this much media (or time): encoders send both sequence headers at once.
 const TRACK_WAIT_MS: u64 = 1_000;
@@ -164,6 +164,7 @@ pub struct Recorder<S: Store> {
     blocked_since: Option<MonoTime>,
     totals: Totals,
     unsupported: Vec<&'static str>,
+    left_out: Vec<LeftOut>,
     /// Sessions begun so far.
     sessions_begun: u32,
     changes: Vec<RecordChange>,
@@ -190,6 +191,7 @@ impl<S: Store> Recorder<S> {
             blocked_since: None,
             totals: Totals::default(),
             unsupported: Vec::new(),
+            left_out: Vec::new(),
             sessions_begun: 0,
             changes: Vec::new(),
         }
@@ -217,6 +219,12 @@ impl<S: Store> Recorder<S> {
     /// Codecs met and not recorded; each is named once.
     pub fn take_unsupported(&mut self) -> Vec<&'static str> {
         std::mem::take(&mut self.unsupported)
+    }
+
+    /// Tracks that a container has no place for, as container and codec; each is told once.
+    pub fn take_left_out(&mut self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let news = |left_out: &mut LeftOut| (!std::mem::replace(&mut left_out.told, true)).then_some((left_out.container, left_out.codec));
+        self.left_out.iter_mut().filter_map(news)
     }
 
     /// Interruptions of recordings, and their ends, since the last call.
@@ -309,9 +317,29 @@ impl<S: Store> Recorder<S> {
     /// If it is no FLV video tag body.
     pub fn video(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) -> Result<(), TagError> {
         match flv_tag::parse_video(payload)? {
+            VideoUnit::Many(packets) => {
+                for packet in packets {
+                    let packet = packet?;
+                    if packet.track_id == Some(0) {
+                        self.video_unit(flv_tag::video_packet(packet)?, timestamp_ms, now, store);
+                    } else {
+                        self.video_unit(VideoUnit::OfTrack(packet), timestamp_ms, now, store);
+                    }
+                }
+            }
+            unit => self.video_unit(unit, timestamp_ms, now, store),
+        }
+        Ok(())
+    }
+
+    fn video_unit(&mut self, unit: VideoUnit<'_>, timestamp_ms: u32, now: Now, store: &mut S) {
+        match unit {
             VideoUnit::Config(track) => self.set_video(track),
-            VideoUnit::Frame(part) => {
-                if self.epoch().tracks.video.is_none() {
+            VideoUnit::Frame(codec, part) => {
+                if part.key && !codec.has_composition_time() {
+                    self.describe_video(codec, &part);
+                }
+                if self.epoch().tracks.video.as_ref().is_none_or(|track| track.codec != codec) {
                     self.totals.drop_frames(DropReason::BeforeSequenceHeader, 1);
                 } else if self.wait_for_key && !part.key {
                     self.totals.drop_frames(DropReason::BeforeKeyFrame, 1);
@@ -321,10 +349,24 @@ impl<S: Store> Recorder<S> {
                     self.frame(TrackKind::Video, timestamp_ms, part, now, store);
                 }
             }
+            VideoUnit::Colour(colour, sent) => {
+                // Files that begin from here on tell it; it is no reason to begin one.
+                if let Some(track) = self.epoch_mut().tracks.video.as_mut().filter(|track| track.metadata != sent) {
+                    *track = Arc::new(VideoTrack { metadata: sent.into(), colour: Some(colour), ..(**track).clone() });
+                }
+            }
             VideoUnit::Unsupported { codec } => self.unsupported(codec),
+            VideoUnit::OfTrack(_) | VideoUnit::Many(_) => self.unsupported("more than one video track"),
             VideoUnit::EndOfSequence | VideoUnit::Info | VideoUnit::Empty => {}
         }
-        Ok(())
+    }
+
+    /// VP8 and VP9 tell the size of the picture, and all they are, in their key frames.
+    fn describe_video(&mut self, codec: VideoCodec, part: &FramePart<'_>) {
+        let known = self.epoch().tracks.video.as_deref().filter(|track| track.codec == codec);
+        if let Some(track) = flv_tag::described_video(codec, &part.media, known) {
+            self.new_video(Arc::new(track));
+        }
     }
 
     /// One audio message.
@@ -333,26 +375,50 @@ impl<S: Store> Recorder<S> {
     /// If it is no FLV audio tag body.
     pub fn audio(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) -> Result<(), TagError> {
         match flv_tag::parse_audio(payload)? {
-            AudioUnit::Config(track) => self.set_audio(track),
-            AudioUnit::Frame(part) => {
-                let codec = flv_tag::audio_codec(&part.tag_header);
-                if codec == Some(AudioCodec::Mp3) {
-                    // MP3 has no sequence header: every frame says what it is.
-                    if let Some(track) = flv_tag::mp3_track(&part.media) {
-                        self.set_audio(Arc::new(track));
+            AudioUnit::Many(packets) => {
+                for packet in packets {
+                    let packet = packet?;
+                    if packet.track_id == Some(0) {
+                        self.audio_unit(flv_tag::audio_packet(packet)?, timestamp_ms, now, store);
+                    } else {
+                        self.audio_unit(AudioUnit::OfTrack(packet), timestamp_ms, now, store);
                     }
                 }
-                if self.epoch().tracks.audio.as_ref().is_some_and(|track| Some(track.codec) == codec) {
+            }
+            unit => self.audio_unit(unit, timestamp_ms, now, store),
+        }
+        Ok(())
+    }
+
+    fn audio_unit(&mut self, unit: AudioUnit<'_>, timestamp_ms: u32, now: Now, store: &mut S) {
+        match unit {
+            AudioUnit::Config(track) => self.set_audio(track),
+            AudioUnit::Frame(codec, part) => {
+                if codec.describes_itself() {
+                    // No sequence header: every frame says what it is.
+                    let known = self.epoch().tracks.audio.as_ref();
+                    if let Some(track) = flv_tag::described_audio(codec, &part.media)
+                        && known.is_none_or(|known| !known.is_like(&track))
+                    {
+                        self.new_parameters(|tracks| tracks.audio = Some(Arc::new(track)), TrackKind::Audio);
+                    }
+                }
+                if self.epoch().tracks.audio.as_ref().is_some_and(|track| track.codec == codec) {
                     self.totals.audio_frames += 1;
                     self.frame(TrackKind::Audio, timestamp_ms, part, now, store);
                 } else {
                     self.totals.drop_frames(DropReason::BeforeSequenceHeader, 1);
                 }
             }
+            AudioUnit::Multichannel(sent) => {
+                if let Some(track) = self.epoch_mut().tracks.audio.as_mut().filter(|track| track.multichannel != sent) {
+                    *track = Arc::new(AudioTrack { multichannel: sent.into(), ..(**track).clone() });
+                }
+            }
             AudioUnit::Unsupported { codec } => self.unsupported(codec),
-            AudioUnit::Empty => {}
+            AudioUnit::OfTrack(_) | AudioUnit::Many(_) => self.unsupported("more than one audio track"),
+            AudioUnit::EndOfSequence | AudioUnit::Empty => {}
         }
-        Ok(())
     }
 
     fn unsupported(&mut self, codec: &'static str) {
@@ -363,18 +429,26 @@ impl<S: Store> Recorder<S> {
     }
 
     fn set_video(&mut self, track: Arc<VideoTrack>) {
-        if self.epoch().tracks.video.as_ref() == Some(&track) {
-            return;
+        let Some(known) = &self.epoch().tracks.video else { return self.new_video(track) };
+        let same = |known: &VideoTrack| (known.codec, &known.config, &known.sequence_header) == (track.codec, &track.config, &track.sequence_header);
+        if !same(known) {
+            // What is said of the colours holds until something else is said.
+            let track = VideoTrack { metadata: known.metadata.clone(), colour: known.colour.clone(), ..(*track).clone() };
+            self.new_video(Arc::new(track));
         }
+    }
+
+    fn new_video(&mut self, track: Arc<VideoTrack>) {
         self.new_parameters(|tracks| tracks.video = Some(track), TrackKind::Video);
         self.wait_for_key = true;
     }
 
     fn set_audio(&mut self, track: Arc<AudioTrack>) {
-        if self.epoch().tracks.audio.as_ref() == Some(&track) {
-            return;
+        let same =
+            |known: &Arc<AudioTrack>| (known.codec, &known.config, &known.sequence_header) == (track.codec, &track.config, &track.sequence_header);
+        if !self.epoch().tracks.audio.as_ref().is_some_and(same) {
+            self.new_parameters(|tracks| tracks.audio = Some(track), TrackKind::Audio);
         }
-        self.new_parameters(|tracks| tracks.audio = Some(track), TrackKind::Audio);
     }
 
     /// Codec parameters that were not known: a track that only now appears completes an epoch of which no file has begun; else an epoch ends.
@@ -385,7 +459,9 @@ impl<S: Store> Recorder<S> {
             TrackKind::Audio => epoch.tracks.audio.is_some(),
         };
         let begun = epoch.zero_ms.is_some();
-        if !begun && (!known || self.epoch_is_empty()) {
+        // Audio may have come meanwhile: of this video no frame has.
+        let unused = kind == TrackKind::Video && self.wait_for_key;
+        if !begun && (!known || unused || self.epoch_is_empty()) {
             change(&mut self.epoch_mut().tracks);
             self.note_is_old = true;
             return;
@@ -602,6 +678,7 @@ impl<S: Store> Recorder<S> {
             media_start_ms: self.media_start_ms,
             files_begun: 0,
             frames_unfit: 0,
+            left_out: &mut self.left_out,
             changes: &mut self.changes,
         };
         let mut scratch = Vec::new();

@@ -6,7 +6,7 @@ use crate::container::es::{AdtsWriter, Mp3Writer};
 use crate::container::flv::{self, FlvWriter, PREVIOUS_TAG_SIZE_BYTES};
 use crate::container::hls::{self, LIVE_PLAYLIST_NAME, SegmentContainer, Segmenter, TsStart};
 use crate::container::mp4::{self, Mp4Writer};
-use crate::container::mpegts::{SEGMENT_START_BYTES, TsWriter};
+use crate::container::mpegts::{self, SEGMENT_START_BYTES, TsWriter};
 use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, SmallFile, Store};
 use crate::domain::event::{RecordSessionId, RecordState};
 use crate::domain::{EndReason, FormatParam, PausedRecording, RecordTemplate, RecordingIdentity, RecordingSource, Resume, ResumeClaim, ResumeTerms};
@@ -48,14 +48,31 @@ pub struct Context<'a, P> {
     pub files_begun: u64,
     /// Frames that their container cannot hold.
     pub frames_unfit: u64,
+    /// Tracks that their container cannot hold.
+    pub left_out: &'a mut Vec<LeftOut>,
     /// Interruptions and their ends.
     pub changes: &'a mut Vec<RecordChange>,
+}
+
+/// A track that is not in the files of one container, because that has no place for its codec.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeftOut {
+    pub container: &'static str,
+    pub codec: &'static str,
+    /// Said already.
+    pub told: bool,
 }
 
 impl<P: Pinned> Context<'_, P> {
     fn epoch(&mut self, number: u32) -> &mut Epoch {
         let first = self.epochs[0].number;
         &mut self.epochs[(number - first) as usize]
+    }
+
+    fn leave_out(&mut self, container: &'static str, codec: &'static str) {
+        if !self.left_out.iter().any(|known| (known.container, known.codec) == (container, codec)) {
+            self.left_out.push(LeftOut { container, codec, told: false });
+        }
     }
 
     fn newest_epoch(&self) -> u32 {
@@ -128,7 +145,22 @@ impl Kind {
         match self {
             Kind::Single(Format::Aac, _) => audio_of(AudioCodec::Aac),
             Kind::Single(Format::Mp3, _) => audio_of(AudioCodec::Mp3),
+            Kind::TransportStream(_) => Tracks {
+                video: tracks.video.clone().filter(|video| mpegts::holds_video(video.codec)),
+                audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio.codec)),
+            },
             _ => tracks.clone(),
+        }
+    }
+
+    /// The container by its name for the log.
+    fn container(&self) -> &'static str {
+        match self {
+            Kind::Single(Format::Flv, _) => "FLV",
+            Kind::Single(Format::Mp3, _) => "MP3",
+            Kind::Single(..) => "ADTS",
+            Kind::Hybrid { .. } => "MP4",
+            Kind::TransportStream(_) => "MPEG-TS",
         }
     }
 
@@ -431,7 +463,13 @@ impl<F: Sink> Output<F> {
         if newest && !context.tracks_complete {
             return false;
         }
-        let mut tracks = self.kind.suitable(&context.epoch(epoch).tracks);
+        let all = &context.epoch(epoch).tracks;
+        let mut tracks = self.kind.suitable(all);
+        let video = all.video.as_ref().filter(|_| tracks.video.is_none() && !self.audio_only).map(|video| video.codec.name());
+        let audio = all.audio.as_ref().filter(|_| tracks.audio.is_none()).map(|audio| audio.codec.name());
+        for codec in video.into_iter().chain(audio) {
+            context.leave_out(self.kind.container(), codec);
+        }
         tracks.video = tracks.video.filter(|_| !self.audio_only);
         if tracks.is_empty() || (self.audio_only && frame.track == TrackKind::Video) {
             self.next += 1;

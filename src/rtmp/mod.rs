@@ -7,6 +7,7 @@
 pub mod address;
 pub mod amf;
 mod amf3;
+mod capabilities;
 pub mod chunk;
 pub mod chunk_writer;
 pub mod command;

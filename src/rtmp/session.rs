@@ -7,6 +7,7 @@
 
 use super::address::{NameError, PushAddress};
 use super::amf::Value;
+use super::capabilities;
 use super::chunk::ChunkReader;
 use super::chunk_writer::MessageHeader;
 use super::command::{Command, Replies};
@@ -50,6 +51,8 @@ pub struct Session {
     /// Bytes between acknowledgements.
     window_bytes: u32,
     messages_ignored: u64,
+    /// The peer follows a reconnect request.
+    can_reconnect: bool,
 }
 
 #[derive(Debug)]
@@ -200,6 +203,7 @@ impl Session {
             bytes_acknowledged: 0,
             window_bytes: config.window_ack_bytes,
             messages_ignored: 0,
+            can_reconnect: false,
         }
     }
 
@@ -270,6 +274,14 @@ impl Session {
             let level = if code.ends_with(".Success") { "status" } else { "error" };
             self.replies.status(stream_id, level, code, description);
             self.publication = Publication::None;
+        }
+    }
+
+    /// Asks the publisher to connect again, to the same address, and to go on there (Enhanced RTMP v2, "Reconnect Request"). Nothing is sent to one that
+    /// has not said that it understands.
+    pub fn request_reconnect(&mut self, description: &str) {
+        if self.can_reconnect {
+            self.replies.status(0, "status", "NetConnection.Connect.ReconnectRequest", description);
         }
     }
 
@@ -513,10 +525,19 @@ impl Session {
         self.replies.control(message_type::SET_PEER_BANDWIDTH, &[a, b, c, d, 2]);
         self.replies.set_chunk_bytes(self.config.chunk_bytes_out);
         let object_encoding = object.get("objectEncoding").and_then(Value::as_number).filter(|&encoding| encoding == 3.0).unwrap_or(0.0);
+        // Some encoders look for a version of Adobe's server and its capabilities.
+        let mut properties = vec![
+            ("fmsVer".to_owned(), Value::string("FMS/3,5,7,7009")),
+            ("capabilities".to_owned(), Value::Number(31.0)),
+            ("mode".to_owned(), Value::Number(1.0)),
+        ];
+        if capabilities::asks(object) {
+            properties.extend(capabilities::ours());
+        }
+        self.can_reconnect = capabilities::can_reconnect(object);
         self.replies.result(
             command.transaction_id,
-            // Some encoders look for a version of Adobe's server and its capabilities.
-            Value::object(&[("fmsVer", Value::string("FMS/3,5,7,7009")), ("capabilities", Value::Number(31.0)), ("mode", Value::Number(1.0))]),
+            Value::Object(properties),
             Value::object(&[
                 ("level", Value::string("status")),
                 ("code", Value::string("NetConnection.Connect.Success")),

@@ -70,6 +70,33 @@ fn connect_object(app: &str, tc_url: &str, object_encoding: f64) -> Value {
     ])
 }
 
+#[test]
+fn enhanced_clients_are_told_what_is_taken() {
+    let answer = |extra: &[(&str, Value)]| {
+        let Value::Object(mut properties) = connect_object("live", "rtmp://a.example/live", 0.0) else { panic!("an object") };
+        properties.extend(extra.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        let client = Client::new().command(3, 0, "connect", 1.0, &[Value::Object(properties)]);
+        let mut session = Session::new(SessionConfig::default(), [7; RANDOM_BYTES]);
+        let mut consumed = 0;
+        assert!(session.poll(&client.bytes, &mut consumed).unwrap().is_none());
+        session.request_reconnect("The server is shutting down.");
+        replies(&session.output()[1 + 2 * BLOCK_BYTES..])
+            .into_iter()
+            .filter_map(|reply| match reply {
+                Reply::Command(_, values) => Some(values),
+                Reply::Other(..) => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    let old = answer(&[]);
+    assert_eq!((old.len(), old[0][2].get("capsEx"), old[0][2].get("fourCcList")), (1, None, None));
+    let new = answer(&[("fourCcList", Value::StrictArray(vec![Value::string("hvc1")])), ("capsEx", Value::Number(1.0))]);
+    assert_eq!(new[0][2].get("capsEx"), Some(&Value::Number(15.0)));
+    let Some(Value::StrictArray(list)) = new[0][2].get("fourCcList") else { panic!("a list") };
+    assert!(["hvc1", "av01", "vp09", "Opus", "fLaC", "ac-3", "ec-3"].iter().all(|name| list.contains(&Value::string(name))));
+    assert_eq!(new[1][3].get("code").and_then(Value::as_str), Some("NetConnection.Connect.ReconnectRequest"));
+}
+
 fn metadata() -> Value {
     Value::EcmaArray(vec![("width".into(), Value::Number(1280.0)), ("encoder".into(), Value::string("Lavf"))])
 }

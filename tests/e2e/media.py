@@ -57,9 +57,9 @@ SOURCES = {
 }
 
 
-def source(name, ffmpeg=FFMPEG):
+def source(name, ffmpeg=FFMPEG, recipe=None):
     """Path of a generated FLV file; made once, kept in the build folder."""
-    recipe = SOURCES[name]
+    recipe = recipe or SOURCES[name]
     CACHE.mkdir(parents=True, exist_ok=True)
     path = CACHE / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.flv"
     with open(CACHE / f"{name}.lock", "w") as lock:

@@ -4,7 +4,7 @@
 //! nulls and bytes behind the value each break one of them.
 
 use super::{PREVIOUS_TAG_SIZE_BYTES, TAG_HEADER_BYTES, TAG_SCRIPT, tag_header};
-use crate::media::{AudioCodec, Tracks, VideoCodec};
+use crate::media::{AudioCodec, AudioTrack, Tracks, VideoCodec, VideoTrack};
 use crate::wire::Put;
 
 /// AMF0 markers (Action Message Format 0, 2.1).
@@ -92,21 +92,10 @@ impl<'a> Metadata<'a> {
                 properties.number("width", f64::from(video.width));
                 properties.number("height", f64::from(video.height));
             }
-            properties.number(
-                "videocodecid",
-                match video.codec {
-                    VideoCodec::Avc => 7.0,
-                },
-            );
+            properties.number("videocodecid", video_codec_id(video));
         }
         if let Some(audio) = &self.tracks.audio {
-            properties.number(
-                "audiocodecid",
-                match audio.codec {
-                    AudioCodec::Aac => 10.0,
-                    AudioCodec::Mp3 => 2.0,
-                },
-            );
+            properties.number("audiocodecid", audio_codec_id(audio));
             properties.number("audiosamplerate", f64::from(audio.sample_rate_hz));
             properties.number("audiosamplesize", 16.0);
             properties.boolean("stereo", audio.channels >= 2);
@@ -120,6 +109,32 @@ impl<'a> Metadata<'a> {
         properties.boolean("canSeekToEnd", self.can_seek_to_end);
         properties
     }
+}
+
+/// The number of the codec in its tags; the four characters as a number where the tags are enhanced (Enhanced RTMP v2, "Enhancing onMetaData").
+fn video_codec_id(track: &VideoTrack) -> f64 {
+    match track.codec {
+        VideoCodec::Avc if !is_enhanced_video(track) => 7.0,
+        VideoCodec::Hevc if !is_enhanced_video(track) => 12.0,
+        codec => fourcc_number(codec.fourcc()),
+    }
+}
+
+/// By its sequence header, which these codecs have.
+fn is_enhanced_video(track: &VideoTrack) -> bool {
+    track.sequence_header.first().is_some_and(|first| first & 0x80 != 0)
+}
+
+fn audio_codec_id(track: &AudioTrack) -> f64 {
+    match track.codec {
+        AudioCodec::Aac if track.sequence_header.first().is_none_or(|first| first >> 4 == 10) => 10.0,
+        AudioCodec::Mp3 => 2.0,
+        codec => fourcc_number(codec.fourcc()),
+    }
+}
+
+fn fourcc_number(fourcc: &[u8; 4]) -> f64 {
+    f64::from(u32::from_be_bytes(*fourcc))
 }
 
 /// Name and value of the script tag, the value an ECMA array under way.

@@ -45,13 +45,11 @@ const _: () = assert!(crate::limits::MESSAGE_BYTES_MAX <= TAG_BODY_BYTES_MAX);
 mod tests {
     use std::sync::Arc;
 
-    use bytes::Bytes;
-
     use super::*;
     use crate::container::window::apply;
     use crate::container::{HEAD_ALIGN_BYTES, MemorySink, ScanError};
     use crate::media::flv_tag::{AudioUnit, VideoUnit, parse_audio, parse_video};
-    use crate::media::{Frame, Payload, TrackKind, Tracks};
+    use crate::media::{AudioCodec, AudioTrack, Frame, Payload, TrackKind, Tracks};
 
     const VIDEO_HEADER: &[u8] = &[
         0x17, 0, 0, 0, 0, 0x01, 0x64, 0x00, 0x0a, 0xff, 0xe1, 0x00, 0x17, 0x67, 0x64, 0x00, 0x0a, 0xac, 0xd9, 0x5e, 0xc0, 0x44, 0x00, 0x00, 0x03,
@@ -89,11 +87,11 @@ mod tests {
             let payload = Payload::contiguous(body);
             let part = match track {
                 TrackKind::Video => match parse_video(payload) {
-                    Ok(VideoUnit::Frame(part)) => part,
+                    Ok(VideoUnit::Frame(_, part)) => part,
                     other => panic!("{other:?}"),
                 },
                 TrackKind::Audio => match parse_audio(payload) {
-                    Ok(AudioUnit::Frame(part)) => part,
+                    Ok(AudioUnit::Frame(_, part)) => part,
                     other => panic!("{other:?}"),
                 },
             };
@@ -144,12 +142,7 @@ mod tests {
 
     #[test]
     fn heads_are_whole_pages_for_any_tracks_and_interval() {
-        let mp3 = Arc::new(crate::media::AudioTrack {
-            codec: crate::media::AudioCodec::Mp3,
-            config: Bytes::new(),
-            sequence_header: Bytes::new(),
-            ..(*tracks(false, true).audio.unwrap()).clone()
-        });
+        let mp3 = Arc::new(AudioTrack::new(AudioCodec::Mp3, &[][..], 48_000, 2, 1152));
         let cases = [
             ("video and audio", tracks(true, true), 5, 3),
             ("video", tracks(true, false), 1, 2),
@@ -274,7 +267,7 @@ mod tests {
         writer.push_script(740, body, &mut sink);
         assert_eq!(sink.bytes.len(), head(&tracks, 0).len() + writer.push_script_bytes_max(body));
         assert!(matches!(scan(sink.bytes.as_slice()), Err(ScanError::Empty)));
-        let Ok(VideoUnit::Frame(part)) = parse_video(Payload::contiguous(&[0x17, 1, 0, 0, 0, 9])) else { panic!("a frame") };
+        let Ok(VideoUnit::Frame(_, part)) = parse_video(Payload::contiguous(&[0x17, 1, 0, 0, 0, 9])) else { panic!("a frame") };
         writer.push(&part.at(TrackKind::Video, 740), &mut sink);
         assert_eq!(tags(&sink.bytes)[2], (TAG_SCRIPT, 240, body.to_vec()));
         assert_eq!(scan(sink.bytes.as_slice()).unwrap().truncate_to, sink.bytes.len() as u64);

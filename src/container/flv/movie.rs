@@ -1,17 +1,15 @@
 //! A finished FLV file as the samples of a movie.
 
 use super::FILE_HEADER_BYTES;
-use super::scan::{BODY_HEAD_BYTES, Tag, Timelines};
-use super::{TAG_AUDIO, TAG_VIDEO};
+use super::scan::{Frames, Tag, Timelines, take};
 use crate::container::mp4::{Movie, MovieSample};
 use crate::container::window::Window;
 use crate::container::{ReadAt, ScanError};
-use crate::limits::SEQUENCE_HEADER_BYTES_MAX;
-use crate::media::flv_tag::{AudioUnit, FramePart, VideoUnit, audio_codec, mp3_track, parse_audio, parse_video};
-use crate::media::{AudioCodec, Payload, Tracks};
+use crate::media::Tracks;
+use crate::media::flv_tag::FramePart;
 
-/// Duration of a last frame that no other follows.
-const LAST_MS: u32 = 40;
+/// Duration of a frame that no other follows or goes before.
+const ONLY_MS: u32 = 40;
 
 /// Reads the tags up to the last whole one. Frames lie in the file as they do in MP4.
 ///
@@ -23,44 +21,39 @@ pub fn movie<R: ReadAt + ?Sized>(file: &R) -> Result<Movie, ScanError> {
         Some([b'F', b'L', b'V', 1, _, 0, 0, 0, 9, 0, 0, 0, 0]) => {}
         _ => return Err(ScanError::Head { what: "no FLV header" }),
     }
-    let (mut tracks, mut timelines) = (Tracks::default(), Timelines::default());
-    let (mut video, mut audio) = (Vec::new(), Vec::new());
+    let (mut samples, mut timelines) = (Samples::default(), Timelines::default());
     let mut at = FILE_HEADER_BYTES as u64;
     while let Some(tag) = Tag::read(&mut window, at)? {
-        at = tag.end();
-        let head = &tag.head[..BODY_HEAD_BYTES.min(tag.body_bytes as usize)];
-        let body = match (tag.tag_type, head) {
-            (TAG_VIDEO, [_, 0, ..]) | (TAG_AUDIO, [0xa0..=0xaf, 0, ..]) => {
-                window.at(tag.body_offset(), (tag.body_bytes as usize).min(SEQUENCE_HEADER_BYTES_MAX))?
-            }
-            _ => head,
-        };
-        let payload = Payload::contiguous(body);
-        let sample = |part: &FramePart<'_>, dts_ms: i64| {
-            let header = part.tag_header.as_slice().len() as u64;
-            let bytes = (u64::from(tag.body_bytes) - header) as u32;
-            MovieSample { offset: tag.body_offset() + header, bytes, dts: dts_ms.max(0) as u64, cts: part.cts_ms, duration: 0, sync: part.key }
-        };
-        match tag.tag_type {
-            TAG_VIDEO => match parse_video(payload) {
-                Ok(VideoUnit::Config(track)) => tracks.video = Some(track),
-                Ok(VideoUnit::Frame(part)) => push(&mut video, sample(&part, timelines.video.unwrap_ms(tag.timestamp))),
-                _ => {}
-            },
-            TAG_AUDIO => match parse_audio(payload) {
-                Ok(AudioUnit::Config(track)) => tracks.audio = Some(track),
-                Ok(AudioUnit::Frame(part)) => {
-                    if tracks.audio.is_none() && audio_codec(&part.tag_header) == Some(AudioCodec::Mp3) {
-                        tracks.audio = mp3_track(&part.media).map(Into::into);
-                    }
-                    push(&mut audio, sample(&part, timelines.audio.unwrap_ms(tag.timestamp)));
-                }
-                _ => {}
-            },
-            _ => {}
+        if !take(&mut samples, &mut timelines, tag, &mut window)? {
+            break;
         }
+        at = tag.end();
     }
+    let Samples { tracks, video, audio } = samples;
     Movie::from_samples(&tracks, video, audio).ok_or(ScanError::Empty)
+}
+
+#[derive(Default)]
+struct Samples {
+    tracks: Tracks,
+    video: Vec<MovieSample>,
+    audio: Vec<MovieSample>,
+}
+
+impl Frames for Samples {
+    fn tracks(&mut self) -> &mut Tracks {
+        &mut self.tracks
+    }
+    fn video(&mut self, tag: &Tag, dts_ms: i64, part: &FramePart<'_>, media_bytes: u64) {
+        push(&mut self.video, sample(tag, dts_ms, part.cts_ms, part.key, media_bytes));
+    }
+    fn audio(&mut self, tag: &Tag, dts_ms: i64, media_bytes: u64) {
+        push(&mut self.audio, sample(tag, dts_ms, 0, true, media_bytes));
+    }
+}
+
+fn sample(tag: &Tag, dts_ms: i64, cts: i32, sync: bool, media_bytes: u64) -> MovieSample {
+    MovieSample { offset: tag.media_offset(media_bytes), bytes: media_bytes as u32, dts: dts_ms.max(0) as u64, cts, duration: ONLY_MS, sync }
 }
 
 /// The next sample tells how long the one before lasts.
@@ -69,8 +62,6 @@ fn push(samples: &mut Vec<MovieSample>, mut sample: MovieSample) {
         sample.dts = sample.dts.max(last.dts);
         last.duration = u32::try_from(sample.dts - last.dts).unwrap_or(u32::MAX);
         sample.duration = last.duration;
-    } else {
-        sample.duration = LAST_MS;
     }
     samples.push(sample);
 }

@@ -5,12 +5,12 @@ use super::{FILE_HEADER_BYTES, PREVIOUS_TAG_SIZE_BYTES, TAG_AUDIO, TAG_HEADER_BY
 use crate::container::window::{Window, apply};
 use crate::container::{FinishPlan, ReadAt, ScanError};
 use crate::limits::SEQUENCE_HEADER_BYTES_MAX;
-use crate::media::flv_tag::{AudioUnit, FramePart, VideoUnit, audio_codec, mp3_track, parse_audio, parse_video};
+use crate::media::flv_tag::{AudioUnit, FramePart, VideoUnit, described_audio, described_video, parse_audio, parse_video};
 use crate::media::timeline::Timeline;
-use crate::media::{AudioCodec, Payload, Tracks};
+use crate::media::{AudioTrack, Payload, Tracks, VideoTrack};
 
-/// What tells frames apart lies in the first bytes of a tag: tag header and, for MP3, the frame header.
-pub(super) const BODY_HEAD_BYTES: usize = 16;
+/// What tells frames apart lies in the first bytes of a tag: tag header and, for codecs that describe themselves, the frame header.
+const BODY_HEAD_BYTES: usize = 32;
 /// "onMetaData" as AMF0 text: how our own first tag begins.
 const METADATA_NAME: &[u8] = b"\x02\x00\x0aonMetaData";
 
@@ -50,11 +50,11 @@ pub fn scan<R: ReadAt + ?Sized>(file: &R) -> Result<FinishPlan, ScanError> {
 #[derive(Clone, Copy)]
 pub(super) struct Tag {
     offset: u64,
-    pub(super) tag_type: u8,
-    pub(super) body_bytes: u32,
-    pub(super) timestamp: u32,
+    tag_type: u8,
+    body_bytes: u32,
+    timestamp: u32,
     /// The first bytes of the body, zeros behind its end.
-    pub(super) head: [u8; BODY_HEAD_BYTES],
+    head: [u8; BODY_HEAD_BYTES],
 }
 
 impl Tag {
@@ -78,7 +78,12 @@ impl Tag {
         Ok((size_behind == Some(TAG_HEADER_BYTES as u32 + body_bytes)).then_some(tag))
     }
 
-    pub(super) fn body_offset(&self) -> u64 {
+    /// Where `media_bytes` at the end of the body begin.
+    pub(super) fn media_offset(&self, media_bytes: u64) -> u64 {
+        self.end() - PREVIOUS_TAG_SIZE_BYTES as u64 - media_bytes
+    }
+
+    fn body_offset(&self) -> u64 {
         self.offset + TAG_HEADER_BYTES as u64
     }
 
@@ -88,33 +93,55 @@ impl Tag {
 }
 
 /// Takes a whole tag into the index; false if its body is nothing that we write.
-fn take<R: ReadAt + ?Sized>(index: &mut Index, timeline: &mut Timelines, tag: Tag, window: &mut Window<'_, R>) -> Result<bool, ScanError> {
+pub(super) fn take<R: ReadAt + ?Sized>(
+    index: &mut impl Frames,
+    timeline: &mut Timelines,
+    tag: Tag,
+    window: &mut Window<'_, R>,
+) -> Result<bool, ScanError> {
     let head = &tag.head[..BODY_HEAD_BYTES.min(tag.body_bytes as usize)];
-    // Whole for a sequence header, which is bounded; the first bytes for a frame.
-    let body = match (tag.tag_type, head) {
-        (TAG_VIDEO, [_, 0, ..]) | (TAG_AUDIO, [0xa0..=0xaf, 0, ..]) => {
-            window.at(tag.body_offset(), (tag.body_bytes as usize).min(SEQUENCE_HEADER_BYTES_MAX))?
-        }
-        _ => head,
+    // Whole for a sequence header, which is bounded; the first bytes for a frame. Enhanced tags that are no coded frames count as the former.
+    let whole = match (tag.tag_type, head) {
+        (TAG_VIDEO, [first, ..]) if first & 0x80 != 0 => !matches!(first & 0x0f, 1 | 3),
+        (TAG_AUDIO, [first @ 0x90..=0x9f, ..]) => *first != 0x91,
+        (TAG_VIDEO, [_, 0, ..]) | (TAG_AUDIO, [0xa0..=0xaf, 0, ..]) => true,
+        _ => false,
     };
+    let body = if whole { window.at(tag.body_offset(), (tag.body_bytes as usize).min(SEQUENCE_HEADER_BYTES_MAX))? } else { head };
     let payload = Payload::contiguous(body);
     let media_bytes = |part: &FramePart<'_>| u64::from(tag.body_bytes) - part.tag_header.as_slice().len() as u64;
     match tag.tag_type {
         TAG_VIDEO => match parse_video(payload) {
-            Ok(VideoUnit::Config(track)) => index.tracks.video = Some(track),
-            Ok(VideoUnit::Frame(part)) => {
+            Ok(VideoUnit::Config(track)) => index.tracks().video = Some(track),
+            Ok(VideoUnit::Colour(colour, sent)) => {
+                if let Some(track) = &mut index.tracks().video {
+                    *track = VideoTrack { metadata: sent.into(), colour: Some(colour), ..(**track).clone() }.into();
+                }
+            }
+            Ok(VideoUnit::Frame(codec, part)) => {
+                if part.key && !codec.has_composition_time() {
+                    let known = index.tracks().video.as_deref().filter(|track| track.codec == codec);
+                    if let Some(track) = described_video(codec, &part.media, known) {
+                        index.tracks().video = Some(track.into());
+                    }
+                }
                 let dts_ms = timeline.video.unwrap_ms(tag.timestamp);
-                index.video_frame(tag.offset, dts_ms, part.cts_ms, part.key, media_bytes(&part));
+                index.video(&tag, dts_ms, &part, media_bytes(&part));
             }
             _ => return Ok(false),
         },
         TAG_AUDIO => match parse_audio(payload) {
-            Ok(AudioUnit::Config(track)) => index.tracks.audio = Some(track),
-            Ok(AudioUnit::Frame(part)) => {
-                if index.tracks.audio.is_none() && audio_codec(&part.tag_header) == Some(AudioCodec::Mp3) {
-                    index.tracks.audio = mp3_track(&part.media).map(Into::into);
+            Ok(AudioUnit::Config(track)) => index.tracks().audio = Some(track),
+            Ok(AudioUnit::Multichannel(sent)) => {
+                if let Some(track) = &mut index.tracks().audio {
+                    *track = AudioTrack { multichannel: sent.into(), ..(**track).clone() }.into();
                 }
-                index.audio_frame(timeline.audio.unwrap_ms(tag.timestamp), media_bytes(&part));
+            }
+            Ok(AudioUnit::Frame(codec, part)) => {
+                if index.tracks().audio.is_none() {
+                    index.tracks().audio = described_audio(codec, &part.media).map(Into::into);
+                }
+                index.audio(&tag, timeline.audio.unwrap_ms(tag.timestamp), media_bytes(&part));
             }
             _ => return Ok(false),
         },
@@ -123,11 +150,31 @@ fn take<R: ReadAt + ?Sized>(index: &mut Index, timeline: &mut Timelines, tag: Ta
     Ok(true)
 }
 
+/// Who is told of the frames, in the order of the file.
+pub(super) trait Frames {
+    fn tracks(&mut self) -> &mut Tracks;
+    /// A video frame with `media_bytes` at the end of the tag's body.
+    fn video(&mut self, tag: &Tag, dts_ms: i64, part: &FramePart<'_>, media_bytes: u64);
+    fn audio(&mut self, tag: &Tag, dts_ms: i64, media_bytes: u64);
+}
+
+impl Frames for Index {
+    fn tracks(&mut self) -> &mut Tracks {
+        &mut self.tracks
+    }
+    fn video(&mut self, tag: &Tag, dts_ms: i64, part: &FramePart<'_>, media_bytes: u64) {
+        self.video_frame(tag.offset, dts_ms, part.cts_ms, part.key, media_bytes);
+    }
+    fn audio(&mut self, _tag: &Tag, dts_ms: i64, media_bytes: u64) {
+        self.audio_frame(dts_ms, media_bytes);
+    }
+}
+
 /// Timestamps in the file are modulo 2^32.
 #[derive(Default)]
 pub(super) struct Timelines {
-    pub(super) video: Timeline,
-    pub(super) audio: Timeline,
+    video: Timeline,
+    audio: Timeline,
 }
 
 /// Finishing what was finished changes nothing, whatever the file.

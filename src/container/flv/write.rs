@@ -7,7 +7,7 @@ use super::{
     TAG_VIDEO, tag_header,
 };
 use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, ScanError, Sink};
-use crate::media::{Frame, TrackKind, Tracks};
+use crate::media::{Frame, TagHeader, TrackKind, Tracks};
 use crate::wire::Put;
 
 /// The key-frame index has room for one entry in so many seconds: seeking to within 4 s is what players need, and a denser index is thinned.
@@ -21,10 +21,10 @@ const INDEX_ENTRIES_MAX: u64 = 1800;
 ///
 /// `record_interval_s` is the longest that the file shall get, 0 if that is open; the room for the key-frame index follows it.
 pub fn head(tracks: &Tracks, record_interval_s: u64) -> Vec<u8> {
-    let video_config = tracks.video.as_ref().map(|track| (TAG_VIDEO, &track.sequence_header));
-    let audio_config = tracks.audio.as_ref().map(|track| (TAG_AUDIO, &track.sequence_header));
-    let sequence_headers = || [video_config, audio_config].into_iter().flatten().filter(|(_, body)| !body.is_empty());
-    let sequence_header_bytes: usize = sequence_headers().map(|(_, body)| TAG_HEADER_BYTES + body.len() + PREVIOUS_TAG_SIZE_BYTES).sum();
+    let video = tracks.video.iter().flat_map(|track| [(TAG_VIDEO, &track.sequence_header), (TAG_VIDEO, &track.metadata)]);
+    let audio = tracks.audio.iter().flat_map(|track| [(TAG_AUDIO, &track.sequence_header), (TAG_AUDIO, &track.multichannel)]);
+    let sequence_headers: Vec<_> = video.chain(audio).filter(|(_, body)| !body.is_empty()).collect();
+    let sequence_header_bytes: usize = sequence_headers.iter().map(|(_, body)| TAG_HEADER_BYTES + body.len() + PREVIOUS_TAG_SIZE_BYTES).sum();
 
     let key_frames = match (&tracks.video, record_interval_s) {
         (None, _) => 0,
@@ -41,7 +41,7 @@ pub fn head(tracks: &Tracks, record_interval_s: u64) -> Vec<u8> {
     head.put(&[b'F', b'L', b'V', 1, audio_flag | video_flag, 0, 0, 0, 9]);
     head.put_u32(0);
     head.put(&metadata.tag(head_bytes - other_bytes));
-    for (tag_type, body) in sequence_headers() {
+    for (tag_type, body) in sequence_headers {
         head.put(&tag_header(tag_type, body.len(), 0));
         head.put(body);
         head.put_u32((TAG_HEADER_BYTES + body.len()) as u32);
@@ -90,8 +90,8 @@ impl FlvWriter {
             TrackKind::Video => self.index.video_frame(sink.position(), time_ms, frame.cts_ms, frame.key, media_bytes),
             TrackKind::Audio => self.index.audio_frame(time_ms, media_bytes),
         }
-        // Both headers at once: they fit the largest tag header that `TagHeader` holds.
-        let mut head = [0; TAG_HEADER_BYTES + 8];
+        // Both headers at once.
+        let mut head = [0; TAG_HEADER_BYTES + TagHeader::BYTES_MAX];
         head[..TAG_HEADER_BYTES].copy_from_slice(&tag_header(tag_type, body_bytes, self.timestamp(frame.dts_ms)));
         head[TAG_HEADER_BYTES..TAG_HEADER_BYTES + body_head.len()].copy_from_slice(body_head);
         sink.append(&head[..TAG_HEADER_BYTES + body_head.len()]);

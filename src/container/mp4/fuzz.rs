@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{Mp4Writer, head, scan};
 use crate::container::{FinishPlan, MemorySink, ScanError};
 use crate::media::{AudioCodec, AudioTrack, Frame, Payload, TagHeader, TrackKind, Tracks, VideoCodec, VideoTrack};
@@ -100,16 +98,9 @@ pub(super) fn apply(plan: &FinishPlan, file: &mut Vec<u8>) {
 }
 
 pub(super) fn sample_tracks(video: bool, audio: bool) -> Tracks {
-    let config = Bytes::from_static(&[1, 0x42, 0xC0, 0x1E, 0xFF, 0xE1, 0, 4, 0x67, 0x42, 0xC0, 0x1E, 1, 0, 4, 0x68, 0xCE, 0x3C, 0x80]);
-    let video = video.then(|| VideoTrack { codec: VideoCodec::Avc, config, sequence_header: Bytes::new(), width: 640, height: 360 });
-    let audio = audio.then(|| AudioTrack {
-        codec: AudioCodec::Aac,
-        config: Bytes::from_static(&[0x11, 0x90]),
-        sequence_header: Bytes::new(),
-        sample_rate_hz: 48_000,
-        channels: 2,
-        samples_per_frame: 1024,
-    });
+    let config: &[u8] = &[1, 0x42, 0xC0, 0x1E, 0xFF, 0xE1, 0, 4, 0x67, 0x42, 0xC0, 0x1E, 1, 0, 4, 0x68, 0xCE, 0x3C, 0x80];
+    let video = video.then(|| VideoTrack::new(VideoCodec::Avc, config, 640, 360));
+    let audio = audio.then(|| AudioTrack::new(AudioCodec::Aac, &[0x11, 0x90][..], 48_000, 2, 1024));
     Tracks { video: video.map(Arc::new), audio: audio.map(Arc::new) }
 }
 

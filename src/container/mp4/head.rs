@@ -1,7 +1,8 @@
 //! The head of a file: what is written before the first frame, and finding it again whatever happened since.
 
 use super::MEDIA_TIME_BIAS_MS;
-use super::moov::{TrackEntry, entries, fragmented_moov, parse_entries};
+use super::entry::{TrackEntry, entries, parse_entries};
+use super::moov::fragmented_moov;
 use crate::container::boxes::{BoxWriter, HEADER_BYTES, LARGE_HEADER_BYTES, be32};
 use crate::container::{HEAD_ALIGN_BYTES, ReadAt, ScanError};
 use crate::media::Tracks;

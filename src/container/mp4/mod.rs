@@ -21,6 +21,7 @@
 //! and the final `moov` starts at 0 by itself.
 
 mod cut;
+mod entry;
 mod fragment;
 mod fuzz;
 mod head;

@@ -1,6 +1,6 @@
 //! A finished movie as its samples: read from a plain `moov` whoever wrote it, so that pieces of it can be written anew without touching a frame.
 
-use super::moov::entries;
+use super::entry::entries;
 use crate::container::boxes::{BoxHeader, LARGE_HEADER_BYTES, be16, be32, be64, boxes, find};
 use crate::container::{ReadAt, ScanError};
 use crate::media::{TrackKind, Tracks};
@@ -98,7 +98,7 @@ impl Movie {
             .filter_map(|entry| {
                 let (_, samples) = samples.iter_mut().find(|(kind, _)| *kind == entry.kind)?;
                 let samples = std::mem::take(samples);
-                let (stsd, width, height) = (entry.stsd().to_vec(), entry.width, entry.height);
+                let (stsd, width, height) = (entry.stsd.clone(), entry.width, entry.height);
                 (!samples.is_empty()).then_some(MovieTrack { kind: entry.kind, ticks_per_second: 1_000, stsd, width, height, samples, start: 0 })
             })
             .collect();

@@ -1,8 +1,9 @@
 //! From what lies on the disk to the plan of the finished file; the same for a clean end and after a crash.
 
+use super::entry::TrackEntry;
 use super::fragment::{FREE_HEAD_BYTES, MDAT_HEAD_BYTES, MOOF_BYTES_MAX, MOOF_HEAD_BYTES, Run, Traf, trafs};
 use super::head::{FTYP_BYTES, Head, INSERT_AT, read};
-use super::moov::{TrackEntry, final_moov, first_pts_ms};
+use super::moov::{final_moov, first_pts_ms};
 use super::tables::{SampleTable, TableSample};
 use super::{Fragment, MEDIA_TIME_BIAS_MS};
 use crate::container::boxes::{LARGE_HEADER_BYTES, be32};

@@ -1,6 +1,7 @@
 //! MPEG-2 transport stream, one file for all segments of an HLS recording.
 //!
-//! Each segment begins with PAT and PMT, then come PES packets, one per frame: H.264 as Annex B, AAC in ADTS, MP3 as it is. Source: ISO/IEC 13818-1.
+//! Each segment begins with PAT and PMT, then come PES packets, one per frame: H.264 and HEVC as Annex B, AAC in ADTS, MP3, AC-3 and Enhanced AC-3
+//! as they are. Source: ISO/IEC 13818-1; ATSC A/53-3 annex A and A/52 annex G for AC-3.
 //!
 //! Two bits that players do not look at tell `scan` what the bytes alone would not. `transport_priority` is set in the PAT that begins a segment
 //! and in the last packet of each PES packet, so that a file can be cut behind a whole frame and its playlist be made again.
@@ -13,7 +14,7 @@ mod tests;
 mod write;
 
 pub use scan::{TsScan, TsSegment, fuzz_ts_scan, scan};
-pub use write::{SEGMENT_START_BYTES, TsError, TsWriter};
+pub use write::{SEGMENT_START_BYTES, TsError, TsWriter, holds_audio, holds_video};
 
 pub const PACKET_BYTES: usize = 188;
 const SYNC_BYTE: u8 = 0x47;

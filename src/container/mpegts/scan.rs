@@ -1,16 +1,18 @@
 //! Reading back what was written: where the last whole frame ends, what the file holds, and where its segments begin.
 
-use super::tables::Program;
+use super::tables::{Program, VideoStream};
 use super::{
     HAS_ADAPTATION, HAS_PAYLOAD, PACKET_BYTES, PACKET_HEADER_BYTES, PAYLOAD_UNIT_START, PID_AUDIO, PID_PAT, PID_PMT, PID_VIDEO, RANDOM_ACCESS,
     SYNC_BYTE, TICKS_MASK, TICKS_PER_MS, TRANSPORT_PRIORITY, ZERO_TICKS,
 };
 use crate::codec::aac::parse_adts_header;
-use crate::codec::avc::{NAL_SPS, nal_type, parse_sps};
+use crate::codec::ac3::parse_sync_frame;
+use crate::codec::avc::{self, parse_sps};
+use crate::codec::hevc;
 use crate::codec::mp3::parse_mp3_header;
 use crate::container::window::{WINDOW_BYTES, Window, apply};
 use crate::container::{FinishPlan, MediaSummary, ReadAt, ScanError, TrackSummary};
-use crate::media::{AudioCodec, VideoCodec};
+use crate::media::AudioCodec;
 
 /// Segment starts that are kept; the last of them goes to the end. 48 days of 4-second segments, 16 MiB.
 const SEGMENTS_MAX: usize = 1 << 20;
@@ -258,11 +260,11 @@ impl Walk {
         }
         if is_video {
             if self.video_size.is_none() {
-                self.video_size = picture_size(&self.video_head);
+                self.video_size = self.program.video.and_then(|video| picture_size(video, &self.video_head));
                 self.video_head.clear();
             }
             self.begin_segment(Some(pts_ticks));
-        } else if !self.program.video {
+        } else if self.program.video.is_none() {
             self.begin_segment(Some(pts_ticks));
         } else if let Some(begun) = &mut self.segment_begun {
             begun.audio_pts_ticks.get_or_insert(pts_ticks);
@@ -276,7 +278,7 @@ impl Walk {
         let Some(pts_ticks) = pts_ticks.or(begun.audio_pts_ticks) else { return };
         self.segment_begun = None;
         if self.segments.len() < SEGMENTS_MAX {
-            let key = !self.program.video || (is_video_frame && self.video.key);
+            let key = self.program.video.is_none() || (is_video_frame && self.video.key);
             self.segments.push(TsSegment { offset: begun.offset, pts_ms: (pts_ticks - ZERO_TICKS).div_euclid(TICKS_PER_MS), key });
         }
     }
@@ -291,7 +293,8 @@ impl Walk {
         let end = spans().map(|span| span.pts_end).max().unwrap_or(start);
         let video = video_span.map(|span| {
             let (width, height) = self.video_size.unwrap_or((0, 0));
-            TrackSummary { width, height, key_frames: self.video.key_frames, ..self.video.summary(VideoCodec::Avc.name(), span) }
+            let codec = self.program.video.map_or("", |video| video.codec().name());
+            TrackSummary { width, height, key_frames: self.video.key_frames, ..self.video.summary(codec, span) }
         });
         let audio = audio_span.map(|span| {
             let (sample_rate_hz, channels) = self.audio_format.map_or((0, 0), |format| (format.sample_rate_hz, format.channels));
@@ -312,11 +315,18 @@ fn follows(last: &mut Option<u8>, counter: u8) -> Option<()> {
 }
 
 /// The size that the first sequence parameter set in these Annex B bytes tells.
-fn picture_size(annexb: &[u8]) -> Option<(u32, u32)> {
+fn picture_size(video: VideoStream, annexb: &[u8]) -> Option<(u32, u32)> {
+    let is_sps = |header: u8| match video {
+        VideoStream::Avc => avc::nal_type(header) == avc::NAL_SPS,
+        VideoStream::Hevc => hevc::nal_type(header) == hevc::NAL_SPS,
+    };
     let starts = || annexb.windows(3).enumerate().filter(|(_, bytes)| *bytes == [0, 0, 1]).map(|(at, _)| at);
-    let start = starts().map(|at| at + 3).find(|at| annexb.get(*at).is_some_and(|header| nal_type(*header) == NAL_SPS))?;
+    let start = starts().map(|at| at + 3).find(|at| annexb.get(*at).is_some_and(|header| is_sps(*header)))?;
     let end = starts().find(|at| *at >= start).unwrap_or(annexb.len());
-    parse_sps(&annexb[start..end]).ok().map(|sps| (sps.width, sps.height))
+    match video {
+        VideoStream::Avc => parse_sps(&annexb[start..end]).ok().map(|sps| (sps.width, sps.height)),
+        VideoStream::Hevc => hevc::picture_size(&annexb[start..end]),
+    }
 }
 
 fn audio_format(codec: AudioCodec, stream: &[u8]) -> Option<AudioFormat> {
@@ -329,6 +339,11 @@ fn audio_format(codec: AudioCodec, stream: &[u8]) -> Option<AudioFormat> {
             let frame = parse_mp3_header(*stream.first_chunk()?).ok()?;
             Some(AudioFormat { sample_rate_hz: frame.sample_rate_hz, channels: frame.channels, samples: frame.samples_per_frame })
         }
+        AudioCodec::Ac3 | AudioCodec::Eac3 => {
+            let frame = parse_sync_frame(stream)?;
+            Some(AudioFormat { sample_rate_hz: frame.sample_rate_hz, channels: frame.channels, samples: frame.samples })
+        }
+        AudioCodec::Opus | AudioCodec::Flac => None,
     }
 }
 

@@ -1,13 +1,18 @@
 //! PAT and PMT: one program with at most one video and one audio stream.
 
 use super::{HAS_PAYLOAD, PACKET_BYTES, PACKET_HEADER_BYTES, PAYLOAD_UNIT_START, PID_AUDIO, PID_PAT, PID_PMT, PID_VIDEO, SYNC_BYTE};
-use crate::media::AudioCodec;
+use crate::media::{AudioCodec, VideoCodec};
 use crate::wire::{Put, Reader, Truncated};
 
 const STREAM_TYPE_MPEG1_AUDIO: u8 = 0x03;
 const STREAM_TYPE_MPEG2_AUDIO: u8 = 0x04;
 const STREAM_TYPE_ADTS: u8 = 0x0f;
 const STREAM_TYPE_AVC: u8 = 0x1b;
+const STREAM_TYPE_HEVC: u8 = 0x24;
+const STREAM_TYPE_AC3: u8 = 0x81;
+const STREAM_TYPE_EAC3: u8 = 0x87;
+/// registration_descriptor (ISO/IEC 13818-1, 2.6.8): tag, length, and the four letters by which players know user-private stream types.
+const REGISTRATION: [u8; 2] = [0x05, 4];
 
 const TABLE_PAT: u8 = 0;
 const TABLE_PMT: u8 = 2;
@@ -17,8 +22,30 @@ const CRC_BYTES: usize = 4;
 /// The streams of the program, as the PMT tells them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Program {
-    pub video: bool,
+    pub video: Option<VideoStream>,
     pub audio: Option<AudioStream>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum VideoStream {
+    Avc,
+    Hevc,
+}
+
+impl VideoStream {
+    pub fn codec(self) -> VideoCodec {
+        match self {
+            VideoStream::Avc => VideoCodec::Avc,
+            VideoStream::Hevc => VideoCodec::Hevc,
+        }
+    }
+
+    fn stream_type(self) -> u8 {
+        match self {
+            VideoStream::Avc => STREAM_TYPE_AVC,
+            VideoStream::Hevc => STREAM_TYPE_HEVC,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +55,8 @@ pub(super) enum AudioStream {
     Mpeg1,
     /// Lower rates.
     Mpeg2,
+    Ac3,
+    Eac3,
 }
 
 impl AudioStream {
@@ -35,6 +64,8 @@ impl AudioStream {
         match self {
             AudioStream::Adts => AudioCodec::Aac,
             AudioStream::Mpeg1 | AudioStream::Mpeg2 => AudioCodec::Mp3,
+            AudioStream::Ac3 => AudioCodec::Ac3,
+            AudioStream::Eac3 => AudioCodec::Eac3,
         }
     }
 
@@ -43,6 +74,16 @@ impl AudioStream {
             AudioStream::Adts => STREAM_TYPE_ADTS,
             AudioStream::Mpeg1 => STREAM_TYPE_MPEG1_AUDIO,
             AudioStream::Mpeg2 => STREAM_TYPE_MPEG2_AUDIO,
+            AudioStream::Ac3 => STREAM_TYPE_AC3,
+            AudioStream::Eac3 => STREAM_TYPE_EAC3,
+        }
+    }
+
+    fn registration(self) -> Option<&'static [u8; 4]> {
+        match self {
+            AudioStream::Ac3 => Some(b"AC-3"),
+            AudioStream::Eac3 => Some(b"EAC3"),
+            AudioStream::Adts | AudioStream::Mpeg1 | AudioStream::Mpeg2 => None,
         }
     }
 }
@@ -50,7 +91,7 @@ impl AudioStream {
 impl Program {
     /// The stream that carries the clock reference.
     pub fn pcr_pid(self) -> u16 {
-        if self.video { PID_VIDEO } else { PID_AUDIO }
+        if self.video.is_some() { PID_VIDEO } else { PID_AUDIO }
     }
 
     /// A packet with the program association section (ISO/IEC 13818-1, 2.4.4.3). The continuity counter is 0.
@@ -66,12 +107,19 @@ impl Program {
         let mut streams = Vec::new();
         streams.put_u16(0xe000 | self.pcr_pid());
         streams.put_u16(0xf000); // no program descriptors
-        let video = self.video.then_some((STREAM_TYPE_AVC, PID_VIDEO));
-        let audio = self.audio.map(|audio| (audio.stream_type(), PID_AUDIO));
-        for (stream_type, pid) in [video, audio].into_iter().flatten() {
+        let video = self.video.map(|video| (video.stream_type(), PID_VIDEO, None));
+        let audio = self.audio.map(|audio| (audio.stream_type(), PID_AUDIO, audio.registration()));
+        for (stream_type, pid, registration) in [video, audio].into_iter().flatten() {
             streams.put_u8(stream_type);
             streams.put_u16(0xe000 | pid);
-            streams.put_u16(0xf000); // no descriptors
+            match registration {
+                Some(letters) => {
+                    streams.put_u16(0xf000 | (REGISTRATION.len() + letters.len()) as u16);
+                    streams.put(&REGISTRATION);
+                    streams.put(letters);
+                }
+                None => streams.put_u16(0xf000),
+            }
         }
         section_packet(PID_PMT, TABLE_PMT, &streams)
     }
@@ -93,14 +141,17 @@ impl Program {
         reader.u16()?;
         let descriptors_bytes = reader.u16()? & 0x0fff;
         reader.skip(usize::from(descriptors_bytes))?;
-        let mut program = Self { video: false, audio: None };
+        let mut program = Self { video: None, audio: None };
         while !reader.is_empty() {
             let stream_type = reader.u8()?;
             let pid = reader.u16()? & 0x1fff;
             let descriptors_bytes = reader.u16()? & 0x0fff;
             reader.skip(usize::from(descriptors_bytes))?;
             match (pid, stream_type) {
-                (PID_VIDEO, STREAM_TYPE_AVC) => program.video = true,
+                (PID_VIDEO, STREAM_TYPE_AVC) => program.video = Some(VideoStream::Avc),
+                (PID_VIDEO, STREAM_TYPE_HEVC) => program.video = Some(VideoStream::Hevc),
+                (PID_AUDIO, STREAM_TYPE_AC3) => program.audio = Some(AudioStream::Ac3),
+                (PID_AUDIO, STREAM_TYPE_EAC3) => program.audio = Some(AudioStream::Eac3),
                 (PID_AUDIO, STREAM_TYPE_ADTS) => program.audio = Some(AudioStream::Adts),
                 (PID_AUDIO, STREAM_TYPE_MPEG1_AUDIO) => program.audio = Some(AudioStream::Mpeg1),
                 (PID_AUDIO, STREAM_TYPE_MPEG2_AUDIO) => program.audio = Some(AudioStream::Mpeg2),
@@ -147,8 +198,9 @@ mod tests {
 
     #[test]
     fn the_pmt_tells_its_streams_and_damage_is_seen() {
-        for video in [false, true] {
-            for audio in [None, Some(AudioStream::Adts), Some(AudioStream::Mpeg1), Some(AudioStream::Mpeg2)] {
+        use AudioStream::{Ac3, Adts, Eac3, Mpeg1, Mpeg2};
+        for video in [None, Some(VideoStream::Avc), Some(VideoStream::Hevc)] {
+            for audio in [None, Some(Adts), Some(Mpeg1), Some(Mpeg2), Some(Ac3), Some(Eac3)] {
                 let program = Program { video, audio };
                 let packet = program.pmt_packet();
                 assert_eq!(Program::parse_pmt(&packet[4..]), Some(program));

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::*;
 use crate::codec::aac::{AacError, parse_adts_header};
 use crate::container::{MemorySink, ScanError};
@@ -19,15 +17,12 @@ const AUD: &[u8] = &[0, 0, 0, 1, 9, 0xf0];
 fn video_track(nal_length_bytes: u8) -> Arc<VideoTrack> {
     let mut config = AVCC.to_vec();
     config[4] = 0xfc | (nal_length_bytes - 1);
-    Arc::new(VideoTrack { codec: VideoCodec::Avc, config: config.into(), sequence_header: Bytes::new(), width: 16, height: 16 })
+    Arc::new(VideoTrack::new(VideoCodec::Avc, config, 16, 16))
 }
 
 fn audio_track(codec: AudioCodec) -> Arc<AudioTrack> {
-    let config = match codec {
-        AudioCodec::Aac => Bytes::from_static(&[0x11, 0x90]),
-        AudioCodec::Mp3 => Bytes::new(),
-    };
-    Arc::new(AudioTrack { codec, config, sequence_header: Bytes::new(), sample_rate_hz: 48_000, channels: 2, samples_per_frame: 1024 })
+    let config: &[u8] = if codec == AudioCodec::Aac { &[0x11, 0x90] } else { &[] };
+    Arc::new(AudioTrack::new(codec, config, 48_000, 2, 1024))
 }
 
 fn tracks(video: bool, audio: bool) -> Tracks {
@@ -355,7 +350,7 @@ fn stamps_wrap_after_26_hours_and_frames_before_the_beginning_stay_positive() {
 #[test]
 fn what_the_program_cannot_hold_is_refused() {
     let mut track = (*audio_track(AudioCodec::Aac)).clone();
-    track.config = Bytes::from_static(&[0x11, 0x94]);
+    track.config = vec![0x11, 0x94].into();
     let tracks_960 = Tracks { video: None, audio: Some(Arc::new(track)) };
     assert!(matches!(TsWriter::new(&tracks_960, 0).unwrap_err(), TsError::Aac(AacError::NotInAdts { .. })));
 

@@ -1,15 +1,16 @@
 //! Frames into transport packets.
 
-use super::annexb::{START_CODE, convert, measure};
-use super::tables::{AudioStream, Program};
+use super::annexb::{NalCodec, START_CODE, convert, measure};
+use super::tables::{AudioStream, Program, VideoStream};
 use super::{
     HAS_ADAPTATION, HAS_PAYLOAD, HAS_PCR, PACKET_BYTES, PACKET_ROOM_BYTES, PAYLOAD_UNIT_START, PCR_LEAD_TICKS, PID_AUDIO, PID_VIDEO, RANDOM_ACCESS,
     SYNC_BYTE, TICKS_MASK, TICKS_PER_MS, TRANSPORT_PRIORITY, ZERO_TICKS,
 };
 use crate::codec::aac::{ADTS_HEADER_BYTES, AacError, AdtsHeader, parse_aac_config};
 use crate::codec::avc::{AvcError, parse_avc_config};
+use crate::codec::hevc::{HevcError, parse_hevc_config};
 use crate::container::Sink;
-use crate::media::{AudioCodec, AudioTrack, Frame, TrackKind, Tracks};
+use crate::media::{AudioCodec, AudioTrack, Frame, TrackKind, Tracks, VideoCodec, VideoTrack};
 
 /// Tables are repeated this often inside a segment, so that a player can begin anywhere. Broadcast wants 500 ms at most.
 const TABLES_INTERVAL_MS: i64 = 500;
@@ -18,9 +19,11 @@ const MPEG1_AUDIO_RATE_HZ_MIN: u32 = 32_000;
 /// What [`TsWriter::start_segment`] appends: PAT and PMT.
 pub const SEGMENT_START_BYTES: usize = 2 * PACKET_BYTES;
 
-/// Start code, access unit delimiter for any slice types, stop bit.
-const ACCESS_UNIT_DELIMITER: [u8; 6] = [0, 0, 0, 1, 0x09, 0xf0];
+/// The longest access unit delimiter that is put in front, with its start code.
+const DELIMITER_BYTES_MAX: usize = 7;
 const STREAM_ID_AUDIO: u8 = 0xc0;
+/// For audio that is none of MPEG's.
+const STREAM_ID_PRIVATE: u8 = 0xbd;
 const STREAM_ID_VIDEO: u8 = 0xe0;
 /// Start code, stream id, length, flags, PTS and DTS.
 const PES_HEADER_BYTES_MAX: usize = 19;
@@ -55,15 +58,17 @@ enum TablesState {
 #[derive(Clone, Debug)]
 struct Video {
     counter: u8,
+    codec: NalCodec,
     nal_length_bytes: u8,
-    /// SPS and PPS in Annex B.
+    /// In Annex B.
     parameter_sets: Vec<u8>,
 }
 
 #[derive(Clone, Debug)]
 struct Audio {
     counter: u8,
-    /// `None` for MP3.
+    stream_id: u8,
+    /// `None` but for AAC.
     adts: Option<AdtsHeader>,
     /// No video: the clock reference is here.
     has_pcr: bool,
@@ -73,6 +78,10 @@ struct Audio {
 pub enum TsError {
     #[error("reading the AVC configuration for MPEG-TS")]
     Avc(#[from] AvcError),
+    #[error("reading the HEVC configuration for MPEG-TS")]
+    Hevc(#[from] HevcError),
+    #[error("MPEG-TS has no place for {codec}")]
+    NotInTs { codec: &'static str },
     #[error("AAC for MPEG-TS")]
     Aac(#[from] AacError),
     #[error("a frame of a track that the program does not have")]
@@ -85,20 +94,16 @@ impl TsWriter {
     /// # Errors
     /// [`TsError`] if a configuration cannot be read, or AAC is of a kind that ADTS cannot express.
     pub fn new(tracks: &Tracks, zero_ms: i64) -> Result<Self, TsError> {
-        let video = match &tracks.video {
-            Some(track) => {
-                let config = parse_avc_config(&track.config)?;
-                let sets = config.sps.iter().chain(&config.pps);
-                let parameter_sets = sets.flat_map(|set| START_CODE.iter().chain(*set)).copied().collect();
-                Some(Video { counter: 0, nal_length_bytes: config.nal_length_bytes, parameter_sets })
-            }
-            None => None,
+        let video = tracks.video.as_deref().map(video).transpose()?;
+        let mut audio = None;
+        if let Some(track) = &tracks.audio {
+            let stream_id = if matches!(track.codec, AudioCodec::Aac | AudioCodec::Mp3) { STREAM_ID_AUDIO } else { STREAM_ID_PRIVATE };
+            audio = Some(Audio { counter: 0, stream_id, adts: adts_header(track)?, has_pcr: video.is_none() });
+        }
+        let program = Program {
+            video: tracks.video.as_deref().and_then(|track| video_stream(track.codec)),
+            audio: tracks.audio.as_deref().map(audio_stream).transpose()?,
         };
-        let audio = match &tracks.audio {
-            Some(track) => Some(Audio { counter: 0, adts: adts_header(track)?, has_pcr: video.is_none() }),
-            None => None,
-        };
-        let program = Program { video: video.is_some(), audio: tracks.audio.as_deref().map(audio_stream) };
         let (pat, pmt) = (Program::pat_packet(), program.pmt_packet());
         Ok(Self { zero_ms, pat, pmt, tables: TablesState::Due, tables_counter: 0, video, audio })
     }
@@ -118,7 +123,7 @@ impl TsWriter {
                 // A start code of 4 bytes for a shorter length; units have a byte at least.
                 let length_bytes = usize::from(video.nal_length_bytes);
                 let units_bytes = media_bytes * (START_CODE.len() + 1) / (length_bytes + 1);
-                ACCESS_UNIT_DELIMITER.len() + video.parameter_sets.len() + units_bytes.max(media_bytes)
+                DELIMITER_BYTES_MAX + video.parameter_sets.len() + units_bytes.max(media_bytes)
             }
             _ => ADTS_HEADER_BYTES + media_bytes,
         };
@@ -146,16 +151,16 @@ impl TsWriter {
         self.write_due_tables(frame.dts_ms, sink);
         let times = self.times(frame);
         let video = self.video.as_mut().ok_or(TsError::UnknownTrack)?;
-        let units = measure(frame.media, video.nal_length_bytes);
-        let sets: &[u8] = if frame.key && !(units.has_sps && units.has_pps) { &video.parameter_sets } else { &[] };
-        let stream_bytes = ACCESS_UNIT_DELIMITER.len() + sets.len() + units.bytes;
+        let units = measure(frame.media, video.codec, video.nal_length_bytes);
+        let sets: &[u8] = if frame.key && !units.has_parameter_sets { &video.parameter_sets } else { &[] };
+        let delimiter = if units.has_delimiter { &[] } else { video.codec.delimiter() };
+        let stream_bytes = delimiter.len() + sets.len() + units.bytes;
         let header = PesHeader::new(STREAM_ID_VIDEO, times, stream_bytes);
         let adaptation = Adaptation::with_pcr(frame.key, times);
         let mut packets = Packets::begin(PID_VIDEO, &mut video.counter, header.len + stream_bytes, &adaptation, sink);
         packets.write(header.as_slice());
-        packets.write(&ACCESS_UNIT_DELIMITER);
-        packets.write(sets);
-        convert(frame.media, video.nal_length_bytes, |bytes| packets.write(bytes));
+        packets.write(delimiter);
+        convert(frame.media, video.codec, video.nal_length_bytes, sets, |bytes| packets.write(bytes));
         packets.end();
         Ok(())
     }
@@ -171,7 +176,7 @@ impl TsWriter {
         let times = self.times(frame);
         let audio = self.audio.as_mut().ok_or(TsError::UnknownTrack)?;
         let stream_bytes = adts.len() + frame.media.len();
-        let header = PesHeader::new(STREAM_ID_AUDIO, times, stream_bytes);
+        let header = PesHeader::new(audio.stream_id, times, stream_bytes);
         let adaptation = if audio.has_pcr { Adaptation::with_pcr(true, times) } else { Adaptation::NONE };
         let mut packets = Packets::begin(PID_AUDIO, &mut audio.counter, header.len + stream_bytes, &adaptation, sink);
         packets.write(header.as_slice());
@@ -210,19 +215,58 @@ impl TsWriter {
     }
 }
 
-fn adts_header(track: &AudioTrack) -> Result<Option<AdtsHeader>, AacError> {
+/// The track as its packets need it.
+fn video(track: &VideoTrack) -> Result<Video, TsError> {
+    let annexb = |sets: &mut dyn Iterator<Item = &&[u8]>| sets.flat_map(|set| START_CODE.iter().chain(*set)).copied().collect();
     match track.codec {
-        AudioCodec::Aac => AdtsHeader::new(&parse_aac_config(&track.config)?).map(Some),
-        AudioCodec::Mp3 => Ok(None),
+        VideoCodec::Avc => {
+            let config = parse_avc_config(&track.config)?;
+            let parameter_sets = annexb(&mut config.sps.iter().chain(&config.pps));
+            Ok(Video { counter: 0, codec: NalCodec::Avc, nal_length_bytes: config.nal_length_bytes, parameter_sets })
+        }
+        VideoCodec::Hevc => {
+            let config = parse_hevc_config(&track.config)?;
+            let parameter_sets = annexb(&mut config.parameter_sets.iter());
+            Ok(Video { counter: 0, codec: NalCodec::Hevc, nal_length_bytes: config.nal_length_bytes, parameter_sets })
+        }
+        codec => Err(TsError::NotInTs { codec: codec.name() }),
     }
 }
 
-fn audio_stream(track: &AudioTrack) -> AudioStream {
+fn adts_header(track: &AudioTrack) -> Result<Option<AdtsHeader>, AacError> {
     match track.codec {
+        AudioCodec::Aac => AdtsHeader::new(&parse_aac_config(&track.config)?).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn video_stream(codec: VideoCodec) -> Option<VideoStream> {
+    match codec {
+        VideoCodec::Avc => Some(VideoStream::Avc),
+        VideoCodec::Hevc => Some(VideoStream::Hevc),
+        VideoCodec::Vvc | VideoCodec::Av1 | VideoCodec::Vp8 | VideoCodec::Vp9 => None,
+    }
+}
+
+fn audio_stream(track: &AudioTrack) -> Result<AudioStream, TsError> {
+    Ok(match track.codec {
         AudioCodec::Aac => AudioStream::Adts,
         AudioCodec::Mp3 if track.sample_rate_hz >= MPEG1_AUDIO_RATE_HZ_MIN => AudioStream::Mpeg1,
         AudioCodec::Mp3 => AudioStream::Mpeg2,
-    }
+        AudioCodec::Ac3 => AudioStream::Ac3,
+        AudioCodec::Eac3 => AudioStream::Eac3,
+        AudioCodec::Opus | AudioCodec::Flac => return Err(TsError::NotInTs { codec: track.codec.name() }),
+    })
+}
+
+/// Whether a transport stream has a place for this codec, one that players know.
+pub fn holds_video(codec: VideoCodec) -> bool {
+    video_stream(codec).is_some()
+}
+
+/// The same for audio.
+pub fn holds_audio(codec: AudioCodec) -> bool {
+    !matches!(codec, AudioCodec::Opus | AudioCodec::Flac)
 }
 
 /// At 90 kHz, not yet cut to 33 bits.

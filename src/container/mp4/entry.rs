@@ -1,0 +1,325 @@
+//! Sample entries: what a file says of the codec of each track, and reading it back.
+
+use super::fragment::{AUDIO_TRACK_ID, VIDEO_TRACK_ID};
+use crate::codec::flac;
+use crate::container::boxes::{BoxWriter, be16, be32, boxes, find};
+use crate::media::{AudioCodec, AudioTrack, Colour, TrackKind, Tracks, VideoCodec, VideoTrack};
+
+/// Object type indications (ISO/IEC 14496-1, 7.2.6.6): MPEG-4 audio, MPEG-2 audio part 3, MPEG-1 audio.
+const OTI_AAC: u8 = 0x40;
+const OTI_MP3_MPEG2: u8 = 0x69;
+const OTI_MP3_MPEG1: u8 = 0x6B;
+/// The lowest sampling rate of MPEG-1 audio; lower ones belong to MPEG-2.
+const MPEG1_RATE_HZ_MIN: u32 = 32_000;
+/// Where the boxes begin in a visual and in an audio sample entry.
+const VISUAL_BYTES: usize = 78;
+const AUDIO_BYTES: usize = 28;
+
+/// What a file says of one track; the `stsd` box is carried over verbatim from the initial `moov` into the final one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TrackEntry {
+    pub kind: TrackKind,
+    /// [`VideoCodec::name`] or [`AudioCodec::name`].
+    pub codec: &'static str,
+    pub width: u16,
+    pub height: u16,
+    pub sample_rate_hz: u32,
+    pub channels: u8,
+    pub stsd: Vec<u8>,
+}
+
+/// The tracks as the file will name them, video first.
+pub fn entries(tracks: &Tracks) -> Vec<TrackEntry> {
+    let video = tracks.video.as_deref().map(|video| TrackEntry {
+        kind: TrackKind::Video,
+        codec: video.codec.name(),
+        width: side(video.width),
+        height: side(video.height),
+        sample_rate_hz: 0,
+        channels: 0,
+        stsd: stsd(|out| visual(out, video)),
+    });
+    let audio = tracks.audio.as_deref().map(|audio| TrackEntry {
+        kind: TrackKind::Audio,
+        codec: audio.codec.name(),
+        width: 0,
+        height: 0,
+        sample_rate_hz: audio.sample_rate_hz,
+        channels: audio.channels,
+        stsd: stsd(|out| sound(out, audio)),
+    });
+    video.into_iter().chain(audio).collect()
+}
+
+fn side(pixels: u32) -> u16 {
+    u16::try_from(pixels).unwrap_or(u16::MAX)
+}
+
+fn stsd(entry: impl FnOnce(&mut BoxWriter)) -> Vec<u8> {
+    let mut out = BoxWriter::default();
+    out.full(b"stsd", 0, 0, |out| {
+        out.u32(1);
+        entry(out);
+    });
+    out.into_bytes()
+}
+
+/// `VisualSampleEntry` (ISO/IEC 14496-12, 12.1.3) with the box of the codec's configuration.
+fn visual(out: &mut BoxWriter, video: &VideoTrack) {
+    out.container(video.codec.fourcc(), |out| {
+        out.zeros(6);
+        out.u16(1);
+        out.zeros(16);
+        out.u16(side(video.width));
+        out.u16(side(video.height));
+        out.u32(0x48_0000);
+        out.u32(0x48_0000);
+        out.u32(0);
+        out.u16(1);
+        out.zeros(32);
+        out.u16(0x18);
+        out.u16(0xFFFF);
+        match video.codec {
+            VideoCodec::Avc => out.container(b"avcC", |out| out.raw(&video.config)),
+            VideoCodec::Hevc => out.container(b"hvcC", |out| out.raw(&video.config)),
+            VideoCodec::Vvc => out.full(b"vvcC", 0, 0, |out| out.raw(&video.config)),
+            VideoCodec::Av1 => out.container(b"av1C", |out| out.raw(&video.config)),
+            VideoCodec::Vp8 | VideoCodec::Vp9 => out.full(b"vpcC", 1, 0, |out| out.raw(&video.config)),
+        }
+        if let Some(colour) = &video.colour {
+            colours(out, colour);
+        }
+    });
+}
+
+/// `colr`, `mdcv` and `clli` (12.1.5, 12.1.7, 12.1.6).
+fn colours(out: &mut BoxWriter, colour: &Colour) {
+    out.container(b"colr", |out| {
+        out.raw(b"nclx");
+        out.u16(colour.primaries);
+        out.u16(colour.transfer);
+        out.u16(colour.matrix);
+        // Enhanced RTMP tells no range; the codec's own header does.
+        out.u8(0);
+    });
+    if let Some(display) = &colour.mastering {
+        out.container(b"mdcv", |out| {
+            for (x, y) in display.primaries.iter().chain([&display.white_point]) {
+                out.u16(*x);
+                out.u16(*y);
+            }
+            out.u32(display.luminance_max);
+            out.u32(display.luminance_min);
+        });
+    }
+    if let Some((content, average)) = colour.light_level {
+        out.container(b"clli", |out| {
+            out.u16(content);
+            out.u16(average);
+        });
+    }
+}
+
+/// `AudioSampleEntry` (12.2.3) with the box of the codec's configuration.
+fn sound(out: &mut BoxWriter, audio: &AudioTrack) {
+    let fourcc = match audio.codec {
+        AudioCodec::Mp3 => b"mp4a",
+        codec => codec.fourcc(),
+    };
+    let sample_bits = match audio.codec {
+        AudioCodec::Flac => flac::stream_info(&audio.config).map_or(16, |info| u16::from(info.bits_per_sample)),
+        _ => 16,
+    };
+    out.container(fourcc, |out| {
+        out.zeros(6);
+        out.u16(1);
+        out.zeros(8);
+        out.u16(u16::from(audio.channels));
+        out.u16(sample_bits);
+        out.u32(0);
+        // 16.16; rates beyond it are told by the configuration alone.
+        out.u32(u16::try_from(audio.sample_rate_hz).map_or(0, |rate_hz| u32::from(rate_hz) << 16));
+        match audio.codec {
+            AudioCodec::Aac | AudioCodec::Mp3 => esds(out, audio),
+            AudioCodec::Opus => out.container(b"dOps", |out| out.raw(&audio.config)),
+            AudioCodec::Flac => out.full(b"dfLa", 0, 0, |out| out.raw(&audio.config)),
+            AudioCodec::Ac3 => out.container(b"dac3", |out| out.raw(&audio.config)),
+            AudioCodec::Eac3 => out.container(b"dec3", |out| out.raw(&audio.config)),
+        }
+    });
+}
+
+/// ES_Descriptor, DecoderConfigDescriptor, DecoderSpecificInfo, SLConfigDescriptor (ISO/IEC 14496-1, 7.2.6; 14496-14, 5.6).
+fn esds(out: &mut BoxWriter, audio: &AudioTrack) {
+    let object_type = match audio.codec {
+        AudioCodec::Mp3 if audio.sample_rate_hz >= MPEG1_RATE_HZ_MIN => OTI_MP3_MPEG1,
+        AudioCodec::Mp3 => OTI_MP3_MPEG2,
+        _ => OTI_AAC,
+    };
+    out.full(b"esds", 0, 0, |out| {
+        let specific_bytes = if audio.config.is_empty() { 0 } else { DESCRIPTOR_HEAD_BYTES + audio.config.len() };
+        descriptor(out, 0x03, 3 + DESCRIPTOR_HEAD_BYTES + 13 + specific_bytes + DESCRIPTOR_HEAD_BYTES + 1);
+        out.u16(0);
+        out.u8(0);
+        descriptor(out, 0x04, 13 + specific_bytes);
+        out.u8(object_type);
+        // Audio stream, upstream 0, reserved 1; buffer size and bitrates unknown.
+        out.u8(0x15);
+        out.zeros(11);
+        if specific_bytes > 0 {
+            descriptor(out, 0x05, audio.config.len());
+            out.raw(&audio.config);
+        }
+        descriptor(out, 0x06, 1);
+        out.u8(2);
+    });
+}
+
+/// Tag and a length of always four bytes, so that positions are fixed.
+const DESCRIPTOR_HEAD_BYTES: usize = 5;
+
+fn descriptor(out: &mut BoxWriter, tag: u8, bytes: usize) {
+    out.u8(tag);
+    for shift in [21, 14, 7] {
+        out.u8((bytes >> shift) as u8 & 0x7F | 0x80);
+    }
+    out.u8(bytes as u8 & 0x7F);
+}
+
+/// Reads the tracks of a `moov` (the whole box) that [`fragmented_moov`](super::moov::fragmented_moov) wrote; `None` if it is damaged.
+pub fn parse_entries(moov: &[u8]) -> Option<Vec<TrackEntry>> {
+    let body = find(moov, b"moov")?;
+    find(body, b"mvex")?;
+    let entries: Option<Vec<_>> = boxes(body).filter(|(kind, _)| kind == b"trak").map(|(_, trak)| parse_trak(trak)).collect();
+    entries.filter(|entries| matches!(entries.len(), 1 | 2) && entries.first().map(|entry| entry.kind) != entries.get(1).map(|entry| entry.kind))
+}
+
+fn parse_trak(trak: &[u8]) -> Option<TrackEntry> {
+    let stbl = find(find(find(trak, b"mdia")?, b"minf")?, b"stbl")?;
+    let stsd = find(stbl, b"stsd")?;
+    let stsd_box = stbl.get(..8 + stsd.len()).filter(|bytes| &bytes[4..8] == b"stsd")?;
+    let (fourcc, entry) = boxes(stsd.get(8..)?).next()?;
+    // Track id: behind flags, creation and modification time.
+    match be32(find(trak, b"tkhd")?, 12)? {
+        VIDEO_TRACK_ID => {
+            let codec = VideoCodec::of_fourcc(&fourcc)?;
+            entry.get(VISUAL_BYTES..)?;
+            let (width, height) = (be16(entry, 24)?, be16(entry, 26)?);
+            Some(TrackEntry { kind: TrackKind::Video, codec: codec.name(), width, height, sample_rate_hz: 0, channels: 0, stsd: stsd_box.to_vec() })
+        }
+        AUDIO_TRACK_ID => {
+            let (codec, configured_rate_hz) = parse_sound(&fourcc, entry)?;
+            let channels = u8::try_from(be16(entry, 16)?).ok()?;
+            let sample_rate_hz = match be16(entry, 24)? {
+                0 => configured_rate_hz.unwrap_or(0),
+                rate_hz => u32::from(rate_hz),
+            };
+            let kind = TrackKind::Audio;
+            Some(TrackEntry { kind, codec: codec.name(), width: 0, height: 0, sample_rate_hz, channels, stsd: stsd_box.to_vec() })
+        }
+        _ => None,
+    }
+}
+
+/// The codec, and the sampling rate of its configuration where the entry has no room for it.
+fn parse_sound(fourcc: &[u8; 4], entry: &[u8]) -> Option<(AudioCodec, Option<u32>)> {
+    let configuration = entry.get(AUDIO_BYTES..)?;
+    if fourcc != b"mp4a" {
+        let codec = AudioCodec::of_fourcc(fourcc).filter(|codec| *codec != AudioCodec::Mp3)?;
+        let blocks = find(configuration, b"dfLa").and_then(|body| body.get(4..));
+        return Some((codec, blocks.and_then(flac::stream_info).map(|info| info.sample_rate_hz)));
+    }
+    let config = find(configuration, b"esds")?.get(4 + 2 * DESCRIPTOR_HEAD_BYTES + 3..)?;
+    let codec = match *config.first()? {
+        OTI_AAC => AudioCodec::Aac,
+        OTI_MP3_MPEG1 | OTI_MP3_MPEG2 => AudioCodec::Mp3,
+        _ => return None,
+    };
+    Some((codec, config.get(13 + DESCRIPTOR_HEAD_BYTES..).and_then(high_sample_rate_hz)))
+}
+
+/// The sampling frequency of an `AudioSpecificConfig` (ISO/IEC 14496-3, 1.6.2.1) that does not fit 16 bits.
+fn high_sample_rate_hz(config: &[u8]) -> Option<u32> {
+    let mut bytes = [0; 8];
+    let count = config.len().min(bytes.len());
+    bytes[..count].copy_from_slice(&config[..count]);
+    let bits = u64::from_be_bytes(bytes);
+    // 5 bits of object type (31: 6 more), 4 bits of index (15: 24 bits of frequency).
+    let at = if bits >> 59 == 31 { 11 } else { 5 };
+    match bits << at >> 60 {
+        0 => Some(96_000),
+        1 => Some(88_200),
+        15 => Some((bits << (at + 4) >> 40) as u32),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::moov::fragmented_moov;
+    use super::*;
+    use crate::media::MasteringDisplay;
+
+    fn read_back(name: &str, tracks: &Tracks) -> Vec<u8> {
+        let written = entries(tracks);
+        let mut out = BoxWriter::default();
+        fragmented_moov(&mut out, &written, None);
+        let moov = out.into_bytes();
+        assert_eq!(parse_entries(&moov).as_deref(), Some(&written[..]), "{name}");
+        for cut in 0..moov.len() {
+            assert_eq!(parse_entries(&moov[..cut]), None, "{name} cut at {cut}");
+        }
+        moov
+    }
+
+    fn holds(moov: &[u8], bytes: &[u8]) -> bool {
+        moov.windows(bytes.len()).any(|window| window == bytes)
+    }
+
+    #[test]
+    fn sound_reads_back_as_written() {
+        let flac = [&[0x80, 0, 0, 34][..], &[0x04, 0, 0x04, 0, 0, 0, 0, 0, 0x0c, 0x16, 0x17, 0x70, 0x03, 0x70], &[0; 20]].concat();
+        // name, codec, configuration, rate, bytes to be found
+        let cases: [(&str, AudioCodec, &[u8], u32, &[u8]); 9] = [
+            ("AAC", AudioCodec::Aac, &[0x12, 0x10], 44_100, &[OTI_AAC, 0x15]),
+            ("AAC at 96 kHz", AudioCodec::Aac, &[0x10, 0x10], 96_000, &[OTI_AAC, 0x15]),
+            ("AAC at an odd rate", AudioCodec::Aac, &[0x17, 0x80, 0x97, 0xA7, 0x10], 77_646, &[OTI_AAC, 0x15]),
+            ("MP3", AudioCodec::Mp3, &[], 44_100, &[OTI_MP3_MPEG1, 0x15]),
+            ("MP3 of MPEG-2", AudioCodec::Mp3, &[], 22_050, &[OTI_MP3_MPEG2, 0x15]),
+            ("Opus", AudioCodec::Opus, &[0, 2, 1, 0x38, 0, 0, 0xbb, 0x80, 0, 0, 0], 48_000, b"\0\0\0\x13dOps\0\x02\x01\x38"),
+            ("FLAC at 96 kHz", AudioCodec::Flac, &flac, 96_000, b"dfLa\0\0\0\0\x80\0\0\x22\x04"),
+            ("AC-3", AudioCodec::Ac3, &[0x10, 0x08, 0xc0], 48_000, b"\0\0\0\x0bdac3\x10"),
+            ("E-AC-3", AudioCodec::Eac3, &[3, 0, 0x20, 2, 0], 48_000, b"\0\0\0\x0ddec3\x03"),
+        ];
+        for (name, codec, config, sample_rate_hz, expected) in cases {
+            let track = AudioTrack::new(codec, config.to_vec(), sample_rate_hz, 2, 1024);
+            let moov = read_back(name, &Tracks { audio: Some(Arc::new(track)), ..Tracks::default() });
+            assert!(holds(&moov, expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn pictures_read_back_as_written() {
+        for (codec, expected) in [
+            (VideoCodec::Avc, &b"avcC\x01\x02\x03"[..]),
+            (VideoCodec::Hevc, b"hvcC\x01\x02\x03"),
+            (VideoCodec::Vvc, b"vvcC\0\0\0\0\x01\x02\x03"),
+            (VideoCodec::Av1, b"av1C\x01\x02\x03"),
+            (VideoCodec::Vp8, b"vpcC\x01\0\0\0\x01\x02\x03"),
+            (VideoCodec::Vp9, b"vpcC\x01\0\0\0\x01\x02\x03"),
+        ] {
+            let mut track = VideoTrack::new(codec, vec![1, 2, 3], 640, 360);
+            let moov = read_back(codec.name(), &Tracks { video: Some(Arc::new(track.clone())), ..Tracks::default() });
+            assert!(holds(&moov, expected) && !holds(&moov, b"colr"), "{codec:?}");
+            let mastering = MasteringDisplay { primaries: [(1, 2), (3, 4), (5, 6)], white_point: (7, 8), luminance_max: 9, luminance_min: 10 };
+            track.colour =
+                Some(Box::new(Colour { primaries: 9, transfer: 16, matrix: 9, mastering: Some(mastering), light_level: Some((1000, 400)) }));
+            let moov = read_back(codec.name(), &Tracks { video: Some(Arc::new(track)), ..Tracks::default() });
+            assert!(holds(&moov, b"\0\0\0\x13colrnclx\0\x09\0\x10\0\x09\0"), "{codec:?}");
+            assert!(holds(&moov, b"\0\0\0\x20mdcv\0\x01\0\x02\0\x03\0\x04\0\x05\0\x06\0\x07\0\x08\0\0\0\x09\0\0\0\x0a"), "{codec:?}");
+            assert!(holds(&moov, b"\0\0\0\x0cclli\x03\xe8\x01\x90"), "{codec:?}");
+        }
+    }
+}

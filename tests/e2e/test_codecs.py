@@ -1,0 +1,202 @@
+"""Codecs of Enhanced RTMP: each in every container that can hold it, packet for packet, by readers that know nothing of each other."""
+
+import re
+from fractions import Fraction
+
+import pytest
+
+import media
+from check import check, check_fast_start
+from test_publishers import newer_ffmpeg
+
+P, T = media.picture(3), media.tone(3, 48000)
+X265 = "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25"
+
+# Source: recipe, names of video and audio in the catalog, which of the tracks a transport stream holds.
+SOURCES = {
+    "hevc-aac": (f"{P} {T} {X265}:bframes=2 -c:a aac -b:a 64k", "hevc", "aac", "video audio"),
+    "hevc10-ac3": (f"{P} {T} {X265} -pix_fmt yuv420p10le -c:a ac3 -b:a 96k", "hevc", "ac3", "video audio"),
+    "av1-opus": (f"{P} {T} -c:v libaom-av1 -cpu-used 8 -usage realtime -g 25 -threads 1 -c:a libopus -b:a 64k", "av1", "opus", ""),
+    "vp9-flac": (f"{P} {T} -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25 -c:a flac", "vp9", "flac", ""),
+    "avc-eac3": (f"{P} {T} {media.X264} -bf 2 -g 25 -c:a eac3 -b:a 96k", "h264", "eac3", "video audio"),
+    "avc-opus": (f"{P} {T} {media.X264} -bf 2 -g 25 -c:a libopus -b:a 64k", "h264", "opus", "video"),
+    "opus": (f"{T} -c:a libopus -b:a 64k", None, "opus", ""),
+    "flac": (f"{media.tone(3, 44100)} -c:a flac", None, "flac", ""),
+    "vvc": (f"{media.picture(1)} -c:v libvvenc -preset faster -g 25", "vvc", None, ""),
+}
+
+
+@pytest.fixture(params=SOURCES)
+def name(request):
+    return request.param
+
+
+def source(name):
+    return media.source(name, newer_ffmpeg(), SOURCES[name][0])
+
+
+def tracks_of(name):
+    return [kind for kind, codec in zip(("video", "audio"), SOURCES[name][1:3]) if codec]
+
+
+@pytest.fixture(scope="module")
+def transport(tmp_path_factory):
+    """A server that writes HLS as MPEG-TS."""
+    from appliance import Appliance
+
+    appliance = Appliance(tmp_path_factory.mktemp("transport"), record={"hls_container": "ts", "hls_segment_ms": 1000}).start()
+    yield appliance
+    appliance.stop()
+
+
+def push_it(push, name, url):
+    push(source(name), url, ffmpeg=newer_ffmpeg())
+
+
+def test_every_format(capstan, push, domain, name):
+    capstan.record(domain, flv=True, mp4=True, hls=True)
+    push_it(push, name, capstan.url(name, domain))
+    expected = sent(name)
+    files = capstan.by_format(name, domain, "flv", "hls", "mp4")
+    for container, file in files.items():
+        path = capstan.path_of(file)
+        # ffmpeg's VVC encoder numbers the first key frame behind frames that follow it, and says so when it reads it.
+        found = whole(media.packets(path, ffmpeg=newer_ffmpeg(), quiet=name != "vvc"))
+        media.assert_same(expected, found, what=f"{container} of {name}")
+        check_catalog(file, name)
+        media.assert_duration(expected, file["MetaData"]["Duration"], f"the catalog about {container} of {name}")
+    mp4, playlist = (capstan.path_of(files[container]) for container in ("mp4", "hls"))
+    check_fast_start(mp4)
+    assert tags(source(name)) == tags(capstan.path_of(files["flv"]))
+    # Other readers: an ffmpeg of years ago, and GStreamer; neither knows VVC.
+    if SOURCES[name][1] != "vvc":
+        for path in (mp4, playlist):
+            media.assert_same(expected, media.packets(path), what=f"{path.name} of {name} by the older ffmpeg")
+        assert_gstreamer_agrees(mp4, expected, name)
+        media.assert_decodes(mp4)
+
+
+def sent(name, **filters):
+    return whole(media.packets(source(name), ffmpeg=newer_ffmpeg(), **filters))
+
+
+def whole(packets):
+    """Without the empty ones that ffmpeg makes of the order of channels and the like."""
+    return media.Packets({kind: [packet for packet in some if packet.size] for kind, some in packets.tracks.items()})
+
+
+def tags(path):
+    """Frames as they stand in FLV, modifiers and all."""
+    return [(kind, body) for kind, _, body in media.flv_tags(path) if kind != 18 and is_frame(kind, body)]
+
+
+def is_frame(kind, body):
+    if len(body) == 5 and body[1:].isascii():
+        return False
+    if kind == 9:
+        return body[0] & 0x0F in (1, 3) if body[0] & 0x80 else body[1] == 1
+    return body[0] & 0x0F == 1 if body[0] >> 4 == 9 else body[0] >> 4 != 10 or body[1] == 1
+
+
+def check_catalog(file, name):
+    meta = file["MetaData"]
+    _, video, audio, _ = SOURCES[name]
+    if video:
+        assert (meta["VideoStreamSet"][0]["Codec"], meta["Width"], meta["Height"]) == (video, 160, 120)
+    if audio:
+        assert meta["AudioStreamSet"][0]["Codec"] == audio and meta["AudioStreamSet"][0]["SamplingRate"] > 0
+
+
+def assert_gstreamer_agrees(path, expected, name):
+    """qtdemux finds the same packets: sizes, and times of presentation within a track."""
+    for kind in expected.kinds:
+        pad = f"demux.{kind}_0"
+        done = media.run(["gst-launch-1.0", "-v", "filesrc", f"location={path}", "!", "qtdemux", "name=demux", pad, "!", "queue", "!", "fakesink", "silent=false", "sync=false"])
+        buffers = re.findall(r"chain\s+\*+ .*?\((\d+) bytes, dts: ([\d:.]+|none), pts: ([\d:.]+|none)", done.stdout.decode())
+        assert [int(size) for size, _, _ in buffers] == [packet.size for packet in expected[kind]], f"{kind} of {name} by GStreamer"
+        times = [milliseconds(pts) for _, _, pts in buffers]
+        shifts = {round(float(time - packet.pts)) for time, packet in zip(times, expected[kind]) if time is not None}
+        assert max(shifts) - min(shifts) <= 1, f"{kind} of {name}: times by GStreamer are off by {shifts}"
+
+
+def milliseconds(clock):
+    if clock == "none":
+        return None
+    hours, minutes, seconds = clock.split(":")
+    return Fraction(hours) * 3_600_000 + Fraction(minutes) * 60_000 + Fraction(seconds) * 1000
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "vvc"])
+def test_transport_stream_holds_what_it_can(transport, push, domain, name):
+    """The other tracks are left out, with a word; a stream without any is not recorded."""
+    held = SOURCES[name][3].split()
+    transport.record(domain, hls=True, flv=True)
+    push_it(push, name, transport.url(name, domain))
+    files = transport.by_format(name, domain, *(["hls"] if held else []), "flv")
+    for kind in set(tracks_of(name)) - set(held):
+        codec = SOURCES[name][1 if kind == "video" else 2]
+        words = [line for line in transport.log.splitlines() if "has no place for the codec" in line and f"{domain}/live/{name}" in line]
+        assert any('container="MPEG-TS"' in line and f'codec="{codec}"' in line for line in words), words
+    if not held:
+        return
+    path = transport.path_of(files["hls"])
+    filters = {"hevc": "hevc_mp4toannexb,filter_units=pass_types=0-31|39-40", "h264": "h264_mp4toannexb,filter_units=pass_types=1-6"}
+    video = filters[SOURCES[name][1]]
+    expected = sent(name, video_filter=video).only(*held)
+    audio = "aac_adtstoasc" if SOURCES[name][2] == "aac" and "audio" in held else None
+    found = media.packets(path, video_filter=video.split(",")[1], audio_filter=audio)
+    media.assert_same(expected, found, tolerance_ms=2, what=f"transport stream of {name}")
+    media.assert_decodes(path)
+
+
+def test_legacy_hevc_as_codec_12(capstan, domain):
+    """As encoders sent H.265 before there was a standard: the tag of AVC with another number."""
+    import rtmp
+
+    capstan.record(domain, mp4=True, flv=True)
+    connection = rtmp.publisher(capstan.rtmp_port, f"old?vhost={domain}")
+    for kind, timestamp, body in media.flv_tags(source("hevc-aac")):
+        if kind == rtmp.VIDEO and body[0] & 0x80:
+            frame_type, packet = body[0] >> 4 & 7, body[0] & 0x0F
+            if packet == 4:
+                continue
+            packet_type = {0: 0, 1: 1, 2: 2, 3: 1}[packet]
+            time = body[5:8] if packet == 1 else bytes(3)
+            body = bytes([frame_type << 4 | 12, packet_type]) + time + body[8 if packet == 1 else 5 :]
+        connection.tag(kind, timestamp, body)
+    connection.close()
+    files = capstan.by_format("old", domain, "flv", "mp4")
+    expected = sent("hevc-aac")
+    media.assert_same(expected, media.packets(capstan.path_of(files["mp4"])))
+    assert [body[0] & 0x0F for kind, _, body in media.flv_tags(capstan.path_of(files["flv"])) if kind == 9 and body[1] == 1] == [12] * len(expected["video"])
+
+
+def test_refused_tracks_leave_the_others(capstan, source, domain):
+    """G.711, Speex and Nellymoser are named; the video is recorded."""
+    import rtmp
+
+    capstan.record(domain, mp4=True)
+    for name, head in (("alaw", 0x72), ("mulaw", 0x82), ("speex", 0xB2), ("nelly", 0x62)):
+        connection = rtmp.publisher(capstan.rtmp_port, f"{name}?vhost={domain}")
+        for kind, timestamp, body in media.flv_tags(source("video")):
+            connection.tag(kind, timestamp, body)
+            connection.tag(rtmp.AUDIO, timestamp, bytes([head]) + bytes(160))
+        connection.close()
+        file = capstan.file(name, domain)
+        check(capstan, file, media.packets(source("video")))
+    for codec in ("G.711 A-law", "G.711 mu-law", "Speex", "Nellymoser"):
+        assert re.search(rf"this codec is not recorded.*{re.escape(codec)}|{re.escape(codec)}.*this codec is not recorded", capstan.log), codec
+
+
+def test_colours_reach_the_boxes(capstan, push, domain):
+    recipe = f"{media.picture(1)} {X265} -pix_fmt yuv420p10le -color_primaries bt2020 -color_trc smpte2084 -colorspace bt2020nc"
+    path = media.source("hdr", newer_ffmpeg(), recipe)
+    colours = next((body for kind, _, body in media.flv_tags(path) if kind == 9 and body[0] & 0x8F == 0x84), None)
+    assert colours and b"colorInfo" in colours
+    capstan.record(domain, mp4=True, flv=True)
+    push(path, capstan.url("hdr", domain), ffmpeg=newer_ffmpeg())
+    files = capstan.by_format("hdr", domain, "flv", "mp4")
+    data = capstan.path_of(files["mp4"]).read_bytes()
+    at = data.index(b"colrnclx") + 8
+    assert int.from_bytes(data[at + 4 : at + 6], "big") == 9
+    assert any(kind == 9 and b"colorInfo" in body for kind, _, body in media.flv_tags(capstan.path_of(files["flv"])))
