@@ -252,7 +252,7 @@ mod tests {
             ("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n", Err(413)),
             ("GET /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", Err(413)),
             ("GET /a HTTP/2.0\r\nHost: x\r\n\r\n", Err(505)),
-            ("GET /a b HTTP/1.1\r\n\r\n", Err(400)),
+            ("GET /a\u{7f} HTTP/1.1\r\n\r\n", Err(400)),
             ("\x16\x03\x01\x02\0\x01", Err(400)),
             (&long, Err(431)),
             (&many, Err(431)),

@@ -48,7 +48,8 @@ pub fn select(movie: &Movie, begin_ms: i64, end_ms: i64) -> Option<Selection> {
     let from = (0..=earliest).rev().find(|index| leading.samples[*index].sync).unwrap_or(0);
     let to = shown.iter().map(|(_, index)| *index).max()? + 1;
     let (begin_ms, end_ms) = (leading.ms(begin), leading.ms(end));
-    let mut ranges = vec![from..to];
+    let mut ranges = Vec::with_capacity(movie.tracks.len());
+    ranges.push(from..to);
     for track in &movie.tracks[1..] {
         ranges.push(beside(track, begin_ms, end_ms));
     }

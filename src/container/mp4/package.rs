@@ -45,7 +45,8 @@ pub fn segments(movie: &Movie, segment_ms: u64) -> Vec<MovieSegment> {
         let to = next.unwrap_or(leading.samples.len());
         let start_ms = leading.ms(leading.pts(from));
         let end_ms = next.map_or_else(|| leading.ms(leading.end()), |next| leading.ms(leading.pts(next)));
-        let mut ranges = vec![from..to];
+        let mut ranges = Vec::with_capacity(movie.tracks.len());
+        ranges.push(from..to);
         for (track, begin) in movie.tracks.iter().zip(&mut others).skip(1) {
             let behind = match next {
                 Some(_) => {
