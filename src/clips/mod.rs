@@ -17,10 +17,10 @@ use serde_json::Value;
 use crate::catalog::{Catalog, MediaRow};
 use crate::delivery::Context;
 use crate::domain::VodTaskKind;
-use crate::segment::FileIds;
-use crate::segment::finish::FinishSettings;
 use crate::units::WallTime;
 
+/// What a [`ClipMaker`] is made with.
+pub use crate::segment::{FileIds, finish::FinishSettings};
 pub use edit::{EditWork, Stretch};
 pub use keep::{KeepRequest, Kept, describe, keep};
 

@@ -45,7 +45,7 @@ impl Running {
             open: Arc::default(),
         });
         let media = Arc::new(media);
-        let finish = crate::segment::finish::FinishSettings {
+        let finish = crate::clips::FinishSettings {
             data_folder: folder.path().to_owned(),
             insert_supported: false,
             time_zone: jiff::tz::TimeZone::UTC,
@@ -55,7 +55,7 @@ impl Running {
             catalog: catalog.clone(),
             media: Arc::clone(&media),
             finish,
-            ids: Arc::new(crate::segment::FileIds::new(None, now)),
+            ids: Arc::new(crate::clips::FileIds::new(None, now)),
             clock: now,
             public_base: "http://127.0.0.1:8080".to_owned(),
             app_id: 1_300_000_001,
