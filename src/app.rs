@@ -135,6 +135,7 @@ struct Running {
     /// The events thread ends when this is gone.
     events_stop: Sender<()>,
     retention: Retention,
+    certificates: Option<ingest::tls::CertificateWatch>,
     catalog: Catalog,
     arenas: PathBuf,
     /// Held as long as we run: two appliances on one data folder would destroy each other's files.
@@ -170,7 +171,17 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let policy: Arc<ArcSwap<Policy>> = Arc::new(ArcSwap::from_pointee(policy));
     let live = Arc::new(Mutex::new(LiveStreams::default()));
 
-    let listeners = ingest::listen(config.ingest.rtmp_listen, cores.len()).map_err(|error| listen_sentence(&error))?;
+    let listeners = ingest::listen(config.ingest.rtmp_listen, cores.len()).map_err(|error| listen_sentence("ingest.rtmp_listen", &error))?;
+    let (tls, tls_listeners) = match config.rtmps_listen() {
+        Some(address) => {
+            let files = certificate_files(config);
+            let server =
+                ingest::tls::server_config(&files).map_err(|error| StartError(format!("ingest.tls_certificates: {}", error_chain(&error))))?;
+            let listeners = ingest::listen(address, cores.len()).map_err(|error| listen_sentence("ingest.rtmps_listen", &error))?;
+            (Some(Arc::new(ArcSwap::from(server))), listeners.into_iter().map(Some).collect())
+        }
+        None => (None, cores.iter().map(|_| None).collect::<Vec<_>>()),
+    };
     let http = std::net::TcpListener::bind(config.http.listen)
         .map_err(|error| StartError(bind_error_sentence("http.listen", config.http.listen, &error)))?;
     let media_listeners = listen_for_media(config, data, cores.len())?;
@@ -259,8 +270,9 @@ fn start(config: &Config) -> Result<Running, StartError> {
     }));
     let senders = Senders::start(&delivery_settings(config, &busy), Arc::clone(&media)).map_err(because("cannot start the delivery threads"))?;
     let mut fronts = media_listeners.into_iter().map(|listener| delivery::front::task(listener, Arc::clone(&senders)));
-    let parts = cores.iter().zip(listeners).zip(stores);
-    let parts = parts.map(|((&cpu, listener), store)| CoreParts { cpu, listener, store, beside: fronts.next() }).collect();
+    let parts = cores.iter().zip(listeners).zip(tls_listeners).zip(stores);
+    let parts =
+        parts.map(|(((&cpu, listener), tls_listener), store)| CoreParts { cpu, listener, tls_listener, store, beside: fronts.next() }).collect();
     let settings = IngestSettings {
         tick: Duration::from_millis(config.ingest.tick_ms),
         flush_period: Duration::from_millis(config.record.durability_ms) * FLUSH_PERCENT / 100,
@@ -274,6 +286,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         default_domain: config.ingest.default_domain.clone(),
         added_domains_only: config.ingest.added_domains_only,
         recorder,
+        tls: tls.clone(),
     };
     let context = IngestContext {
         settings,
@@ -286,6 +299,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
     };
     let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
 
+    let certificates = tls.map(|acceptor| ingest::tls::CertificateWatch::start(certificate_files(config), acceptor));
+    let certificates = certificates.transpose().map_err(because("cannot start the certificates thread"))?;
     register_gauges(&metrics, &disk, &data.display().to_string(), &entry_watch);
     let maker = ClipMaker {
         catalog: catalog.clone(),
@@ -370,6 +385,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         entries,
         entry_sender,
         retention,
+        certificates,
         events,
         events_stop,
         catalog,
@@ -383,6 +399,7 @@ impl Running {
         let signal = signals.forever().find(|signal| {
             if *signal == SIGHUP {
                 reload(config_file, &self.access);
+                self.certificates.iter().for_each(ingest::tls::CertificateWatch::reload);
             }
             *signal != SIGHUP
         });
@@ -419,6 +436,9 @@ impl Running {
             tracing::error!("the live events thread panicked");
         }
         self.retention.stop();
+        if let Some(certificates) = self.certificates {
+            certificates.stop();
+        }
         self.catalog.close();
         // Everything in it is on the disk.
         if let Err(error) = std::fs::remove_dir_all(&self.arenas) {
@@ -436,9 +456,9 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(because(format_args!("cannot start the {name} thread")))
 }
 
-fn listen_sentence(error: &IngestError) -> StartError {
+fn listen_sentence(key: &'static str, error: &IngestError) -> StartError {
     match error {
-        IngestError::Listen { address, source } => StartError(bind_error_sentence("ingest.rtmp_listen", *address, source)),
+        IngestError::Listen { address, source } => StartError(bind_error_sentence(key, *address, source)),
         IngestError::Executor { .. } => StartError(error.to_string()),
     }
 }
@@ -490,6 +510,11 @@ fn delivery_settings(config: &Config, busy: &Arc<Busy>) -> DeliverySettings {
         },
         busy: Arc::clone(busy),
     }
+}
+
+fn certificate_files(config: &Config) -> Vec<ingest::tls::CertificateFiles> {
+    let files = |tls: &config::TlsCertificate| ingest::tls::CertificateFiles { certificate: tls.certificate.clone(), key: tls.key.clone() };
+    config.ingest.tls_certificates.iter().map(files).collect()
 }
 
 /// The way of stream events from the cores to the catalog.

@@ -1,6 +1,6 @@
 //! H.264: the configuration record and what a container wants of the sequence parameter set.
 
-use super::nal::without_emulation_prevention;
+use super::nal::{annexb_units, without_emulation_prevention};
 use crate::wire::{BitReader, Reader, Truncated};
 
 /// NAL unit types that a container must tell apart (ISO/IEC 14496-10, table 7-1).
@@ -73,6 +73,21 @@ pub fn parse_avc_config(record: &[u8]) -> Result<AvcConfig<'_>, AvcError> {
     let pps_count = reader.u8()?;
     let pps = parameter_sets(&mut reader, pps_count)?;
     Ok(AvcConfig { profile_idc, profile_compatibility, level_idc, nal_length_bytes, sps, pps })
+}
+
+/// The `AVCDecoderConfigurationRecord` for parameter sets that were sent with start codes in its place. `None` without a sequence parameter set.
+pub fn avc_config_of_annexb(sent: &[u8]) -> Option<Vec<u8>> {
+    let of_type = |wanted: u8| annexb_units(sent).filter(move |unit| nal_type(unit[0]) == wanted && unit.len() <= usize::from(u16::MAX));
+    let &[_, profile_idc, profile_compatibility, level_idc, ..] = of_type(NAL_SPS).next()? else { return None };
+    let mut record = vec![1, profile_idc, profile_compatibility, level_idc, 0xff];
+    for (wanted, marker, count_max) in [(NAL_SPS, 0xe0, 31), (NAL_PPS, 0, 255)] {
+        record.push(marker | of_type(wanted).take(count_max).count() as u8);
+        for unit in of_type(wanted).take(count_max) {
+            record.extend_from_slice(&(unit.len() as u16).to_be_bytes());
+            record.extend_from_slice(unit);
+        }
+    }
+    Some(record)
 }
 
 fn parameter_sets<'a>(reader: &mut Reader<'a>, count: u8) -> Result<Vec<&'a [u8]>, AvcError> {
@@ -261,6 +276,9 @@ pub fn fuzz_avc(data: &[u8]) {
         for sps in config.sps {
             let _ = parse_sps(sps);
         }
+    }
+    if let Some(record) = avc_config_of_annexb(data) {
+        assert!(parse_avc_config(&record).is_ok_and(|config| !config.sps.is_empty()));
     }
     if let Ok(sps) = parse_sps(data) {
         assert!((1..=PICTURE_SIDE_MAX).contains(&sps.width) && (1..=PICTURE_SIDE_MAX).contains(&sps.height));

@@ -10,18 +10,27 @@ impl Config {
     /// Whoever reaches the RTMP port may publish and whoever reaches the HTTP port may delete files, so neither leaves this machine
     /// before somebody has decided who may call.
     pub fn check(&self) -> Vec<Problem> {
-        let mut listeners = vec![("ingest.rtmp_listen", self.ingest.rtmp_listen), ("http.listen", self.http.listen)];
-        if let DeliveryListen::At(address) = self.delivery_listen() {
-            listeners.push(("delivery.listen", address));
+        let rtmps = self.rtmps_listen();
+        let mut problems = Vec::new();
+        if rtmps.is_some() && self.ingest.tls_certificates.is_empty() {
+            problems.push(Problem::NoCertificate { line: None });
         }
         if !self.api.credentials.is_empty() || !self.api.bearer_tokens.is_empty() {
-            return Vec::new();
+            return problems;
         }
-        listeners
+        let listeners = [("ingest.rtmp_listen", self.ingest.rtmp_listen), ("http.listen", self.http.listen)];
+        let delivery = match self.delivery_listen() {
+            DeliveryListen::At(address) => Some(("delivery.listen", address)),
+            DeliveryListen::Off | DeliveryListen::Auto { .. } => None,
+        };
+        let exposed = listeners
             .into_iter()
+            .chain(delivery)
+            .chain(rtmps.map(|address| ("ingest.rtmps_listen", address)))
             .filter(|(_, address)| !is_loopback(address))
-            .map(|(key, address)| Problem::Exposed { line: None, key, address })
-            .collect()
+            .map(|(key, address)| Problem::Exposed { line: None, key, address });
+        problems.extend(exposed);
+        problems
     }
 }
 

@@ -7,6 +7,7 @@ mod check;
 mod credential;
 mod render;
 mod table;
+mod tls;
 mod value;
 
 use std::fs;
@@ -19,6 +20,7 @@ use toml::de::{DeTable, DeValue};
 pub use credential::{BearerToken, Credential, Secret};
 pub use render::{banner, settings_markdown, settings_text};
 pub use table::{ApiConfig, Config, DeliveryConfig, HttpConfig, IngestConfig, LogConfig, RecordConfig, Setting, settings};
+pub use tls::TlsCertificate;
 pub use value::{DuplicatePublisher, HlsContainer, LogFormat, Role, WhenBusy};
 
 use value::Reader;
@@ -59,6 +61,15 @@ pub enum Problem {
         place(.line)
     )]
     Exposed { line: Option<usize>, key: &'static str, address: SocketAddr },
+    #[error("{}`ingest.rtmps_listen` needs a certificate: add an [[ingest.tls_certificates]] block with certificate and key", place(.line))]
+    NoCertificate { line: Option<usize> },
+}
+
+impl Config {
+    /// Where RTMPS is offered.
+    pub fn rtmps_listen(&self) -> Option<SocketAddr> {
+        self.ingest.rtmps_listen.parse().ok()
+    }
 }
 
 impl Problem {
@@ -70,7 +81,7 @@ impl Problem {
             | Problem::WrongType { line, .. }
             | Problem::OutOfBounds { line, .. }
             | Problem::Refused { line, .. } => Some(*line),
-            Problem::Exposed { line, .. } => *line,
+            Problem::Exposed { line, .. } | Problem::NoCertificate { line } => *line,
         }
     }
 }
@@ -175,8 +186,10 @@ impl Config {
         // Relations only between settings that were all read: a refused credential is not a missing one.
         if reader.problems.is_empty() {
             for mut problem in config.check() {
-                if let Problem::Exposed { line, key, .. } = &mut problem {
-                    *line = reader.line_of_key(key);
+                match &mut problem {
+                    Problem::Exposed { line, key, .. } => *line = reader.line_of_key(key),
+                    Problem::NoCertificate { line } => *line = reader.line_of_key("ingest.rtmps_listen"),
+                    _ => {}
                 }
                 reader.problems.push(problem);
             }

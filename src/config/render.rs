@@ -48,6 +48,7 @@ pub fn banner(config: &Config, cores: usize, first_run: bool, delivery: Option<S
         "Capstan {version} is ready\n\
          \n\
          \x20 push     rtmp://{push}/live/STREAM\n\
+         {rtmps}\
          \x20 HTTP     {http}\n\
          \x20 media    {media}\n\
          \x20 data     {data}\n\
@@ -55,6 +56,7 @@ pub fn banner(config: &Config, cores: usize, first_run: bool, delivery: Option<S
          \x20 records  {records}\n",
         version = env!("CARGO_PKG_VERSION"),
         push = reachable(config.ingest.rtmp_listen),
+        rtmps = config.rtmps_listen().map_or(String::new(), |address| format!("  push     rtmps://{}/live/STREAM\n", reachable(address))),
         http = format_args!("http://{}", config.http.listen),
         media = config.public_base(delivery),
         data = data.display(),

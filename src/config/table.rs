@@ -7,7 +7,8 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::credential::{BearerToken, CREDENTIALS_MAX, Credential};
-use super::value::{DELIVERY_LISTEN, DOMAIN, LOG_LEVEL, PUBLIC_BASE, TIME_ZONE};
+use super::tls::{TLS_CERTIFICATES_MAX, TlsCertificate};
+use super::value::{ADDRESS_OR_EMPTY, DELIVERY_LISTEN, DOMAIN, LOG_LEVEL, PUBLIC_BASE, TIME_ZONE};
 use super::value::{DuplicatePublisher, HlsContainer, ListBounds, LogFormat, Reader, Value, WhenBusy};
 use crate::units::Format;
 
@@ -163,6 +164,11 @@ declare! {
     ingest: IngestConfig {
         /// Where publishers connect by RTMP. Beyond loopback only with `api.credentials` or `api.bearer_tokens`.
         rtmp_listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1935));
+        /// Where publishers connect by RTMPS (RTMP over TLS), usually port 443 or 1936. Empty: not offered. Needs `ingest.tls_certificates`.
+        rtmps_listen: String = String::new(), in ADDRESS_OR_EMPTY;
+        /// Certificates of RTMPS, one `[[ingest.tls_certificates]]` block each: `certificate` (PEM, with its chain) and `key` (PEM). A publisher gets
+        /// the first that is good for the name it connects to, else the first of all. Read anew at SIGHUP and within 10 s of a change of the files.
+        tls_certificates: Vec<TlsCertificate> = Vec::new(), in TLS_CERTIFICATES_MAX;
         /// CPUs that take streams in, one pinned executor each. Empty: every CPU this process may use.
         cores: Vec<usize> = Vec::new(), in ListBounds { length_max: 256, value_max: 1023 };
         /// How often a core empties its sockets. Longer costs less CPU and more buffer.

@@ -12,7 +12,7 @@ use crate::domain::live::{LiveAudio, LiveFigures, LiveVideo};
 use crate::domain::task::TaskScheduler;
 use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordTemplate, RecordingSource};
 use crate::limits::AMF_MESSAGE_BYTES_MAX;
-use crate::media::Payload;
+use crate::media::{Payload, Tracks};
 use crate::metrics::{self, ConnectionError, CoreMetrics, Track};
 use crate::recorder::{DropReason, Now, Publication, RecordChange, Recorder, Totals};
 use crate::rtmp::amf;
@@ -23,6 +23,7 @@ use crate::segment::CoreStore;
 use crate::units::{MonoTime, PublicationId, WallTime};
 
 use super::publish::{self, EndCause, PublishName, publish_name, push_url};
+use super::tls::{Tls, TlsError};
 use super::{DuplicatePublisher, Shared};
 
 /// Longest wait for a listener at the other end of our replies; they are a few hundred bytes, so a full socket buffer means a dead or hostile peer.
@@ -38,6 +39,8 @@ pub struct Service<'a> {
     pub store: &'a mut CoreStore,
     pub metrics: &'a CoreMetrics,
     pub shared: &'a Shared,
+    /// Room for decrypted input.
+    pub plain: &'a mut Vec<u8>,
     /// Publications that are over and wait for storage that is busy.
     pub ending: &'a mut Vec<Ending>,
 }
@@ -68,6 +71,8 @@ struct Publishing {
     audio_only: bool,
     /// Totals already counted in the metrics.
     reported: Totals,
+    /// As they stand in the log.
+    told_tracks: Tracks,
     /// What others see of it, and when and with how many bytes that was brought up to date.
     figures: Arc<LiveFigures>,
     shown: (MonoTime, u64),
@@ -140,6 +145,8 @@ pub enum CloseReason {
     Network(#[source] std::io::Error),
     #[error("protocol error")]
     Protocol(#[source] SessionError),
+    #[error("RTMPS failed")]
+    Tls(#[source] TlsError),
     #[error("malformed media tag")]
     Tag(#[source] crate::media::flv_tag::TagError),
     #[error("no publication within the handshake time-out")]
@@ -176,6 +183,8 @@ impl CloseReason {
                 ErrorKind::Amf => ConnectionError::Amf,
                 ErrorKind::Protocol => ConnectionError::Command,
             },
+            CloseReason::Tls(TlsError::Protocol(_)) => ConnectionError::Handshake,
+            CloseReason::Tls(_) => ConnectionError::NotRtmp,
             CloseReason::Tag(_) => ConnectionError::Chunk,
             CloseReason::HandshakeTimeout | CloseReason::Idle => ConnectionError::Timeout,
             CloseReason::Refused(Refusal::TooMany) => ConnectionError::TooMany,
@@ -193,6 +202,7 @@ impl CloseReason {
                 ErrorKind::Amf => EndCause::Amf,
                 _ => EndCause::Content,
             },
+            CloseReason::Tls(_) => EndCause::Network,
             CloseReason::Tag(_) => EndCause::Content,
             CloseReason::HandshakeTimeout | CloseReason::Idle => EndCause::Idle,
             CloseReason::Refused(_) | CloseReason::RepliesUnread => EndCause::Content,
@@ -212,6 +222,8 @@ impl CloseReason {
 
 pub struct Connection {
     pub stream: TcpStream,
+    /// RTMPS.
+    tls: Option<Box<Tls>>,
     pub peer: SocketAddr,
     /// Its number on its core.
     pub token: u64,
@@ -232,9 +244,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(stream: TcpStream, peer: SocketAddr, token: u64, session: Session, now: MonoTime) -> Self {
+    pub fn new((stream, tls): (TcpStream, Option<Box<Tls>>), peer: SocketAddr, token: u64, session: Session, now: MonoTime) -> Self {
         Self {
             stream,
+            tls,
             peer,
             token,
             pace: Pace::Young,
@@ -301,7 +314,10 @@ impl Connection {
         };
         self.last_input = service.now.mono;
         self.received_bytes += count as u64;
-        let served = self.feed(&buffer[..count], service);
+        let served = match &mut self.tls {
+            None => self.feed(&buffer[..count], service),
+            Some(_) => self.feed_tls(&buffer[..count], service),
+        };
         // What was asked is answered also when the next byte was wrong.
         let sent = self.send_replies();
         match served? {
@@ -310,6 +326,22 @@ impl Connection {
                 sent?;
                 Ok(if self.hung_up || count == buffer.len() { Served::More } else { Served::Idle })
             }
+        }
+    }
+
+    /// Input of RTMPS: decrypts it all, then uses it as it would have come by RTMP.
+    fn feed_tls(&mut self, input: &[u8], service: &mut Service<'_>) -> Result<Served, CloseReason> {
+        let Some(tls) = &mut self.tls else { return Ok(Served::Idle) };
+        let mut plain = std::mem::take(service.plain);
+        plain.clear();
+        let received = tls.receive(input, &mut plain);
+        let closed = tls.is_closed();
+        let served = self.feed(&plain, service);
+        *service.plain = plain;
+        received.map_err(CloseReason::Tls)?;
+        match served? {
+            Served::Idle if closed => Err(CloseReason::Eof),
+            served => Ok(served),
         }
     }
 
@@ -332,7 +364,11 @@ impl Connection {
                     match kind {
                         MediaKind::Video => recorder.video(timestamp_ms, payload, service.now, service.store).map_err(CloseReason::Tag)?,
                         MediaKind::Audio => recorder.audio(timestamp_ms, payload, service.now, service.store).map_err(CloseReason::Tag)?,
-                        MediaKind::Data => announce_tracks(recorder, &payload),
+                        MediaKind::Data if announce_tracks(recorder, &payload) => {}
+                        MediaKind::Data if is_data(&payload) => recorder.data(timestamp_ms, payload, service.now, service.store),
+                        MediaKind::Data => {
+                            tracing::debug!(client = %self.peer, bytes = payload.len(), "a data message that cannot be read, or too long to be kept")
+                        }
                     }
                 }
                 Some(Event::Refused { code, description }) => {
@@ -415,6 +451,7 @@ impl Connection {
             since: service.now,
             audio_only: publish::query_value(&address.query, "record_type").is_some_and(|kind| kind.eq_ignore_ascii_case("audio")),
             reported: Totals::default(),
+            told_tracks: Tracks::default(),
             figures,
             shown: (service.now.mono, 0),
             name,
@@ -481,8 +518,15 @@ impl Connection {
     }
 
     fn send_replies(&mut self) -> Result<(), CloseReason> {
+        if let Some(tls) = &mut self.tls {
+            let plain = self.session.output().len();
+            if plain > 0 {
+                tls.send(self.session.output());
+                self.session.output_sent(plain);
+            }
+        }
         loop {
-            let output = self.session.output();
+            let output = self.tls.as_ref().map_or_else(|| self.session.output(), |tls| tls.waiting());
             if output.is_empty() {
                 return Ok(());
             }
@@ -490,7 +534,10 @@ impl Connection {
                 return Err(CloseReason::RepliesUnread);
             }
             match rustix::net::send(&self.stream, output, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(count) => self.session.output_sent(count),
+                Ok(count) => match &mut self.tls {
+                    Some(tls) => tls.sent(count),
+                    None => self.session.output_sent(count),
+                },
                 // Sent with the next replies; the bound above ends a peer that never reads.
                 Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
                 Err(error) => return Err(CloseReason::Network(error.into())),
@@ -546,6 +593,10 @@ impl Connection {
             }
             self.session.end("NetStream.Unpublish.Success", reason.cause().message());
             // The peer may be gone; there is nobody to tell then.
+            let _ = self.send_replies();
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.close();
             let _ = self.send_replies();
         }
         if let Some(label) = reason.label() {
@@ -617,6 +668,14 @@ impl Publishing {
             metrics.unsupported_codec(codec);
             tracing::warn!(stream = %self.name.key, codec, "this codec is not recorded; the other tracks are");
         }
+        if *self.recorder.tracks() != self.told_tracks {
+            self.told_tracks = self.recorder.tracks().clone();
+            let Tracks { video, audio } = &self.told_tracks;
+            let video = video.as_ref().map(|video| format!("{} {}x{}", video.codecs(), video.width, video.height)).unwrap_or_default();
+            let audio =
+                audio.as_ref().map(|audio| format!("{} {} Hz {} ch", audio.codecs(), audio.sample_rate_hz, audio.channels)).unwrap_or_default();
+            tracing::info!(stream = %self.name.key, video, audio, "tracks");
+        }
         for (container, codec) in self.recorder.take_left_out() {
             metrics.unsupported_codec(codec);
             tracing::warn!(stream = %self.name.key, container, codec, "this container has no place for the codec: the track is left out of it, the others are recorded");
@@ -654,23 +713,32 @@ impl Publishing {
     }
 }
 
-/// onMetaData says which tracks will come: a file need not wait for one that does not.
-fn announce_tracks(recorder: &mut Recorder<CoreStore>, payload: &Payload<'_>) {
-    if payload.len() > AMF_MESSAGE_BYTES_MAX {
-        return;
+/// onMetaData says which tracks will come: a file need not wait for one that does not. False: it is another message.
+fn announce_tracks(recorder: &mut Recorder<CoreStore>, payload: &Payload<'_>) -> bool {
+    let mut name = [0; ON_METADATA.len()];
+    if payload.peek(&mut name) < name.len() || name != ON_METADATA {
+        return false;
     }
-    // Metadata that cannot be read announces nothing; the stream itself is what counts.
-    let Ok(values) = amf::decode_all(&payload.to_vec()) else { return };
-    if values.first().and_then(amf::Value::as_str) != Some("onMetaData") {
-        return;
+    // Metadata that is too long or cannot be read announces nothing; the stream itself is what counts.
+    let values = Some(payload).filter(|payload| payload.len() <= AMF_MESSAGE_BYTES_MAX).and_then(|payload| amf::decode_all(&payload.to_vec()).ok());
+    if let Some(metadata) = values.as_ref().and_then(|values| values.get(1)) {
+        let has = |names: [&str; 2]| names.iter().any(|name| metadata.get(name).is_some());
+        let (video, audio) = (has(["videocodecid", "width"]), has(["audiocodecid", "audiosamplerate"]));
+        if video || audio {
+            recorder.announce(video, audio);
+        }
     }
-    let Some(metadata) = values.get(1) else { return };
-    let has = |names: [&str; 2]| names.iter().any(|name| metadata.get(name).is_some());
-    let (video, audio) = (has(["videocodecid", "width"]), has(["audiocodecid", "audiosamplerate"]));
-    if video || audio {
-        recorder.announce(video, audio);
-    }
+    true
 }
+
+/// A name and values, as players expect them in FLV.
+fn is_data(payload: &Payload<'_>) -> bool {
+    payload.len() <= AMF_MESSAGE_BYTES_MAX
+        && amf::decode_all(&payload.to_vec()).is_ok_and(|values| values.first().is_some_and(|name| name.as_str().is_some()))
+}
+
+/// How an onMetaData message begins.
+const ON_METADATA: [u8; 13] = *b"\x02\x00\x0aonMetaData";
 
 fn drop_label(reason: DropReason) -> metrics::DropReason {
     match reason {

@@ -23,6 +23,7 @@ use crate::units::{MonoTime, WallTime};
 
 use super::connection::{CloseReason, Connection, Ending, Pace, Served, Service};
 use super::publish::EndCause;
+use super::tls::Tls;
 use super::{CoreCommand, Shared};
 
 /// Young connections are looked at this often.
@@ -50,10 +51,11 @@ const BUSY_PERCENT: u64 = 75;
 /// Readiness events fetched at once.
 const EVENTS_MAX: usize = 1024;
 const LISTENER: u64 = u64::MAX;
+const TLS_LISTENER: u64 = u64::MAX - 1;
 
 /// Runs until the core is told to shut down.
-pub async fn run(index: usize, listener: TcpListener, store: CoreStore, inbox: Receiver<CoreCommand>, shared: Arc<Shared>) {
-    match Core::new(index, listener, store, inbox, shared) {
+pub async fn run(index: usize, listeners: (TcpListener, Option<TcpListener>), store: CoreStore, inbox: Receiver<CoreCommand>, shared: Arc<Shared>) {
+    match Core::new(index, listeners, store, inbox, shared) {
         Ok(mut core) => core.run().await,
         Err(error) => tracing::error!(core = index, %error, "the ingest core cannot watch its sockets"),
     }
@@ -62,6 +64,7 @@ pub async fn run(index: usize, listener: TcpListener, store: CoreStore, inbox: R
 struct Core {
     index: usize,
     listener: TcpListener,
+    tls_listener: Option<TcpListener>,
     store: CoreStore,
     inbox: Receiver<CoreCommand>,
     shared: Arc<Shared>,
@@ -83,6 +86,8 @@ struct Core {
     /// Publications that are over and wait for storage.
     ending: Vec<Ending>,
     buffer: Vec<u8>,
+    /// Decrypted input of RTMPS.
+    plain: Vec<u8>,
     events: Vec<epoll::Event>,
     /// Connections that do not publish.
     young_count: usize,
@@ -106,17 +111,27 @@ struct Core {
 }
 
 impl Core {
-    fn new(index: usize, listener: TcpListener, store: CoreStore, inbox: Receiver<CoreCommand>, shared: Arc<Shared>) -> std::io::Result<Self> {
+    fn new(
+        index: usize,
+        (listener, tls_listener): (TcpListener, Option<TcpListener>),
+        store: CoreStore,
+        inbox: Receiver<CoreCommand>,
+        shared: Arc<Shared>,
+    ) -> std::io::Result<Self> {
         let young = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let publishers = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // Level-triggered: what one pass does not accept is there in the next.
         epoll::add(&young, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
+        if let Some(tls_listener) = &tls_listener {
+            epoll::add(&young, tls_listener, epoll::EventData::new_u64(TLS_LISTENER), epoll::EventFlags::IN)?;
+        }
         let metrics = shared.metrics.core(index);
         let weak_ticks = (WEAK_PERIOD_MS_MAX / shared.settings.tick.as_millis().max(1) as u64).clamp(1, WEAK_TICKS_MAX as u64);
         let weak = (0..weak_ticks).map(|_| epoll::create(epoll::CreateFlags::CLOEXEC)).collect::<Result<_, _>>()?;
         Ok(Self {
             index,
             listener,
+            tls_listener,
             store,
             inbox,
             metrics,
@@ -131,6 +146,7 @@ impl Core {
             blocked: Vec::new(),
             ending: Vec::new(),
             buffer: vec![0; RECEIVE_BUFFER_BYTES],
+            plain: Vec::new(),
             events: Vec::with_capacity(EVENTS_MAX),
             young_count: 0,
             young_until: MonoTime::default(),
@@ -248,8 +264,8 @@ impl Core {
         let events = std::mem::take(&mut self.events);
         for event in &events {
             let token = event.data.u64();
-            if token == LISTENER {
-                self.accept(now);
+            if token == LISTENER || token == TLS_LISTENER {
+                self.accept(token == TLS_LISTENER, now);
             } else {
                 note_hang_up(&mut self.connections, event);
                 self.serve(token, now);
@@ -260,19 +276,20 @@ impl Core {
         spoken
     }
 
-    fn accept(&mut self, now: Now) {
+    fn accept(&mut self, tls: bool, now: Now) {
         if now.mono < self.accept_after {
             return;
         }
         for _ in 0..ACCEPT_MAX {
-            match rustix::net::acceptfrom_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            let listener = self.tls_listener.as_ref().filter(|_| tls).unwrap_or(&self.listener);
+            match rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok((socket, address)) => {
                     if self.accept_failing {
                         self.accept_failing = false;
                         tracing::info!(core = self.index, "accepting connections again");
                     }
                     let peer = address.and_then(|address| SocketAddr::try_from(address).ok()).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-                    self.add(TcpStream::from(socket), peer, now);
+                    self.add(TcpStream::from(socket), peer, tls, now);
                 }
                 Err(Errno::AGAIN) => return,
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
@@ -289,13 +306,18 @@ impl Core {
         }
     }
 
-    fn add(&mut self, stream: TcpStream, peer: SocketAddr, now: Now) {
+    fn add(&mut self, stream: TcpStream, peer: SocketAddr, tls: bool, now: Now) {
         self.metrics.connection_opened();
         let mut random = [0; 1528];
         if let Err(error) = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()) {
             tracing::error!(%error, "no random bytes for the handshake");
             return;
         }
+        let tls = match self.shared.settings.tls.as_ref().filter(|_| tls).map(|acceptor| Tls::new(acceptor.load_full())) {
+            Some(Ok(machine)) => Some(Box::new(machine)),
+            Some(Err(error)) => return tracing::error!(%error, client = %peer, "TLS cannot be begun"),
+            None => None,
+        };
         let place = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() - 1
@@ -311,7 +333,7 @@ impl Core {
         // Replies are small and awaited by the publisher.
         let _ = stream.set_nodelay(true);
         let session = Session::new(SessionConfig::default(), random);
-        self.connections[place] = Some(Box::new(Connection::new(stream, peer, token, session, now.mono)));
+        self.connections[place] = Some(Box::new(Connection::new((stream, tls), peer, token, session, now.mono)));
         self.young_count += 1;
         self.young_until = MonoTime::from_nanos(now.mono.nanos() + HANDSHAKE_QUICK_MS * 1_000_000);
     }
@@ -325,8 +347,15 @@ impl Core {
             return;
         }
         let was_publishing = connection.is_publishing();
-        let mut service =
-            Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared, ending: &mut self.ending };
+        let mut service = Service {
+            core: self.index,
+            now,
+            store: &mut self.store,
+            metrics: &self.metrics,
+            shared: &self.shared,
+            plain: &mut self.plain,
+            ending: &mut self.ending,
+        };
         let buffer = &mut self.buffer;
         let served = catch_unwind(AssertUnwindSafe(|| connection.serve(buffer, &mut service))).unwrap_or(Err(CloseReason::Panic));
         let publishing = connection.is_publishing();
@@ -465,8 +494,15 @@ impl Core {
     fn tick_publisher(&mut self, place: usize, policy: &Policy, now: Now) {
         let Some(mut connection) = self.connections.get_mut(place).and_then(Option::take) else { return };
         let token = connection.token;
-        let mut service =
-            Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared, ending: &mut self.ending };
+        let mut service = Service {
+            core: self.index,
+            now,
+            store: &mut self.store,
+            metrics: &self.metrics,
+            shared: &self.shared,
+            plain: &mut self.plain,
+            ending: &mut self.ending,
+        };
         let result = catch_unwind(AssertUnwindSafe(|| connection.tick(policy, &mut service)));
         self.note_task_check(&connection);
         let (pace, new_pace) = (connection.pace, connection.new_pace(now.mono));
@@ -536,8 +572,15 @@ impl Core {
         if !connection.is_publishing() {
             self.young_count = self.young_count.saturating_sub(1);
         }
-        let mut service =
-            Service { core: self.index, now, store: &mut self.store, metrics: &self.metrics, shared: &self.shared, ending: &mut self.ending };
+        let mut service = Service {
+            core: self.index,
+            now,
+            store: &mut self.store,
+            metrics: &self.metrics,
+            shared: &self.shared,
+            plain: &mut self.plain,
+            ending: &mut self.ending,
+        };
         if catch_unwind(AssertUnwindSafe(|| connection.close(reason, &mut service))).is_err() {
             tracing::error!(client = %connection.peer, "closing the connection panicked; its files are finished at the next start");
         }

@@ -7,6 +7,7 @@
 pub mod connection;
 pub mod core;
 pub mod publish;
+pub mod tls;
 
 use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener};
@@ -40,7 +41,7 @@ pub enum DuplicatePublisher {
     Refuse,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct IngestSettings {
     pub tick: Duration,
     /// What was received is handed to the disk and synced this often.
@@ -53,6 +54,8 @@ pub struct IngestSettings {
     /// Refuse publications of domains that nobody has added.
     pub added_domains_only: bool,
     pub recorder: RecorderSettings,
+    /// How RTMPS is answered; `None` where it is not offered.
+    pub tls: Option<Arc<tls::Acceptor>>,
 }
 
 /// The two clocks of the process.
@@ -149,6 +152,8 @@ pub struct CoreParts {
     /// The CPU it is pinned to.
     pub cpu: usize,
     pub listener: TcpListener,
+    /// For RTMPS.
+    pub tls_listener: Option<TcpListener>,
     pub store: CoreStore,
     pub beside: Option<Beside>,
 }
@@ -190,7 +195,7 @@ impl Ingest {
         let shared = Arc::new(Shared { settings, policy, live, metrics, clock, events, busy, publications: AtomicU64::new(0), ticks, inboxes });
         let mut cores = Vec::new();
         for (index, (part, inbox)) in parts.into_iter().zip(receivers).enumerate() {
-            let CoreParts { cpu, listener, store, beside } = part;
+            let CoreParts { cpu, listener, tls_listener, store, beside } = part;
             let shared = Arc::clone(&shared);
             let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
                 .name(&format!("ingest-{index}"))
@@ -199,7 +204,7 @@ impl Ingest {
                 .spawn(move || async move {
                     let ended = Rc::new(Cell::new(false));
                     let beside = beside.map(|make| glommio::spawn_local(make(Rc::clone(&ended))));
-                    core::run(index, listener, store, inbox, shared).await;
+                    core::run(index, (listener, tls_listener), store, inbox, shared).await;
                     ended.set(true);
                     if let Some(task) = beside {
                         task.await;

@@ -7,7 +7,7 @@ use super::{AudioCodec, AudioTrack, Payload, VideoCodec, VideoTrack};
 use crate::codec::aac::parse_aac_config;
 use crate::codec::ac3::{SYNC_FRAME_HEAD_BYTES, parse_sync_frame};
 use crate::codec::av1::{self, parse_av1_config};
-use crate::codec::avc::{parse_avc_config, parse_sps};
+use crate::codec::avc::{avc_config_of_annexb, parse_avc_config, parse_sps};
 use crate::codec::flac;
 use crate::codec::hevc::{self, parse_hevc_config};
 use crate::codec::mp3::{MP3_HEADER_BYTES, parse_mp3_header};
@@ -22,12 +22,19 @@ const OPUS_SAMPLES_NOMINAL: u32 = 960;
 ///
 /// # Errors
 /// If the configuration cannot be read.
-pub(super) fn video_track(codec: VideoCodec, sent: Bytes, header_bytes: usize) -> Result<VideoTrack, TagError> {
+pub(super) fn video_track(codec: VideoCodec, mut sent: Bytes, header_bytes: usize) -> Result<VideoTrack, TagError> {
     let mut config = sent.slice(header_bytes..);
     let unreadable = TagError::Configuration { codec: codec.name() };
     // A stream whose parameter sets we cannot read may play all the same: record it, without a size.
     let size = match codec {
         VideoCodec::Avc => {
+            if matches!(config[..], [0, 0, 1, ..] | [0, 0, 0, 1, ..])
+                && let Some(record) = avc_config_of_annexb(&config)
+            {
+                // The tag in FLV files is then one that players can read.
+                sent = [&sent[..header_bytes], &record].concat().into();
+                config = sent.slice(header_bytes..);
+            }
             let record = parse_avc_config(&config).map_err(TagError::Avc)?;
             record.sps.first().and_then(|sps| parse_sps(sps).ok()).map(|sps| (sps.width, sps.height))
         }

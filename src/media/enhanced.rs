@@ -63,6 +63,20 @@ pub struct Packet<'a> {
     pub body: Payload<'a>,
 }
 
+impl Packet<'_> {
+    /// Frames, not what describes them or ends them.
+    pub fn is_coded(&self) -> bool {
+        matches!(self.packet_type, PACKET_CODED_FRAMES | PACKET_CODED_FRAMES_X)
+    }
+
+    /// Header and body: a tag body of this track alone.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut sent = self.header.as_slice().to_vec();
+        self.body.slices().for_each(|slice| sent.extend_from_slice(slice));
+        sent
+    }
+}
+
 /// What an enhanced tag is.
 #[derive(Clone, Copy, Debug)]
 pub enum Enhanced<'a> {

@@ -218,7 +218,8 @@ pub fn video_packet(packet: Packet<'_>) -> Result<VideoUnit<'_>, TagError> {
         }
         // AV1 by the descriptor of MPEG-2 TS: the record can be made of no part of it, but key frames bring their sequence header.
         enhanced::PACKET_MPEG2_TS_SEQUENCE_START => return Ok(VideoUnit::Unsupported { codec: "enhanced: AV1 described for MPEG-2 TS" }),
-        value => return Err(TagError::Unknown { tag: "video", field: "VideoPacketType", value }),
+        // A kind of a later version.
+        _ => return Ok(VideoUnit::Unsupported { codec: "enhanced: unknown packet of video" }),
     }
     if media.is_empty() {
         return Ok(VideoUnit::Empty);
@@ -232,9 +233,7 @@ fn sequence_header_of(packet: &Packet<'_>) -> Result<Bytes, TagError> {
     if bytes > SEQUENCE_HEADER_BYTES_MAX {
         return Err(TagError::SequenceHeaderTooLong { bytes });
     }
-    let mut sent = packet.header.as_slice().to_vec();
-    packet.body.slices().for_each(|slice| sent.extend_from_slice(slice));
-    Ok(Bytes::from(sent))
+    Ok(Bytes::from(packet.to_vec()))
 }
 
 fn sequence_header(payload: Payload<'_>) -> Result<Bytes, TagError> {
@@ -320,7 +319,7 @@ pub fn audio_packet(packet: Packet<'_>) -> Result<AudioUnit<'_>, TagError> {
         // What describes itself has nothing to say here.
         enhanced::PACKET_SEQUENCE_START if codec.describes_itself() => Ok(AudioUnit::Empty),
         enhanced::PACKET_SEQUENCE_START => audio_config(codec, sequence_header_of(&packet)?, header.as_slice().len()),
-        value => Err(TagError::Unknown { tag: "audio", field: "AudioPacketType", value }),
+        _ => Ok(AudioUnit::Unsupported { codec: "enhanced: unknown packet of audio" }),
     }
 }
 

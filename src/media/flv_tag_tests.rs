@@ -69,7 +69,7 @@ fn video_tags() {
         (b"\xd4hvc1\x05", "Info"),
         (b"\xd1hvc1\x05", "Info"),
         (b"\x95av01\x80", "enhanced: AV1 described for MPEG-2 TS"),
-        (b"\x98hvc1\x05", "unknown VideoPacketType 8 in the video tag"),
+        (b"\x98hvc1\x05", "enhanced: unknown packet of video"),
         (b"\x91mp4v\x01", "enhanced: unknown video"),
         (b"\x91av0", "video tag of 4 bytes ends inside its header"),
         (b"\x96\x01av01\x00\x09", "frame key true cts 0 header 7 media [09]"),
@@ -109,7 +109,7 @@ fn audio_tags() {
         (b"\x91Opus", "Empty"),
         (b"\x92Opus", "EndOfSequence"),
         (b"\x94Opus\x01\x02", "Multichannel([148, 79, 112, 117, 115, 1, 2])"),
-        (b"\x93Opus\x01", "unknown AudioPacketType 3 in the audio tag"),
+        (b"\x93Opus\x01", "enhanced: unknown packet of audio"),
         (b"\x91alac\x01", "enhanced: unknown audio"),
         (b"\x95\x01Opus\x00\xf8", "frame header 7 media [f8]"),
     ];

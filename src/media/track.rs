@@ -51,6 +51,11 @@ impl VideoCodec {
         Self::ALL.into_iter().find(|codec| codec.fourcc() == fourcc)
     }
 
+    /// Its frames are NAL units.
+    pub const fn is_nal_units(self) -> bool {
+        self.has_composition_time()
+    }
+
     /// Its coded frames in Enhanced RTMP carry a composition time.
     pub const fn has_composition_time(self) -> bool {
         matches!(self, VideoCodec::Avc | VideoCodec::Hevc | VideoCodec::Vvc)
@@ -113,6 +118,8 @@ pub struct VideoTrack {
     pub sequence_header: Bytes,
     /// The body of the FLV tag with the colours of the picture as sent; empty without one.
     pub metadata: Bytes,
+    /// The sequence headers and the like of further video tracks (Enhanced RTMP multitrack), tag bodies for one track each.
+    pub others: Vec<Bytes>,
     /// What `metadata` tells.
     pub colour: Option<Box<Colour>>,
     /// Luma pixels after cropping; 0 if the configuration could not be read.
@@ -124,7 +131,7 @@ impl VideoTrack {
     /// A track without tags.
     pub fn new(codec: VideoCodec, config: impl Into<Bytes>, width: u32, height: u32) -> Self {
         let (config, sequence_header, metadata) = (config.into(), Bytes::new(), Bytes::new());
-        Self { codec, config, sequence_header, metadata, colour: None, width, height }
+        Self { codec, config, sequence_header, metadata, others: Vec::new(), colour: None, width, height }
     }
 
     /// The name of this stream in the `CODECS` attribute of a playlist (RFC 6381).
@@ -174,6 +181,8 @@ pub struct AudioTrack {
     pub sequence_header: Bytes,
     /// The body of the FLV tag with the order of the channels as sent; empty without one.
     pub multichannel: Bytes,
+    /// The sequence headers and the like of further audio tracks.
+    pub others: Vec<Bytes>,
     pub sample_rate_hz: u32,
     pub channels: u8,
     /// 1024 (AAC; 960 where the config says so), 1152 or 576 (MP3), 960 (Opus, nominally), the largest block (FLAC), 1536 (AC-3).
@@ -186,7 +195,7 @@ impl AudioTrack {
     /// A track without tags.
     pub fn new(codec: AudioCodec, config: impl Into<Bytes>, sample_rate_hz: u32, channels: u8, samples_per_frame: u32) -> Self {
         let (config, sequence_header, multichannel) = (config.into(), Bytes::new(), Bytes::new());
-        Self { codec, config, sequence_header, multichannel, sample_rate_hz, channels, samples_per_frame, pre_skip: 0 }
+        Self { codec, config, sequence_header, multichannel, others: Vec::new(), sample_rate_hz, channels, samples_per_frame, pre_skip: 0 }
     }
 
     /// The same codec, rate and channels: for codecs whose every frame says what it is.

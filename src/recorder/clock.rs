@@ -13,10 +13,15 @@ pub struct Step {
     pub jump: bool,
 }
 
+/// The slowest source that is taken for one: a picture in ten minutes.
+const SLOW_STEP_MS_MAX: i64 = 600_000;
+
 #[derive(Clone, Copy, Default, Debug)]
 struct Track {
     timeline: Timeline,
     last_ms: Option<i64>,
+    /// The step before, forward: what a track does all the time is no jump.
+    last_step_ms: i64,
     /// Where the other track has jumped to: this one is expected to follow, which is no further jump.
     follow_ms: Option<i64>,
 }
@@ -29,6 +34,14 @@ pub struct Clocks {
 }
 
 impl Clocks {
+    /// The time of what belongs to no track: near the newest frame, wherever in the circle the timestamps are.
+    pub fn other_ms(&self, timestamp_ms: u32) -> i64 {
+        match self.video.last_ms.max(self.audio.last_ms) {
+            Some(newest_ms) => Timeline::near(newest_ms).unwrap_ms(timestamp_ms),
+            None => i64::from(timestamp_ms),
+        }
+    }
+
     pub fn step(&mut self, kind: TrackKind, timestamp_ms: u32) -> Step {
         let (track, other) = match kind {
             TrackKind::Video => (&mut self.video, &mut self.audio),
@@ -40,7 +53,18 @@ impl Clocks {
         }
         let dts_ms = track.timeline.unwrap_ms(timestamp_ms);
         let previous = track.last_ms.replace(dts_ms);
-        let belongs = |to: i64| (-JUMP_BACK_MS..=JUMP_FORWARD_MS).contains(&(dts_ms - to));
+        // A picture a minute is a slow source, not a jump a minute: a step is measured by the one before, and the second frame of a track that is
+        // alone by nothing.
+        let step_ms = previous.map_or(0, |previous| dts_ms - previous);
+        let usual_ms = match track.last_step_ms {
+            0 if other.last_ms.is_none() => SLOW_STEP_MS_MAX,
+            last_step_ms => (2 * last_step_ms).min(SLOW_STEP_MS_MAX),
+        };
+        if step_ms > 0 {
+            track.last_step_ms = step_ms;
+        }
+        let forward_ms = JUMP_FORWARD_MS.max(usual_ms);
+        let belongs = |to: i64| (-JUMP_BACK_MS..=forward_ms).contains(&(dts_ms - to));
         let mut jump = previous.is_some_and(|previous| !belongs(previous));
         if jump && track.follow_ms.is_some_and(belongs) {
             jump = false;
@@ -85,6 +109,14 @@ mod tests {
                 ],
             ),
             ("the second track begins behind the wrap", &[(Video, u32::MAX - 5, 4_294_967_290, false), (Audio, 10, 4_294_967_306, false)]),
+            (
+                "a picture a minute",
+                &[(Video, 0, 0, false), (Video, 60_000, 60_000, false), (Video, 120_000, 120_000, false), (Video, 1_120_000, 1_120_000, true)],
+            ),
+            (
+                "a jump after usual steps",
+                &[(Video, 0, 0, false), (Video, 40, 40, false), (Video, 60_040, 60_040, true), (Video, 60_080, 60_080, false)],
+            ),
             ("a late frame is no jump", &[(Audio, 1_000, 1_000, false), (Audio, 990, 990, false)]),
         ];
         for (name, steps) in cases {

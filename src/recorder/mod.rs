@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod clock;
+pub mod data;
 pub mod journal;
 pub mod output;
 #[cfg(test)]
@@ -13,15 +14,21 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use crate::codec::nal::{is_annexb, with_lengths};
 use crate::container::{Sink, Store};
 use crate::domain::event::{RecordSessionId, RecordState};
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
+use crate::limits::SEQUENCE_HEADER_BYTES_MAX;
+use crate::media::enhanced::Packet;
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
 use crate::media::{AudioTrack, Frame, Payload, TrackKind, Tracks, VideoCodec, VideoTrack};
 use crate::units::{FileId, Format, MonoTime, PublicationId, StreamKey, WallTime};
 
 use cache::{CACHE_BYTES_MAX, Cache, ChainId, Place, Sequence};
 use clock::Clocks;
+use data::{DataLog, DataMessage};
 use journal::{NotedEpoch, OPEN_END};
 use output::{Context, LeftOut, Offered, Output, Pumped};
 
@@ -29,6 +36,8 @@ use output::{Context, LeftOut, Offered, Output, Pumped};
 const TRACK_WAIT_MS: u64 = 1_000;
 /// Storage that takes nothing for this long: the frames are lost, counted, and the file ends.
 const STORAGE_WAIT_MS: u64 = 10_000;
+/// Sequence headers and the like of further tracks that are kept for files to begin: some for each of a few tracks.
+const OTHER_HEADERS_MAX: usize = 32;
 /// Sessions of one publication: one by rule and [`TASKS_RECORDING_MAX`](crate::domain::task::TASKS_RECORDING_MAX) by task, and one that is ending.
 pub const SESSIONS_MAX: usize = 8;
 
@@ -154,6 +163,8 @@ pub struct Recorder<S: Store> {
     finishing: bool,
     epochs: VecDeque<Epoch>,
     clocks: Clocks,
+    /// The encoder sends NAL units with start codes where lengths belong: they are put right.
+    annexb: bool,
     /// Video frames before the next key frame cannot be decoded.
     wait_for_key: bool,
     /// What onMetaData says of the tracks to come: video, audio.
@@ -165,6 +176,7 @@ pub struct Recorder<S: Store> {
     totals: Totals,
     unsupported: Vec<&'static str>,
     left_out: Vec<LeftOut>,
+    data: DataLog,
     /// Sessions begun so far.
     sessions_begun: u32,
     changes: Vec<RecordChange>,
@@ -184,6 +196,7 @@ impl<S: Store> Recorder<S> {
             finishing: false,
             epochs: VecDeque::from([first]),
             clocks: Clocks::default(),
+            annexb: false,
             wait_for_key: true,
             announced: None,
             first_frame: None,
@@ -192,6 +205,7 @@ impl<S: Store> Recorder<S> {
             totals: Totals::default(),
             unsupported: Vec::new(),
             left_out: Vec::new(),
+            data: DataLog::default(),
             sessions_begun: 0,
             changes: Vec::new(),
         }
@@ -316,18 +330,19 @@ impl<S: Store> Recorder<S> {
     /// # Errors
     /// If it is no FLV video tag body.
     pub fn video(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) -> Result<(), TagError> {
-        match flv_tag::parse_video(payload)? {
-            VideoUnit::Many(packets) => {
-                for packet in packets {
-                    let packet = packet?;
-                    if packet.track_id == Some(0) {
-                        self.video_unit(flv_tag::video_packet(packet)?, timestamp_ms, now, store);
-                    } else {
-                        self.video_unit(VideoUnit::OfTrack(packet), timestamp_ms, now, store);
-                    }
-                }
+        let unit = flv_tag::parse_video(payload).or_else(|error| unreadable(error).map(|codec| VideoUnit::Unsupported { codec }))?;
+        let VideoUnit::Many(packets) = unit else {
+            self.video_unit(unit, timestamp_ms, now, store);
+            return Ok(());
+        };
+        for packet in packets {
+            let packet = packet?;
+            if packet.track_id == Some(0) {
+                let unit = flv_tag::video_packet(packet).or_else(|error| unreadable(error).map(|codec| VideoUnit::Unsupported { codec }))?;
+                self.video_unit(unit, timestamp_ms, now, store);
+            } else {
+                self.other_track(TrackKind::Video, packet, timestamp_ms, now, store);
             }
-            unit => self.video_unit(unit, timestamp_ms, now, store),
         }
         Ok(())
     }
@@ -346,7 +361,16 @@ impl<S: Store> Recorder<S> {
                 } else {
                     self.wait_for_key = false;
                     self.totals.video_frames += 1;
-                    self.frame(TrackKind::Video, timestamp_ms, part, now, store);
+                    if part.key && codec.is_nal_units() {
+                        self.annexb = begins_with_start_code(&part.media) && is_annexb(&part.media.to_vec());
+                    }
+                    if self.annexb {
+                        let unit = with_lengths(&part.media.to_vec());
+                        let part = FramePart { media: Payload::contiguous(&unit), ..part };
+                        self.frame(TrackKind::Video, timestamp_ms, part, now, store);
+                    } else {
+                        self.frame(TrackKind::Video, timestamp_ms, part, now, store);
+                    }
                 }
             }
             VideoUnit::Colour(colour, sent) => {
@@ -356,7 +380,8 @@ impl<S: Store> Recorder<S> {
                 }
             }
             VideoUnit::Unsupported { codec } => self.unsupported(codec),
-            VideoUnit::OfTrack(_) | VideoUnit::Many(_) => self.unsupported("more than one video track"),
+            VideoUnit::OfTrack(packet) => self.other_track(TrackKind::Video, packet, timestamp_ms, now, store),
+            VideoUnit::Many(_) => unreachable!("taken apart by the caller"),
             VideoUnit::EndOfSequence | VideoUnit::Info | VideoUnit::Empty => {}
         }
     }
@@ -369,23 +394,81 @@ impl<S: Store> Recorder<S> {
         }
     }
 
+    /// One data message but for onMetaData: a name and values in AMF0. It is kept where it stands between the frames, by containers that have a place for
+    /// it: FLV.
+    pub fn data(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) {
+        self.between_frames(None, timestamp_ms, payload.to_vec(), now, store);
+    }
+
+    fn between_frames(&mut self, track: Option<TrackKind>, timestamp_ms: u32, body: Vec<u8>, now: Now, store: &mut S) {
+        let (before, epoch, time_ms) = (self.cache.end(), self.epoch().number, self.clocks.other_ms(timestamp_ms));
+        if !self.data.push(DataMessage { before, epoch, track, time_ms, body: body.into() }) {
+            self.totals.drop_frames(DropReason::StorageBusy, 1);
+        }
+        self.pump(now, store);
+    }
+
+    /// A packet of another track than the first of its kind: FLV holds them all, other containers the first.
+    fn other_track(&mut self, kind: TrackKind, packet: Packet<'_>, timestamp_ms: u32, now: Now, store: &mut S) {
+        let name = match kind {
+            TrackKind::Video => "video track beyond the first",
+            TrackKind::Audio => "audio track beyond the first",
+        };
+        LeftOut::note(&mut self.left_out, "all but FLV", name);
+        let sent = packet.to_vec();
+        if !packet.is_coded() && sent.len() <= SEQUENCE_HEADER_BYTES_MAX {
+            self.other_header(kind, &packet, &sent);
+            if self.epoch().zero_ms.is_none() {
+                // Files that begin from here on have it in front.
+                return;
+            }
+        }
+        self.between_frames(Some(kind), timestamp_ms, sent, now, store);
+    }
+
+    /// Keeps what a further track needs in front of every file.
+    fn other_header(&mut self, kind: TrackKind, packet: &Packet<'_>, sent: &[u8]) {
+        let replace = |others: &mut Vec<Bytes>| {
+            let header = packet.header.as_slice();
+            match others.iter().position(|known| known.starts_with(header)) {
+                Some(index) => others[index] = Bytes::copy_from_slice(sent),
+                None if others.len() < OTHER_HEADERS_MAX => others.push(Bytes::copy_from_slice(sent)),
+                None => {}
+            }
+        };
+        let tracks = &mut self.epoch_mut().tracks;
+        match kind {
+            TrackKind::Video => {
+                if let Some(track) = &mut tracks.video {
+                    replace(&mut Arc::make_mut(track).others);
+                }
+            }
+            TrackKind::Audio => {
+                if let Some(track) = &mut tracks.audio {
+                    replace(&mut Arc::make_mut(track).others);
+                }
+            }
+        }
+    }
+
     /// One audio message.
     ///
     /// # Errors
     /// If it is no FLV audio tag body.
     pub fn audio(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) -> Result<(), TagError> {
-        match flv_tag::parse_audio(payload)? {
-            AudioUnit::Many(packets) => {
-                for packet in packets {
-                    let packet = packet?;
-                    if packet.track_id == Some(0) {
-                        self.audio_unit(flv_tag::audio_packet(packet)?, timestamp_ms, now, store);
-                    } else {
-                        self.audio_unit(AudioUnit::OfTrack(packet), timestamp_ms, now, store);
-                    }
-                }
+        let unit = flv_tag::parse_audio(payload).or_else(|error| unreadable(error).map(|codec| AudioUnit::Unsupported { codec }))?;
+        let AudioUnit::Many(packets) = unit else {
+            self.audio_unit(unit, timestamp_ms, now, store);
+            return Ok(());
+        };
+        for packet in packets {
+            let packet = packet?;
+            if packet.track_id == Some(0) {
+                let unit = flv_tag::audio_packet(packet).or_else(|error| unreadable(error).map(|codec| AudioUnit::Unsupported { codec }))?;
+                self.audio_unit(unit, timestamp_ms, now, store);
+            } else {
+                self.other_track(TrackKind::Audio, packet, timestamp_ms, now, store);
             }
-            unit => self.audio_unit(unit, timestamp_ms, now, store),
         }
         Ok(())
     }
@@ -416,7 +499,8 @@ impl<S: Store> Recorder<S> {
                 }
             }
             AudioUnit::Unsupported { codec } => self.unsupported(codec),
-            AudioUnit::OfTrack(_) | AudioUnit::Many(_) => self.unsupported("more than one audio track"),
+            AudioUnit::OfTrack(packet) => self.other_track(TrackKind::Audio, packet, timestamp_ms, now, store),
+            AudioUnit::Many(_) => unreachable!("taken apart by the caller"),
             AudioUnit::EndOfSequence | AudioUnit::Empty => {}
         }
     }
@@ -433,7 +517,8 @@ impl<S: Store> Recorder<S> {
         let same = |known: &VideoTrack| (known.codec, &known.config, &known.sequence_header) == (track.codec, &track.config, &track.sequence_header);
         if !same(known) {
             // What is said of the colours holds until something else is said.
-            let track = VideoTrack { metadata: known.metadata.clone(), colour: known.colour.clone(), ..(*track).clone() };
+            let others = known.others.clone();
+            let track = VideoTrack { metadata: known.metadata.clone(), colour: known.colour.clone(), others, ..(*track).clone() };
             self.new_video(Arc::new(track));
         }
     }
@@ -501,6 +586,7 @@ impl<S: Store> Recorder<S> {
     /// Gives the frame to every output that is not behind, and keeps it in the cache: where the first of them has written it, else in the log.
     fn store_frame(&mut self, frame: &Frame<'_>, now: Now, store: &mut S) {
         let (sequence, epoch) = (self.cache.end(), self.epoch().number);
+        let data_end = self.data.end();
         let mut place = None;
         let mut behind = false;
         for session in &mut self.sessions {
@@ -509,7 +595,7 @@ impl<S: Store> Recorder<S> {
                 continue;
             }
             for output in &mut session.outputs {
-                match output.offer(frame, sequence, epoch, store) {
+                match output.offer(frame, sequence, (epoch, data_end), store) {
                     Offered::Later => behind = true,
                     Offered::Unwanted => {}
                     Offered::Unfit => self.totals.drop_frames(DropReason::Unfit, 1),
@@ -664,6 +750,7 @@ impl<S: Store> Recorder<S> {
     /// Lets every output take what it can, and ends the sessions that have taken all of theirs.
     fn pump(&mut self, now: Now, store: &mut S) {
         let mut needed = self.cache.end();
+        let mut needed_data = self.data.end();
         let mut blocked = false;
         let tracks_complete = self.tracks_are_complete(now);
         let mut context = Context {
@@ -679,6 +766,7 @@ impl<S: Store> Recorder<S> {
             files_begun: 0,
             frames_unfit: 0,
             left_out: &mut self.left_out,
+            data: &self.data,
             changes: &mut self.changes,
         };
         let mut scratch = Vec::new();
@@ -691,6 +779,7 @@ impl<S: Store> Recorder<S> {
                 blocked |= output.pump(&mut context, &mut scratch, store) == Pumped::Blocked;
                 behind |= output.next() < context.limit;
                 needed = needed.min(output.next());
+                needed_data = needed_data.min(output.next_data());
             }
             match session.ending {
                 Some((_, reason)) if !behind => {
@@ -707,6 +796,7 @@ impl<S: Store> Recorder<S> {
         self.totals.files += files_begun;
         self.totals.drop_frames(DropReason::Unfit, frames_unfit);
         self.blocked_since = if blocked { self.blocked_since.or(Some(now.mono)) } else { None };
+        self.data.trim(needed_data);
         self.note_waiting(now, store);
         self.trim(needed, store);
         if self.finishing && self.sessions.is_empty() {
@@ -768,4 +858,24 @@ fn append_to_log<S: Store>(log: &mut S::File, frame: &Frame<'_>, sequence: Seque
     let end = log.position();
     log.seal(end);
     Some(start..end)
+}
+
+/// Most units begin otherwise, and are looked at no further.
+fn begins_with_start_code(media: &Payload<'_>) -> bool {
+    let mut head = [0xff; 4];
+    media.peek(&mut head);
+    matches!(head, [0, 0, 1, _] | [0, 0, 0, 1])
+}
+
+/// A sequence header that cannot be read costs its track, not the stream: the other one may be well. Not so for H.264 and AAC, whose senders we know: there it
+/// is a stream out of step.
+///
+/// # Errors
+/// What is another mistake.
+fn unreadable(error: TagError) -> Result<&'static str, TagError> {
+    match error {
+        TagError::Hevc(_) => Ok("H.265 whose sequence header cannot be read"),
+        TagError::Configuration { .. } => Ok("enhanced: a sequence header that cannot be read"),
+        error => Err(error),
+    }
 }

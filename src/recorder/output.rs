@@ -14,6 +14,7 @@ use crate::media::{AudioCodec, Frame, TrackKind, Tracks};
 use crate::units::{FileId, Format, MonoTime, TemplateId, WallTime};
 
 use super::cache::{Cache, ChainId, FrameHead, Place, Sequence};
+use super::data::DataLog;
 use super::journal::NotedOutput;
 use super::{Epoch, MoovReserve, Now, Publication, RecordChange, RecorderSettings};
 
@@ -50,6 +51,8 @@ pub struct Context<'a, P> {
     pub frames_unfit: u64,
     /// Tracks that their container cannot hold.
     pub left_out: &'a mut Vec<LeftOut>,
+    /// What stands between the frames.
+    pub data: &'a DataLog,
     /// Interruptions and their ends.
     pub changes: &'a mut Vec<RecordChange>,
 }
@@ -63,6 +66,15 @@ pub struct LeftOut {
     pub told: bool,
 }
 
+impl LeftOut {
+    /// Notes it for the log, once.
+    pub fn note(known: &mut Vec<Self>, container: &'static str, codec: &'static str) {
+        if !known.iter().any(|known| (known.container, known.codec) == (container, codec)) {
+            known.push(Self { container, codec, told: false });
+        }
+    }
+}
+
 impl<P: Pinned> Context<'_, P> {
     fn epoch(&mut self, number: u32) -> &mut Epoch {
         let first = self.epochs[0].number;
@@ -70,9 +82,7 @@ impl<P: Pinned> Context<'_, P> {
     }
 
     fn leave_out(&mut self, container: &'static str, codec: &'static str) {
-        if !self.left_out.iter().any(|known| (known.container, known.codec) == (container, codec)) {
-            self.left_out.push(LeftOut { container, codec, told: false });
-        }
+        LeftOut::note(self.left_out, container, codec);
     }
 
     fn newest_epoch(&self) -> u32 {
@@ -289,6 +299,8 @@ pub struct Output<F> {
     hls: Option<HlsRecording>,
     /// The next frame to take.
     next: Sequence,
+    /// The next data message to take.
+    next_data: u64,
     /// Begin at a video key frame (joined in the middle, or frames were lost).
     need_key: bool,
     retry_at: Option<MonoTime>,
@@ -330,6 +342,7 @@ impl<F: Sink> Output<F> {
                 state: State::Starting,
                 hls: None,
                 next: from.0,
+                next_data: 0,
                 need_key: from.1,
                 retry_at: None,
             })
@@ -338,6 +351,11 @@ impl<F: Sink> Output<F> {
 
     pub fn next(&self) -> Sequence {
         self.next
+    }
+
+    /// The next data message to take.
+    pub fn next_data(&self) -> u64 {
+        self.next_data
     }
 
     /// What it writes: one file may be two formats.
@@ -379,8 +397,9 @@ impl<F: Sink> Output<F> {
     }
 
     /// Takes a frame as it arrives, if nothing stands in the way. It is number `sequence` and not in the cache yet. What was written is to be committed.
-    pub fn offer<S: Store<File = F>>(&mut self, frame: &Frame<'_>, sequence: Sequence, epoch: u32, store: &mut S) -> Offered {
-        if self.next != sequence {
+    /// `data_end`: number behind the newest data message.
+    pub fn offer<S: Store<File = F>>(&mut self, frame: &Frame<'_>, sequence: Sequence, (epoch, data_end): (u32, u64), store: &mut S) -> Offered {
+        if self.next != sequence || self.next_data != data_end {
             return Offered::Later;
         }
         let State::Writing(open) = &mut self.state else { return Offered::Later };
@@ -419,6 +438,9 @@ impl<F: Sink> Output<F> {
     pub fn pump<S: Store<File = F>>(&mut self, context: &mut Context<'_, S::Pin>, scratch: &mut Vec<u8>, store: &mut S) -> Pumped {
         self.next = self.next.max(context.cache.first());
         while self.next < context.limit {
+            if !self.pump_data(context, store) {
+                return Pumped::Blocked;
+            }
             let head = *context.cache.head(self.next);
             match &mut self.state {
                 State::Starting => {
@@ -445,7 +467,33 @@ impl<F: Sink> Output<F> {
                 },
             }
         }
-        Pumped::Done
+        if self.pump_data(context, store) { Pumped::Done } else { Pumped::Blocked }
+    }
+
+    /// Takes the data messages that stand before the next frame; FLV alone has a place for them. False: the storage has no room now.
+    fn pump_data<S: Store<File = F>>(&mut self, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
+        while let Some(message) = context.data.get(self.next_data).filter(|message| message.before <= self.next) {
+            if let State::Writing(open) = &mut self.state {
+                // Of an epoch whose file is still to begin.
+                if message.epoch > open.epoch {
+                    return true;
+                }
+                if let Writer::Flv(writer) = &mut open.writer
+                    && message.epoch == open.epoch
+                {
+                    if !store.reserve(&mut open.file, writer.push_message_bytes_max(&message.body)) {
+                        return false;
+                    }
+                    writer.push_message(message.track, message.time_ms, &message.body, &mut open.file);
+                    store.commit(&mut open.file);
+                }
+            } else if matches!(self.kind, Kind::Single(Format::Flv, _)) && message.before == self.next {
+                // It goes into the file that begins with this frame.
+                return true;
+            }
+            self.next_data = context.data.number_behind(self.next_data);
+        }
+        true
     }
 
     /// Tries to open the file that begins with `frame`. False: wait for more frames. True: the state or the next frame has changed.

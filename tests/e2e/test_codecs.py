@@ -200,3 +200,34 @@ def test_colours_reach_the_boxes(capstan, push, domain):
     at = data.index(b"colrnclx") + 8
     assert int.from_bytes(data[at + 4 : at + 6], "big") == 9
     assert any(kind == 9 and b"colorInfo" in body for kind, _, body in media.flv_tags(capstan.path_of(files["flv"])))
+
+
+def test_further_tracks_stay_in_flv(capstan, push, domain):
+    """Two pictures and two sounds: FLV holds them all as they were sent, MP4 the first of each, and the log says so."""
+    recipe = f"{P} {media.picture(3, size='128x96')} {T} {media.tone(3, 44100)} -map 0:v -map 1:v -map 2:a -map 3:a {media.X264} -g 25 -c:a:0 aac -c:a:1 libopus"
+    path = media.source("multitrack", newer_ffmpeg(), recipe)
+    capstan.record(domain, flv=True, mp4=True)
+    push(path, capstan.url("multi", domain), ffmpeg=newer_ffmpeg())
+    files = capstan.by_format("multi", domain, "flv", "mp4")
+    flv = capstan.path_of(files["flv"])
+    frames = [(kind, timestamp, body) for kind, timestamp, body in media.flv_tags(path) if kind != 18 and is_coded(kind, body)]
+    found = [(kind, timestamp, body) for kind, timestamp, body in media.flv_tags(flv) if kind != 18 and is_coded(kind, body)]
+    assert [(kind, body) for kind, _, body in found] == [(kind, body) for kind, _, body in frames]
+    zero = frames[0][1]
+    assert [timestamp for _, timestamp, _ in found] == [timestamp - zero for _, timestamp, _ in frames]
+    for tag in (b"\x96\x00avc1\x01", b"\x95\x00Opus\x01"):
+        assert any(body.startswith(tag) for _, _, body in media.flv_tags(flv)), tag
+    streams = media.run([newer_ffmpeg(), "-v", "error", "-i", flv, "-map", "0", "-c", "copy", "-f", "framemd5", "-"]).stdout.decode()
+    assert len({line.split(",")[0] for line in streams.splitlines() if not line.startswith("#")}) == 4
+    assert len(media.probe(capstan.path_of(files["mp4"]))["streams"]) == 2
+    assert "video track beyond the first" in capstan.log and "audio track beyond the first" in capstan.log
+
+
+def is_coded(kind, body):
+    """Coded frames of any track."""
+    head = body[0] & 0x0F
+    if kind == 9 and body[0] & 0x80:
+        return (body[1] & 0x0F if head == 6 else head) in (1, 3)
+    if kind == 8 and body[0] >> 4 == 9:
+        return (body[1] & 0x0F if head == 5 else head) == 1 and len(body) > 7
+    return body[1] == 1

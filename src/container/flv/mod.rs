@@ -259,17 +259,21 @@ mod tests {
     }
 
     #[test]
-    fn script_tags_stand_between_frames() {
+    fn script_tags_and_further_tracks_stand_between_frames() {
         let tracks = tracks(true, false);
         let mut sink = MemorySink::with_head(&head(&tracks, 0));
         let mut writer = FlvWriter::new(&tracks, &head(&tracks, 0), 500);
         let body = b"\x02\x00\x05cue..\x05";
-        writer.push_script(740, body, &mut sink);
-        assert_eq!(sink.bytes.len(), head(&tracks, 0).len() + writer.push_script_bytes_max(body));
+        writer.push_message(None, 740, body, &mut sink);
+        let other = b"\x96\x01avc1\x01\0\0\0\x09";
+        writer.push_message(Some(TrackKind::Video), 750, other, &mut sink);
+        assert_eq!(sink.bytes.len(), head(&tracks, 0).len() + writer.push_message_bytes_max(body) + writer.push_message_bytes_max(other));
         assert!(matches!(scan(sink.bytes.as_slice()), Err(ScanError::Empty)));
         let Ok(VideoUnit::Frame(_, part)) = parse_video(Payload::contiguous(&[0x17, 1, 0, 0, 0, 9])) else { panic!("a frame") };
         writer.push(&part.at(TrackKind::Video, 740), &mut sink);
         assert_eq!(tags(&sink.bytes)[2], (TAG_SCRIPT, 240, body.to_vec()));
-        assert_eq!(scan(sink.bytes.as_slice()).unwrap().truncate_to, sink.bytes.len() as u64);
+        assert_eq!(tags(&sink.bytes)[3], (TAG_VIDEO, 250, other.to_vec()));
+        let plan = scan(sink.bytes.as_slice()).unwrap();
+        assert_eq!((plan.truncate_to, plan.summary.video.map(|video| video.frames)), (sink.bytes.len() as u64, Some(1)));
     }
 }

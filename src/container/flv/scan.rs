@@ -102,6 +102,9 @@ pub(super) fn take<R: ReadAt + ?Sized>(
     let head = &tag.head[..BODY_HEAD_BYTES.min(tag.body_bytes as usize)];
     // Whole for a sequence header, which is bounded; the first bytes for a frame. Enhanced tags that are no coded frames count as the former.
     let whole = match (tag.tag_type, head) {
+        // Of one of several tracks: the kind of packet is in the second byte.
+        (TAG_VIDEO, [first, second, ..]) if first & 0x8f == 0x86 => second & 0x0f == 0,
+        (TAG_AUDIO, [0x95, second, ..]) => second & 0x0f == 0,
         (TAG_VIDEO, [first, ..]) if first & 0x80 != 0 => !matches!(first & 0x0f, 1 | 3),
         (TAG_AUDIO, [first @ 0x90..=0x9f, ..]) => *first != 0x91,
         (TAG_VIDEO, [_, 0, ..]) | (TAG_AUDIO, [0xa0..=0xaf, 0, ..]) => true,
@@ -113,6 +116,8 @@ pub(super) fn take<R: ReadAt + ?Sized>(
     match tag.tag_type {
         TAG_VIDEO => match parse_video(payload) {
             Ok(VideoUnit::Config(track)) => index.tracks().video = Some(track),
+            // Further tracks are in the file, and not in its sums.
+            Ok(VideoUnit::OfTrack(_)) => {}
             Ok(VideoUnit::Colour(colour, sent)) => {
                 if let Some(track) = &mut index.tracks().video {
                     *track = VideoTrack { metadata: sent.into(), colour: Some(colour), ..(**track).clone() }.into();
@@ -132,6 +137,7 @@ pub(super) fn take<R: ReadAt + ?Sized>(
         },
         TAG_AUDIO => match parse_audio(payload) {
             Ok(AudioUnit::Config(track)) => index.tracks().audio = Some(track),
+            Ok(AudioUnit::OfTrack(_)) => {}
             Ok(AudioUnit::Multichannel(sent)) => {
                 if let Some(track) = &mut index.tracks().audio {
                     *track = AudioTrack { multichannel: sent.into(), ..(**track).clone() }.into();

@@ -21,9 +21,10 @@ const INDEX_ENTRIES_MAX: u64 = 1800;
 ///
 /// `record_interval_s` is the longest that the file shall get, 0 if that is open; the room for the key-frame index follows it.
 pub fn head(tracks: &Tracks, record_interval_s: u64) -> Vec<u8> {
-    let video = tracks.video.iter().flat_map(|track| [(TAG_VIDEO, &track.sequence_header), (TAG_VIDEO, &track.metadata)]);
-    let audio = tracks.audio.iter().flat_map(|track| [(TAG_AUDIO, &track.sequence_header), (TAG_AUDIO, &track.multichannel)]);
-    let sequence_headers: Vec<_> = video.chain(audio).filter(|(_, body)| !body.is_empty()).collect();
+    let video = tracks.video.iter().flat_map(|track| [&track.sequence_header, &track.metadata].into_iter().chain(&track.others));
+    let audio = tracks.audio.iter().flat_map(|track| [&track.sequence_header, &track.multichannel].into_iter().chain(&track.others));
+    let video = video.map(|body| (TAG_VIDEO, body));
+    let sequence_headers: Vec<_> = video.chain(audio.map(|body| (TAG_AUDIO, body))).filter(|(_, body)| !body.is_empty()).collect();
     let sequence_header_bytes: usize = sequence_headers.iter().map(|(_, body)| TAG_HEADER_BYTES + body.len() + PREVIOUS_TAG_SIZE_BYTES).sum();
 
     let key_frames = match (&tracks.video, record_interval_s) {
@@ -101,14 +102,20 @@ impl FlvWriter {
         end_tag(body_bytes, sink);
     }
 
-    /// The most bytes that [`FlvWriter::push_script`] appends for `body`.
-    pub fn push_script_bytes_max(&self, body: &[u8]) -> usize {
+    /// The most bytes that [`FlvWriter::push_message`] appends for `body`.
+    pub fn push_message_bytes_max(&self, body: &[u8]) -> usize {
         TAG_HEADER_BYTES + body.len() + PREVIOUS_TAG_SIZE_BYTES
     }
 
-    /// Appends a script tag (a name and a value in AMF0) at a time in the terms of [`Frame::dts_ms`].
-    pub fn push_script(&mut self, timestamp_ms: i64, body: &[u8], sink: &mut impl Sink) {
-        sink.append(&tag_header(TAG_SCRIPT, body.len(), self.timestamp(timestamp_ms)));
+    /// Appends what is no frame of the file's first tracks, at a time in the terms of [`Frame::dts_ms`]: a tag of a further track, or, without `track`, a
+    /// script tag (a name and values in AMF0).
+    pub fn push_message(&mut self, track: Option<TrackKind>, timestamp_ms: i64, body: &[u8], sink: &mut impl Sink) {
+        let tag_type = match track {
+            Some(TrackKind::Video) => TAG_VIDEO,
+            Some(TrackKind::Audio) => TAG_AUDIO,
+            None => TAG_SCRIPT,
+        };
+        sink.append(&tag_header(tag_type, body.len(), self.timestamp(timestamp_ms)));
         sink.append(body);
         end_tag(body.len(), sink);
     }

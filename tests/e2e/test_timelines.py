@@ -1,0 +1,326 @@
+"""Odd timelines, one case a row: what arrived is in the files with the times it had, and nothing else is."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import pytest
+
+import media
+import rtmp
+from appliance import until
+
+VIDEO, AUDIO, DATA = rtmp.VIDEO, rtmp.AUDIO, rtmp.DATA
+WRAP = 1 << 32
+
+
+@dataclass
+class Case:
+    """Messages to be sent, and which of them each file has to hold, by index."""
+
+    sent: list
+    files: list = field(default_factory=list)
+    # Frames that are in no file, as the publication's totals count them.
+    dropped: int = 0
+    # What the files have where that is not what was sent.
+    kept: list = None
+
+
+def is_frame(kind, body):
+    return kind != DATA and not rtmp.is_configuration(kind, body) and len(body) > (5 if kind == VIDEO else 2)
+
+
+def frames(sent, begin=0, end=None):
+    """Indices of the frames in a range of messages."""
+    return [index for index, (kind, _, body) in enumerate(sent) if begin <= index < (len(sent) if end is None else end) and is_frame(kind, body)]
+
+
+def base():
+    """2.5 s of H.264 at 20 fps, a key frame every second, and AAC; times from 0."""
+    return [(kind, timestamp, body) for kind, timestamp, body in media.flv_tags(media.source("live")) if timestamp < 2500]
+
+
+def moved(sent, by, begin=0, kinds=(VIDEO, AUDIO)):
+    """From message `begin` on, later by `by` ms."""
+    return [(kind, (timestamp + by) % WRAP if index >= begin and kind in kinds else timestamp, body) for index, (kind, timestamp, body) in enumerate(sent)]
+
+
+def key_frame(sent, count):
+    """Index of the `count`-th video key frame."""
+    keys = [index for index, (kind, _, body) in enumerate(sent) if kind == VIDEO and body[0] >> 4 == 1 and body[1] == 1]
+    return keys[count]
+
+
+def whole(sent):
+    return Case(sent, [frames(sent)])
+
+
+def starting_at(start):
+    return lambda: whole(moved(base(), start))
+
+
+def jump(by):
+    def case():
+        sent = moved(base(), 100_000)
+        at = key_frame(sent, 1)
+        sent = moved(sent, by, at)
+        return Case(sent, [frames(sent, 0, at), frames(sent, at)])
+
+    return case
+
+
+def stepped_back():
+    """One audio frame 100 ms too early: no jump, and it stays where it was sent."""
+    sent = base()
+    at = [index for index, (kind, _, body) in enumerate(sent) if kind == AUDIO and is_frame(kind, body)][20]
+    sent[at] = (AUDIO, sent[at][1] - 100, sent[at][2])
+    return whole(sent)
+
+
+def duplicates():
+    """Every time twice: two frames that are shown at once."""
+    return whole([(kind, timestamp // 100 * 100 if kind == VIDEO else timestamp, body) for kind, timestamp, body in base()])
+
+
+def empty_frames():
+    sent = []
+    for kind, timestamp, body in base():
+        sent.append((kind, timestamp, body))
+        if is_frame(kind, body):
+            sent.append((kind, timestamp, body[:5] if kind == VIDEO else body[:2]))
+    return whole(sent)
+
+
+def composition(offset):
+    """Every picture shown so many ms from when it is decoded."""
+
+    def case():
+        time = (offset % (1 << 24)).to_bytes(3, "big")
+        return whole([(kind, timestamp, body[:2] + time + body[5:] if kind == VIDEO and is_frame(kind, body) else body) for kind, timestamp, body in base()])
+
+    return case
+
+
+def variable():
+    step = [0, 3, 17, 49, 51, 52, 90, 33]
+    sent, count = [], 0
+    for kind, timestamp, body in base():
+        if kind == VIDEO and is_frame(kind, body):
+            timestamp += step[count % len(step)] % 50
+            count += 1
+        sent.append((kind, timestamp, body))
+    return whole(sent)
+
+
+def rate(ms):
+    """Video alone, a frame every so many ms."""
+
+    def case():
+        sent, time = [], 0
+        for kind, _, body in base():
+            if kind == VIDEO:
+                sent.append((kind, time, body))
+                time += ms if is_frame(kind, body) else 0
+        return whole(sent)
+
+    return case
+
+
+def drift():
+    """Audio that runs 1 % too slow: kept, not repaired."""
+    return whole([(kind, timestamp + timestamp // 100 if kind == AUDIO else timestamp, body) for kind, timestamp, body in base()])
+
+
+def apart():
+    """Audio from 2 s before the video on."""
+    sent = sorted(moved(base(), 2000, kinds=(VIDEO,)), key=lambda tag: tag[1] if not rtmp.is_configuration(tag[0], tag[2]) else -1)
+    return whole(sent)
+
+
+def late_key_frame():
+    """The publisher joins in the middle of a group of pictures: what cannot be decoded is counted."""
+    sent = base()
+    first = key_frame(sent, 0)
+    sent = [tag for index, tag in enumerate(sent) if index != first]
+    second = key_frame(sent, 0)
+    lost = [index for index in frames(sent, 0, second) if sent[index][0] == VIDEO]
+    return Case(sent, [[index for index in frames(sent) if index not in lost]], len(lost))
+
+
+def late_sequence_header():
+    """Frames before their sequence header are counted, the stream goes on with the first key frame behind it."""
+    sent = base()
+    header = next(index for index, (kind, _, body) in enumerate(sent) if kind == VIDEO and body[1] == 0)
+    tag = sent.pop(header)
+    at = key_frame(sent, 1)
+    sent.insert(at, (VIDEO, sent[at][1], tag[2]))
+    lost = [index for index in frames(sent, 0, at) if sent[index][0] == VIDEO]
+    kept = [index for index in frames(sent) if index not in lost]
+    before = [index for index in kept if index < at]
+    return Case(sent, [kept] if not before else [before, [index for index in kept if index > at]], len(lost))
+
+
+def other_parameters():
+    """A new sequence header: a new file, with the other size."""
+    sent = base()
+    at = key_frame(sent, 1)
+    other = [tag for tag in media.flv_tags(media.source("bframes"))]
+    header = next(body for kind, _, body in other if kind == VIDEO and body[1] == 0)
+    pictures = [body for kind, _, body in other if kind == VIDEO and body[1] == 1]
+    changed, count = sent[:at] + [(VIDEO, sent[at][1], header)], 0
+    for kind, timestamp, body in sent[at:]:
+        if kind == VIDEO and is_frame(kind, body):
+            body, count = pictures[count], count + 1
+        changed.append((kind, timestamp, body))
+    return Case(changed, [frames(changed, 0, at), frames(changed, at)])
+
+
+def same_parameters_again():
+    """The same sequence header repeated with each key frame changes nothing."""
+    sent, header = [], next(body for kind, _, body in base() if kind == VIDEO and body[1] == 0)
+    for kind, timestamp, body in base():
+        if kind == VIDEO and body[0] >> 4 == 1 and body[1] == 1:
+            sent.append((VIDEO, timestamp, header))
+        sent.append((kind, timestamp, body))
+    return whole(sent)
+
+
+def start_codes():
+    """Annex B where lengths belong, in frames and sequence header: put right, the NAL units are what was sent."""
+    sent = []
+    for kind, timestamp, body in base():
+        if kind == VIDEO and is_frame(kind, body):
+            body = body[:5] + b"".join(b"\0\0\0\1" + unit for unit in units_of(body[5:]))
+        elif kind == VIDEO and body[1] == 0:
+            sps = body[13 : 13 + int.from_bytes(body[11:13], "big")]
+            at = 13 + len(sps) + 1
+            pps = body[at + 2 : at + 2 + int.from_bytes(body[at : at + 2], "big")]
+            body = body[:5] + b"\0\0\0\1" + sps + b"\0\0\0\1" + pps
+        sent.append((kind, timestamp, body))
+    return Case(sent, [frames(sent)], kept=base())
+
+
+def units_of(unit):
+    at = 0
+    while at < len(unit):
+        length = int.from_bytes(unit[at : at + 4], "big")
+        yield unit[at + 4 : at + 4 + length]
+        at += 4 + length
+
+
+def delimiters_and_captions():
+    """Access unit delimiters and SEI with captions in each picture, bit for bit."""
+    sei = bytes.fromhex("0604 47b500314741393403d4fffc9420fc942cfd8080ff80".replace(" ", ""))
+    units = b"".join(len(unit).to_bytes(4, "big") + unit for unit in (b"\x09\xf0", sei))
+    return whole([(kind, timestamp, body[:5] + units + body[5:] if kind == VIDEO and is_frame(kind, body) else body) for kind, timestamp, body in base()])
+
+
+CASES = {
+    "wraps after 49.7 days": starting_at(WRAP - 1200),
+    "starts at 2^31": starting_at(1 << 31),
+    "starts just below 2^31": starting_at((1 << 31) - 1200),
+    "extended timestamps begin": starting_at(0xFFFFFF - 1200),
+    "all extended": starting_at(0x1234_5678),
+    "jumps back": jump(-50_000),
+    "jumps forward": jump(3_600_000),
+    "jumps over half the circle": jump(0x9000_0000),
+    "steps back a little": stepped_back,
+    "duplicates": duplicates,
+    "empty frames": empty_frames,
+    "negative composition": composition(-40),
+    "large composition": composition(5000),
+    "variable rate": variable,
+    "a frame every minute": rate(60_000),
+    "240 frames a second": rate(4),
+    "drift": drift,
+    "tracks start apart": apart,
+    "late key frame": late_key_frame,
+    "late sequence header": late_sequence_header,
+    "other parameters": other_parameters,
+    "same parameters again": same_parameters_again,
+    "start codes": start_codes,
+    "delimiters and captions": delimiters_and_captions,
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_timeline(capstan, domain, name):
+    case = CASES[name]()
+    # 50 frames, one a minute, are longer than the usual interval.
+    capstan.record(domain, flv={"RecordInterval": 43200}, mp4={"RecordInterval": 43200})
+    connection = rtmp.publisher(capstan.rtmp_port, f"cam?vhost={domain}")
+    for kind, timestamp, body in case.sent:
+        connection.tag(kind, timestamp, body)
+    connection.close()
+    files = capstan.files("cam", domain, 2 * len(case.files))
+    for container in ("flv", "mp4"):
+        parts = [file for file in files if file["MetaData"]["Container"] == container]
+        assert len(parts) == len(case.files)
+        for part, expected in zip(parts, case.files):
+            check = check_flv if container == "flv" else check_mp4
+            check(capstan.path_of(part), [(case.kept or case.sent)[index] for index in expected])
+    line = until(lambda: next((line for line in capstan.log.splitlines() if "publishing ended" in line and domain in line), None), 5, "the end's line")
+    assert f"dropped={case.dropped} " in line, line
+
+
+def unwrapped(expected):
+    """Times of each track as they go on over the wrap; both tracks begin within half the circle."""
+    last, found = {}, []
+    zero = expected[0][1]
+    for kind, timestamp, body in expected:
+        before = last.get(kind, zero)
+        now = before + ((timestamp - before + WRAP // 2) % WRAP - WRAP // 2)
+        last[kind] = now
+        found.append((kind, now, body))
+    return found
+
+
+def check_flv(path, expected):
+    found = [(kind, timestamp, body) for kind, timestamp, body in media.flv_tags(path) if is_frame(kind, body)]
+    assert [(kind, hashlib.md5(body).hexdigest()) for kind, _, body in found] == [(kind, hashlib.md5(body).hexdigest()) for kind, _, body in expected]
+    expected = unwrapped(expected)
+    zero = min(timestamp for _, timestamp, _ in expected[:20])
+    assert [timestamp for _, timestamp, _ in found] == [(timestamp - zero) % WRAP for _, timestamp, _ in expected]
+
+
+def check_mp4(path, expected):
+    """Times of presentation between any two frames; decoding times may not go back in this container."""
+    found = media.packets(path, quiet=False)
+    expected = unwrapped(expected)
+    shifts = set()
+    for name, kind, head in (("video", VIDEO, 5), ("audio", AUDIO, 2)):
+        wanted = [(timestamp, body) for k, timestamp, body in expected if k == kind]
+        packets = found.tracks.get(name, [])
+        assert [packet.md5 for packet in packets] == [hashlib.md5(body[head:]).hexdigest() for _, body in wanted], name
+        latest = 0
+        for packet, (timestamp, body) in zip(packets, wanted):
+            # Audio has no offsets: a frame from before its predecessor is put at the same time.
+            timestamp = latest = max(timestamp, latest) if kind == AUDIO else timestamp
+            offset = int.from_bytes(body[2:5], "big", signed=True) if kind == VIDEO else 0
+            shifts.add(packet.pts - timestamp - offset)
+    assert max(shifts) - min(shifts) <= 1, sorted(map(float, shifts))
+
+
+def test_data_messages_stay_in_flv(capstan, domain):
+    """What stands between the frames: texts, cue points, times of day."""
+    capstan.record(domain, flv=True, mp4=True)
+    connection = rtmp.publisher(capstan.rtmp_port, f"cam?vhost={domain}")
+    sent = base()
+    notes = []
+    count = 0
+    for kind, timestamp, body in sent:
+        connection.tag(kind, timestamp, body)
+        if is_frame(kind, body):
+            count += 1
+            # The first ones come before any file has begun.
+            if count % 25 == 1:
+                name = ("onTextData", "onCuePoint", "onFI", "onSCTE35")[len(notes) % 4]
+                note = rtmp.amf(name) + rtmp.amf({"text": f"note {len(notes)}", "sd": "26-11-2026", "st": "02:00:00.000"})
+                connection.send(DATA, note, timestamp=timestamp, stream=1)
+                notes.append((timestamp, note))
+    connection.close()
+    files = capstan.by_format("cam", domain, "flv", "mp4")
+    found = [(timestamp, body) for kind, timestamp, body in media.flv_tags(capstan.path_of(files["flv"])) if kind == DATA][1:]
+    assert found == notes
+    assert media.probe(capstan.path_of(files["flv"]), quiet=False)["format"]
+    check_flv(capstan.path_of(files["flv"]), [tag for tag in sent if is_frame(tag[0], tag[2])])
+    check_mp4(capstan.path_of(files["mp4"]), [tag for tag in sent if is_frame(tag[0], tag[2])])
