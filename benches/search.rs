@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use capstan::catalog::{Catalog, MediaQuery};
+use capstan::domain::event::RecordSessionId;
 use capstan::domain::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
 use capstan::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
@@ -167,6 +168,8 @@ fn file(number: usize, files: usize) -> (FinishedFile, String) {
             storage_mode: if random >> 60 == 0 { "cold" } else { "normal" }.to_owned(),
             class_id: 0,
             resume: None,
+            session: RecordSessionId::default(),
+            alias_domain: String::new(),
         },
         end: WallTime::from_unix_seconds(end_s),
         reason: EndReason::Interval,

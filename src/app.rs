@@ -18,17 +18,23 @@ use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
 use crate::clips::{ClipMaker, Clips};
 use crate::config::{self, Config, DeliveryListen};
 use crate::control::actions::events::event_content;
-use crate::control::actions::media_info::edit_output;
-use crate::control::{About, Access, ControlContext, ControlLimits, Server};
+use crate::control::actions::media_info::{edit_output, media_url};
+use crate::control::{self, About, Access, ControlContext, ControlLimits, Server};
 use crate::delivery::sender::Senders;
 use crate::delivery::{self, DeliverySettings, WhenBusy};
+use crate::domain::content_key::MasterKey;
 use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordState};
 use crate::domain::{Busy, FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, Resumptions, StreamEnd, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
 use crate::metrics::Metrics;
-use crate::notify::intake;
+use crate::notify::{Bodies, DispatchSettings, Dispatcher, Networks, intake};
 use crate::preflight::{bind_error_sentence, preflight};
+use crate::process::arguments::Encoder;
+use crate::process::child::Bounds;
+use crate::process::jobs::Tools;
+use crate::process::launch::{self, Manners};
+use crate::process::{self, EncoderState, ProcessSettings, Processor};
 use crate::recorder::{MoovReserve, RecorderSettings};
 use crate::replay;
 use crate::rescue;
@@ -50,6 +56,9 @@ const ENTRY_RETRY: Duration = Duration::from_secs(1);
 
 /// Part of `record.durability_ms` between two flushes; the rest is for the tick between flush and sync, the writes and the sync itself.
 const FLUSH_PERCENT: u32 = 60;
+
+/// An encoder that says nothing for this long hangs: it tells how far it is twice a second.
+const ENCODER_SILENCE_MAX: Duration = Duration::from_secs(300);
 
 /// An ingest core that has not passed its tick for this long stands still; systemd restarts us then.
 const STANDSTILL: Duration = Duration::from_secs(5);
@@ -134,7 +143,9 @@ struct Running {
     events: JoinHandle<()>,
     /// The events thread ends when this is gone.
     events_stop: Sender<()>,
+    dispatcher: Dispatcher,
     retention: Retention,
+    processor: Processor,
     certificates: Option<ingest::tls::CertificateWatch>,
     catalog: Catalog,
     arenas: PathBuf,
@@ -166,6 +177,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let now = wall_now();
     catalog.set_task_default(policy::default_task_template(config.record.default_task_format));
     catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
+    catalog.set_app_id(config.api.app_id);
     catalog.purge_tasks(now).map_err(|error| StartError(error.to_string()))?;
     let policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
     let policy: Arc<ArcSwap<Policy>> = Arc::new(ArcSwap::from_pointee(policy));
@@ -190,6 +202,12 @@ fn start(config: &Config) -> Result<Running, StartError> {
     catalog.set_event_writer({
         let (public_base, app_id) = (public_base.clone(), config.api.app_id);
         Arc::new(move |event| event_content(event, &public_base, app_id))
+    });
+    catalog.set_callback_writer({
+        let (public_base, app_id) = (public_base.clone(), config.api.app_id);
+        let node = public_base.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
+        let bodies = Bodies { app_id, node, video_url: Box::new(move |row| media_url(row, &public_base, app_id)) };
+        Arc::new(move |callback| bodies.write(callback))
     });
 
     let hls_segment_ms = config.record.hls_segment_ms;
@@ -253,6 +271,9 @@ fn start(config: &Config) -> Result<Running, StartError> {
 
     let retention = Retention::start(catalog.clone(), finish.clone(), wall_now).map_err(because("cannot start the retention thread"))?;
 
+    let master_key = process::keys::read_or_make(data).map_err(because("cannot have the master key"))?;
+    let processor = start_processor(config, data, &cores, &catalog, &master_key)?;
+
     let moov_reserve = if insert_supported { MoovReserve::Insert } else { MoovReserve::Whole };
     let recorder = RecorderSettings { hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts, hls_segment_ms, moov_reserve };
     let arena_bytes = usize::try_from(checked.arena_bytes_per_core).map_err(|_| StartError("ingest.arena_mib is too large".to_owned()))?;
@@ -288,6 +309,9 @@ fn start(config: &Config) -> Result<Running, StartError> {
         recorder,
         tls: tls.clone(),
     };
+    let dispatch = dispatch_settings(&config.callbacks);
+    let dispatcher =
+        Dispatcher::start(catalog.clone(), dispatch.clone(), Arc::clone(&metrics), wall_now).map_err(because("cannot start the callback thread"))?;
     let context = IngestContext {
         settings,
         policy: Arc::clone(&policy),
@@ -314,50 +338,57 @@ fn start(config: &Config) -> Result<Running, StartError> {
     };
     let clips = Clips::start(maker).map_err(because("cannot start the thread of clips"))?;
     let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.api)));
-    let server = Server::start(
-        http,
-        Arc::new(ControlContext {
-            catalog: catalog.clone(),
-            policy,
-            live,
-            end_stream: {
-                let shared = Arc::clone(ingest.shared());
-                Box::new(move |stream, end| {
-                    let cause = match end {
-                        StreamEnd::Dropped => ingest::publish::EndCause::Dropped,
-                        StreamEnd::Forbidden => ingest::publish::EndCause::Forbidden,
-                    };
-                    shared.end_publication(stream.core, stream.connection, stream.publication, cause)
-                })
-            },
-            media_root: data.clone(),
-            media,
-            clips: Arc::clone(&clips),
-            public_base,
-            app_id: config.api.app_id,
-            clock: wall_now,
-            metrics_text: {
-                let metrics = Arc::clone(&metrics);
-                Box::new(move || metrics.render())
-            },
-            health: health(catalog.clone()),
-            limits: ControlLimits {
-                templates_max: config.api.templates_max,
-                rules_max: config.api.rules_max,
-                tasks_max: config.api.tasks_max,
-                domains_max: config.api.domains_max,
-                push_auth_default: config.api.push_auth_default,
-                older_tasks: OlderTaskLimits { open_max: config.api.older_tasks_max, day_max: config.api.older_tasks_per_day_max },
-                sub_apps_max: config.api.sub_apps_max,
-                procedures_max: config.api.procedures_max,
-                workers: config.http.workers,
-                connections_max: config.http.connections_max,
-            },
-            about: About::new(config, wall_now()),
-            access: Arc::clone(&access),
-        }),
-    )
-    .map_err(because("cannot start the HTTP threads"))?;
+    let context = Arc::new(ControlContext {
+        catalog: catalog.clone(),
+        policy,
+        live,
+        end_stream: {
+            let shared = Arc::clone(ingest.shared());
+            Box::new(move |stream, end| {
+                let cause = match end {
+                    StreamEnd::Dropped => ingest::publish::EndCause::Dropped,
+                    StreamEnd::Forbidden => ingest::publish::EndCause::Forbidden,
+                };
+                shared.end_publication(stream.core, stream.connection, stream.publication, cause)
+            })
+        },
+        media_root: data.clone(),
+        media,
+        clips: Arc::clone(&clips),
+        public_base,
+        app_id: config.api.app_id,
+        clock: wall_now,
+        metrics_text: {
+            let metrics = Arc::clone(&metrics);
+            Box::new(move || metrics.render())
+        },
+        health: health(catalog.clone(), processor.encoder()),
+        url_is_safe: {
+            let forbidden = dispatch.forbidden.clone();
+            Box::new(move |url| forbidden.allow(url))
+        },
+        limits: ControlLimits {
+            templates_max: config.api.templates_max,
+            rules_max: config.api.rules_max,
+            tasks_max: config.api.tasks_max,
+            domains_max: config.api.domains_max,
+            push_auth_default: config.api.push_auth_default,
+            older_tasks: OlderTaskLimits { open_max: config.api.older_tasks_max, day_max: config.api.older_tasks_per_day_max },
+            sub_apps_max: config.api.sub_apps_max,
+            procedures_max: config.api.procedures_max,
+            workers: config.http.workers,
+            connections_max: config.http.connections_max,
+        },
+        about: About::new(config, wall_now()),
+        master_key,
+        access: Arc::clone(&access),
+    });
+    // Weakly: the context holds the media's.
+    let pages = Arc::downgrade(&context);
+    let page: delivery::Pages = Box::new(move |request| pages.upgrade().and_then(|context| control::media::page(&context, request)));
+    // Set once.
+    let _ = context.media.pages.set(page);
+    let server = Server::start(http, context).map_err(because("cannot start the HTTP threads"))?;
 
     // Beside everything else: publishers push, and what is recorded now is entered as always.
     let rebuild_stop = Arc::new(AtomicBool::new(false));
@@ -385,9 +416,11 @@ fn start(config: &Config) -> Result<Running, StartError> {
         entries,
         entry_sender,
         retention,
+        processor,
         certificates,
         events,
         events_stop,
+        dispatcher,
         catalog,
         arenas,
         _lock: checked.lock,
@@ -435,10 +468,13 @@ impl Running {
         if self.events.join().is_err() {
             tracing::error!("the live events thread panicked");
         }
+        self.processor.stop();
         self.retention.stop();
         if let Some(certificates) = self.certificates {
             certificates.stop();
         }
+        // Last of those who use the catalog: everything else has told what there is to tell.
+        self.dispatcher.stop();
         self.catalog.close();
         // Everything in it is on the disk.
         if let Err(error) = std::fs::remove_dir_all(&self.arenas) {
@@ -529,6 +565,18 @@ fn start_events(catalog: &Catalog) -> Result<(EventSender, Sender<()>, JoinHandl
     Ok((EventSender::new(sender, lost), stop, thread))
 }
 
+fn dispatch_settings(config: &config::CallbackConfig) -> DispatchSettings {
+    DispatchSettings {
+        retries_max: config.retries_max,
+        retry_interval: Duration::from_millis(config.retry_interval_ms),
+        answer_timeout: Duration::from_millis(config.answer_timeout_ms),
+        requests_max: config.requests_max,
+        requests_per_address_max: config.requests_per_address_max,
+        forbidden: Networks(config.forbidden_networks.clone()),
+        webhook_key: config.webhook_secret.expose(),
+    }
+}
+
 /// The template of a new catalog's rule: every stream as MP4 and HLS.
 fn first_run_template() -> RecordTemplate {
     let mut template = RecordTemplate::empty(TemplateId(0), "first-run");
@@ -590,7 +638,7 @@ fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, settings: &Fin
         match catalog.enter_files(named, wall_now()) {
             Ok(fell_back) => {
                 for FellBack { file_id, gone } in fell_back {
-                    tracing::warn!(%file_id, ?gone, "what the template of a file names is gone; the file lies in the main application or in no class");
+                    tracing::warn!(%file_id, %gone, "what the template of a file names is not there");
                 }
                 for file in waiting.drain(..) {
                     entered(&file, settings);
@@ -669,6 +717,7 @@ fn resumption_over(paused: &PausedRecording) -> LiveEvent {
         publish_time: paused.end,
         client_ip: String::new(),
         stream_param: String::new(),
+        alias_domain: String::new(),
     };
     let kind = LiveEventKind::RecordState {
         session: paused.session,
@@ -679,6 +728,35 @@ fn resumption_over(paused: &PausedRecording) -> LiveEvent {
     LiveEvent { publisher: Arc::new(publisher), time: wall_now(), kind }
 }
 
+/// The workers of task flows. They keep away from the CPUs that take streams in, where there are others.
+fn start_processor(config: &Config, data: &Path, cores: &[usize], catalog: &Catalog, master_key: &MasterKey) -> Result<Processor, StartError> {
+    let settings = &config.process;
+    let mut cpus = settings.cpus.clone();
+    if cpus.is_empty()
+        && let Ok(usable) = rustix::thread::sched_getaffinity(None)
+    {
+        cpus = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu) && !cores.contains(cpu)).collect();
+    }
+    let time_max = Duration::from_secs(settings.timeout_s);
+    let tools = Tools {
+        ffmpeg: settings.ffmpeg.clone(),
+        ffprobe: settings.ffprobe.clone(),
+        launcher: launch::launcher(&Manners { nice: settings.nice, cpus }),
+        encoder: Encoder { preset: settings.preset.clone() },
+        bounds: Bounds { time_max, silence_max: ENCODER_SILENCE_MAX.min(time_max) },
+        // The encoder has a working folder of its own.
+        data_folder: data.canonicalize().map_err(because(data.display()))?,
+        master_key: master_key.clone(),
+        key_rotation: settings.key_rotation_segments,
+    };
+    let settings = ProcessSettings {
+        jobs_max: settings.jobs_max,
+        jobs_per_app_max: settings.jobs_per_app_max,
+        attempts_max: u32::try_from(settings.attempts_max).unwrap_or(u32::MAX),
+    };
+    Processor::start(catalog.clone(), settings, tools, wall_now).map_err(because("cannot start the workers of task flows"))
+}
+
 fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, folder: &str, entries: &Receiver<FinishedFile>) {
     let depth = disk.queue_depth();
     metrics.register_disk_queue(folder, Box::new(move || depth() as f64));
@@ -687,9 +765,16 @@ fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, folder: &str, entries: &
     metrics.register_catalog_queue(Box::new(move || entries.len() as f64));
 }
 
-fn health(catalog: Catalog) -> Box<dyn Fn() -> Result<String, String> + Send + Sync> {
-    Box::new(move || match catalog.last_file_id() {
-        Ok(_) => Ok(r#"{"status":"ok"}"#.to_owned()),
-        Err(error) => Err(serde_json::json!({"status": "degraded", "catalog": error.to_string()}).to_string()),
+fn health(catalog: Catalog, encoder: EncoderState) -> Box<dyn Fn() -> Result<String, String> + Send + Sync> {
+    Box::new(move || {
+        // Recording goes on without an encoder: what is missing is said, and all is well.
+        let encoder = match &*encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            Ok(version) => serde_json::json!({ "encoder": version }),
+            Err(sentence) => serde_json::json!({ "error": sentence }),
+        };
+        match catalog.last_file_id() {
+            Ok(_) => Ok(serde_json::json!({"status": "ok", "processing": encoder}).to_string()),
+            Err(error) => Err(serde_json::json!({"status": "degraded", "catalog": error.to_string(), "processing": encoder}).to_string()),
+        }
     })
 }

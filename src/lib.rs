@@ -11,6 +11,7 @@
 
 pub mod app;
 pub mod catalog;
+pub mod client;
 pub mod clips;
 pub mod codec;
 pub mod config;
@@ -26,6 +27,7 @@ pub mod media;
 pub mod metrics;
 pub mod notify;
 pub mod preflight;
+pub mod process;
 pub mod recorder;
 pub mod replay;
 pub mod rescue;

@@ -31,6 +31,15 @@ enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// What an encoder is begun with: it ends when we do, and is in nobody's way.
+    #[command(name = capstan::process::launch::COMMAND, hide = true)]
+    RunChild {
+        parent: u32,
+        nice: u64,
+        cpus: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        program: Vec<std::ffi::OsString>,
+    },
     /// Print every setting with its default, as a configuration file.
     Settings,
     /// Say what media files hold (MP4, FLV, MPEG-TS, ADTS, MP3, whoever wrote them) and what is wrong with them.
@@ -47,6 +56,8 @@ enum Command {
         #[arg(value_name = "PATH", required = true)]
         paths: Vec<PathBuf>,
     },
+    #[command(flatten)]
+    Ask(Box<capstan::client::Ask>),
     /// Build the catalog again from the recordings, while no appliance runs on the data folder; the old one is kept under another name.
     RebuildCatalog {
         /// Settings; without it ./capstan.toml if there is one, else the defaults.
@@ -61,6 +72,7 @@ fn after_help() -> String {
 
 fn main() -> ExitCode {
     match Arguments::parse().command.unwrap_or(Command::Serve { config: None }) {
+        Command::Ask(ask) => capstan::client::run(&ask),
         Command::Serve { config } => with_config(config.as_deref(), |config, path| capstan::app::run(config, path.to_owned())),
         Command::Explain { files, json } => capstan::inspect::explain_command(&files, json),
         Command::Verify { paths } => capstan::inspect::verify_command(&paths),
@@ -72,6 +84,7 @@ fn main() -> ExitCode {
             }
             Err(error) => refuse_config(&file, &error),
         },
+        Command::RunChild { parent, nice, cpus, program } => capstan::process::launch::run(parent, nice, &cpus, &program),
         Command::Settings => {
             print!("{}", settings_text());
             ExitCode::SUCCESS

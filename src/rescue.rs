@@ -78,6 +78,11 @@ pub fn open_catalog(data: &Path) -> Result<(Catalog, bool), RescueError> {
         }
         Err(error) => return Err(catalog_error(error)),
     };
+    // Begun anew in silence: what it held was in a journal that is gone.
+    if !mark.exists() && catalog.last_file_id().map_err(catalog_error)?.is_none() && recordings(&data.join("media"))?.next().is_some() {
+        tracing::warn!(path = %path.display(), "the catalog is empty; it is built again from the recordings");
+        begin()?;
+    }
     Ok((catalog, mark.exists()))
 }
 
@@ -254,6 +259,7 @@ fn rebuild_now(config: &Config) -> Result<(Option<PathBuf>, Rebuilt), String> {
 mod tests {
     use super::*;
     use crate::catalog::MediaQuery;
+    use crate::domain::event::RecordSessionId;
     use crate::domain::{EndReason, RecordTemplate, RecordingIdentity, RecordingSource};
     use crate::units::{Format, PublicationId, StreamKey, TemplateId};
 
@@ -277,6 +283,8 @@ mod tests {
             storage_mode: "normal".to_owned(),
             class_id: 0,
             resume: None,
+            session: RecordSessionId::default(),
+            alias_domain: String::new(),
         };
         let end = WallTime::from_unix_seconds(2000 + number as i64);
         // The folder it names is not where it lies: a data folder may have been copied together from others.
@@ -329,7 +337,11 @@ mod tests {
 
             let (catalog, incomplete) = open_catalog(data).expect(name);
             assert_eq!(incomplete, name != "nothing happened", "{name}");
-            assert_eq!(catalog.templates().expect("templates").iter().map(|template| template.id).collect::<Vec<_>>(), [template], "{name}");
+            assert_eq!(
+                catalog.templates::<RecordTemplate>().expect("templates").iter().map(|template| template.id).collect::<Vec<_>>(),
+                [template],
+                "{name}"
+            );
             assert_eq!(last_file_id(data).expect("listed"), files.last().copied());
             let stopped = rebuild(data, &catalog, &TimeZone::UTC, &AtomicBool::new(true)).expect("stopped");
             assert!(stopped.stopped && data.join(MARK_NAME).exists() == incomplete, "{name}");

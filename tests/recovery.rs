@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU64;
 
 use capstan::container::flv::{self, FlvWriter};
 use capstan::container::{MediaPath, OpenMedia, Store as _};
-use capstan::domain::RecordTemplate;
-use capstan::domain::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
+use capstan::domain::event::RecordSessionId;
+use capstan::domain::{EndReason, FinishedFile, RecordTemplate, RecordingIdentity, RecordingSource};
 use capstan::media::flv_tag::{AudioUnit, parse_audio};
 use capstan::media::{Payload, TrackKind, Tracks};
 use capstan::recorder::{MoovReserve, Now, Publication, Recorder, RecorderSettings};
@@ -33,6 +33,8 @@ fn identity(file_id: FileId) -> RecordingIdentity {
         procedure: String::new(),
         storage_mode: String::new(),
         class_id: 0,
+        session: RecordSessionId::default(),
+        alias_domain: String::new(),
         resume: None,
     }
 }
@@ -140,6 +142,7 @@ fn frames_that_no_file_had_taken_are_brought_into_one() {
             key: StreamKey::new("localhost", "live", "cam"),
             push_url: String::new(),
             stream_param: String::new(),
+            alias_domain: String::new(),
         };
         let recorder_settings = RecorderSettings { hls_transport_stream: false, hls_segment_ms: 4_000, moov_reserve: MoovReserve::Insert };
         let mut recorder = Recorder::new(publication, recorder_settings);

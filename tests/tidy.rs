@@ -36,6 +36,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Reads what `segment` wrote, knows it by the catalog, and packages it with the containers' writers.
     ("delivery", &["domain", "catalog", "container", "codec", "media", "segment"]),
     ("notify", &["domain", "catalog"]),
+    ("process", &["domain", "catalog"]),
     // Deletes what has expired and removes the bytes of what was deleted.
     ("retention", &["domain", "catalog", "segment"]),
     // Parts of the start, for `app` alone.
@@ -46,6 +47,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("inspect", &["domain", "codec", "media", "container", "segment", "logging"]),
     // What a killed process left, through a recorder.
     ("replay", &["recorder", "segment"]),
+    // Calls a running appliance; signs as the control plane checks.
+    ("client", &["config", "logging", "control::auth::sign_tc3", "control::protocol::Version"]),
     // What `app` starts with, and a command of its own.
     ("rescue", &["config", "domain", "catalog", "segment", "preflight", "logging"]),
     ("app", &["*"]),

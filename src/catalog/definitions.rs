@@ -21,6 +21,8 @@ pub struct Stored<B> {
 pub enum NamedKind {
     Procedure,
     Player,
+    /// How an application's files are reached; one, without a name.
+    Distribution,
 }
 
 impl NamedKind {
@@ -28,6 +30,7 @@ impl NamedKind {
         match self {
             Self::Procedure => "procedure",
             Self::Player => "player",
+            Self::Distribution => "distribution",
         }
     }
 }

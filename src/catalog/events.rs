@@ -1,14 +1,17 @@
 //! Events of the catalog: which an application wants, and the queue of those it fetches.
 
+use std::ops::BitOrAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::VodTask;
+use crate::domain::flow::ProcedureTask;
 use crate::domain::vod::{DeletePart, EventConfig, EventMode};
 use crate::units::{FileId, WallTime};
 
+use super::outbox::{self, MessageSign, NewMessage};
 use super::{Catalog, CatalogError, MediaRow, apps, stored};
 
 /// Events handed out at a time, and handles confirmed at a time (documented by the vendor).
@@ -30,8 +33,23 @@ pub enum CatalogEvent<'a> {
     FileDeleted { file_id: FileId, parts: &'a [DeletePart] },
     /// EditMedia ended, well or not.
     EditMediaComplete(&'a VodTask),
+    /// A task flow, or one of its subtasks, is over. No row: the file was deleted.
+    ProcedureStateChanged { task: &'a VodTask, flow: &'a ProcedureTask, row: Option<&'a MediaRow> },
     /// A clip that was to be kept is in the catalog. `source`: the call that made it.
     PersistenceComplete { file_id: FileId, source: &'static str },
+}
+
+impl CatalogEvent<'_> {
+    /// `EventType`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            CatalogEvent::NewFileUpload(_) => "NewFileUpload",
+            CatalogEvent::FileDeleted { .. } => "FileDeleted",
+            CatalogEvent::EditMediaComplete(_) => "EditMediaComplete",
+            CatalogEvent::PersistenceComplete { .. } => "PersistenceComplete",
+            CatalogEvent::ProcedureStateChanged { .. } => "ProcedureStateChanged",
+        }
+    }
 }
 
 /// Writes an event as it is sent: a JSON object, `EventContent` of the API without its handle.
@@ -50,6 +68,16 @@ impl Catalog {
     pub fn set_event_writer(&self, writer: EventWriter) {
         // The second call does nothing: the events of one run look alike.
         let _ = self.inner.event_writer.set(writer);
+    }
+
+    /// Wakes those who have something to do now.
+    pub(super) fn tell(&self, told: Told) {
+        if told.queue {
+            self.inner.events.notify();
+        }
+        if told.outbox {
+            self.wake_outbox();
+        }
     }
 
     pub(super) fn event_writer(&self) -> Option<EventWriter> {
@@ -154,29 +182,62 @@ impl Catalog {
     }
 }
 
-/// Stores an event if the application wants to know of it; part of the transaction that made it happen. True: somebody may be waiting for it.
+/// Whom to wake when the transaction is committed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Told {
+    /// Those who wait for events to fetch.
+    pub queue: bool,
+    /// The sender of messages.
+    pub outbox: bool,
+}
+
+impl BitOrAssign for Told {
+    fn bitor_assign(&mut self, other: Self) {
+        self.queue |= other.queue;
+        self.outbox |= other.outbox;
+    }
+}
+
+/// Stores an event if the application wants to know of it; part of the transaction that made it happen.
 ///
-/// Applications that fetch their events have a queue. This is also the place where the events of those that have them pushed enter the outbox of
-/// messages to receivers; they do not yet, so nothing is sent for mode PUSH.
+/// Applications that fetch their events have a queue; the events of those that have them pushed enter the outbox.
 pub(super) fn emit(
     connection: &Connection,
     writer: Option<&EventWriter>,
     sub_app_id: u64,
     now: WallTime,
     event: &CatalogEvent<'_>,
-) -> Result<bool, CatalogError> {
-    let Some(writer) = writer else { return Ok(false) };
+) -> Result<Told, CatalogError> {
+    let Some(writer) = writer else { return Ok(Told::default()) };
     let config = config(connection, sub_app_id)?;
     let wanted = match event {
         CatalogEvent::NewFileUpload(_) => config.upload_complete,
         CatalogEvent::FileDeleted { .. } => config.delete_complete,
         // Without a switch: whoever asked for it waits for it (documented).
-        CatalogEvent::EditMediaComplete(_) => true,
+        CatalogEvent::EditMediaComplete(_) | CatalogEvent::ProcedureStateChanged { .. } => true,
         CatalogEvent::PersistenceComplete { .. } => config.persistence_complete,
     };
+    if !wanted {
+        return Ok(Told::default());
+    }
     match config.mode {
-        EventMode::Pull if wanted => enqueue(connection, sub_app_id, now, writer(event)).map(|()| true),
-        EventMode::Pull | EventMode::Push => Ok(false),
+        EventMode::Pull => {
+            enqueue(connection, sub_app_id, now, writer(event))?;
+            Ok(Told { queue: true, outbox: false })
+        }
+        EventMode::Push if config.notification_url.is_empty() => Ok(Told::default()),
+        EventMode::Push => {
+            let message = NewMessage {
+                url: &config.notification_url,
+                stream: &format!("application {sub_app_id}"),
+                event: event.name(),
+                sign: MessageSign::Vod,
+                key: &config.sign_key,
+                body: &writer(event),
+            };
+            outbox::enter(connection, &message, now)?;
+            Ok(Told { queue: false, outbox: true })
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use crate::domain::FinishedFile;
 use crate::domain::vod::{AppStatus, CLASS_OTHER, MediaExtras};
 use crate::units::{FileId, WallTime};
 
-use super::events::{CatalogEvent, EventWriter, emit, wants_uploads};
+use super::callbacks::{CallbackWriter, enter_misplaced, enter_recorded};
+use super::events::{CatalogEvent, EventWriter, Told, emit, wants_uploads};
+use super::flows::{self, Started};
 use super::{Catalog, CatalogError, MediaRow, apps, classes, reindex, removal, stored, unstored};
 
 /// Beside a taken entry, free ones are looked for behind the last of this many: files of one moment are numbered through.
@@ -39,28 +41,27 @@ impl Catalog {
     /// A file whose application or class is gone falls back to the main one and to class 0 rather than being lost; the answer names those files. A file
     /// that was deleted a moment ago is not entered again.
     pub fn enter_files(&self, files: Vec<(FinishedFile, String)>, now: WallTime) -> Result<Vec<FellBack>, CatalogError> {
-        let writer = self.event_writer();
+        let writers = Writers { events: self.event_writer(), callbacks: self.callback_writer(), flows_of: Some(self.app_id()) };
         let (fell_back, told) = self.write(move |connection| {
-            let (mut fell_back, mut told) = (Vec::new(), false);
+            let (mut fell_back, mut told) = (Vec::new(), Told::default());
             for (file, name) in &files {
-                told |= enter(connection, file, name, now, writer.as_ref(), &mut fell_back)?;
+                told |= enter(connection, file, name, now, &writers, &mut fell_back)?;
             }
             Ok((fell_back, told))
         })?;
-        if told {
-            self.inner.events.notify();
-        }
+        self.flow_entered();
+        self.tell(told);
         Ok(fell_back)
     }
 
     /// Enters a clip that is to be kept, and says so. `source`: the call that made it.
     pub fn enter_clip(&self, file: FinishedFile, name: String, source: &'static str, now: WallTime) -> Result<MediaRow, CatalogError> {
-        let writer = self.event_writer();
+        let writers = Writers { events: self.event_writer(), callbacks: None, flows_of: Some(self.app_id()) };
         let (row, told) = self.write(move |connection| {
             let file_id = file.identity.file_id;
-            let mut told = enter(connection, &file, &name, now, writer.as_ref(), &mut Vec::new())?;
+            let mut told = enter(connection, &file, &name, now, &writers, &mut Vec::new())?;
             let row = media_row_of(connection, file_id)?;
-            told |= emit(connection, writer.as_ref(), row.sub_app_id, now, &CatalogEvent::PersistenceComplete { file_id, source })?;
+            told |= emit(connection, writers.events.as_ref(), row.sub_app_id, now, &CatalogEvent::PersistenceComplete { file_id, source })?;
             Ok((row, told))
         })?;
         if told {
@@ -73,7 +74,8 @@ impl Catalog {
     /// of them has been told.
     pub fn restore_files(&self, files: Vec<(FinishedFile, String, WallTime)>) -> Result<(), CatalogError> {
         self.write(move |connection| {
-            files.iter().try_for_each(|(file, name, created)| enter(connection, file, name, *created, None, &mut Vec::new()).map(drop))
+            let nobody = Writers::default();
+            files.iter().try_for_each(|(file, name, created)| enter(connection, file, name, *created, &nobody, &mut Vec::new()).map(drop))
         })
     }
 
@@ -121,10 +123,22 @@ impl Catalog {
 }
 
 /// What a file's template named and what is gone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Gone {
     Application(u64),
     Class(i64),
+    /// A task flow: nothing is made from the file.
+    Procedure(String),
+}
+
+impl std::fmt::Display for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Gone::Application(id) => write!(f, "the application {id} is gone; the file lies in the main one"),
+            Gone::Class(id) => write!(f, "the class {id} is gone; the file lies in none"),
+            Gone::Procedure(name) => write!(f, "the task flow {name} is gone; nothing is made from the file"),
+        }
+    }
 }
 
 /// A file that lies elsewhere than its template says.
@@ -134,21 +148,31 @@ pub struct FellBack {
     pub gone: Gone,
 }
 
-/// Enters one file. True: somebody may be waiting for its event.
+/// Whoever wants to know of a file; without them nobody is told.
+#[derive(Default)]
+pub(super) struct Writers {
+    pub(super) events: Option<EventWriter>,
+    pub(super) callbacks: Option<CallbackWriter>,
+    /// The flow that a file's template names is started, with the ids of this AppId.
+    pub(super) flows_of: Option<u64>,
+}
+
+/// Enters one file, with what is told of it, and starts its flow.
 pub(super) fn enter(
     connection: &Connection,
     file: &FinishedFile,
     name: &str,
     now: WallTime,
-    writer: Option<&EventWriter>,
+    writers: &Writers,
     fell_back: &mut Vec<FellBack>,
-) -> Result<bool, CatalogError> {
+) -> Result<Told, CatalogError> {
     let identity = &file.identity;
     let file_id = stored(identity.file_id.get());
     let is_known = connection.prepare_cached("SELECT 1 FROM media WHERE file_id = ?1")?.exists([file_id])?;
     if is_known || removal::is_remembered(connection, identity.file_id)? {
-        return Ok(false);
+        return Ok(Told::default());
     }
+    let fell_back_before = fell_back.len();
     let sub_app_id = apps::or_main(connection, identity.vod_sub_app_id)?;
     if sub_app_id != identity.vod_sub_app_id {
         fell_back.push(FellBack { file_id: identity.file_id, gone: Gone::Application(identity.vod_sub_app_id) });
@@ -191,10 +215,27 @@ pub(super) fn enter(
             "INSERT INTO high_water (name, value) VALUES ('file_id', ?1) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
         )?
         .execute([file_id])?;
-    if writer.is_none() || !wants_uploads(connection, sub_app_id)? {
-        return Ok(false);
+    let mut told = Told::default();
+    if let Some(app_id) = writers.flows_of {
+        match flows::start(connection, app_id, sub_app_id, identity.file_id, &identity.procedure, now)? {
+            Started::None => {}
+            Started::Task(procedure_task) => write_extras(connection, entry, &MediaExtras { procedure_task, ..MediaExtras::default() })?,
+            Started::Missing => {
+                fell_back.push(FellBack { file_id: identity.file_id, gone: Gone::Procedure(identity.procedure.clone()) });
+            }
+        }
     }
-    emit(connection, writer, sub_app_id, now, &CatalogEvent::NewFileUpload(&media_row(connection, entry)?))
+    if let Some(writer) = &writers.callbacks {
+        for fallen in &fell_back[fell_back_before..] {
+            told.outbox |= enter_misplaced(connection, writer, identity, &fallen.gone.to_string(), now)?;
+        }
+        told.outbox |= enter_recorded(connection, writer, identity, || media_row(connection, entry), now)?;
+    }
+    if writers.events.is_some() && wants_uploads(connection, sub_app_id)? {
+        let row = media_row(connection, entry)?;
+        told |= emit(connection, writers.events.as_ref(), sub_app_id, now, &CatalogEvent::NewFileUpload(&row))?;
+    }
+    Ok(told)
 }
 
 /// The first free entry at or after `wanted`, or one shortly after it.

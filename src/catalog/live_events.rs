@@ -1,18 +1,44 @@
 //! What the ingest cores tell: callbacks and the list of stream events come of it.
 
+use rusqlite::Connection;
+
 use crate::domain::LiveEvent;
 use crate::units::WallTime;
 
+use super::callbacks::{CallbackWriter, enter_live};
 use super::{Catalog, CatalogError, stream_events};
 
 impl Catalog {
     /// Enters what happened to live streams, in order and in one transaction: all or none.
     pub fn enter_live_events(&self, events: Vec<LiveEvent>, now: WallTime) -> Result<(), CatalogError> {
-        self.write(move |connection| {
+        let writer = self.callback_writer();
+        let told = self.write(move |connection| {
+            let mut told = false;
             for event in &events {
-                stream_events::enter(connection, event, now)?;
+                told |= enter(connection, writer.as_ref(), event, now)?;
             }
-            Ok(())
+            Ok(told)
+        })?;
+        if told {
+            self.wake_outbox();
+        }
+        Ok(())
+    }
+
+    /// Ends the publications that an earlier run left running: it was killed, and nobody knows more exactly when.
+    pub fn close_stream_events(&self, now: WallTime) -> Result<(), CatalogError> {
+        let writer = self.callback_writer();
+        self.write(move |connection| {
+            for event in stream_events::running(connection, now)? {
+                enter(connection, writer.as_ref(), &event, now)?;
+            }
+            stream_events::purge(connection, now)
         })
     }
+}
+
+/// True: somebody is to be told.
+fn enter(connection: &Connection, writer: Option<&CallbackWriter>, event: &LiveEvent, now: WallTime) -> Result<bool, CatalogError> {
+    stream_events::enter(connection, event, now)?;
+    writer.map_or(Ok(false), |writer| enter_live(connection, writer, event, now))
 }

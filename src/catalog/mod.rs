@@ -1,19 +1,22 @@
 //! The catalog: templates, rules, tasks and finished files in SQLite. One writer thread, several read connections.
 //!
 //! A write returns when it is committed and synced; a read sees every write that returned before it began. The methods are grouped by what they are
-//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `definitions`, `events`, `domains`, `forbids`,
-//! `stream_events`, `vod_tasks`.
+//! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `definitions`, `flows`, `events`, `domains`, `forbids`,
+//! `stream_events`, `vod_tasks`, `callbacks`, `outbox`.
 
 mod apps;
+mod callbacks;
 mod classes;
 mod definitions;
 mod domains;
 mod events;
 mod files;
+mod flows;
 mod forbids;
 mod index;
 mod live_events;
 mod modify;
+mod outbox;
 mod policy_copy;
 mod readers;
 mod reindex;
@@ -33,11 +36,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rusqlite::Connection;
 
+pub use callbacks::{Callback, CallbackWriter};
 pub use classes::{ClassOfFile, ClassRefusal};
 pub use definitions::{NamedKind, Stored};
 pub use events::{CatalogEvent, EVENTS_PER_PULL, EventWriter, PulledEvent};
 pub use files::{FellBack, Gone};
+pub use flows::{FlowOrder, flow_of};
 pub use modify::MediaChange;
+pub use outbox::{Attempt, Message, MessageInfo, MessageQuery, MessageSign, MessageState, Then};
+pub use templates::Template;
 
 use crate::domain::policy::default_task_template;
 use crate::domain::vod::MediaExtras;
@@ -115,10 +122,17 @@ struct Inner {
     /// What `policy` gives tasks without a template.
     task_default: Mutex<Arc<RecordTemplate>>,
     event_writer: OnceLock<EventWriter>,
+    callback_writer: OnceLock<CallbackWriter>,
     /// An event entered a queue.
     events: Signal,
+    /// A message entered the outbox.
+    outbox: Signal,
     /// A file was deleted, or its expire time changed.
     removals: Signal,
+    /// A task flow is to be done, or was given up.
+    flows: Signal,
+    progress: flows::Progress,
+    app_id: OnceLock<u64>,
 }
 
 impl Drop for Inner {
@@ -211,8 +225,20 @@ impl Catalog {
         let writer = Writer::start(connection, Some(copy))?;
         let readers = Readers::open(path)?;
         let task_default = Mutex::new(Arc::new(default_task_template(Format::Flv)));
-        let (event_writer, events, removals) = (OnceLock::new(), Signal::default(), Signal::default());
-        Ok(Self { inner: Arc::new(Inner { writer, readers, task_default, event_writer, events, removals }) })
+        let inner = Inner {
+            writer,
+            readers,
+            task_default,
+            event_writer: OnceLock::new(),
+            callback_writer: OnceLock::new(),
+            events: Signal::default(),
+            outbox: Signal::default(),
+            removals: Signal::default(),
+            flows: Signal::default(),
+            progress: flows::Progress::default(),
+            app_id: OnceLock::new(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Looks for damage, in all pages but not in the order of the indexes. Reads the whole file.

@@ -1,5 +1,5 @@
-//! A readable copy of what no recording tells, beside the catalog: templates, rules, tasks, domains with their push keys, forbidden streams. A catalog
-//! that is made anew takes them from there.
+//! A readable copy of what no recording tells, beside the catalog: templates, rules, tasks, domains with their push keys, forbidden streams, who is told
+//! of what. A catalog that is made anew takes them from there.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -18,7 +18,18 @@ use super::CatalogError;
 /// Beside the catalog.
 pub const NAME: &str = "policy.json";
 /// What is copied: small tables whose content is nowhere else, parents before the rows that name them.
-const TABLES: &[&str] = &["template", "rule", "task", "live_domain", "forbidden_stream", "definition", "named_definition"];
+const TABLES: &[&str] = &[
+    "template",
+    "rule",
+    "task",
+    "live_domain",
+    "forbidden_stream",
+    "definition",
+    "named_definition",
+    "callback_template",
+    "callback_rule",
+    "event_config",
+];
 /// A burst of changes is copied this often: the copy holds all rows, and a call should not wait for it.
 const EVERY: Duration = Duration::from_secs(1);
 /// Read back at most: a hundred thousand tasks are below 64 MiB.

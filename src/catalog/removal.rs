@@ -10,8 +10,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::domain::vod::{DeletePart, PartKind, Removal};
 use crate::units::{FileId, WallTime};
 
-use super::events::{CatalogEvent, EventWriter, emit};
+use super::events::{CatalogEvent, EventWriter, Told, emit};
 use super::files::{entry_of, file_id_of, media_row, write_extras};
+use super::flows::remove_files;
 use super::{Catalog, CatalogError, apps, reindex, stored};
 
 /// How long a removal that is done is remembered: longer than any write of a file system may be delayed.
@@ -43,7 +44,7 @@ impl Catalog {
         let writer = self.event_writer();
         let (count, told) = self.write(move |connection| {
             let due = due(connection, now, count_max)?;
-            let mut told = false;
+            let mut told = Told::default();
             for entry in &due {
                 told |= delete(connection, *entry, &[], writer.as_ref(), now)?;
             }
@@ -53,24 +54,23 @@ impl Catalog {
         Ok(count)
     }
 
-    fn after_deletion(&self, told: bool) {
+    fn after_deletion(&self, told: Told) {
         self.inner.removals.notify();
-        if told {
-            self.inner.events.notify();
-        }
+        self.tell(told);
     }
 
     /// Files whose bytes are to be removed, in the order of their deletion, after the one with the number `after`; with their numbers.
     pub fn removals(&self, after: i64, count_max: usize) -> Result<Vec<(i64, Removal)>, CatalogError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT id, file_id, folder, entry, whole FROM removal INDEXED BY removal_by_done WHERE done IS NULL AND id > ?1 ORDER BY id LIMIT ?2",
+                "SELECT id, file_id, folder, entry, whole, parts FROM removal INDEXED BY removal_by_done WHERE done IS NULL AND id > ?1 ORDER BY id LIMIT ?2",
             )?;
-            let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
+            let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get::<_, String>(5)?));
             let rows = statement.query_map(params![after, i64::try_from(count_max).unwrap_or(i64::MAX)], read)?;
             rows.map(|row| {
-                let (id, file_id, folder, entry, whole) = row?;
-                Ok((id, Removal { file_id: file_id_of(file_id)?, folder, entry, whole }))
+                let (id, file_id, folder, entry, whole, parts) = row?;
+                let parts = serde_json::from_str(&parts).map_err(|error| CatalogError::damaged("removal", error))?;
+                Ok((id, Removal { file_id: file_id_of(file_id)?, folder, entry, whole, parts }))
             })
             .collect()
         })
@@ -124,12 +124,12 @@ fn due(connection: &Connection, now: WallTime, count_max: usize) -> Result<Vec<i
     Ok(due)
 }
 
-/// Takes an entry, or parts of it, out of the catalog. True: somebody may be waiting for the event.
-fn delete(connection: &Connection, entry: i64, parts: &[DeletePart], writer: Option<&EventWriter>, now: WallTime) -> Result<bool, CatalogError> {
+/// Takes an entry, or parts of it, out of the catalog.
+fn delete(connection: &Connection, entry: i64, parts: &[DeletePart], writer: Option<&EventWriter>, now: WallTime) -> Result<Told, CatalogError> {
     let row = media_row(connection, entry)?;
     let file_id = row.file.identity.file_id;
     let whole = parts.is_empty();
-    // What is made from a file is not there yet, and the original goes once.
+    // The original goes once.
     if whole || (parts.iter().any(|part| part.kind == PartKind::OriginalFiles) && !row.extras.original_deleted) {
         let removal = "INSERT INTO removal (file_id, folder, entry, whole) VALUES (?1, ?2, ?3, ?4)";
         connection.prepare_cached(removal)?.execute(params![stored(file_id.get()), row.file.folder, row.file.entry, whole])?;
@@ -138,9 +138,19 @@ fn delete(connection: &Connection, entry: i64, parts: &[DeletePart], writer: Opt
         reindex::delete(connection, entry)?;
         connection.prepare_cached("DELETE FROM media_file WHERE entry = ?1")?.execute([entry])?;
         connection.prepare_cached("DELETE FROM media WHERE entry = ?1")?.execute([entry])?;
-    } else if parts.iter().any(|part| part.kind == PartKind::OriginalFiles) {
+    } else {
         let mut extras = row.extras.clone();
-        extras.original_deleted = true;
+        let mut made = Vec::new();
+        for part in parts {
+            match part.kind {
+                PartKind::OriginalFiles => extras.original_deleted = true,
+                PartKind::TranscodeFiles => made.extend(extras.results.remove_renditions(part.definition)),
+                PartKind::AdaptiveDynamicStreamingFiles => made.extend(extras.results.remove_adaptives(part.definition)),
+                // Nothing of that kind is made here.
+                PartKind::WechatPublishFiles => {}
+            }
+        }
+        remove_files(connection, &row, &made, |name| extras.results.has(name))?;
         write_extras(connection, entry, &extras)?;
         connection.prepare_cached("UPDATE media SET update_time = max(update_time, ?2) WHERE entry = ?1")?.execute([entry, now.unix_micros()])?;
     }

@@ -227,6 +227,68 @@ const MIGRATIONS: &[M<'_>] = &[
     ) STRICT;
     ",
     ),
+    M::up(
+        "
+    -- Callback templates and rules, as record templates and rules; a callback rule names no stream.
+    CREATE TABLE callback_template (id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL) STRICT;
+    INSERT INTO sqlite_sequence (name, seq) VALUES ('callback_template', 1000);
+    CREATE TABLE callback_rule (
+        id INTEGER PRIMARY KEY,
+        domain TEXT NOT NULL,
+        app TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        template_id INTEGER NOT NULL REFERENCES callback_template (id),
+        create_time INTEGER NOT NULL,
+        update_time INTEGER NOT NULL,
+        UNIQUE (domain, app, stream)
+    ) STRICT;
+    CREATE INDEX callback_rule_by_template ON callback_rule (template_id);
+
+    -- What the end of a publication is told with when the appliance was killed meanwhile.
+    ALTER TABLE stream_event ADD COLUMN stream_param TEXT NOT NULL DEFAULT '';
+    ALTER TABLE stream_event ADD COLUMN alias_domain TEXT NOT NULL DEFAULT '';
+
+    -- Messages to receivers. state: 0 waits, 1 was taken, 2 was given up. Of those that wait, the messages about one stream go to one address in the
+    -- order of their ids; `due` is when the first of them is tried (again), and NULL for those behind it. AUTOINCREMENT: receivers tell repeats by the id.
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        url TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        event TEXT NOT NULL,
+        sign INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        body TEXT NOT NULL,
+        create_time INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        due INTEGER,
+        attempts INTEGER NOT NULL,
+        last_time INTEGER NOT NULL,
+        last_answer TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX outbox_due ON outbox (url, due) WHERE due IS NOT NULL;
+    CREATE INDEX outbox_waiting ON outbox (url, stream, id) WHERE state = 0;
+    CREATE INDEX outbox_ended ON outbox (state, last_time) WHERE state <> 0;
+
+    -- How many messages wait for each address.
+    CREATE TABLE outbox_address (url TEXT PRIMARY KEY, waiting INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER outbox_enters AFTER INSERT ON outbox WHEN new.state = 0 BEGIN
+        INSERT INTO outbox_address (url, waiting) VALUES (new.url, 1) ON CONFLICT (url) DO UPDATE SET waiting = waiting + 1;
+    END;
+    CREATE TRIGGER outbox_enters_again AFTER UPDATE OF state ON outbox WHEN new.state = 0 AND old.state <> 0 BEGIN
+        INSERT INTO outbox_address (url, waiting) VALUES (new.url, 1) ON CONFLICT (url) DO UPDATE SET waiting = waiting + 1;
+    END;
+    CREATE TRIGGER outbox_ends AFTER UPDATE OF state ON outbox WHEN new.state <> 0 AND old.state = 0 BEGIN
+        UPDATE outbox_address SET waiting = waiting - 1 WHERE url = new.url;
+        DELETE FROM outbox_address WHERE url = new.url AND waiting = 0;
+    END;
+    ",
+    ),
+    M::up(
+        "
+    -- Names of files to be removed, as a JSON list, where it is neither the folder nor the original.
+    ALTER TABLE removal ADD COLUMN parts TEXT NOT NULL DEFAULT '[]';
+    ",
+    ),
 ];
 
 /// Opens the writer's connection and brings the schema up to date.

@@ -1,12 +1,17 @@
 //! Publications that run, ended or were refused: what DescribeLiveStreamEventList shows.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, named_params, params};
 
+use crate::domain::event::Publisher;
 use crate::domain::{LiveEvent, LiveEventKind};
-use crate::units::{StreamKey, WallTime};
+use crate::units::{PublicationId, StreamKey, WallTime};
 
 use super::{Catalog, CatalogError, stored, unstored};
 
+/// `errcode` of our own errors.
+const OWN_ERROR: u32 = 5;
 /// End of a publication that runs: behind every time.
 const RUNNING: i64 = i64::MAX;
 /// Ended publications are kept this long: what the API lets ask for.
@@ -60,17 +65,6 @@ pub struct StreamEventPage {
 }
 
 impl Catalog {
-    /// Ends what an earlier run left running: it was killed, and nobody knows more exactly when.
-    pub fn close_stream_events(&self, now: WallTime) -> Result<(), CatalogError> {
-        self.write(move |connection| {
-            connection.execute(
-                "UPDATE stream_event SET end_time = max(begin_time, ?1), reason = 'the appliance stopped without an end' WHERE end_time = ?2",
-                [now.unix_micros(), RUNNING],
-            )?;
-            purge(connection, now, ACCEPTED_MAX, REFUSED_MAX)
-        })
-    }
-
     pub fn stream_events(&self, query: &StreamEventQuery) -> Result<StreamEventPage, CatalogError> {
         self.read(|connection| page(connection, query))
     }
@@ -117,6 +111,30 @@ fn page(connection: &Connection, query: &StreamEventQuery) -> Result<StreamEvent
     Ok(StreamEventPage { total: unstored(total), rows: rows.collect::<Result<_, _>>()? })
 }
 
+/// The ends of the publications that run according to the list.
+pub(super) fn running(connection: &Connection, now: WallTime) -> Result<Vec<LiveEvent>, CatalogError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT publication, domain, app, stream, begin_time, client, stream_param, alias_domain FROM stream_event WHERE end_time = ?1 ORDER BY id",
+    )?;
+    let events = statement.query_map([RUNNING], |row| {
+        let (domain, app, stream): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        let publish_time = WallTime::from_unix_micros(row.get(4)?);
+        let publisher = Publisher {
+            key: StreamKey::new(&domain, &app, &stream),
+            publication: PublicationId(unstored(row.get(0)?)),
+            publish_time,
+            client_ip: row.get(5)?,
+            stream_param: row.get(6)?,
+            alias_domain: row.get(7)?,
+        };
+        let time = now.max(publish_time);
+        let push_ms = (time.unix_millis() - publish_time.unix_millis()).unsigned_abs();
+        let kind = LiveEventKind::PublishEnded { code: OWN_ERROR, message: "the appliance stopped without an end", push_ms, width: 0, height: 0 };
+        Ok(LiveEvent { publisher: Arc::new(publisher), time, kind })
+    })?;
+    Ok(events.collect::<Result<_, _>>()?)
+}
+
 /// Enters what concerns the list; other events are nothing to it.
 pub(super) fn enter(connection: &Connection, event: &LiveEvent, now: WallTime) -> Result<(), CatalogError> {
     let (end, refused, reason, width, height) = match &event.kind {
@@ -129,8 +147,8 @@ pub(super) fn enter(connection: &Connection, event: &LiveEvent, now: WallTime) -
     // The begin may have been lost, and a batch may come twice.
     connection
         .prepare_cached(
-            "INSERT INTO stream_event (publication, domain, app, stream, begin_time, end_time, refused, reason, client, width, height) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+            "INSERT INTO stream_event (publication, domain, app, stream, begin_time, end_time, refused, reason, client, width, height, \
+             stream_param, alias_domain) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
              ON CONFLICT (publication) DO UPDATE SET end_time = ?6, reason = ?8, width = ?10, height = ?11 WHERE end_time > ?6",
         )?
         .execute(params![
@@ -144,15 +162,21 @@ pub(super) fn enter(connection: &Connection, event: &LiveEvent, now: WallTime) -
             reason,
             publisher.client_ip,
             width,
-            height
+            height,
+            publisher.stream_param,
+            publisher.alias_domain
         ])?;
     if connection.last_insert_rowid() % PURGE_EVERY == 0 && end != RUNNING {
-        purge(connection, now, ACCEPTED_MAX, REFUSED_MAX)?;
+        purge(connection, now)?;
     }
     Ok(())
 }
 
-fn purge(connection: &Connection, now: WallTime, accepted_max: i64, refused_max: i64) -> Result<(), CatalogError> {
+pub(super) fn purge(connection: &Connection, now: WallTime) -> Result<(), CatalogError> {
+    purge_to(connection, now, ACCEPTED_MAX, REFUSED_MAX)
+}
+
+fn purge_to(connection: &Connection, now: WallTime, accepted_max: i64, refused_max: i64) -> Result<(), CatalogError> {
     connection.prepare_cached("DELETE FROM stream_event WHERE end_time < ?1")?.execute([now.unix_micros() - KEPT_MICROS])?;
     for (refused, count_max) in [(false, accepted_max), (true, refused_max)] {
         connection
@@ -167,11 +191,7 @@ fn purge(connection: &Connection, now: WallTime, accepted_max: i64, refused_max:
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::domain::event::Publisher;
-    use crate::units::PublicationId;
 
     fn at(seconds: i64) -> WallTime {
         WallTime::from_unix_seconds(seconds)
@@ -184,6 +204,7 @@ mod tests {
             publish_time: at(begin),
             client_ip: "192.0.2.1".to_owned(),
             stream_param: String::new(),
+            alias_domain: String::new(),
         };
         LiveEvent { publisher: Arc::new(publisher), time: at(time), kind }
     }
@@ -252,10 +273,10 @@ mod tests {
         let refused = (10..40).map(|number| event(number, "x", 500, 500, REFUSED)).collect();
         catalog.enter_live_events(refused, at(500)).unwrap();
         assert_eq!(count(StreamEventQuery::default()), 34);
-        catalog.write(|connection| purge(connection, at(500), 2, 5)).unwrap();
+        catalog.write(|connection| purge_to(connection, at(500), 2, 5)).unwrap();
         assert_eq!(count(StreamEventQuery::default()), 7);
         assert_eq!(count(StreamEventQuery { accepted_only: true, ..StreamEventQuery::default() }), 2);
-        catalog.write(|connection| purge(connection, at(60 * 86_400 + 450), 100, 100)).unwrap();
+        catalog.write(|connection| purge_to(connection, at(60 * 86_400 + 450), 100, 100)).unwrap();
         assert_eq!(count(StreamEventQuery { accepted_only: true, ..StreamEventQuery::default() }), 1, "the one that runs");
         assert_eq!(count(StreamEventQuery::default()), 6);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use crate::domain::{Admission, OwnFormat, Policy, RecordTask};
+use crate::domain::{Admission, OwnFormat, Policy, RecordTask, RecordTemplate};
 use crate::units::{StreamKey, TaskId, WallTime};
 
 use super::{Catalog, CatalogError, TaskQuery, domains, forbids, rules, stored, templates, unstored};
@@ -174,8 +174,8 @@ impl Catalog {
             }
             Ok(Policy {
                 version,
-                templates: templates::all(connection)?.into_iter().map(|template| (template.id, Arc::new(template))).collect(),
-                rules: rules::all(connection)?.into(),
+                templates: templates::all::<RecordTemplate>(connection)?.into_iter().map(|template| (template.id, Arc::new(template))).collect(),
+                rules: rules::all::<RecordTemplate>(connection)?.into(),
                 tasks,
                 task_default,
                 admission: Admission { domains: domains::by_name(connection)?, forbidden: forbids::by_key(connection, now)? },

@@ -1,14 +1,39 @@
-//! Record templates.
+//! Record and callback templates.
 
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::domain::RecordTemplate;
+use crate::domain::{CallbackTemplate, RecordTemplate};
 use crate::units::{TemplateId, WallTime};
 
 use super::{Catalog, CatalogError, stored, unstored};
 
+/// A kind of template: JSON in a table, under ids that count from 1001 and are never used again, and the rules that give it to streams.
+pub trait Template: Serialize + DeserializeOwned + Send + 'static {
+    const TABLE: &'static str;
+    const RULE_TABLE: &'static str;
+    fn id_mut(&mut self) -> &mut TemplateId;
+}
+
+impl Template for RecordTemplate {
+    const TABLE: &'static str = "template";
+    const RULE_TABLE: &'static str = "rule";
+    fn id_mut(&mut self) -> &mut TemplateId {
+        &mut self.id
+    }
+}
+
+impl Template for CallbackTemplate {
+    const TABLE: &'static str = "callback_template";
+    const RULE_TABLE: &'static str = "callback_rule";
+    fn id_mut(&mut self) -> &mut TemplateId {
+        &mut self.id
+    }
+}
+
 impl Catalog {
-    /// True until the first-run template and rule have been entered once; false for ever after the first template of any kind.
+    /// True until the first-run template and rule have been entered once; false for ever after the first record template of any kind.
     pub fn is_new(&self) -> Result<bool, CatalogError> {
         self.read(is_new)
     }
@@ -30,10 +55,10 @@ impl Catalog {
     /// Stores a template under a new id; the id it comes with is ignored.
     ///
     /// # Errors
-    /// [`CatalogError::Limit`]: there are `limit` templates already.
-    pub fn create_template(&self, template: RecordTemplate, limit: u64) -> Result<TemplateId, CatalogError> {
+    /// [`CatalogError::Limit`]: there are `limit` templates of its kind already.
+    pub fn create_template<T: Template>(&self, template: T, limit: u64) -> Result<TemplateId, CatalogError> {
         self.write(move |connection| {
-            let count: i64 = connection.prepare_cached("SELECT count(*) FROM template")?.query_row([], |row| row.get(0))?;
+            let count: i64 = connection.prepare_cached(&format!("SELECT count(*) FROM {}", T::TABLE))?.query_row([], |row| row.get(0))?;
             if unstored(count) >= limit {
                 return Err(CatalogError::Limit { limit });
             }
@@ -43,12 +68,12 @@ impl Catalog {
 
     /// # Errors
     /// [`CatalogError::NotFound`].
-    pub fn template(&self, id: TemplateId) -> Result<RecordTemplate, CatalogError> {
+    pub fn template<T: Template>(&self, id: TemplateId) -> Result<T, CatalogError> {
         self.read(|connection| one(connection, id))
     }
 
-    /// All templates by id.
-    pub fn templates(&self) -> Result<Vec<RecordTemplate>, CatalogError> {
+    /// All templates of a kind by id.
+    pub fn templates<T: Template>(&self) -> Result<Vec<T>, CatalogError> {
         self.read(all)
     }
 
@@ -56,27 +81,29 @@ impl Catalog {
     ///
     /// # Errors
     /// [`CatalogError::NotFound`].
-    pub fn modify_template(&self, id: TemplateId, change: Box<dyn FnOnce(&mut RecordTemplate) + Send>) -> Result<(), CatalogError> {
+    pub fn modify_template<T: Template>(&self, id: TemplateId, change: Box<dyn FnOnce(&mut T) + Send>) -> Result<(), CatalogError> {
         self.write(move |connection| {
             let mut template = one(connection, id)?;
             change(&mut template);
-            template.id = id;
-            connection.prepare_cached("UPDATE template SET body = ?2 WHERE id = ?1")?.execute(params![stored(id.0), to_json(&template)?])?;
+            *template.id_mut() = id;
+            connection
+                .prepare_cached(&format!("UPDATE {} SET body = ?2 WHERE id = ?1", T::TABLE))?
+                .execute(params![stored(id.0), to_json(&template)?])?;
             Ok(())
         })
     }
 
     /// # Errors
     /// [`CatalogError::NotFound`]; [`CatalogError::InUse`]: a rule names it.
-    pub fn delete_template(&self, id: TemplateId) -> Result<(), CatalogError> {
+    pub fn delete_template<T: Template>(&self, id: TemplateId) -> Result<(), CatalogError> {
         self.write(move |connection| {
-            if !exists(connection, id)? {
+            if !exists::<T>(connection, id)? {
                 return Err(CatalogError::NotFound);
             }
-            if connection.prepare_cached("SELECT 1 FROM rule WHERE template_id = ?1")?.exists([stored(id.0)])? {
+            if connection.prepare_cached(&format!("SELECT 1 FROM {} WHERE template_id = ?1", T::RULE_TABLE))?.exists([stored(id.0)])? {
                 return Err(CatalogError::InUse);
             }
-            connection.prepare_cached("DELETE FROM template WHERE id = ?1")?.execute([stored(id.0)])?;
+            connection.prepare_cached(&format!("DELETE FROM {} WHERE id = ?1", T::TABLE))?.execute([stored(id.0)])?;
             Ok(())
         })
     }
@@ -87,12 +114,12 @@ pub(super) fn is_new(connection: &Connection) -> Result<bool, CatalogError> {
     Ok(connection.prepare_cached("SELECT 1 FROM sqlite_sequence WHERE name = 'template' AND seq = 1000")?.exists([])?)
 }
 
-pub(super) fn exists(connection: &Connection, id: TemplateId) -> Result<bool, CatalogError> {
-    Ok(connection.prepare_cached("SELECT 1 FROM template WHERE id = ?1")?.exists([stored(id.0)])?)
+pub(super) fn exists<T: Template>(connection: &Connection, id: TemplateId) -> Result<bool, CatalogError> {
+    Ok(connection.prepare_cached(&format!("SELECT 1 FROM {} WHERE id = ?1", T::TABLE))?.exists([stored(id.0)])?)
 }
 
-pub(super) fn all(connection: &Connection) -> Result<Vec<RecordTemplate>, CatalogError> {
-    let mut statement = connection.prepare_cached("SELECT id, body FROM template ORDER BY id")?;
+pub(super) fn all<T: Template>(connection: &Connection) -> Result<Vec<T>, CatalogError> {
+    let mut statement = connection.prepare_cached(&format!("SELECT id, body FROM {} ORDER BY id", T::TABLE))?;
     let mut rows = statement.query([])?;
     let mut templates = Vec::new();
     while let Some(row) = rows.next()? {
@@ -101,25 +128,25 @@ pub(super) fn all(connection: &Connection) -> Result<Vec<RecordTemplate>, Catalo
     Ok(templates)
 }
 
-fn one(connection: &Connection, id: TemplateId) -> Result<RecordTemplate, CatalogError> {
+pub(super) fn one<T: Template>(connection: &Connection, id: TemplateId) -> Result<T, CatalogError> {
     let body: Option<String> =
-        connection.prepare_cached("SELECT body FROM template WHERE id = ?1")?.query_row([stored(id.0)], |row| row.get(0)).optional()?;
+        connection.prepare_cached(&format!("SELECT body FROM {} WHERE id = ?1", T::TABLE))?.query_row([stored(id.0)], |row| row.get(0)).optional()?;
     from_json(id, &body.ok_or(CatalogError::NotFound)?)
 }
 
-fn insert(connection: &Connection, mut template: RecordTemplate) -> Result<TemplateId, CatalogError> {
+fn insert<T: Template>(connection: &Connection, mut template: T) -> Result<TemplateId, CatalogError> {
     // The column is the id; the one inside the body is overwritten when it is read.
-    template.id = TemplateId(0);
-    let id = connection.prepare_cached("INSERT INTO template (body) VALUES (?1)")?.insert([to_json(&template)?])?;
+    *template.id_mut() = TemplateId(0);
+    let id = connection.prepare_cached(&format!("INSERT INTO {} (body) VALUES (?1)", T::TABLE))?.insert([to_json(&template)?])?;
     Ok(TemplateId(unstored(id)))
 }
 
-fn to_json(template: &RecordTemplate) -> Result<String, CatalogError> {
+fn to_json<T: Template>(template: &T) -> Result<String, CatalogError> {
     serde_json::to_string(template).map_err(|error| CatalogError::Storage(format!("a template cannot be stored: {error}")))
 }
 
-fn from_json(id: TemplateId, body: &str) -> Result<RecordTemplate, CatalogError> {
-    let mut template: RecordTemplate = serde_json::from_str(body).map_err(|error| CatalogError::damaged("template", error))?;
-    template.id = id;
+fn from_json<T: Template>(id: TemplateId, body: &str) -> Result<T, CatalogError> {
+    let mut template: T = serde_json::from_str(body).map_err(|error| CatalogError::damaged("template", error))?;
+    *template.id_mut() = id;
     Ok(template)
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::container::{MediaSummary, TrackSummary};
+use crate::domain::event::RecordSessionId;
 use crate::domain::vod::{CLASS_TOP, SubApp};
 use crate::domain::{EndReason, OwnFormat, RecordRule, RecordTask, RecordingIdentity, RecordingSource};
 use crate::units::{PublicationId, StreamKey, TemplateId};
@@ -82,6 +83,8 @@ pub(super) fn file(number: u64, stream: &str, format: Format) -> FinishedFile {
             storage_mode: "normal".to_owned(),
             class_id: 0,
             resume: None,
+            session: RecordSessionId::default(),
+            alias_domain: String::new(),
         },
         end: at(200),
         reason: EndReason::Interval,
@@ -105,16 +108,16 @@ fn everything_survives_a_restart() {
     with_all.flow_continue_duration_s = 1800;
     let id = fixture.catalog.create_template(with_all.clone(), 10).expect("template");
     assert_eq!(id, TemplateId(1001));
-    fixture.catalog.create_rule(rule("Push.Example.com", "live", "cam", id), 10).expect("rule");
+    fixture.catalog.create_rule::<RecordTemplate>(rule("Push.Example.com", "live", "cam", id), 10).expect("rule");
     fixture.catalog.create_task(task("t1", "cam", 100, 200), 10, at(99)).expect("task");
     fixture.catalog.enter_file(file(1, "cam", Format::Mp4), "имя".to_owned(), at(300)).expect("file");
     fixture.reopen();
 
     assert!(!fixture.catalog.is_new().expect("is_new"));
     with_all.id = id;
-    assert_eq!(fixture.catalog.templates().expect("templates"), [with_all.clone()]);
-    assert_eq!(fixture.catalog.template(id).expect("template"), with_all);
-    assert_eq!(fixture.catalog.rules().expect("rules"), [rule("push.example.com", "live", "cam", id)]);
+    assert_eq!(fixture.catalog.templates::<RecordTemplate>().expect("templates"), [with_all.clone()]);
+    assert_eq!(fixture.catalog.template::<RecordTemplate>(id).expect("template"), with_all);
+    assert_eq!(fixture.catalog.rules::<RecordTemplate>().expect("rules"), [rule("push.example.com", "live", "cam", id)]);
     let policy = fixture.catalog.policy(7, at(150)).expect("policy");
     assert_eq!(policy.version, 7);
     assert_eq!(policy.rule_for(&StreamKey::new("push.example.com", "live", "cam")).map(|found| found.id), Some(id));
@@ -131,8 +134,8 @@ fn template_ids_are_never_used_again() {
     let mut fixture = Fixture::new();
     let create = |fixture: &Fixture| fixture.catalog.create_template(template("t"), 10).expect("template").0;
     assert_eq!([create(&fixture), create(&fixture)], [1001, 1002]);
-    fixture.catalog.delete_template(TemplateId(1002)).expect("delete");
-    fixture.catalog.delete_template(TemplateId(1001)).expect("delete");
+    fixture.catalog.delete_template::<RecordTemplate>(TemplateId(1002)).expect("delete");
+    fixture.catalog.delete_template::<RecordTemplate>(TemplateId(1001)).expect("delete");
     fixture.reopen();
     assert_eq!(create(&fixture), 1003);
     assert!(!fixture.catalog.is_new().expect("is_new"));
@@ -147,22 +150,25 @@ fn templates_are_bounded_modified_and_protected() {
     catalog
         .modify_template(
             id,
-            Box::new(|template| {
+            Box::new(|template: &mut RecordTemplate| {
                 template.name = "b".to_owned();
                 template.id = TemplateId(7);
             }),
         )
         .expect("modify");
-    assert_eq!((catalog.template(id).expect("template").name, catalog.template(id).expect("template").id), ("b".to_owned(), id));
-    assert!(matches!(catalog.modify_template(TemplateId(1), Box::new(|_| ())), Err(CatalogError::NotFound)));
-    assert!(matches!(catalog.modify_template(id, Box::new(|_| panic!("in a closure"))), Err(CatalogError::Storage(_))));
-    assert!(matches!(catalog.template(TemplateId(u64::MAX)), Err(CatalogError::NotFound)));
+    assert_eq!(
+        (catalog.template::<RecordTemplate>(id).expect("template").name, catalog.template::<RecordTemplate>(id).expect("template").id),
+        ("b".to_owned(), id)
+    );
+    assert!(matches!(catalog.modify_template(TemplateId(1), Box::new(|_: &mut RecordTemplate| ())), Err(CatalogError::NotFound)));
+    assert!(matches!(catalog.modify_template(id, Box::new(|_: &mut RecordTemplate| panic!("in a closure"))), Err(CatalogError::Storage(_))));
+    assert!(matches!(catalog.template::<RecordTemplate>(TemplateId(u64::MAX)), Err(CatalogError::NotFound)));
 
-    catalog.create_rule(rule("a.b", "", "", id), 10).expect("rule");
-    assert!(matches!(catalog.delete_template(id), Err(CatalogError::InUse)));
-    catalog.delete_rule("A.b", "", "").expect("delete rule");
-    catalog.delete_template(id).expect("delete");
-    assert!(matches!(catalog.delete_template(id), Err(CatalogError::NotFound)));
+    catalog.create_rule::<RecordTemplate>(rule("a.b", "", "", id), 10).expect("rule");
+    assert!(matches!(catalog.delete_template::<RecordTemplate>(id), Err(CatalogError::InUse)));
+    catalog.delete_rule::<RecordTemplate>("A.b", "", "").expect("delete rule");
+    catalog.delete_template::<RecordTemplate>(id).expect("delete");
+    assert!(matches!(catalog.delete_template::<RecordTemplate>(id), Err(CatalogError::NotFound)));
 }
 
 #[test]
@@ -171,15 +177,15 @@ fn rules_have_one_key_each() {
     let catalog = &fixture.catalog;
     let id = catalog.create_template(template("a"), 10).expect("template");
     let other = catalog.create_template(template("b"), 10).expect("template");
-    assert!(matches!(catalog.create_rule(rule("a.b", "", "", TemplateId(4711)), 10), Err(CatalogError::NotFound)));
+    assert!(matches!(catalog.create_rule::<RecordTemplate>(rule("a.b", "", "", TemplateId(4711)), 10), Err(CatalogError::NotFound)));
     for (app, stream) in [("", ""), ("live", ""), ("Live", ""), ("", "cam"), ("live", "cam")] {
-        catalog.create_rule(rule("a.b", app, stream, id), 5).expect("rule");
-        assert!(matches!(catalog.create_rule(rule("A.B", app, stream, other), 10), Err(CatalogError::Exists)));
+        catalog.create_rule::<RecordTemplate>(rule("a.b", app, stream, id), 5).expect("rule");
+        assert!(matches!(catalog.create_rule::<RecordTemplate>(rule("A.B", app, stream, other), 10), Err(CatalogError::Exists)));
     }
-    assert!(matches!(catalog.create_rule(rule("c.d", "", "", id), 5), Err(CatalogError::Limit { limit: 5 })));
-    assert!(matches!(catalog.delete_rule("a.b", "LIVE", ""), Err(CatalogError::NotFound)));
-    catalog.delete_rule("a.b", "live", "").expect("delete");
-    let left: Vec<_> = catalog.rules().expect("rules").into_iter().map(|rule| (rule.app, rule.stream)).collect();
+    assert!(matches!(catalog.create_rule::<RecordTemplate>(rule("c.d", "", "", id), 5), Err(CatalogError::Limit { limit: 5 })));
+    assert!(matches!(catalog.delete_rule::<RecordTemplate>("a.b", "LIVE", ""), Err(CatalogError::NotFound)));
+    catalog.delete_rule::<RecordTemplate>("a.b", "live", "").expect("delete");
+    let left: Vec<_> = catalog.rules::<RecordTemplate>().expect("rules").into_iter().map(|rule| (rule.app, rule.stream)).collect();
     assert_eq!(left, [("", ""), ("Live", ""), ("", "cam"), ("live", "cam")].map(|(app, stream)| (app.to_owned(), stream.to_owned())));
 }
 
@@ -189,8 +195,8 @@ fn the_first_run_rule_comes_once() {
     let id = fixture.catalog.enter_first_run(template("first"), at(1)).expect("first run").expect("new");
     let policy = fixture.catalog.policy(1, at(2)).expect("policy");
     assert_eq!(policy.rule_for(&StreamKey::new("any.where", "app", "stream")).map(|found| found.id), Some(id));
-    fixture.catalog.delete_rule("", "", "").expect("delete rule");
-    fixture.catalog.delete_template(id).expect("delete template");
+    fixture.catalog.delete_rule::<RecordTemplate>("", "", "").expect("delete rule");
+    fixture.catalog.delete_template::<RecordTemplate>(id).expect("delete template");
     fixture.reopen();
     assert_eq!(fixture.catalog.enter_first_run(template("first"), at(3)).expect("first run"), None, "the user deleted it");
 }
@@ -585,7 +591,7 @@ fn rows_that_cannot_be_read_are_errors() {
     fixture.catalog.enter_file(file(1, "cam", Format::Mp4), "n".to_owned(), at(1)).expect("file");
     let other = Connection::open(fixture.path()).expect("a second connection");
     other.execute_batch("UPDATE template SET body = '{}'; UPDATE media_file SET file = 'x'").expect("damage");
-    assert!(matches!(fixture.catalog.template(id), Err(CatalogError::Storage(_))));
+    assert!(matches!(fixture.catalog.template::<RecordTemplate>(id), Err(CatalogError::Storage(_))));
     assert!(matches!(fixture.catalog.policy(1, at(0)), Err(CatalogError::Storage(_))));
     assert!(matches!(fixture.catalog.search(&MediaQuery { limit: 1, ..MediaQuery::default() }), Err(CatalogError::Storage(_))));
     other.execute_batch("DROP TABLE media_index").expect("damage");
@@ -615,7 +621,7 @@ fn a_closed_catalog_refuses_writes_and_keeps_reading() {
     fixture.catalog.close();
     let error = fixture.catalog.create_template(template("t"), 10).expect_err("closed").to_string();
     assert!(error.contains("closed"), "{error}");
-    assert_eq!(fixture.catalog.templates().expect("templates").len(), 1);
+    assert_eq!(fixture.catalog.templates::<RecordTemplate>().expect("templates").len(), 1);
 }
 
 /// The application of the tests beside the main one, and its classes: of each application one at the top and one below it.

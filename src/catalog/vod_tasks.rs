@@ -7,7 +7,7 @@ use crate::domain::vod_task::KEPT_MICROS;
 use crate::domain::{FinishedFile, VodTask, VodTaskKind, VodTaskStatus};
 use crate::units::WallTime;
 
-use super::events::{CatalogEvent, emit};
+use super::events::{CatalogEvent, Told, emit};
 use super::files::{self, file_id_of};
 use super::{Catalog, CatalogError, FellBack, MediaRow, stored, unstored};
 
@@ -76,9 +76,7 @@ impl Catalog {
             update(connection, &task)?;
             tell(connection, writer.as_ref(), &task)
         })?;
-        if told {
-            self.inner.events.notify();
-        }
+        self.tell(told);
         Ok(())
     }
 
@@ -94,23 +92,24 @@ impl Catalog {
         now: WallTime,
         change: impl FnOnce(&mut VodTask, &MediaRow) + Send + 'static,
     ) -> Result<Vec<FellBack>, CatalogError> {
-        let (id, writer) = (id.to_owned(), self.event_writer());
+        let id = id.to_owned();
+        // What is cut out of a recording is none that a stream's receivers are told of.
+        let writers = files::Writers { events: self.event_writer(), callbacks: None, flows_of: Some(self.app_id()) };
         let (fell_back, told) = self.write(move |connection| {
             let mut task = one(connection, &id)?;
             if task.status.is_over() {
                 return Err(CatalogError::NotFound);
             }
             let mut fell_back = Vec::new();
-            let mut told = files::enter(connection, &file.0, &file.1, now, writer.as_ref(), &mut fell_back)?;
+            let mut told = files::enter(connection, &file.0, &file.1, now, &writers, &mut fell_back)?;
             let file_id = file.0.identity.file_id;
             change(&mut task, &files::media_row_of(connection, file_id)?);
             update(connection, &task)?;
-            told |= tell(connection, writer.as_ref(), &task)?;
+            told |= tell(connection, writers.events.as_ref(), &task)?;
             Ok((fell_back, told))
         })?;
-        if told {
-            self.inner.events.notify();
-        }
+        self.flow_entered();
+        self.tell(told);
         Ok(fell_back)
     }
 
@@ -182,20 +181,20 @@ impl Catalog {
     }
 }
 
-/// Says that a task is over, where that is an event of its own. True: somebody may be waiting for it.
-fn tell(connection: &Connection, writer: Option<&super::EventWriter>, task: &VodTask) -> Result<bool, CatalogError> {
+/// Says that a task is over, where that is an event of its own.
+fn tell(connection: &Connection, writer: Option<&super::EventWriter>, task: &VodTask) -> Result<Told, CatalogError> {
     match (task.kind, task.finish_time) {
         (VodTaskKind::EditMedia, Some(at)) => emit(connection, writer, task.sub_app_id, at, &CatalogEvent::EditMediaComplete(task)),
-        _ => Ok(false),
+        _ => Ok(Told::default()),
     }
 }
 
-fn insert(connection: &Connection, task: &VodTask) -> Result<(), CatalogError> {
+pub(super) fn insert(connection: &Connection, task: &VodTask) -> Result<(), CatalogError> {
     let sql = format!("INSERT INTO vod_task ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)");
     write(connection, &sql, task)
 }
 
-fn update(connection: &Connection, task: &VodTask) -> Result<(), CatalogError> {
+pub(super) fn update(connection: &Connection, task: &VodTask) -> Result<(), CatalogError> {
     let sql = "UPDATE vod_task SET sub_app_id = ?2, kind = ?3, status = ?4, file_id = ?5, priority = ?6, create_time = ?7, begin_time = ?8, \
                finish_time = ?9, session_id = ?10, session_context = ?11, work = ?12, object = ?13 WHERE id = ?1";
     write(connection, sql, task)
@@ -220,7 +219,7 @@ fn write(connection: &Connection, sql: &str, task: &VodTask) -> Result<(), Catal
     Ok(())
 }
 
-fn one(connection: &Connection, id: &str) -> Result<VodTask, CatalogError> {
+pub(super) fn one(connection: &Connection, id: &str) -> Result<VodTask, CatalogError> {
     let found =
         connection.prepare_cached(&format!("SELECT {COLUMNS} FROM vod_task WHERE id = ?1"))?.query_row([id], |row| Ok(read(row))).optional()?;
     found.unwrap_or(Err(CatalogError::NotFound))

@@ -31,6 +31,7 @@ fn tell_events(fixture: &Fixture) {
         CatalogEvent::NewFileUpload(row) => format!("new {}", row.file.identity.file_id.get() - FileId::MIN),
         CatalogEvent::FileDeleted { file_id, parts } => format!("deleted {} {}", file_id.get() - FileId::MIN, parts.len()),
         CatalogEvent::EditMediaComplete(task) => format!("edited {}", task.id),
+        CatalogEvent::ProcedureStateChanged { task, .. } => format!("flow {}", task.id),
         CatalogEvent::PersistenceComplete { file_id, source } => format!("kept {} {source}", file_id.get() - FileId::MIN),
     }));
     let change = |config: &mut crate::domain::vod::EventConfig| {

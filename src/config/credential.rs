@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -26,6 +28,47 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[secret]")
+    }
+}
+
+/// The secret that callbacks are signed with besides their own way, as Standard Webhooks writes it; `None`: they are not.
+#[derive(Clone, Debug, Default)]
+pub struct WebhookSecret(Option<Secret>);
+
+/// What the specification allows.
+const WEBHOOK_SECRET_BYTES: RangeInclusive<usize> = 24..=64;
+
+impl WebhookSecret {
+    /// The key itself. Never into a log, an error or an answer.
+    pub fn expose(&self) -> Option<Vec<u8>> {
+        self.0.as_ref().and_then(|secret| Self::decode(secret.expose()))
+    }
+
+    fn decode(text: &str) -> Option<Vec<u8>> {
+        let key = STANDARD.decode(text.strip_prefix("whsec_")?).ok()?;
+        WEBHOOK_SECRET_BYTES.contains(&key.len()).then_some(key)
+    }
+}
+
+impl Value for WebhookSecret {
+    type Bounds = ();
+    fn read(value: &Spanned<DeValue<'_>>, _: &(), reader: &mut Reader<'_>) -> Option<Self> {
+        let text = read_text(value, reader)?;
+        if text.is_empty() {
+            return Some(Self(None));
+        }
+        if Self::decode(text).is_none() {
+            reader.refuse(value.span().start, &format!("must be empty or {}", Self::values(&())));
+            return None;
+        }
+        Some(Self(Some(Secret::new(text))))
+    }
+    fn show(&self) -> String {
+        // Only ever asked for the default, which is none; and a secret is not shown anyway.
+        show_text("")
+    }
+    fn values(_: &()) -> String {
+        format!("`whsec_` and {} to {} bytes in Base64", WEBHOOK_SECRET_BYTES.start(), WEBHOOK_SECRET_BYTES.end())
     }
 }
 

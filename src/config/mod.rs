@@ -17,9 +17,11 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-pub use credential::{BearerToken, Credential, Secret};
+pub use credential::{BearerToken, Credential, Secret, WebhookSecret};
 pub use render::{banner, settings_markdown, settings_text};
-pub use table::{ApiConfig, Config, DeliveryConfig, HttpConfig, IngestConfig, LogConfig, RecordConfig, Setting, settings};
+pub use table::{
+    ApiConfig, CallbackConfig, Config, DeliveryConfig, HttpConfig, IngestConfig, LogConfig, ProcessConfig, RecordConfig, Setting, settings,
+};
 pub use tls::TlsCertificate;
 pub use value::{DuplicatePublisher, HlsContainer, LogFormat, Role, WhenBusy};
 

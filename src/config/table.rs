@@ -3,13 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::credential::{BearerToken, CREDENTIALS_MAX, Credential};
+use super::credential::{BearerToken, CREDENTIALS_MAX, Credential, WebhookSecret};
 use super::tls::{TLS_CERTIFICATES_MAX, TlsCertificate};
-use super::value::{ADDRESS_OR_EMPTY, DELIVERY_LISTEN, DOMAIN, LOG_LEVEL, PUBLIC_BASE, TIME_ZONE};
-use super::value::{DuplicatePublisher, HlsContainer, ListBounds, LogFormat, Reader, Value, WhenBusy};
+use super::value::{ADDRESS_OR_EMPTY, DELIVERY_LISTEN, DOMAIN, ENCODER_PRESET, LOG_LEVEL, PUBLIC_BASE, TIME_ZONE};
+use super::value::{CountMax, DuplicatePublisher, HlsContainer, ListBounds, LogFormat, Reader, Value, WhenBusy};
 use crate::units::Format;
 
 /// One row of the table.
@@ -248,9 +249,9 @@ declare! {
         unsigned_loopback: bool = true;
         /// Calls a second of one action by one credential or token, twice as many at once; more are refused. 0: any number. Read anew at SIGHUP.
         requests_per_second: u64 = 200, in 0..=1_000_000;
-        /// Record templates.
+        /// Record templates, and as many callback templates.
         templates_max: u64 = 1_000, in 1..=100_000;
-        /// Record rules.
+        /// Record rules, and as many callback rules.
         rules_max: u64 = 10_000, in 1..=100_000;
         /// Record tasks waiting or running.
         tasks_max: u64 = 10_000, in 1..=100_000;
@@ -266,6 +267,48 @@ declare! {
         sub_apps_max: u64 = 50, in 0..=1_000;
         /// Task flows (`CreateProcedureTemplate`) of one application.
         procedures_max: u64 = 50, in 0..=1_000;
+    }
+
+    /// Callbacks to the addresses of callback templates, and events to the address of `ModifyEventConfig`.
+    callbacks: CallbackConfig {
+        /// Attempts after the first one, until a receiver has taken a message.
+        retries_max: u64 = 12, in 0..=1_000;
+        /// From one attempt to the next.
+        retry_interval_ms: u64 = 60_000, in 100..=86_400_000, unit "ms";
+        /// A receiver that has not answered by then has not taken the message.
+        answer_timeout_ms: u64 = 20_000, in 100..=300_000, unit "ms";
+        /// Requests under way at the same time, to all receivers. Half of them are kept for receivers that have just answered.
+        requests_max: usize = 32, in 2..=512;
+        /// Of these to one address, once it has answered; one at a time before.
+        requests_per_address_max: usize = 4, in 1..=64;
+        /// Networks that must not be called, also not by a name that leads there.
+        forbidden_networks: Vec<IpNet> = Vec::new(), in CountMax(256);
+        /// With it every callback also carries the headers of Standard Webhooks (`webhook-id`, `webhook-timestamp`, `webhook-signature`).
+        webhook_secret: WebhookSecret = WebhookSecret::default();
+    }
+
+    /// Task flows: renditions, adaptive streams and pictures of finished files, made by ffmpeg.
+    process: ProcessConfig {
+        /// The encoder: a path, or a name that is looked for as a shell does.
+        ffmpeg: PathBuf = PathBuf::from("ffmpeg");
+        /// What tells what a file holds; it comes with the encoder.
+        ffprobe: PathBuf = PathBuf::from("ffprobe");
+        /// Task flows that are carried out at the same time. 0: none, they wait.
+        jobs_max: usize = 1, in 0..=64;
+        /// As `jobs_max`, of one application.
+        jobs_per_app_max: usize = 64, in 1..=64;
+        /// Attempts at one part of a flow before it counts as failed.
+        attempts_max: u64 = 3, in 1..=20;
+        /// A part of a flow that takes longer is ended.
+        timeout_s: u64 = 21_600, in 10..=604_800, unit "s";
+        /// Politeness of the encoder towards other programs, as the command `nice` has it.
+        nice: u64 = 15, in 0..=19;
+        /// CPUs of the encoder. Empty: those that take no streams in, or all if there are no others.
+        cpus: Vec<usize> = Vec::new(), in ListBounds { length_max: 256, value_max: 1023 };
+        /// Speed of x264 and x265 against size: `ultrafast`, `superfast`, `veryfast`, `faster`, `fast`, `medium`, `slow` or `slower`.
+        preset: String = "veryfast".to_owned(), in ENCODER_PRESET;
+        /// Segments of an encrypted stream to a key. 0: one key for each rendition.
+        key_rotation_segments: u64 = 0, in 0..=100_000;
     }
 
     /// The log, on standard error.

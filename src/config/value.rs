@@ -1,10 +1,11 @@
 //! What a setting can be: how each type is read from TOML, checked and shown.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -228,7 +229,10 @@ pub(super) const DELIVERY_LISTEN: TextRule =
 pub(super) const ADDRESS_OR_EMPTY: TextRule =
     TextRule { what: "empty, or IP address:port", accepts: |text| text.is_empty() || text.parse::<SocketAddr>().is_ok() };
 pub(super) const TIME_ZONE: TextRule = TextRule { what: "IANA time zone", accepts: |name| jiff::tz::TimeZone::get(name).is_ok() };
+pub(super) const ENCODER_PRESET: TextRule = TextRule { what: "preset of x264", accepts: |name| ENCODER_PRESETS.contains(&name) };
 pub(super) const LOG_LEVEL: TextRule = TextRule { what: "level or filter", accepts: is_log_filter };
+
+const ENCODER_PRESETS: [&str; 8] = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower"];
 
 /// An address as long as browsers take it still leaves room for the file's part.
 const PUBLIC_BASE_BYTES_MAX: usize = 1024;
@@ -313,6 +317,40 @@ impl Value for Vec<usize> {
     }
     fn values(bounds: &ListBounds) -> String {
         format!("at most {} different numbers, 0 to {}", bounds.length_max, bounds.value_max)
+    }
+}
+
+/// At most this many.
+pub(super) struct CountMax(pub(super) usize);
+
+impl Value for Vec<IpNet> {
+    type Bounds = CountMax;
+    fn read(value: &Spanned<DeValue<'_>>, count_max: &CountMax, reader: &mut Reader<'_>) -> Option<Self> {
+        let Some(array) = value.get_ref().as_array() else {
+            reader.wrong_type(value, "an array of networks");
+            return None;
+        };
+        if array.len() > count_max.0 {
+            reader.out_of_bounds(value, format!("[{} entries]", array.len()), Self::values(count_max));
+            return None;
+        }
+        let mut networks = Vec::with_capacity(array.len());
+        for item in array.iter() {
+            let text = read_text(item, reader)?;
+            // A single address is a network of one.
+            let Some(network) = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)) else {
+                reader.out_of_bounds(item, show_text(text), "a network such as \"10.0.0.0/8\" or \"fd00::/8\", or an IP address".to_owned());
+                return None;
+            };
+            networks.push(network);
+        }
+        Some(networks)
+    }
+    fn show(&self) -> String {
+        format!("[{}]", self.iter().map(|network| show_text(&network.to_string())).collect::<Vec<_>>().join(", "))
+    }
+    fn values(count_max: &CountMax) -> String {
+        format!("at most {} networks", count_max.0)
     }
 }
 

@@ -14,7 +14,13 @@ use crate::config::{ApiConfig, BearerToken, Credential, Role};
 const BURST_SECONDS: f64 = 2.0;
 
 /// Answers that hold keys: whoever reads them can publish, or read what is encrypted.
-const KEY_ACTIONS: [&str; 4] = ["DescribeLivePushAuthKey", "DescribeDrmDataKey", "DescribeLiveCallbackTemplate", "DescribeLiveCallbackTemplates"];
+const KEY_ACTIONS: [&str; 5] = [
+    "DescribeLivePushAuthKey",
+    "DescribeDefaultDistributionConfig",
+    "DescribeDrmDataKey",
+    "DescribeLiveCallbackTemplate",
+    "DescribeLiveCallbackTemplates",
+];
 
 /// The part of the configuration that says who may call.
 #[derive(Debug)]

@@ -13,12 +13,15 @@ pub mod auth;
 mod connection;
 pub mod console;
 pub mod counters;
+pub mod drm;
 pub mod errors;
 pub mod gate;
 pub mod head;
 pub mod http;
 pub mod media;
 pub mod params;
+pub mod play_info;
+pub mod player;
 pub mod protocol;
 pub mod router;
 pub mod server;
@@ -32,6 +35,7 @@ use arc_swap::ArcSwap;
 
 use crate::catalog::{Catalog, CatalogError, OlderTaskLimits};
 use crate::config::{Config, Setting};
+use crate::domain::content_key::MasterKey;
 use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::WallTime;
 
@@ -60,8 +64,12 @@ pub struct ControlContext {
     pub metrics_text: Box<dyn Fn() -> String + Send + Sync>,
     /// `Ok` with a JSON text of the state, or `Err` with one when something is wrong (HTTP 503).
     pub health: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
+    /// False: the operator forbade to call what this address resolves to. It may ask the name service.
+    pub url_is_safe: Box<dyn Fn(&str) -> bool + Send + Sync>,
     pub limits: ControlLimits,
     pub about: About,
+    /// What keys of encrypted streams are kept with.
+    pub master_key: MasterKey,
     /// Who may call. Replaced when the configuration is read anew.
     pub access: Arc<ArcSwap<Access>>,
 }
@@ -92,6 +100,7 @@ impl About {
 /// Quotas of the API (settings).
 #[derive(Clone, Copy, Debug)]
 pub struct ControlLimits {
+    /// Of each kind.
     pub templates_max: u64,
     pub rules_max: u64,
     pub tasks_max: u64,
@@ -128,6 +137,8 @@ pub fn refresh_policy(context: &ControlContext) -> Result<(), CatalogError> {
 
 #[cfg(test)]
 mod definition_tests;
+#[cfg(test)]
+mod processing_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::counters::{Counters, count};
 use super::errors::ApiError;
 use super::http::{HttpAnswer, HttpRequest};
 use super::protocol::{Form, Reply, envelope};
-use super::{ControlContext, actions, auth, console, media};
+use super::{ControlContext, actions, auth, console, drm, media, play_info, player};
 use crate::delivery::resolve;
 use crate::units::WallTime;
 
@@ -84,6 +84,9 @@ impl Control {
                 count(&self.counters.media_requests);
                 media::answer(context, request)
             }
+            drm::KEY_PATH => drm::answer(context, request),
+            path if path.starts_with(play_info::PREFIX) => play_info::answer(context, request),
+            path if path.starts_with(player::PREFIX) => player::answer(request, &context.public_base),
             "/metrics" | "/healthz" if !is_read => HttpAnswer::text(405, "text/plain", "Use GET.\n").with("Allow", "GET, HEAD"),
             "/metrics" => HttpAnswer::text(
                 200,
@@ -148,6 +151,10 @@ fn call(
     let caller = auth::check(&access, &form, now)?;
     called.caller = Some(caller.clone());
     let call = form.call()?;
+    if call.version.is_none() && matches!(caller, Caller::Key { .. }) {
+        // Calls by hand may leave it out, client libraries never do.
+        return Err(ApiError::missing("Version"));
+    }
     let found = actions::find(&call)?;
     called.action = found.name;
     caller.authorize(found.name)?;

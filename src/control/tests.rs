@@ -13,6 +13,7 @@ use super::actions::media_info::tests::row;
 use super::{About, ControlContext, ControlLimits, Server};
 use crate::catalog::{Catalog, OlderTaskLimits};
 use crate::config::{Config, Role};
+use crate::domain::content_key::MasterKey;
 use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
 use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
@@ -74,6 +75,7 @@ impl Running {
             clock: now,
             metrics_text: Box::new(|| "capstan_up 1\n".to_owned()),
             health: Box::new(|| Ok("{\"ok\":true}".to_owned())),
+            url_is_safe: Box::new(|url| !url.contains("forbidden.example")),
             limits: ControlLimits {
                 templates_max: 5,
                 rules_max: 5,
@@ -87,6 +89,7 @@ impl Running {
                 connections_max: 16,
             },
             about: About::new(&Config::default(), now()),
+            master_key: MasterKey([7; 32]),
             access: Arc::new(ArcSwap::from_pointee(access(Vec::new(), Vec::new()))),
         };
         change(&mut context);

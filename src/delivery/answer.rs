@@ -137,6 +137,9 @@ fn content_type(name: &str) -> &'static str {
         "webp" => "image/webp",
         "vtt" => "text/vtt",
         "m4a" => "audio/mp4",
+        "flac" => "audio/flac",
+        "ogg" => "audio/ogg",
+        "wav" => "audio/wav",
         _ => "application/octet-stream",
     }
 }

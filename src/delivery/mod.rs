@@ -13,7 +13,7 @@ mod cache;
 pub mod clip;
 pub mod front;
 pub mod http;
-mod playlist;
+pub mod playlist;
 pub mod resolve;
 pub mod sender;
 
@@ -37,9 +37,14 @@ pub struct Context {
     /// Wanted length of HLS segments that are packaged on request.
     pub hls_segment_ms: u64,
     pub open: Arc<OpenRecordings>,
+    /// Other addresses that players ask for here: keys, play information, the player's page. Set once by `app`.
+    pub pages: std::sync::OnceLock<Pages>,
     pub cache: Cache,
     pub counters: Counters,
 }
+
+/// Answers what is no media; `None`: there is nothing at this address.
+pub type Pages = Box<dyn Fn(&http::Request<'_>) -> Option<http::Answer> + Send + Sync>;
 
 /// What [`Context::new`] takes.
 pub struct ContextParts {
@@ -54,7 +59,17 @@ pub struct ContextParts {
 impl Context {
     pub fn new(parts: ContextParts) -> Self {
         let ContextParts { catalog, data_folder, app_id, clock, hls_segment_ms, open } = parts;
-        Self { catalog, data_folder, app_id, clock, hls_segment_ms, open, cache: Cache::default(), counters: Counters::default() }
+        Self {
+            catalog,
+            data_folder,
+            app_id,
+            clock,
+            hls_segment_ms,
+            open,
+            pages: std::sync::OnceLock::new(),
+            cache: Cache::default(),
+            counters: Counters::default(),
+        }
     }
 }
 

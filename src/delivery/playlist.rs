@@ -162,3 +162,47 @@ fn load(context: &Context, entry: &Entry) -> io::Result<Arc<Packaged>> {
     context.cache.keep_packaged(version, id, &packaged);
     Ok(packaged)
 }
+
+/// Names of playlists for those who have a token: `voddrm.token.<token>.<name>`.
+const TOKEN_PREFIX: &str = "voddrm.token.";
+/// A token of ours is shorter.
+const TOKEN_BYTES_MAX: usize = 128;
+
+/// The token and the real name in `voddrm.token.<token>.<name>`.
+pub fn split_token(name: &str) -> Option<(&str, &str)> {
+    let (token, name) = name.strip_prefix(TOKEN_PREFIX)?.split_once('.')?;
+    let is_token = !token.is_empty()
+        && token.len() <= TOKEN_BYTES_MAX
+        && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~'));
+    (is_token && name.ends_with(".m3u8")).then_some((token, name))
+}
+
+/// The playlist with the token in every address of a key and of another playlist.
+pub fn with_token(playlist: &str, token: &str) -> String {
+    let mut text = String::with_capacity(playlist.len() + playlist.len() / 4);
+    for line in playlist.lines() {
+        match line.split_once("URI=\"") {
+            Some((before, rest)) if line.starts_with("#EXT-X-KEY:") || line.starts_with("#EXT-X-MEDIA:") => {
+                let (address, after) = rest.split_once('"').unwrap_or((rest, ""));
+                let address =
+                    if line.starts_with("#EXT-X-KEY:") { format!("{address}&token={token}") } else { format!("{TOKEN_PREFIX}{token}.{address}") };
+                text.push_str(&format!("{before}URI=\"{address}\"{after}"));
+            }
+            _ if !line.starts_with('#') && line.ends_with(".m3u8") => text.push_str(&format!("{TOKEN_PREFIX}{token}.{line}")),
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// An encrypted stream's playlist for whoever has a token: small, and another one for each token.
+pub fn with_token_of(stored: super::http::Stored, token: &str) -> Option<Answer> {
+    let length = stored.length;
+    if length > PLAYLIST_BYTES_MAX {
+        return None;
+    }
+    let mut text = String::new();
+    FileBody { stored, start: 0, length }.read_to_string(&mut text).ok()?;
+    Some(answer::cors(Answer::text(200, "application/vnd.apple.mpegurl", with_token(&text, token))).with("Cache-Control", "no-store"))
+}

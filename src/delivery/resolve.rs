@@ -16,6 +16,7 @@ use super::answer::{self, Caching, not_found, refused};
 use super::http::{Answer, Request, Stored};
 use super::{Context, playlist};
 use crate::container::hls::LIVE_PLAYLIST_NAME;
+use crate::domain::flow::FileResults;
 use crate::domain::naming::disk_slug;
 use crate::domain::{FinishedFile, RecordingIdentity};
 use crate::segment::finish::IDENTITY_NAME;
@@ -52,6 +53,8 @@ pub struct Entry {
     /// Extension of the cover picture.
     pub cover: Option<String>,
     pub original_deleted: bool,
+    /// What was made of it, beside it.
+    pub results: FileResults,
     /// The application it lies in.
     pub sub_app_id: u64,
     /// The status of its application is `On`.
@@ -92,8 +95,14 @@ fn vod(context: &Context, request: &Request<'_>, path: &str) -> Option<Answered>
     if !entry.is_played {
         return Some(Answered::Now(refused(403, "The application of this file is switched off.")));
     }
-    if let Some(made) = playlist::answer(context, request, &entry, name) {
-        return Some(made);
+    let (token, name) = playlist::split_token(name).map_or((None, name), |(token, name)| (Some(token), name));
+    if !entry.results.has(name) {
+        if token.is_some() {
+            return None;
+        }
+        if let Some(made) = playlist::answer(context, request, &entry, name) {
+            return Some(made);
+        }
     }
     let part = part_name(&entry, name)?;
     let caching = if entry.growing { Caching::Growing } else { Caching::Finished };
@@ -102,6 +111,9 @@ fn vod(context: &Context, request: &Request<'_>, path: &str) -> Option<Answered>
             tracing::warn!(%error, file = %file_id, part, "a file of a recording cannot be opened");
         }
     });
+    if let Some(token) = token {
+        return playlist::with_token_of(stored.ok()?, token).map(Answered::Now);
+    }
     // A part of a recording lies where it will stay: it may be kept, though the playlist may not.
     let caching = if part.ends_with(".m3u8") { caching } else { Caching::Finished };
     Some(Answered::Now(answer::file(request, stored.ok()?, &file_id.to_string(), part, caching)))
@@ -134,6 +146,7 @@ fn cataloged(context: &Context, file_id: FileId) -> Result<Option<Arc<Entry>>, c
         growing: false,
         cover: row.extras.cover,
         original_deleted: row.extras.original_deleted,
+        results: row.extras.results,
         sub_app_id: row.sub_app_id,
         is_played,
     });
@@ -147,7 +160,7 @@ fn open_entry(context: &Context, file_id: FileId) -> Option<Entry> {
     let entry = |identity: RecordingIdentity, folder: String, entry: String, growing: bool| {
         let sub_app_id = identity.vod_sub_app_id;
         let is_played = context.catalog.is_app_on(sub_app_id).unwrap_or(false);
-        Entry { identity, folder, entry, growing, cover: None, original_deleted: false, sub_app_id, is_played }
+        Entry { identity, folder, entry, growing, cover: None, original_deleted: false, results: FileResults::default(), sub_app_id, is_played }
     };
     if let Ok(bytes) = std::fs::read(recording.join(file_id.to_string()).join(IDENTITY_NAME)) {
         let identity: RecordingIdentity = serde_json::from_slice(&bytes).ok()?;
@@ -171,6 +184,9 @@ fn part_name<'a>(entry: &'a Entry, requested: &'a str) -> Option<&'a str> {
     let (_, extension) = requested.rsplit_once('.')?;
     let format = entry.identity.format;
     if requested.strip_prefix("cover.").is_some_and(|extension| entry.cover.as_deref() == Some(extension)) {
+        return Some(requested);
+    }
+    if entry.results.has(requested) {
         return Some(requested);
     }
     if entry.original_deleted {
@@ -317,6 +333,7 @@ mod tests {
             growing: false,
             cover: None,
             original_deleted: false,
+            results: FileResults::default(),
             sub_app_id: 0,
             is_played: true,
         };

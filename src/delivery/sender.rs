@@ -402,7 +402,8 @@ impl SenderThread {
         let answered = if resolve::is_media(request.path()) {
             resolve::answer(&self.context, &request)
         } else {
-            Answered::Now(refused(404, "There is nothing here. Recordings are under /vod/ and /live/."))
+            let page = self.context.pages.get().and_then(|pages| pages(&request));
+            Answered::Now(page.unwrap_or_else(|| refused(404, "There is nothing here. Recordings are under /vod/ and /live/.")))
         };
         match answered {
             Answered::Now(answer) => self.begin(connection, answer, head.keep_alive, head.method == "HEAD"),

@@ -30,6 +30,8 @@ pub struct Publisher {
     pub client_ip: String,
     /// The query of the push address without `?`, secrets included.
     pub stream_param: String,
+    /// The other domain that rules may use for this stream (of publishers that reached us by address); empty: there is none.
+    pub alias_domain: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,6 +62,8 @@ pub enum LiveEventKind {
     RecordException {
         session: RecordSessionId,
         format: Format,
+        /// Of all of them.
+        level: ExceptionLevel,
         exceptions: Vec<RecordException>,
     },
     /// Collected over a period of [`ABNORMAL_PERIOD_MS`].
@@ -74,7 +78,7 @@ pub const EXCEPTION_PERIOD_MS: u64 = 10_000;
 pub const ABNORMAL_PERIOD_MS: u64 = 5_000;
 
 /// What one source (a rule or a task) records of one publication. Decimal digits as text; unique in the appliance.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RecordSessionId(pub u64);
 
@@ -138,7 +142,7 @@ pub enum RecordExceptionKind {
 }
 
 /// `exception_level` of event 341.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum ExceptionLevel {
     Info,
     Warning,
@@ -151,6 +155,16 @@ impl ExceptionLevel {
             ExceptionLevel::Info => "info",
             ExceptionLevel::Warning => "warning",
             ExceptionLevel::Error => "error",
+        }
+    }
+
+    /// By its name; the older name of warnings is `alarm`.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "info" => Some(ExceptionLevel::Info),
+            "warning" | "alarm" => Some(ExceptionLevel::Warning),
+            "error" => Some(ExceptionLevel::Error),
+            _ => None,
         }
     }
 }
@@ -208,4 +222,23 @@ pub enum AbnormalKind {
     AudioCodecChanged = 9,
     VideoBeforeHeader = 10,
     AudioBeforeHeader = 11,
+}
+
+impl AbnormalKind {
+    /// `type_desc_cn` and `type_desc_en`.
+    pub const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            AbnormalKind::VideoTimestampBack => ("视频时间戳回退", "video timestamp went back"),
+            AbnormalKind::AudioTimestampBack => ("音频时间戳回退", "audio timestamp went back"),
+            AbnormalKind::VideoTimestampJump => ("视频时间戳跳跃", "video timestamp jumped ahead"),
+            AbnormalKind::AudioTimestampJump => ("音频时间戳跳跃", "audio timestamp jumped ahead"),
+            AbnormalKind::ChunkTooLarge => ("推流 chunk size 过大", "chunk size too large"),
+            AbnormalKind::VideoGap => ("视频帧到达间隔过大", "gap between two video frames on arrival"),
+            AbnormalKind::AudioGap => ("音频帧到达间隔过大", "gap between two audio frames on arrival"),
+            AbnormalKind::VideoCodecChanged => ("视频编码格式变化", "video codec changed"),
+            AbnormalKind::AudioCodecChanged => ("音频编码格式变化", "audio codec changed"),
+            AbnormalKind::VideoBeforeHeader => ("视频帧先于序列头到达", "video frame before its sequence header"),
+            AbnormalKind::AudioBeforeHeader => ("音频帧先于序列头到达", "audio frame before its sequence header"),
+        }
+    }
 }

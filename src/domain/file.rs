@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::ResumeTerms;
 use crate::units::{FileId, Format, PublicationId, StreamKey, TaskId, TemplateId, WallTime};
 
+use super::event::RecordSessionId;
+
 /// Who asked for a recording.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum RecordingSource {
@@ -61,6 +63,12 @@ pub struct RecordingIdentity {
     /// HLS only: an interruption of the stream is not the end.
     #[serde(default)]
     pub resume: Option<ResumeTerms>,
+    /// The recording session, as callbacks name it.
+    #[serde(default)]
+    pub session: RecordSessionId,
+    /// The other domain that rules may use for this stream; empty: there is none.
+    #[serde(default)]
+    pub alias_domain: String,
 }
 
 /// Why a file ended.

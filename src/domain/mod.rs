@@ -2,6 +2,8 @@
 
 pub mod admission;
 pub mod busy;
+pub mod callback;
+pub mod content_key;
 pub mod definition;
 pub mod event;
 pub mod file;
@@ -11,6 +13,7 @@ pub mod naming;
 pub mod player;
 pub mod policy;
 pub mod presets;
+pub mod psign;
 pub mod resumption;
 pub mod rule;
 #[cfg(test)]
@@ -22,6 +25,7 @@ pub mod vod_task;
 
 pub use admission::{Admission, DomainKind, ForbiddenStream, LiveDomain, PushAuth};
 pub use busy::Busy;
+pub use callback::{CallbackAddress, CallbackTemplate};
 pub use event::{LiveEvent, LiveEventKind};
 pub use file::{EndReason, FinishedFile, MadeBy, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams, StreamEnd};

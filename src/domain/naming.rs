@@ -256,6 +256,7 @@ pub fn disk_slug(stream: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::RecordingSource;
+    use crate::domain::event::RecordSessionId;
     use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId};
     use proptest::prelude::*;
 
@@ -280,6 +281,8 @@ mod tests {
             storage_mode: "normal".to_owned(),
             class_id: 0,
             resume: None,
+            session: RecordSessionId::default(),
+            alias_domain: String::new(),
         }
     }
 

@@ -55,6 +55,14 @@ pub struct DrmStreamings {
     pub fair_play_definition: u64,
 }
 
+/// What an application's addresses and signatures are made with.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Distribution {
+    /// Signs what a player may play.
+    pub play_key: String,
+}
+
 /// Up to this short edge, a rendition is called so.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

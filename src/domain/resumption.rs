@@ -74,7 +74,14 @@ pub enum Resume {
 enum Entry {
     /// Recorded by this publication, or about to be paused by it.
     Running(PublicationId),
-    Paused(PausedRecording),
+    Paused(Waiting),
+}
+
+#[derive(Debug)]
+struct Waiting {
+    recording: PausedRecording,
+    /// Its files are closed and its playlist lists them: it could be finished. A publication may go on with it before.
+    settled: bool,
 }
 
 /// All recordings that may be resumed. At most one for each stream and source.
@@ -82,7 +89,7 @@ enum Entry {
 pub struct Resumptions {
     entries: HashMap<(StreamKey, RecordingSource), Entry>,
     /// Paused, and another one has begun in their place.
-    superseded: Vec<PausedRecording>,
+    superseded: Vec<Waiting>,
     /// Entries that are paused.
     paused: usize,
 }
@@ -97,12 +104,12 @@ impl Resumptions {
         {
             return Resume::Wait;
         }
-        let Some(Entry::Paused(paused)) = self.entries.insert(place, Entry::Running(claim.publication)) else { return Resume::No };
+        let Some(Entry::Paused(waiting)) = self.entries.insert(place, Entry::Running(claim.publication)) else { return Resume::No };
         self.paused -= 1;
-        if paused.transport_stream == claim.transport_stream {
-            return Resume::Continue(Box::new(paused));
+        if waiting.recording.transport_stream == claim.transport_stream {
+            return Resume::Continue(Box::new(waiting.recording));
         }
-        self.superseded.push(paused);
+        self.superseded.push(waiting);
         Resume::No
     }
 
@@ -126,8 +133,19 @@ impl Resumptions {
             return Err(paused);
         }
         self.paused += 1;
-        self.entries.insert(place, Entry::Paused(paused));
+        self.entries.insert(place, Entry::Paused(Waiting { recording: paused, settled: false }));
         Ok(())
+    }
+
+    /// Everything that was written of a paused recording is in its folder. False: a publication goes on with it already.
+    pub fn settle(&mut self, paused: &PausedRecording) -> bool {
+        let entry = self.entries.get_mut(&(paused.key.clone(), paused.source.clone()));
+        let here = entry.and_then(|entry| match entry {
+            Entry::Paused(waiting) => Some(waiting),
+            Entry::Running(_) => None,
+        });
+        let found = here.into_iter().chain(&mut self.superseded).find(|waiting| waiting.recording == *paused);
+        found.map(|waiting| waiting.settled = true).is_some()
     }
 
     /// A recording ended for good.
@@ -138,13 +156,13 @@ impl Resumptions {
         }
     }
 
-    /// Takes out the recordings that nobody goes on with.
+    /// Takes out the settled recordings that nobody goes on with.
     pub fn take_over(&mut self, is_awaited: impl Fn(&PausedRecording) -> bool) -> Vec<PausedRecording> {
-        let mut over = std::mem::take(&mut self.superseded);
+        let mut over: Vec<PausedRecording> = self.superseded.extract_if(.., |waiting| waiting.settled).map(|waiting| waiting.recording).collect();
         let superseded = over.len();
         self.entries.retain(|_, entry| match entry {
-            Entry::Paused(paused) if !is_awaited(paused) => {
-                over.push(paused.clone());
+            Entry::Paused(Waiting { recording, settled: true }) if !is_awaited(recording) => {
+                over.push(recording.clone());
                 false
             }
             _ => true,
@@ -197,9 +215,12 @@ mod tests {
         assert_eq!(table.claim(&claim(2), true), Resume::Wait, "the first has not ended yet");
         assert_eq!(table.pause(paused(1, 7)), Ok(()));
         assert!(!table.is_quiet());
+        assert_eq!(table.take_over(|_| false), [], "its files are not closed yet");
         assert_eq!(table.claim(&claim(2), true), Resume::Continue(Box::new(paused(1, 7))));
         assert!(table.is_quiet());
+        assert!(!table.settle(&paused(1, 7)), "somebody goes on with it");
         assert_eq!(table.pause(paused(2, 7)), Ok(()));
+        assert!(table.settle(&paused(2, 7)));
         // Another source and another container have recordings of their own.
         let task = ResumeClaim { source: RecordingSource::Task(crate::units::TaskId("t".into())), ..claim(3) };
         assert_eq!(table.claim(&task, true), Resume::No);
@@ -215,6 +236,7 @@ mod tests {
         assert_eq!(table.claim(&claim(2), false), Resume::No);
         assert_eq!(table.pause(paused(1, 7)), Err(paused(1, 7)), "it is finished at once");
         assert_eq!(table.pause(paused(2, 8)), Ok(()));
+        assert!(table.settle(&paused(2, 8)));
         table.end(&claim(2).key, &claim(2).source, claim(2).publication);
         assert_eq!(table.take_over(|_| false), [paused(2, 8)]);
         table.claim(&claim(3), true);
@@ -260,7 +282,10 @@ mod tests {
                     2 => if let Some(at) = running.iter().position(|(open, _)| *open == publication) {
                         let (_, file) = running.remove(at);
                         match table.pause(paused(publication, file)) {
-                            Ok(()) => waiting.push(file),
+                            Ok(()) => {
+                                prop_assert!(table.settle(&paused(publication, file)));
+                                waiting.push(file);
+                            }
                             Err(_) => over.push(file),
                         }
                     },

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{StreamKey, TemplateId, WallTime};
 
-/// The triple is the key; empty text is a wildcard for `app` and `stream` (and, for the first-run rule only, for `domain`).
+/// Also a callback rule, which never names a stream. The triple is the key; empty text is a wildcard for `app` and `stream` (and, for the first-run rule only, for `domain`).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RecordRule {
     pub domain: String,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::flow::FileResults;
 use crate::units::{FileId, WallTime};
 
 /// The parent of classes at the top.
@@ -82,6 +83,12 @@ pub struct MediaExtras {
     pub cover: Option<String>,
     /// The original was deleted, the entry stays.
     pub original_deleted: bool,
+    /// What task flows made of it.
+    #[serde(skip_serializing_if = "FileResults::is_empty")]
+    pub results: FileResults,
+    /// The task flow that the file's template started; empty: none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub procedure_task: String,
 }
 
 /// What DeleteMedia deletes: a kind of files, and which of its definitions (0: all).
@@ -126,6 +133,8 @@ pub struct Removal {
     pub entry: String,
     /// Everything, or the original only: other files of the folder stay.
     pub whole: bool,
+    /// Not the original but these files; a name that ends in a dot stands for all that begin with it.
+    pub parts: Vec<String>,
 }
 
 /// How an application is told about its files.

@@ -29,6 +29,9 @@ use super::{DuplicatePublisher, Shared};
 /// Longest wait for a listener at the other end of our replies; they are a few hundred bytes, so a full socket buffer means a dead or hostile peer.
 const REPLY_BYTES_MAX: usize = 64 << 10;
 
+/// Chunks above this are an error of the published stream (documented).
+const CHUNK_BYTES_USUAL: u32 = 8_192;
+
 /// How often the figures of a publication that others see are brought up to date.
 const SHOW_MS: u64 = 1_000;
 
@@ -69,6 +72,8 @@ struct Publishing {
     since: Now,
     /// The push address asks for the sound alone (`record_type=audio`).
     audio_only: bool,
+    /// Chunk size of the publisher when it was last looked at.
+    chunk_bytes: u32,
     /// Totals already counted in the metrics.
     reported: Totals,
     /// As they stand in the log.
@@ -394,6 +399,7 @@ impl Connection {
             publish_time: service.now.wall,
             client_ip: self.peer.ip().to_string(),
             stream_param: address.query.clone(),
+            alias_domain: name.alias.as_ref().map_or_else(String::new, |alias| alias.domain.to_string()),
         });
         let figures = Arc::new(LiveFigures::default());
         let live = LiveStream {
@@ -440,8 +446,13 @@ impl Connection {
         }
         tracing::info!(stream = %name.key, publication = %id, client = %self.peer, encoder = %request.encoder, "publishing began");
         service.metrics.publication_began();
-        let publication =
-            Publication { id, key: name.key.clone(), push_url: push_url(&name.key, &address.query), stream_param: address.query.clone() };
+        let publication = Publication {
+            id,
+            key: name.key.clone(),
+            push_url: push_url(&name.key, &address.query),
+            stream_param: address.query.clone(),
+            alias_domain: publisher.alias_domain.clone(),
+        };
         let mut publishing = Box::new(Publishing {
             id,
             recorder: Recorder::new(publication, shared.settings.recorder),
@@ -450,6 +461,7 @@ impl Connection {
             next_task_check: None,
             since: service.now,
             audio_only: publish::query_value(&address.query, "record_type").is_some_and(|kind| kind.eq_ignore_ascii_case("audio")),
+            chunk_bytes: 0,
             reported: Totals::default(),
             told_tracks: Tracks::default(),
             figures,
@@ -497,6 +509,7 @@ impl Connection {
 
     /// From time to time for a publishing connection: tasks, storage, counters.
     pub fn tick(&mut self, policy: &Policy, service: &mut Service<'_>) {
+        self.look_at_chunks(service.now);
         let Some(publishing) = &mut self.publishing else { return };
         if publishing.policy_version != policy.version || publishing.next_task_check.is_some_and(|check| service.now.wall >= check) {
             publishing.policy_version = policy.version;
@@ -505,6 +518,19 @@ impl Connection {
         publishing.recorder.tick(service.now, service.store);
         publishing.report(service.metrics, service.shared, service.now);
         publishing.show(service.now.mono);
+    }
+
+    /// Notes chunks that are larger than they should be.
+    fn look_at_chunks(&mut self, now: Now) {
+        let Some(publishing) = &mut self.publishing else { return };
+        let chunk_bytes = self.session.chunk_bytes_in();
+        if std::mem::replace(&mut publishing.chunk_bytes, chunk_bytes) == chunk_bytes {
+            return;
+        }
+        // A publisher that took over what we send ourselves did nothing wrong.
+        if chunk_bytes > CHUNK_BYTES_USUAL && chunk_bytes != self.session.chunk_bytes_out() {
+            publishing.recorder.chunk_too_large(chunk_bytes, now);
+        }
     }
 
     /// The reason to close a silent connection.
@@ -547,6 +573,7 @@ impl Connection {
 
     /// Ends the publication, if there is one; the connection stays.
     fn end_publication(&mut self, cause: EndCause, service: &mut Service<'_>) {
+        self.look_at_chunks(service.now);
         let Some(mut publishing) = self.publishing.take() else { return };
         publishing.recorder.finish(cause.end_reason(), service.now, service.store);
         publishing.report(service.metrics, service.shared, service.now);
@@ -662,6 +689,9 @@ impl Publishing {
         }
         for RecordChange { session, source, format, state } in self.recorder.take_changes() {
             let kind = LiveEventKind::RecordState { session, source, format, state };
+            shared.events.send(LiveEvent { publisher: Arc::clone(&self.publisher), time: now.wall, kind });
+        }
+        for kind in self.recorder.take_events() {
             shared.events.send(LiveEvent { publisher: Arc::clone(&self.publisher), time: now.wall, kind });
         }
         for codec in self.recorder.take_unsupported() {

@@ -10,6 +10,8 @@ use crate::codec::hevc::parse_hevc_config;
 use crate::codec::vpx::vpc_codecs;
 use crate::codec::vvc::parse_vvc_config;
 
+use super::TrackKind;
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum VideoCodec {
     Avc,
@@ -235,6 +237,12 @@ pub struct Tracks {
 impl Tracks {
     pub fn is_empty(&self) -> bool {
         self.video.is_none() && self.audio.is_none()
+    }
+    pub fn codec_name(&self, kind: TrackKind) -> Option<&'static str> {
+        match kind {
+            TrackKind::Video => self.video.as_ref().map(|video| video.codec.name()),
+            TrackKind::Audio => self.audio.as_ref().map(|audio| audio.codec.name()),
+        }
     }
     pub fn count(&self) -> usize {
         usize::from(self.video.is_some()) + usize::from(self.audio.is_some())

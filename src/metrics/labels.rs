@@ -133,6 +133,15 @@ labels! {
         Rename = "rename",
     }
 
+    /// What became of an attempt to deliver a callback.
+    CallbackResult {
+        Delivered = "delivered",
+        /// It is tried again.
+        Failed = "failed",
+        /// The last attempt failed too.
+        GivenUp = "given_up",
+    }
+
     /// A codec that arrives and is not recorded, by its usual name.
     Codec {
         Hevc = "hevc",

@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use labels::{Codec, ConnectionError, DiskStep, DropReason, FileFailure, PublicationEnd, Track};
+pub use labels::{CallbackResult, Codec, ConnectionError, DiskStep, DropReason, FileFailure, PublicationEnd, Track};
 
 use crate::units::Format;
 use histogram::{Histogram, Merged, add_alone};
@@ -161,6 +161,7 @@ pub struct Metrics {
     recv_to_stored: Histogram,
     disk_steps: Vec<Histogram>,
     http_requests: Counters,
+    callback_attempts: Counters,
     gauges: Mutex<Vec<Gauge>>,
 }
 
@@ -175,6 +176,7 @@ impl Metrics {
             recv_to_stored: Histogram::new(),
             disk_steps: DiskStep::ALL.iter().map(|_| Histogram::new()).collect(),
             http_requests: Counters::new(HTTP_CODES.len() + 1),
+            callback_attempts: Counters::of::<CallbackResult>(),
             gauges: Mutex::new(Vec::new()),
         })
     }
@@ -220,6 +222,11 @@ impl Metrics {
         self.http_requests.0[slot].fetch_add(1, Relaxed);
     }
 
+    /// A receiver was called.
+    pub fn callback_attempt(&self, result: CallbackResult) {
+        self.callback_attempts.0[result.index()].fetch_add(1, Relaxed);
+    }
+
     /// `capstan_<name>`, read by `read` at each rendering; `read` must not render or register itself.
     ///
     /// # Panics
@@ -254,6 +261,10 @@ impl Metrics {
         text.family("http_requests_total", "counter", "HTTP requests by status code.");
         for (slot, code) in HTTP_CODES.iter().map(u16::to_string).chain(["other".to_owned()]).enumerate() {
             text.sample(&[("code", &code)], self.http_requests.get(slot) as f64);
+        }
+        text.family("callback_attempts_total", "counter", "Attempts to deliver callbacks.");
+        for result in CallbackResult::ALL {
+            text.sample(&[("result", result.name())], self.callback_attempts.get(result.index()) as f64);
         }
         let gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
         let mut family = "";

@@ -11,6 +11,10 @@ pub struct Step {
     pub late: bool,
     /// Does not belong to what came before.
     pub jump: bool,
+    /// After its predecessor, of the same track; 0 for the first.
+    pub ahead_ms: i64,
+    /// Before the newest frame of the other track; negative: after it. 0 if there is none.
+    pub behind_other_ms: i64,
 }
 
 /// The slowest source that is taken for one: a picture in ten minutes.
@@ -75,7 +79,9 @@ impl Clocks {
         if track.follow_ms.is_some_and(belongs) || jump {
             track.follow_ms = None;
         }
-        Step { dts_ms, late: !jump && previous.is_some_and(|previous| dts_ms < previous), jump }
+        let ahead_ms = previous.map_or(0, |previous| dts_ms - previous);
+        let behind_other_ms = other.last_ms.map_or(0, |other| other - dts_ms);
+        Step { dts_ms, late: !jump && ahead_ms < 0, jump, ahead_ms, behind_other_ms }
     }
 }
 

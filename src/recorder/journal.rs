@@ -80,6 +80,8 @@ pub struct Note {
     pub key: StreamKey,
     pub push_url: String,
     pub stream_param: String,
+    #[serde(default)]
+    pub alias_domain: String,
     pub wall: WallTime,
     pub media_start_ms: i64,
     pub hls_segment_ms: u64,
@@ -198,8 +200,13 @@ fn runs(log: &[(u64, Vec<u8>)]) -> Vec<Vec<u8>> {
 }
 
 fn replay_output<S: Store>(note: &Note, output: &NotedOutput, frames: &[&LoggedFrame<'_>], store: &mut S) {
-    let publication =
-        Publication { id: note.publication, key: note.key.clone(), push_url: note.push_url.clone(), stream_param: note.stream_param.clone() };
+    let publication = Publication {
+        id: note.publication,
+        key: note.key.clone(),
+        push_url: note.push_url.clone(),
+        stream_param: note.stream_param.clone(),
+        alias_domain: note.alias_domain.clone(),
+    };
     let settings = RecorderSettings {
         hls_transport_stream: output.transport_stream,
         hls_segment_ms: note.hls_segment_ms,

@@ -10,6 +10,7 @@ pub mod journal;
 pub mod output;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use bytes::Bytes;
 
 use crate::codec::nal::{is_annexb, with_lengths};
 use crate::container::{Sink, Store};
-use crate::domain::event::{RecordSessionId, RecordState};
+use crate::domain::event::{ExceptionLevel, LiveEventKind, RecordException, RecordExceptionKind, RecordSessionId, RecordState};
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
 use crate::limits::SEQUENCE_HEADER_BYTES_MAX;
 use crate::media::enhanced::Packet;
@@ -30,7 +31,8 @@ use cache::{CACHE_BYTES_MAX, Cache, ChainId, Place, Sequence};
 use clock::Clocks;
 use data::{DataLog, DataMessage};
 use journal::{NotedEpoch, OPEN_END};
-use output::{Context, LeftOut, Offered, Output, Pumped};
+use output::{Context, LeftOut, Offered, Output, Pumped, Trouble};
+use watch::Watch;
 
 /// A publication that has sent one track only is taken as complete after this much media (or time): encoders send both sequence headers at once.
 const TRACK_WAIT_MS: u64 = 1_000;
@@ -49,6 +51,8 @@ pub struct Publication {
     /// The push address with its query, secrets removed.
     pub push_url: String,
     pub stream_param: String,
+    /// The other domain that rules may use for this stream; empty: there is none.
+    pub alias_domain: String,
 }
 
 /// Settings of the recorder.
@@ -180,6 +184,12 @@ pub struct Recorder<S: Store> {
     /// Sessions begun so far.
     sessions_begun: u32,
     changes: Vec<RecordChange>,
+    watch: Watch,
+    troubles: Vec<Trouble>,
+    /// What is to be told of errors.
+    events: Vec<LiveEventKind>,
+    /// It was looked whether the tracks that were announced have come.
+    announced_is_checked: bool,
 }
 
 impl<S: Store> Recorder<S> {
@@ -208,6 +218,10 @@ impl<S: Store> Recorder<S> {
             data: DataLog::default(),
             sessions_begun: 0,
             changes: Vec::new(),
+            watch: Watch::default(),
+            troubles: Vec::new(),
+            events: Vec::new(),
+            announced_is_checked: false,
         }
     }
 
@@ -241,7 +255,44 @@ impl<S: Store> Recorder<S> {
         self.left_out.iter_mut().filter_map(news)
     }
 
-    /// Interruptions of recordings, and their ends, since the last call.
+    /// What went wrong, once the period is over in which it is collected.
+    pub fn take_events(&mut self) -> Vec<LiveEventKind> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Collects what is to be told of errors: of periods that are over, or of all (`at_once`).
+    fn gather(&mut self, now: Now, at_once: bool) {
+        let exceptions = self.watch.take_exceptions(now, at_once);
+        if !exceptions.is_empty() {
+            for session in self.sessions.iter().filter(|session| session.ending.is_none()) {
+                for (output, format) in session.outputs.iter().flat_map(|output| output.formats().map(move |format| (output, format))) {
+                    for level in [ExceptionLevel::Error, ExceptionLevel::Warning, ExceptionLevel::Info] {
+                        let exceptions: Vec<_> = exceptions.iter().filter(|one| one.kind.level() == level).cloned().collect();
+                        if !exceptions.is_empty() {
+                            self.events.push(LiveEventKind::RecordException { session: output.session(), format, level, exceptions });
+                        }
+                    }
+                }
+            }
+        }
+        for Trouble { session, formats, kind, description } in self.troubles.drain(..) {
+            for format in formats.into_iter().flatten() {
+                let exceptions = vec![RecordException { kind, occurs: 1, description: description.clone() }];
+                self.events.push(LiveEventKind::RecordException { session, format, level: kind.level(), exceptions });
+            }
+        }
+        let abnormal = self.watch.take_abnormal(now, at_once);
+        if !abnormal.is_empty() {
+            self.events.push(LiveEventKind::PushAbnormal { abnormal });
+        }
+    }
+
+    /// The publisher sends chunks larger than encoders should.
+    pub fn chunk_too_large(&mut self, bytes: u32, now: Now) {
+        self.watch.chunk_too_large(bytes, now);
+    }
+
+    /// Begins, interruptions and ends of recordings since the last call.
     pub fn take_changes(&mut self) -> Vec<RecordChange> {
         std::mem::take(&mut self.changes)
     }
@@ -299,6 +350,7 @@ impl<S: Store> Recorder<S> {
     /// Ends what was begun for `source`, with every frame received so far.
     pub fn stop(&mut self, source: &RecordingSource, reason: EndReason, now: Now, store: &mut S) {
         let end = self.cache.end();
+        self.gather(now, true);
         for session in self.sessions.iter_mut().filter(|session| session.source == *source) {
             session.ending.get_or_insert((end, reason));
         }
@@ -308,11 +360,13 @@ impl<S: Store> Recorder<S> {
     /// Ends everything: the publication is over. While the storage is busy this takes more ticks: see [`Recorder::is_finished`].
     pub fn finish(&mut self, reason: EndReason, now: Now, store: &mut S) {
         let end = self.cache.end();
+        self.gather(now, true);
         for session in &mut self.sessions {
             session.ending.get_or_insert((end, reason));
         }
         self.finishing = true;
         self.pump(now, store);
+        self.gather(now, true);
     }
 
     /// Nothing is recorded (any more).
@@ -330,6 +384,7 @@ impl<S: Store> Recorder<S> {
     /// # Errors
     /// If it is no FLV video tag body.
     pub fn video(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) -> Result<(), TagError> {
+        self.watch.message(now);
         let unit = flv_tag::parse_video(payload).or_else(|error| unreadable(error).map(|codec| VideoUnit::Unsupported { codec }))?;
         let VideoUnit::Many(packets) = unit else {
             self.video_unit(unit, timestamp_ms, now, store);
@@ -356,6 +411,7 @@ impl<S: Store> Recorder<S> {
                 }
                 if self.epoch().tracks.video.as_ref().is_none_or(|track| track.codec != codec) {
                     self.totals.drop_frames(DropReason::BeforeSequenceHeader, 1);
+                    self.watch.before_header(TrackKind::Video);
                 } else if self.wait_for_key && !part.key {
                     self.totals.drop_frames(DropReason::BeforeKeyFrame, 1);
                 } else {
@@ -379,7 +435,7 @@ impl<S: Store> Recorder<S> {
                     *track = Arc::new(VideoTrack { metadata: sent.into(), colour: Some(colour), ..(**track).clone() });
                 }
             }
-            VideoUnit::Unsupported { codec } => self.unsupported(codec),
+            VideoUnit::Unsupported { codec } => self.unsupported(TrackKind::Video, codec),
             VideoUnit::OfTrack(packet) => self.other_track(TrackKind::Video, packet, timestamp_ms, now, store),
             VideoUnit::Many(_) => unreachable!("taken apart by the caller"),
             VideoUnit::EndOfSequence | VideoUnit::Info | VideoUnit::Empty => {}
@@ -456,6 +512,7 @@ impl<S: Store> Recorder<S> {
     /// # Errors
     /// If it is no FLV audio tag body.
     pub fn audio(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) -> Result<(), TagError> {
+        self.watch.message(now);
         let unit = flv_tag::parse_audio(payload).or_else(|error| unreadable(error).map(|codec| AudioUnit::Unsupported { codec }))?;
         let AudioUnit::Many(packets) = unit else {
             self.audio_unit(unit, timestamp_ms, now, store);
@@ -491,6 +548,7 @@ impl<S: Store> Recorder<S> {
                     self.frame(TrackKind::Audio, timestamp_ms, part, now, store);
                 } else {
                     self.totals.drop_frames(DropReason::BeforeSequenceHeader, 1);
+                    self.watch.before_header(TrackKind::Audio);
                 }
             }
             AudioUnit::Multichannel(sent) => {
@@ -498,17 +556,18 @@ impl<S: Store> Recorder<S> {
                     *track = Arc::new(AudioTrack { multichannel: sent.into(), ..(**track).clone() });
                 }
             }
-            AudioUnit::Unsupported { codec } => self.unsupported(codec),
+            AudioUnit::Unsupported { codec } => self.unsupported(TrackKind::Audio, codec),
             AudioUnit::OfTrack(packet) => self.other_track(TrackKind::Audio, packet, timestamp_ms, now, store),
             AudioUnit::Many(_) => unreachable!("taken apart by the caller"),
             AudioUnit::EndOfSequence | AudioUnit::Empty => {}
         }
     }
 
-    fn unsupported(&mut self, codec: &'static str) {
+    fn unsupported(&mut self, track: TrackKind, codec: &'static str) {
         self.totals.drop_frames(DropReason::UnsupportedCodec, 1);
         if !self.unsupported.contains(&codec) {
             self.unsupported.push(codec);
+            self.watch.exception(missing(track), || format!("{codec} is not recorded"));
         }
     }
 
@@ -538,6 +597,16 @@ impl<S: Store> Recorder<S> {
 
     /// Codec parameters that were not known: a track that only now appears completes an epoch of which no file has begun; else an epoch ends.
     fn new_parameters(&mut self, change: impl FnOnce(&mut Tracks), kind: TrackKind) {
+        let before = self.epoch().tracks.codec_name(kind);
+        self.take_parameters(change, kind);
+        if let (Some(before), Some(after)) = (before, self.epoch().tracks.codec_name(kind))
+            && before != after
+        {
+            self.watch.codec_changed(kind, before, after);
+        }
+    }
+
+    fn take_parameters(&mut self, change: impl FnOnce(&mut Tracks), kind: TrackKind) {
         let epoch = self.epoch_mut();
         let known = match kind {
             TrackKind::Video => epoch.tracks.video.is_some(),
@@ -568,6 +637,7 @@ impl<S: Store> Recorder<S> {
 
     fn frame(&mut self, track: TrackKind, timestamp_ms: u32, part: FramePart<'_>, now: Now, store: &mut S) {
         let step = self.clocks.step(track, timestamp_ms);
+        self.watch.frame(track, &step, now);
         if step.late {
             self.totals.late_frames += 1;
         }
@@ -681,6 +751,7 @@ impl<S: Store> Recorder<S> {
             key: self.publication.key.clone(),
             push_url: self.publication.push_url.clone(),
             stream_param: self.publication.stream_param.clone(),
+            alias_domain: self.publication.alias_domain.clone(),
             wall: now.wall,
             media_start_ms: self.media_start_ms,
             hls_segment_ms: self.settings.hls_segment_ms,
@@ -768,6 +839,7 @@ impl<S: Store> Recorder<S> {
             left_out: &mut self.left_out,
             data: &self.data,
             changes: &mut self.changes,
+            troubles: &mut self.troubles,
         };
         let mut scratch = Vec::new();
         self.sessions.retain_mut(|session| {
@@ -784,8 +856,7 @@ impl<S: Store> Recorder<S> {
             match session.ending {
                 Some((_, reason)) if !behind => {
                     for output in &mut session.outputs {
-                        let change = output.end(reason, now, store);
-                        context.changes.extend(change);
+                        output.end(reason, now, store, context.changes);
                     }
                     false
                 }
@@ -843,7 +914,34 @@ impl<S: Store> Recorder<S> {
         }
         for output in self.sessions.iter_mut().flat_map(|session| &mut session.outputs) {
             output.check_storage(now, store);
+            let failure = output.take_failure(&mut self.changes);
+            self.troubles.extend(failure);
         }
+        self.check_announced(now);
+        self.gather(now, false);
+    }
+
+    /// Looks once whether the tracks that were announced have come.
+    fn check_announced(&mut self, now: Now) {
+        let Some((video, audio)) = self.announced.filter(|_| !self.announced_is_checked && self.first_frame.is_some()) else { return };
+        if !self.tracks_are_complete(now) {
+            return;
+        }
+        self.announced_is_checked = true;
+        let tracks = &self.epoch().tracks;
+        let (no_video, no_audio) = (video && tracks.video.is_none(), audio && tracks.audio.is_none());
+        for (is_missing, track) in [(no_video, TrackKind::Video), (no_audio, TrackKind::Audio)] {
+            if is_missing {
+                self.watch.exception(missing(track), || "the track was announced and has not come".to_owned());
+            }
+        }
+    }
+}
+
+const fn missing(track: TrackKind) -> RecordExceptionKind {
+    match track {
+        TrackKind::Video => RecordExceptionKind::VideoMissing,
+        TrackKind::Audio => RecordExceptionKind::AudioMissing,
     }
 }
 

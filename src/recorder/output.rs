@@ -8,7 +8,7 @@ use crate::container::hls::{self, LIVE_PLAYLIST_NAME, SegmentContainer, Segmente
 use crate::container::mp4::{self, Mp4Writer};
 use crate::container::mpegts::{self, SEGMENT_START_BYTES, TsWriter};
 use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Sink, SmallFile, Store};
-use crate::domain::event::{RecordSessionId, RecordState};
+use crate::domain::event::{RecordExceptionKind, RecordSessionId, RecordState};
 use crate::domain::{EndReason, FormatParam, PausedRecording, RecordTemplate, RecordingIdentity, RecordingSource, Resume, ResumeClaim, ResumeTerms};
 use crate::media::{AudioCodec, Frame, TrackKind, Tracks};
 use crate::units::{FileId, Format, MonoTime, TemplateId, WallTime};
@@ -53,8 +53,28 @@ pub struct Context<'a, P> {
     pub left_out: &'a mut Vec<LeftOut>,
     /// What stands between the frames.
     pub data: &'a DataLog,
-    /// Interruptions and their ends.
+    /// Begins, interruptions and ends of recordings.
     pub changes: &'a mut Vec<RecordChange>,
+    /// What is wrong with one output.
+    pub troubles: &'a mut Vec<Trouble>,
+}
+
+/// Something is wrong with the recordings of one output.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trouble {
+    pub session: RecordSessionId,
+    pub formats: [Option<Format>; 2],
+    pub kind: RecordExceptionKind,
+    pub description: String,
+}
+
+/// Whether an output's recordings are told to have begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Begun {
+    Untold,
+    /// They could not begin, so far.
+    Failed,
+    Told,
 }
 
 /// A track that is not in the files of one container, because that has no place for its codec.
@@ -304,6 +324,13 @@ pub struct Output<F> {
     /// Begin at a video key frame (joined in the middle, or frames were lost).
     need_key: bool,
     retry_at: Option<MonoTime>,
+    begun: Begun,
+    /// Its HLS recording is that of the publication before.
+    resumed: bool,
+    /// Tracks that are told to be missing because the format has no place for their codecs.
+    lacks: [Option<RecordExceptionKind>; 2],
+    /// Its storage has failed: frames that are lost by now, to be told.
+    failed: Option<u64>,
 }
 
 impl<F: Sink> Output<F> {
@@ -345,8 +372,16 @@ impl<F: Sink> Output<F> {
                 next_data: 0,
                 need_key: from.1,
                 retry_at: None,
+                begun: Begun::Untold,
+                resumed: false,
+                lacks: [None; 2],
+                failed: None,
             })
             .collect()
+    }
+
+    pub fn session(&self) -> RecordSessionId {
+        self.session
     }
 
     pub fn next(&self) -> Sequence {
@@ -359,14 +394,42 @@ impl<F: Sink> Output<F> {
     }
 
     /// What it writes: one file may be two formats.
-    pub fn formats(&self) -> impl Iterator<Item = Format> {
+    pub fn formats(&self) -> impl Iterator<Item = Format> + use<F> {
+        self.format_pair().into_iter().flatten()
+    }
+
+    fn format_pair(&self) -> [Option<Format>; 2] {
         match &self.kind {
             Kind::Hybrid { mp4, hls } => [mp4.as_ref().map(|_| Format::Mp4), hls.as_ref().map(|_| Format::Hls)],
             Kind::TransportStream(_) => [Some(Format::Hls), None],
             Kind::Single(format, _) => [Some(*format), None],
         }
-        .into_iter()
-        .flatten()
+    }
+
+    fn trouble(&self, kind: RecordExceptionKind, description: String) -> Trouble {
+        Trouble { session: self.session, formats: self.format_pair(), kind, description }
+    }
+
+    /// The storage has failed since the last call: what is to be told of it.
+    pub fn take_failure(&mut self, changes: &mut Vec<RecordChange>) -> Option<Trouble> {
+        let lost = self.failed.take()?;
+        changes.extend(self.formats().map(|format| self.change(format, self.session, RecordState::Error)));
+        let lost = if lost == 0 { String::new() } else { format!("; {lost} frames are lost") };
+        Some(self.trouble(RecordExceptionKind::CannotRead, format!("the storage has failed or did not follow{lost}")))
+    }
+
+    /// The recordings cannot begin with these tracks.
+    fn cannot_begin(&mut self, why: &str, changes: &mut Vec<RecordChange>, troubles: &mut Vec<Trouble>) {
+        if self.begun != Begun::Untold {
+            return;
+        }
+        self.begun = Begun::Failed;
+        changes.extend(self.formats().map(|format| self.change(format, self.session, RecordState::StartFailed)));
+        if self.lacks[0].is_some() {
+            return;
+        }
+        let kind = if self.audio_only { RecordExceptionKind::AudioMissing } else { RecordExceptionKind::VideoMissing };
+        troubles.push(self.trouble(kind, why.to_owned()));
     }
 
     /// What recovery has to know of this output; `ids` are for its files.
@@ -515,11 +578,19 @@ impl<F: Sink> Output<F> {
         let mut tracks = self.kind.suitable(all);
         let video = all.video.as_ref().filter(|_| tracks.video.is_none() && !self.audio_only).map(|video| video.codec.name());
         let audio = all.audio.as_ref().filter(|_| tracks.audio.is_none()).map(|audio| audio.codec.name());
-        for codec in video.into_iter().chain(audio) {
+        for (kind, codec) in [(RecordExceptionKind::VideoMissing, video), (RecordExceptionKind::AudioMissing, audio)] {
+            let Some(codec) = codec else { continue };
             context.leave_out(self.kind.container(), codec);
+            if !self.lacks.contains(&Some(kind)) {
+                self.lacks[usize::from(self.lacks[0].is_some())] = Some(kind);
+                context.troubles.push(self.trouble(kind, format!("{} has no place for {codec}", self.kind.container())));
+            }
         }
         tracks.video = tracks.video.filter(|_| !self.audio_only);
         if tracks.is_empty() || (self.audio_only && frame.track == TrackKind::Video) {
+            if tracks.is_empty() {
+                self.cannot_begin("none of the tracks can be recorded in this format", context.changes, context.troubles);
+            }
             self.next += 1;
             return true;
         }
@@ -538,6 +609,7 @@ impl<F: Sink> Output<F> {
                 self.open_file(frame, &tracks, (head, writer), context, store);
             }
             None => {
+                self.cannot_begin("the format cannot hold what the track is made of", context.changes, context.troubles);
                 self.next += 1;
                 context.frames_unfit += 1;
             }
@@ -607,13 +679,14 @@ impl<F: Sink> Output<F> {
         });
         if let Some(claim) = &claim {
             let since = *self.awaiting.get_or_insert(context.now.mono);
-            let patient = !context.closing && context.now.mono.millis_since(since) < RESUME_WAIT_MS;
+            let patient = context.now.mono.millis_since(since) < RESUME_WAIT_MS;
             match store.resume(claim, patient) {
                 Resume::Wait => return false,
                 Resume::No => {}
                 Resume::Continue(paused) => {
                     (part, session, continued) = (paused.part, paused.session, Some(paused.file_id));
-                    context.changes.push(self.change(session, RecordState::Resumed));
+                    self.resumed = true;
+                    context.changes.push(self.change(Format::Hls, session, RecordState::Resumed));
                 }
             }
         }
@@ -630,8 +703,8 @@ impl<F: Sink> Output<F> {
         true
     }
 
-    fn change(&self, session: RecordSessionId, state: RecordState) -> RecordChange {
-        RecordChange { source: self.source.clone(), session, format: Format::Hls, state }
+    fn change(&self, format: Format, session: RecordSessionId, state: RecordState) -> RecordChange {
+        RecordChange { source: self.source.clone(), session, format, state }
     }
 
     fn open_file<S: Store<File = F>>(
@@ -703,6 +776,11 @@ impl<F: Sink> Output<F> {
             store.append_text(recording_hls.file_id, LIVE_PLAYLIST_NAME, hls_text);
         }
         context.files_begun += 1;
+        if self.begun != Begun::Told {
+            self.begun = Begun::Told;
+            let begun = self.formats().filter(|format| *format != Format::Hls || !self.resumed);
+            context.changes.extend(begun.map(|format| self.change(format, self.session, RecordState::StartSucceeded)));
+        }
         self.state = State::Writing(Box::new(OpenFile {
             file,
             chain: None,
@@ -746,6 +824,8 @@ impl<F: Sink> Output<F> {
             storage_mode: param.storage_mode.clone(),
             class_id: param.class_id,
             resume: None,
+            session: self.session,
+            alias_domain: context.publication.alias_domain.clone(),
         }
     }
 
@@ -826,9 +906,16 @@ impl<F: Sink> Output<F> {
     }
 
     /// Ends the output: the open file and the HLS recording over all its parts. If this is but an interruption of the latter, the answer says so.
-    pub fn end<S: Store<File = F>>(&mut self, reason: EndReason, now: Now, store: &mut S) -> Option<RecordChange> {
+    pub fn end<S: Store<File = F>>(&mut self, reason: EndReason, now: Now, store: &mut S, changes: &mut Vec<RecordChange>) {
         self.close_file(reason, now, store);
-        let HlsRecording { file_id, part, resumable, .. } = self.hls.take()?;
+        let state = match self.begun {
+            Begun::Untold => RecordState::StartFailed,
+            Begun::Failed => return,
+            Begun::Told => RecordState::Ended,
+        };
+        let single = self.formats().filter(|format| *format != Format::Hls || self.hls.is_none());
+        changes.extend(single.map(|format| self.change(format, self.session, state)));
+        let Some(HlsRecording { file_id, part, resumable, .. }) = self.hls.take() else { return };
         let is_interruption = matches!(reason, EndReason::PublicationEnded | EndReason::Shutdown);
         match resumable {
             Some((claim, terms)) if is_interruption => {
@@ -848,12 +935,13 @@ impl<F: Sink> Output<F> {
                     reason,
                     resume_until,
                 });
-                Some(self.change(session, RecordState::Paused))
+                changes.push(self.change(Format::Hls, session, RecordState::Paused));
             }
             _ => {
+                let session = resumable.as_ref().map_or(self.session, |(_, terms)| terms.session);
+                changes.push(self.change(Format::Hls, session, state));
                 let claim = resumable.map(|(claim, _)| claim);
                 store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with: None, claim });
-                None
             }
         }
     }
@@ -890,6 +978,7 @@ impl<F: Sink> Output<F> {
         let lost = end.saturating_sub(self.next);
         if lost > 0 {
             self.fail(now, store);
+            self.failed = self.failed.map(|before| before + lost);
             self.next = end;
         }
         lost
@@ -907,6 +996,7 @@ impl<F: Sink> Output<F> {
     fn fail<S: Store<File = F>>(&mut self, now: Now, store: &mut S) {
         // An HLS recording goes on with its next part.
         self.close_file(EndReason::StorageFailed, now, store);
+        self.failed.get_or_insert(0);
         self.need_key = true;
         self.retry_at = Some(MonoTime::from_nanos(now.mono.nanos() + RETRY_MS * 1_000_000));
     }

@@ -172,6 +172,11 @@ impl ChunkReader {
         Ok(None)
     }
 
+    /// The peer's chunk size.
+    pub fn chunk_bytes(&self) -> u32 {
+        self.chunk_bytes
+    }
+
     /// The bytes of the message that [`ChunkReader::next_message`] returned last, out of the same `input`. Empty after it returned `None`.
     pub fn payload<'a>(&'a self, input: &'a [u8]) -> Payload<'a> {
         let Some(slot) = self.finished else { return Payload::contiguous(&[]) };

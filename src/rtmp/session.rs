@@ -236,6 +236,16 @@ impl Session {
         }
     }
 
+    /// Chunk size of what the peer sends.
+    pub fn chunk_bytes_in(&self) -> u32 {
+        self.chunks.chunk_bytes()
+    }
+
+    /// Chunk size of our replies.
+    pub fn chunk_bytes_out(&self) -> u32 {
+        self.config.chunk_bytes_out
+    }
+
     /// Replies waiting to be sent.
     pub fn output(&self) -> &[u8] {
         self.replies.waiting()

@@ -81,10 +81,23 @@ pub struct Disk {
 pub struct DiskHandle(pub Sender<DiskCommand>);
 
 enum FinishCommand {
-    Close { file: File, bytes: u64, path: PathBuf, plan: Option<Box<FinishPlan>> },
-    Text { folder: FileId, name: &'static str, text: String },
+    Close {
+        file: File,
+        bytes: u64,
+        path: PathBuf,
+        plan: Option<Box<FinishPlan>>,
+    },
+    Text {
+        folder: FileId,
+        name: &'static str,
+        text: String,
+    },
     EndRecording(RecordingEnd),
-    PauseRecording(Box<PausedRecording>),
+    /// `refused`: it is to be finished.
+    PauseRecording {
+        paused: Box<PausedRecording>,
+        refused: bool,
+    },
 }
 
 impl Disk {
@@ -110,6 +123,7 @@ impl Disk {
             batch_number: 0,
             to_finisher,
             to_sync,
+            resumptions: Arc::clone(&resumption.table),
             written: false,
             metrics: Arc::clone(&metrics),
             clock,
@@ -220,6 +234,7 @@ struct Writer {
     batch_number: u64,
     to_finisher: Sender<FinishCommand>,
     to_sync: Sender<()>,
+    resumptions: Arc<Mutex<Resumptions>>,
     /// Something was written since the last sync was asked for.
     written: bool,
     metrics: Arc<Metrics>,
@@ -263,7 +278,11 @@ impl Writer {
                 }
             }
             DiskCommand::EndRecording(end) => self.forward(FinishCommand::EndRecording(end)),
-            DiskCommand::PauseRecording(paused) => self.forward(FinishCommand::PauseRecording(paused)),
+            DiskCommand::PauseRecording(paused) => {
+                // From now on another publication may go on with it: what it writes comes behind what is queued already.
+                let refused = self.resumptions.lock().unwrap_or_else(PoisonError::into_inner).pause((*paused).clone()).is_err();
+                self.forward(FinishCommand::PauseRecording { paused, refused });
+            }
             DiskCommand::Sync => {
                 if std::mem::take(&mut self.written) {
                     // Full: one waits already, and will cover this.
@@ -568,7 +587,7 @@ impl Finisher {
                     }
                 }
                 FinishCommand::EndRecording(end) => self.end_recording(&end),
-                FinishCommand::PauseRecording(paused) => self.pause_recording(*paused),
+                FinishCommand::PauseRecording { paused, refused } => self.pause_recording(&paused, refused),
             }
         }
     }
@@ -577,22 +596,22 @@ impl Finisher {
         self.resumption.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything of the recording is in its folder: from now on another publication may go on with it.
-    fn pause_recording(&mut self, paused: PausedRecording) {
-        if let Err(error) = finish::note_pause(&self.settings, &paused) {
+    /// Everything of the recording is in its folder.
+    fn pause_recording(&mut self, paused: &PausedRecording, refused: bool) {
+        if refused {
+            return self.end_for_good(paused);
+        }
+        tracing::info!(file_id = %paused.file_id, stream = %paused.key, "the stream of a recording is interrupted; its return is awaited");
+        if !self.resumptions().settle(paused) {
+            return;
+        }
+        if let Err(error) = finish::note_pause(&self.settings, paused) {
             tracing::warn!(file_id = %paused.file_id, %error, "a restart will not know when the recording was interrupted");
         }
         let policy = self.resumption.policy.load_full();
-        if !self.is_awaited(&policy)(&paused) {
+        if !self.is_awaited(&policy)(paused) {
             // A stream that may not come back is not waited for.
-            self.resumptions().end(&paused.key, &paused.source, paused.publication);
-            return self.end_for_good(&paused);
-        }
-        let (file_id, stream) = (paused.file_id, paused.key.clone());
-        let refused = self.resumptions().pause(paused);
-        match refused {
-            Ok(()) => tracing::info!(%file_id, %stream, "the stream of a recording is interrupted; its return is awaited"),
-            Err(paused) => self.end_for_good(&paused),
+            self.end_paused();
         }
     }
 

@@ -15,7 +15,7 @@ use super::finish::{FinishSettings, note_path};
 /// # Errors
 /// If something is left; the next call goes on there.
 pub fn remove(settings: &FinishSettings, removal: &Removal) -> io::Result<()> {
-    if unless_absent(std::fs::remove_file(note_path(settings, removal.file_id)))? {
+    if removal.parts.is_empty() && unless_absent(std::fs::remove_file(note_path(settings, removal.file_id)))? {
         sync(&settings.recording_folder())?;
     }
     let relative = Path::new(&removal.folder);
@@ -41,7 +41,11 @@ pub fn remove(settings: &FinishSettings, removal: &Removal) -> io::Result<()> {
     };
     for file in files {
         let file = file?;
-        if file.file_name().to_str().is_some_and(|name| name == removal.entry || is_part(name)) {
+        let is_meant = |name: &str| match removal.parts.as_slice() {
+            [] => name == removal.entry || is_part(name),
+            parts => parts.iter().any(|part| name == part || (part.ends_with('.') && name.starts_with(part.as_str()))),
+        };
+        if file.file_name().to_str().is_some_and(is_meant) {
             unless_absent(std::fs::remove_file(file.path()))?;
         }
     }
@@ -106,6 +110,7 @@ mod tests {
             folder: format!("media/2026-01-01/{}", id(number)),
             entry: "x.m3u8".to_owned(),
             whole,
+            parts: Vec::new(),
         };
         // Twice: the second time after a crash that lost the tick.
         for _ in 0..2 {
@@ -117,6 +122,15 @@ mod tests {
             remove(&settings, &removal(2, false)).expect("removed");
             assert_eq!(names(&day.join(id(2).to_string())), ["cover.png", "media-x.ts", "recording.json"]);
         }
+        let folder = day.join(id(2).to_string());
+        for name in ["v.f10.mp4", "v.f210.a.ts", "v.f210.ab.ts", "adp.10.a.1.ts"] {
+            std::fs::write(folder.join(name), name).expect("a file");
+        }
+        let parts = Removal { entry: String::new(), parts: vec!["v.f10.mp4".to_owned(), "v.f210.a.".to_owned()], ..removal(2, false) };
+        for _ in 0..2 {
+            remove(&settings, &parts).expect("removed");
+            assert_eq!(names(&folder), ["adp.10.a.1.ts", "cover.png", "media-x.ts", "recording.json", "v.f210.ab.ts"]);
+        }
     }
 
     #[test]
@@ -125,8 +139,13 @@ mod tests {
         let settings = settings(data.path());
         std::fs::create_dir_all(data.path().join("media/a/b")).expect("a folder");
         for folder in ["", ".", "media", "media/a", "media/a/b/c", "media/../media", "/tmp/media/x", "recording/a/b"] {
-            let removal =
-                Removal { file_id: FileId::new(FileId::MIN).expect("in range"), folder: folder.to_owned(), entry: String::new(), whole: true };
+            let removal = Removal {
+                file_id: FileId::new(FileId::MIN).expect("in range"),
+                folder: folder.to_owned(),
+                entry: String::new(),
+                whole: true,
+                parts: Vec::new(),
+            };
             assert!(remove(&settings, &removal).is_err(), "{folder}");
         }
         assert!(data.path().join("media/a/b").exists());

@@ -20,6 +20,8 @@ VOD_ACTIONS = {
     *("SearchMedia", "DescribeMediaInfos", "ModifyMediaInfo", "DeleteMedia"),
     *("CreateSubAppId", "DescribeSubAppIds", "ModifySubAppIdInfo", "ModifySubAppIdStatus"),
     *("CreateClass", "DescribeAllClass", "ModifyClass", "DeleteClass"),
+    *("ProcessMedia", "ProcessMediaByProcedure", "DescribeTasks", "DescribeTaskDetail", "ManageTask", "DescribeDrmDataKey"),
+    *("CreateProcedureTemplate", "CreateTranscodeTemplate", "CreateAdaptiveDynamicStreamingTemplate", "CreateImageSpriteTemplate"),
     *("PullEvents", "ConfirmEvents", "ModifyEventConfig", "DescribeEventConfig"),
     *("EditMedia", "SimpleHlsClip", "LiveRealTimeClip", "DescribeTasks", "DescribeTaskDetail"),
 }

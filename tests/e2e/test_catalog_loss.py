@@ -1,6 +1,7 @@
 """A catalog that is damaged or lost: the appliance starts, records, and has everything again."""
 
 import json
+import sqlite3
 import subprocess
 
 import pytest
@@ -45,6 +46,44 @@ def test_recording_goes_on_without_the_catalog(start, source, push, harm):
     until(lambda: "the catalog was built again" in appliance.log, what="the end of the rebuilding")
     aside = [path.name for path in appliance.data.glob("catalog.sqlite.damaged-*")]
     assert aside == ([] if harm is lose else ["catalog.sqlite.damaged-1"])
+
+
+def test_a_catalog_that_somebody_has_locked(start, source, push):
+    """Calls that need it fail as our fault, recording goes on, and the files are entered as soon as it is free."""
+    appliance = start()
+    appliance.record("a.example", flv=True, mp4=True)
+    lock = sqlite3.connect(appliance.data / "catalog.sqlite", isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    push(source("av"), appliance.url("cam", "a.example"))
+    until(lambda: len(list((appliance.data / "media").glob("*/*"))) == 2, what="two finished files")
+    assert appliance.error("CreateLiveRecordTemplate", TemplateName="late") == "InternalError"
+    # What needs no writing is answered.
+    assert len(appliance.call("DescribeLiveRecordTemplates")["Templates"]) == 1
+    lock.execute("ROLLBACK")
+    lock.close()
+    for file in appliance.files("cam", "a.example", 2):
+        check(appliance, file, media.packets(source("av")))
+    appliance.template(name="late", flv=True)
+
+
+def test_a_catalog_that_is_damaged_while_it_runs(start, source, push):
+    appliance = start()
+    appliance.record("a.example", flv=True)
+    push(source("av"), appliance.url("before", "a.example"))
+    appliance.files("before", "a.example", 1)
+    path = appliance.data / "catalog.sqlite"
+    with open(path, "r+b") as catalog:
+        for page in range(1, path.stat().st_size // 4096):
+            catalog.seek(page * 4096)
+            catalog.write(b"\x5a" * 4096)
+    (appliance.data / "catalog.sqlite-wal").write_bytes(b"")
+    push(source("av"), appliance.url("cam", "a.example"))
+    until(lambda: len(list((appliance.data / "media").glob("*/*"))) == 2, what="the finished file")
+    assert appliance.error("CreateLiveRecordTemplate", TemplateName="late") == "InternalError"
+    appliance.kill()
+    appliance.start()
+    for name in ("before", "cam"):
+        check(appliance, appliance.file(name, "a.example"), media.packets(source("av")))
 
 
 def rebuild(appliance):

@@ -41,10 +41,13 @@ def stretches(path, folder):
         (folder / part.name).symlink_to(part)
     lines = path.read_text().replace("#EXT-X-ENDLIST\n", "")
     head, body = re.match(r"((?:#EXT(?:M3U|-X-(?:VERSION|TARGETDURATION|MEDIA-SEQUENCE|PLAYLIST-TYPE))[^\n]*\n)+)(.*)", lines, re.S).groups()
-    made = []
+    made, init = [], ""
     for number, stretch in enumerate(body.split("#EXT-X-DISCONTINUITY\n")):
+        own = re.match(r"#EXT-X-MAP:[^\n]*\n", stretch)
+        # Without one of its own it goes on with the init segment before.
+        init, stretch = (own[0], stretch[own.end() :]) if own else (init, stretch)
         made.append(folder / f"stretch-{number}.m3u8")
-        made[-1].write_text(head + stretch + "#EXT-X-ENDLIST\n")
+        made[-1].write_text(head + init + stretch + "#EXT-X-ENDLIST\n")
     return made
 
 

@@ -49,11 +49,13 @@ def outcome(client, row, saved):
 def offered():
     """The actions in the tables of the source."""
     sources = (REPOSITORY / "src" / "control" / "actions").glob("*.rs")
-    return {name for source in sources for name in re.findall(r'\baction!\(\s*"(\w+)"', source.read_text())}
+    return {name for source in sources for name in re.findall(r'\b(?:waiting_)?action!\(\s*"(\w+)"', source.read_text())}
 
 
 # They take nothing that could be wrong, or answer anything that is well-formed.
 NEVER_REFUSED = {"DescribeLiveRecordRules"}
+# Only an encrypted stream has such keys: the end-to-end tests make one.
+NEEDS_MORE = {"DescribeDrmDataKey"}
 
 
 def test_every_action_has_rows():
@@ -61,7 +63,7 @@ def test_every_action_has_rows():
     rows = [row for family in families() for row in rows_of(family, scene)]
     good, refused = ({row.action for row in rows if bool(row.code) == is_bad} for is_bad in (False, True))
     assert len(offered()) > 10
-    assert offered() - good == set(), "actions without a row that succeeds"
+    assert offered() - good - NEEDS_MORE == set(), "actions without a row that succeeds"
     assert offered() - refused - NEVER_REFUSED == set(), "actions without a row that is refused"
 
 

@@ -9,22 +9,37 @@ for line in (Path(__file__).parent / "wire_types.tsv").read_text().splitlines():
         FAMILIES[family].setdefault(name, {})[field] = kind
 
 # In no SDK's model: the family is all that is known.
-BARE = {"DescribeLiveForbidStreamList": "live", "DescribeLiveProhibitStreamList": "live"}
+BARE = {
+    "DescribeLiveForbidStreamList": "live", "DescribeLiveProhibitStreamList": "live",
+    # Our own.
+    "DescribeCallbackDeliveries": "live", "ReplayCallbackDeliveries": "live",
+    "DescribeApplianceState": "live", "DescribeApplianceSettings": "live", "DescribeRecordingReceipt": "vod",
+}
+
 
 # Of features that are not offered, and sent all the same because the contract says so: always empty.
 EMPTY = {("ModifyMediaInfoResponse", "AddedSubtitleSet"): []}
 
 # Fields and answers that newer SDKs have and the strictest does not.
-NEWER = {("AdaptiveDynamicStreamingTemplate", "SegmentDuration"): "uint"}
+NEWER = {
+    ("AdaptiveDynamicStreamingTemplate", "SegmentDuration"): "uint",
+    ("CallBackTemplateInfo", "RecordStatusNotifyUrl"): "text",
+    ("CallBackTemplateInfo", "RecordExceptionNotifyUrl"): "text",
+    ("CallBackTemplateInfo", "RecordExceptionLevels"): "list of text",
+}
 NEWER_ACTIONS = {f"{verb}{kind}" for verb, kind in (
     *((verb, "ImageSpriteTemplate") for verb in ("Create", "Modify", "Delete")), ("Describe", "ImageSpriteTemplates"),
-    ("Modify", "SnapshotByTimeOffsetTemplate"), ("Modify", "SampleSnapshotTemplate"),
+    ("Modify", "SnapshotByTimeOffsetTemplate"), ("Modify", "SampleSnapshotTemplate"), ("Manage", "Task"), ("Describe", "DrmDataKey"),
+    ("Modify", "DefaultDistributionConfig"),
 )}
 
 # Fields that an answer may leave out: what depends on the kind of object, on the filters of the call, or on what the object went through.
 OPTIONAL = {
     "MediaInfo", "MediaBasicInfo", "MediaMetaData", "MediaSourceData", "MediaTranscodeItem", "MediaVideoStreamItem", "MediaAudioStreamItem",
     "EventContent", "StreamName", "DescribeTaskDetailResponse", "MediaProcessTaskResult", "TranscodeTaskInput",
+    *(f"MediaProcessTask{kind}Result" for kind in (
+        "Transcode", "SnapshotByTimeOffset", "SampleSnapshot", "ImageSprite", "CoverBySnapshot", "AdaptiveDynamicStreaming",
+    )),
 }
 
 

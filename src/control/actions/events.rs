@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::media_info::event_media;
+use super::results::procedure_task;
 use super::vod_tasks::task_object;
-use super::{Action, Scope, Waiting, action, reply, waiting_action};
+use super::{Action, Scope, Waiting, action, reply, values, waiting_action};
 use crate::catalog::{CatalogError, CatalogEvent, EVENTS_PER_PULL};
 use crate::control::errors::ApiError;
 use crate::control::params::parameters;
@@ -22,7 +23,6 @@ pub const ACTIONS: &[Action] = &[
 
 /// How long PullEvents waits for a first event (documented).
 const POLL_TIMEOUT: Duration = Duration::from_secs(5);
-const URL_BYTES_MAX: usize = 2_048;
 const SIGN_KEY_CHARS_MAX: usize = 32;
 
 parameters! {
@@ -111,29 +111,16 @@ fn switch(given: Option<String>, name: &str) -> Result<Option<bool>, ApiError> {
     }
 }
 
-/// An address that may be called: a scheme, a host, no user information.
-fn notification_url(url: String) -> Result<String, ApiError> {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let is_host = |rest: &str| {
-        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        !host.is_empty() && !host.contains('@')
-    };
-    let is_text = url.len() <= URL_BYTES_MAX && !url.chars().any(|letter| letter.is_control() || letter.is_whitespace());
-    if url.is_empty() || (is_text && rest.is_some_and(is_host)) {
-        return Ok(url);
-    }
-    Err(ApiError::invalid(format!(
-        "NotificationUrl must be an http:// or https:// address of at most {URL_BYTES_MAX} bytes without user information."
-    )))
-}
-
 fn modify(scope: &Scope<'_>, request: ModifyRequest) -> Result<Reply, ApiError> {
     let app = scope.sub_app(request.sub_app_id)?;
     let mode = match request.mode.filter(|mode| !mode.is_empty()) {
         Some(mode) => Some(EventMode::parse(&mode).ok_or_else(|| ApiError::invalid("Mode must be PUSH or PULL."))?),
         None => None,
     };
-    let url = request.notification_url.map(notification_url).transpose()?;
+    let url = request.notification_url.map(|url| values::callback_url(url, "NotificationUrl", "InvalidParameter")).transpose()?;
+    if url.as_ref().is_some_and(|url| !url.is_empty() && !(scope.context.url_is_safe)(url)) {
+        return Err(ApiError::invalid("NotificationUrl lies in a network that must not be called."));
+    }
     let upload = switch(request.upload_switch, "UploadMediaCompleteEventSwitch")?;
     let delete = switch(request.delete_switch, "DeleteMediaCompleteEventSwitch")?;
     let persistence = switch(request.persistence_switch, "PersistenceCompleteEventSwitch")?;
@@ -171,11 +158,11 @@ pub fn event_content(event: &CatalogEvent<'_>, public_base: &str, app_id: u64) -
     let content = match event {
         CatalogEvent::NewFileUpload(row) => {
             let (basic_info, meta_data) = event_media(row, public_base, app_id);
-            // No task flow is started by a template yet, and nothing is reviewed.
+            // Nothing is reviewed.
             let task = json!({
                 "FileId": row.file.identity.file_id.to_string(),
                 "MediaBasicInfo": basic_info,
-                "ProcedureTaskId": "",
+                "ProcedureTaskId": row.extras.procedure_task,
                 "ReviewAudioVideoTaskId": "",
                 "MetaData": meta_data,
             });
@@ -186,6 +173,9 @@ pub fn event_content(event: &CatalogEvent<'_>, public_base: &str, app_id: u64) -
             let file_id = file_id.to_string();
             let task = json!({ "FileIdSet": [file_id], "FileDeleteResultInfo": [{ "FileId": file_id, "DeleteParts": parts }] });
             json!({ "EventType": "FileDeleted", "FileDeleteEvent": task })
+        }
+        CatalogEvent::ProcedureStateChanged { task, flow, row } => {
+            json!({ "EventType": "ProcedureStateChanged", "ProcedureStateChangeEvent": procedure_task(task, flow, *row, None, public_base, app_id) })
         }
         CatalogEvent::EditMediaComplete(task) => json!({ "EventType": "EditMediaComplete", "EditMediaCompleteEvent": task_object(task) }),
         CatalogEvent::PersistenceComplete { file_id, source } => {
@@ -198,27 +188,4 @@ pub fn event_content(event: &CatalogEvent<'_>, public_base: &str, app_id: u64) -
 
 fn delete_part(part: &DeletePart) -> Value {
     json!({ "Type": part.kind.name(), "Definition": part.definition })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_to_be_called() {
-        for (url, good) in [
-            ("", true),
-            ("http://127.0.0.1:9000/events?x=1", true),
-            ("https://example.com", true),
-            ("ftp://example.com", false),
-            ("http://", false),
-            ("http:///path", false),
-            ("http://user:pass@example.com/", false),
-            ("http://example.com/a b", false),
-            ("example.com", false),
-        ] {
-            assert_eq!(notification_url(url.to_owned()).is_ok(), good, "{url}");
-        }
-        assert!(notification_url(format!("http://{}", "a".repeat(URL_BYTES_MAX))).is_err());
-    }
 }

@@ -3,7 +3,7 @@
 
 use super::super::protocol::Version;
 
-/// The family of an action that client libraries know.
+/// The family of an action that client libraries know, or that is ours alone.
 pub fn family(action: &str) -> Option<Version> {
     let has = |names: &str| names.split_whitespace().any(|name| name == action);
     if has(OWN_LIVE) || has(LIVE) {
@@ -16,7 +16,7 @@ pub fn family(action: &str) -> Option<Version> {
 }
 
 /// Actions of ours that no client library has.
-const OWN_LIVE: &str = "DescribeApplianceState DescribeApplianceSettings";
+const OWN_LIVE: &str = "DescribeApplianceState DescribeApplianceSettings DescribeCallbackDeliveries ReplayCallbackDeliveries";
 const OWN_VOD: &str = "DescribeRecordingReceipt";
 
 const LIVE: &str = "\

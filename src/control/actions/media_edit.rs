@@ -54,6 +54,7 @@ parameters! {
             clear_subtitles: i64 = "ClearSubtitles",
             add_knowledge_bases: Something = "AddKnowledgeBases",
             delete_knowledge_bases: Something = "DeleteKnowledgeBases",
+            clear_knowledge_bases: i64 = "ClearKnowledgeBases",
         }
     }
 }
@@ -156,7 +157,7 @@ impl Edit {
             || is_something(&request.add_knowledge_bases)
             || is_something(&request.delete_knowledge_bases)
             || request.delete_subtitle_ids.is_some_and(|ids| !ids.is_empty())
-            || request.clear_subtitles.is_some_and(|clear| clear != 0)
+            || [request.clear_subtitles, request.clear_knowledge_bases].into_iter().flatten().any(|clear| clear != 0)
         {
             return Err(refuse("UnsupportedOperation", "Subtitles and knowledge bases are not offered here."));
         }

@@ -3,6 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
+use super::results::{self, Folder};
 use crate::catalog::MediaRow;
 use crate::control::times;
 use crate::domain::file::MediaSummary;
@@ -21,6 +22,8 @@ struct Urls {
     media: String,
     /// Empty if there is none.
     cover: String,
+    /// Of what was made from it.
+    folder: Folder,
 }
 
 /// Makes a part from the entry and its addresses.
@@ -32,11 +35,23 @@ const PARTS: [(&str, &str, MakePart); 9] = [
     ("metaData", "MetaData", |row, _| meta_data(row)),
     ("transcodeInfo", "TranscodeInfo", transcode_info),
     ("animatedGraphicsInfo", "AnimatedGraphicsInfo", |_, _| json!({ "AnimatedGraphicsSet": [] })),
-    ("sampleSnapshotInfo", "SampleSnapshotInfo", |_, _| json!({ "SampleSnapshotSet": [] })),
-    ("imageSpriteInfo", "ImageSpriteInfo", |_, _| json!({ "ImageSpriteSet": [] })),
-    ("snapshotByTimeOffsetInfo", "SnapshotByTimeOffsetInfo", |_, _| json!({ "SnapshotByTimeOffsetSet": [] })),
+    (
+        "sampleSnapshotInfo",
+        "SampleSnapshotInfo",
+        |row, urls| json!({ "SampleSnapshotSet": all(&row.extras.results.samples, urls, results::samples) }),
+    ),
+    ("imageSpriteInfo", "ImageSpriteInfo", |row, urls| json!({ "ImageSpriteSet": all(&row.extras.results.sprites, urls, results::sprites) })),
+    (
+        "snapshotByTimeOffsetInfo",
+        "SnapshotByTimeOffsetInfo",
+        |row, urls| json!({ "SnapshotByTimeOffsetSet": all(&row.extras.results.snapshots, urls, results::snapshots) }),
+    ),
     ("keyFrameDescInfo", "KeyFrameDescInfo", |row, _| key_frame_desc_info(row)),
-    ("adaptiveDynamicStreamingInfo", "AdaptiveDynamicStreamingInfo", |_, _| json!({ "AdaptiveDynamicStreamingSet": [] })),
+    (
+        "adaptiveDynamicStreamingInfo",
+        "AdaptiveDynamicStreamingInfo",
+        |row, urls| json!({ "AdaptiveDynamicStreamingSet": all(&row.extras.results.adaptives, urls, results::adaptive) }),
+    ),
 ];
 
 /// `filters` name the parts wanted (any case); unknown names are ignored, none means all. Parts not wanted are absent.
@@ -60,7 +75,13 @@ pub fn event_media(row: &MediaRow, public_base: &str, app_id: u64) -> (Value, Va
 fn urls(row: &MediaRow, public_base: &str, app_id: u64) -> Urls {
     let cover = row.extras.cover.as_ref().map(|extension| cover_url(row.file.identity.file_id, extension, public_base, app_id));
     let media = if row.extras.original_deleted { String::new() } else { media_url(row, public_base, app_id) };
-    Urls { media, cover: cover.unwrap_or_default() }
+    let folder = Folder::new(row.file.identity.file_id, public_base, app_id);
+    Urls { media, cover: cover.unwrap_or_default(), folder }
+}
+
+/// Results of one kind.
+fn all<T>(sets: &[T], urls: &Urls, item: fn(&T, &Folder) -> Value) -> Vec<Value> {
+    sets.iter().map(|set| item(set, &urls.folder)).collect()
 }
 
 /// Where the cover picture of a file is.
@@ -136,7 +157,7 @@ fn bitrate(bytes: u64, duration_ms: u64) -> u64 {
 }
 
 /// Milliseconds as seconds.
-fn seconds(ms: u64) -> f64 {
+pub fn seconds(ms: u64) -> f64 {
     ms as f64 / 1_000.0
 }
 
@@ -213,11 +234,15 @@ fn key_frame_desc_info(row: &MediaRow) -> Value {
 }
 
 fn transcode_info(row: &MediaRow, urls: &Urls) -> Value {
-    if row.extras.original_deleted {
-        return json!({ "TranscodeSet": [] });
-    }
+    let file_id = row.file.identity.file_id;
+    let made = row.extras.results.renditions.iter().map(|set| results::rendition(set, file_id, &urls.folder));
+    let original = (!row.extras.original_deleted).then(|| original_rendition(row, urls));
+    json!({ "TranscodeSet": original.into_iter().chain(made).collect::<Vec<_>>() })
+}
+
+fn original_rendition(row: &MediaRow, urls: &Urls) -> Value {
     let original = Original::of(&row.file.summary);
-    json!({ "TranscodeSet": [{
+    json!({
         "Url": urls.media,
         "Definition": 0,
         "Bitrate": original.bitrate,
@@ -233,12 +258,13 @@ fn transcode_info(row: &MediaRow, urls: &Urls) -> Value {
         "CopyRightWatermarkText": "",
         "BlindWatermarkDefinition": 0,
         "FileId": row.file.identity.file_id.to_string(),
-    }] })
+    })
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::domain::event::RecordSessionId;
     use crate::domain::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
     use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
 
@@ -260,6 +286,8 @@ pub mod tests {
             storage_mode: "normal".to_owned(),
             class_id: 0,
             resume: None,
+            session: RecordSessionId::default(),
+            alias_domain: String::new(),
         };
         let mut file = FinishedFile {
             identity,

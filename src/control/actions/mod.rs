@@ -3,9 +3,11 @@
 pub mod adaptive_templates;
 pub mod appliance;
 pub mod apps;
+pub mod callbacks;
 pub mod classes;
 pub mod clips;
 pub mod definitions;
+pub mod distribution;
 pub mod domains;
 pub mod events;
 pub mod files;
@@ -17,6 +19,8 @@ pub mod older_tasks;
 pub mod picture_templates;
 pub mod player_configs;
 pub mod procedures;
+pub mod processing;
+pub mod results;
 pub mod rules;
 pub mod stream_control;
 pub mod stream_events;
@@ -114,6 +118,7 @@ const FAMILIES: &[&[Action]] = &[
     rules::ACTIONS,
     tasks::ACTIONS,
     older_tasks::ACTIONS,
+    callbacks::ACTIONS,
     streams::ACTIONS,
     stream_control::ACTIONS,
     stream_events::ACTIONS,
@@ -131,6 +136,8 @@ const FAMILIES: &[&[Action]] = &[
     procedures::ACTIONS,
     player_configs::ACTIONS,
     appliance::ACTIONS,
+    processing::ACTIONS,
+    distribution::ACTIONS,
 ];
 
 /// Finds the action a call means. Hand-written calls may leave the version out: names are unique over the families.

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::templates::template_id;
 use super::{Action, Scope, action, reply, values};
-use crate::catalog::CatalogError;
+use crate::catalog::{CatalogError, Template};
 use crate::control::errors::{ApiError, refuse};
 use crate::control::params::{NoParameters, parameters};
 use crate::control::protocol::Reply;
 use crate::control::times;
-use crate::domain::RecordRule;
+use crate::domain::{RecordRule, RecordTemplate};
 use crate::units::WallTime;
 
 pub const ACTIONS: &[Action] = &[
@@ -42,32 +42,40 @@ parameters! {
 }
 
 fn create(scope: &Scope<'_>, request: CreateRequest) -> Result<Reply, ApiError> {
-    let rule = rule(request, scope.now)?;
-    let catalog = &scope.context.catalog;
-    let no_template = || refuse("InvalidParameter.ConfNotFound", format!("There is no template {}.", rule.template_id.0));
-    catalog.create_rule(rule.clone(), scope.context.limits.rules_max).map_err(|error| match error {
-        CatalogError::NotFound => no_template(),
-        CatalogError::Exists => refuse("FailedOperation.RuleAlreadyExist", "There is a rule for this domain, app and stream; delete it first."),
-        CatalogError::Limit { limit } => refuse("InternalError.RuleOutLimit", format!("There are {limit} rules already.")),
-        other => other.into(),
-    })?;
+    insert::<RecordTemplate>(scope, rule(request, scope.now)?)?;
     scope.refresh_policy()?;
     Ok(Reply::new())
 }
 
+/// Enters a rule that gives a template of kind `T`.
+pub fn insert<T: Template>(scope: &Scope<'_>, rule: RecordRule) -> Result<(), ApiError> {
+    let template_id = rule.template_id.0;
+    scope.context.catalog.create_rule::<T>(rule, scope.context.limits.rules_max).map_err(|error| match error {
+        CatalogError::NotFound => refuse("InvalidParameter.ConfNotFound", format!("There is no template {template_id}.")),
+        CatalogError::Exists => refuse("FailedOperation.RuleAlreadyExist", "There is a rule for exactly this; delete it first."),
+        CatalogError::Limit { limit } => refuse("InternalError.RuleOutLimit", format!("There are {limit} rules already.")),
+        other => other.into(),
+    })
+}
+
 fn describe_all(scope: &Scope<'_>, _: NoParameters) -> Result<Reply, ApiError> {
-    let rules = scope.context.catalog.rules()?;
+    let rules = scope.context.catalog.rules::<RecordTemplate>()?;
     Ok(reply(json!({ "Rules": rules.iter().map(rule_info).collect::<Vec<_>>() })))
 }
 
 fn delete(scope: &Scope<'_>, request: DeleteRequest) -> Result<Reply, ApiError> {
     let (domain, app, stream) = key(&request.domain, request.app, request.stream, true)?;
-    scope.context.catalog.delete_rule(&domain, &app, &stream).map_err(|error| match error {
-        CatalogError::NotFound => refuse("FailedOperation.NotFound", "There is no rule for exactly this domain, app and stream."),
-        other => other.into(),
-    })?;
+    remove::<RecordTemplate>(scope, &domain, &app, &stream)?;
     scope.refresh_policy()?;
     Ok(Reply::new())
+}
+
+/// Deletes the rule with exactly this key.
+pub fn remove<T: Template>(scope: &Scope<'_>, domain: &str, app: &str, stream: &str) -> Result<(), ApiError> {
+    scope.context.catalog.delete_rule::<T>(domain, app, stream).map_err(|error| match error {
+        CatalogError::NotFound => refuse("FailedOperation.NotFound", "There is no rule for exactly this."),
+        other => other.into(),
+    })
 }
 
 fn rule(request: CreateRequest, now: WallTime) -> Result<RecordRule, ApiError> {

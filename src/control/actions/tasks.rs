@@ -70,7 +70,9 @@ parameters! {
 fn create(scope: &Scope<'_>, request: CreateRequest) -> Result<Reply, ApiError> {
     let id = TaskId(uuid::Uuid::new_v4().simple().to_string().into());
     let task = task(request, id.clone(), scope.now)?;
-    if task.template_id != 0 && matches!(scope.context.catalog.template(TemplateId(task.template_id)), Err(CatalogError::NotFound)) {
+    if task.template_id != 0
+        && matches!(scope.context.catalog.template::<crate::domain::RecordTemplate>(TemplateId(task.template_id)), Err(CatalogError::NotFound))
+    {
         tracing::warn!(task = %id, template = task.template_id, "the task names a template that does not exist; it records the default format");
     }
     scope.context.catalog.create_task(task, scope.context.limits.tasks_max, scope.now).map_err(|error| match error {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::values::{self, NAME_BYTES_MAX, in_range};
 use super::{Action, Scope, action, reply};
-use crate::catalog::CatalogError;
+use crate::catalog::{CatalogError, Template};
 use crate::control::errors::{ApiError, refuse};
 use crate::control::params::parameters;
 use crate::control::protocol::Reply;
@@ -93,6 +93,7 @@ parameters! {
 }
 
 parameters! {
+    /// Names a template.
     IdRequest { required { id: i64 = "TemplateId", } }
 }
 
@@ -101,14 +102,17 @@ parameters! {
 }
 
 fn create(scope: &Scope<'_>, request: CreateRequest) -> Result<Reply, ApiError> {
-    let limit = scope.context.limits.templates_max;
-    let template = template(request, &|id| scope.sub_app(Some(id)))?;
-    let id = scope.context.catalog.create_template(template, limit).map_err(|error| match error {
-        CatalogError::Limit { limit } => refuse("InternalError.ConfOutLimit", format!("There are {limit} templates already.")),
-        other => other.into(),
-    })?;
+    let id = insert(scope, template(request, &|id| scope.sub_app(Some(id)))?)?;
     scope.refresh_policy()?;
     Ok(reply(json!({ "TemplateId": id.0 })))
+}
+
+/// Enters a template of any kind.
+pub fn insert<T: Template>(scope: &Scope<'_>, template: T) -> Result<TemplateId, ApiError> {
+    scope.context.catalog.create_template(template, scope.context.limits.templates_max).map_err(|error| match error {
+        CatalogError::Limit { limit } => refuse("InternalError.ConfOutLimit", format!("There are {limit} templates already.")),
+        other => other.into(),
+    })
 }
 
 fn describe(scope: &Scope<'_>, request: IdRequest) -> Result<Reply, ApiError> {
@@ -118,7 +122,7 @@ fn describe(scope: &Scope<'_>, request: IdRequest) -> Result<Reply, ApiError> {
 
 fn describe_all(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiError> {
     let is_delay_live = in_range(request.is_delay_live.unwrap_or(0), 0, 1, "IsDelayLive")?;
-    let mut templates = scope.context.catalog.templates()?;
+    let mut templates = scope.context.catalog.templates::<RecordTemplate>()?;
     templates.retain(|template| template.is_delay_live == is_delay_live);
     templates.sort_by_key(|template| template.id);
     Ok(reply(json!({ "Templates": templates.iter().map(template_info).collect::<Vec<_>>() })))
@@ -133,15 +137,18 @@ fn modify(scope: &Scope<'_>, request: ModifyRequest) -> Result<Reply, ApiError> 
 }
 
 fn delete(scope: &Scope<'_>, request: IdRequest) -> Result<Reply, ApiError> {
-    scope.context.catalog.delete_template(template_id(request.id)).map_err(|error| match error {
-        CatalogError::NotFound => refuse("InternalError.ConfNotFound", format!("There is no template {}.", request.id)),
-        CatalogError::InUse => {
-            refuse("FailedOperation.ConfInUsed", format!("The template {} is bound to a rule; delete the rule first.", request.id))
-        }
-        other => other.into(),
-    })?;
+    remove::<RecordTemplate>(scope, request.id, "InternalError.ConfNotFound")?;
     scope.refresh_policy()?;
     Ok(Reply::new())
+}
+
+/// Deletes a template of kind `T`; `unknown` is the code where there is none.
+pub fn remove<T: Template>(scope: &Scope<'_>, id: i64, unknown: &'static str) -> Result<(), ApiError> {
+    scope.context.catalog.delete_template::<T>(template_id(id)).map_err(|error| match error {
+        CatalogError::NotFound => refuse(unknown, format!("There is no template {id}.")),
+        CatalogError::InUse => refuse("FailedOperation.ConfInUsed", format!("The template {id} is bound to a rule; delete the rule first.")),
+        other => other.into(),
+    })
 }
 
 /// A negative id is none that exists; neither is 0.
@@ -149,7 +156,7 @@ pub fn template_id(given: i64) -> TemplateId {
     TemplateId(u64::try_from(given).unwrap_or(0))
 }
 
-fn not_found(error: CatalogError, id: i64) -> ApiError {
+pub fn not_found(error: CatalogError, id: i64) -> ApiError {
     match error {
         CatalogError::NotFound => refuse("FailedOperation.NotFound", format!("There is no template {id}.")),
         other => other.into(),
@@ -217,7 +224,7 @@ fn change(request: ModifyRequest, app: FindApp<'_>) -> Result<impl FnOnce(&mut R
     })
 }
 
-fn set<T>(place: &mut T, value: Option<T>) {
+pub fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
     }

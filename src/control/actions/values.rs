@@ -6,6 +6,8 @@ use crate::limits::{APP_BYTES_MAX, DOMAIN_BYTES_MAX, STREAM_BYTES_MAX};
 /// Template names, catalog name patterns and names of task flows, bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 pub const DESCRIPTION_BYTES_MAX: usize = 1_024;
+/// Addresses that are called, bytes.
+pub const URL_BYTES_MAX: usize = 2_048;
 
 /// What was given, short enough for a message.
 pub fn shorten(text: &str) -> String {
@@ -66,16 +68,36 @@ pub fn domain(name: &str) -> Result<String, ApiError> {
     Err(refuse("InvalidParameter.DomainFormatError", message))
 }
 
+/// An address that can be called, or empty: a scheme, a host, perhaps a port, no user information; else `code`.
+pub fn callback_url(url: String, name: &str, code: &'static str) -> Result<String, ApiError> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let is_host = |rest: &str| {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        // An IPv6 address stands in brackets and has colons of its own.
+        let after_brackets = authority.rfind(']').map_or(0, |end| end + 1);
+        let port = authority[after_brackets..].split_once(':');
+        let host = port.map_or(authority, |(_, port)| &authority[..authority.len() - port.len() - 1]);
+        let is_port = port.is_none_or(|(_, port)| port.parse::<u16>().is_ok_and(|port| port != 0));
+        !host.is_empty() && is_port && !authority.contains('@')
+    };
+    let is_text = url.len() <= URL_BYTES_MAX && url.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\'));
+    if url.is_empty() || (is_text && rest.is_some_and(is_host)) {
+        return Ok(url);
+    }
+    let message = format!("{name} must be an http:// or https:// address of at most {URL_BYTES_MAX} ASCII characters without user information.");
+    Err(refuse(code, message))
+}
+
 fn is_path_char(letter: char) -> bool {
     !letter.is_control() && !matches!(letter, ' ' | '?' | '&' | '#')
 }
 
-/// Empty, or 1 to 255 bytes without control characters, space, `?`, `&`, `#`. `code` is the family's for a bad value.
+/// Empty, or 1 to 255 bytes without control characters, space, `?`, `&`, `#`; `/` only inside. `code` is the family's for a bad value.
 pub fn app(name: String, code: &'static str) -> Result<String, ApiError> {
-    if name.len() <= APP_BYTES_MAX && name.chars().all(is_path_char) {
+    if name.len() <= APP_BYTES_MAX && name.chars().all(is_path_char) && !name.starts_with('/') && !name.ends_with('/') {
         return Ok(name);
     }
-    Err(refuse(code, format!("AppName must be at most {APP_BYTES_MAX} bytes without control characters, space, ?, & and #.")))
+    Err(refuse(code, format!("AppName must be at most {APP_BYTES_MAX} bytes without control characters, space, ?, & and #, with / only inside.")))
 }
 
 /// As [`app`], and without `/`.
@@ -117,6 +139,31 @@ mod tests {
     }
 
     #[test]
+    fn addresses_to_be_called() {
+        for (url, good) in [
+            ("", true),
+            ("http://127.0.0.1:9000/events?x=1", true),
+            ("https://example.com", true),
+            ("http://[::1]:9000/", true),
+            ("http://[::1]", true),
+            ("ftp://example.com", false),
+            ("http://", false),
+            ("http:///path", false),
+            ("http://:80/", false),
+            ("http://a.example:0/", false),
+            ("http://a.example:65536/", false),
+            ("http://a.example:x/", false),
+            ("http://user:pass@example.com/", false),
+            ("http://example.com/a b", false),
+            ("http://example.com/ä", false),
+            ("example.com", false),
+        ] {
+            assert_eq!(callback_url(url.to_owned(), "X", "C").is_ok(), good, "{url}");
+        }
+        assert_eq!(callback_url(format!("http://{}", "a".repeat(URL_BYTES_MAX)), "X", "C").unwrap_err().code, "C");
+    }
+
+    #[test]
     fn names() {
         let long = "x".repeat(256);
         for (name, good) in
@@ -132,6 +179,8 @@ mod tests {
             ("", true, true),
             ("live", true, true),
             ("live/radio", true, false),
+            ("/live", false, false),
+            ("live/", false, false),
             ("カメラ-1", true, true),
             ("a b", false, false),
             ("a?b", false, false),

@@ -2,14 +2,15 @@
 
 use serde_json::{Map, Value, json};
 
+use super::results::procedure_task;
 use super::{Action, Scope, action, reply};
-use crate::catalog::{CatalogError, VodTaskQuery};
+use crate::catalog::{CatalogError, VodTaskQuery, flow_of};
 use crate::control::errors::{ApiError, refuse};
 use crate::control::params::parameters;
 use crate::control::protocol::Reply;
 use crate::control::times;
 use crate::domain::vod_task::KEPT_MICROS;
-use crate::domain::{VodTask, VodTaskStatus};
+use crate::domain::{VodTask, VodTaskKind, VodTaskStatus};
 use crate::units::{FileId, WallTime};
 
 pub const ACTIONS: &[Action] = &[action!("DescribeTasks", Vod, list), action!("DescribeTaskDetail", Vod, detail)];
@@ -55,7 +56,7 @@ parameters! {
     }
 }
 
-/// The `ProcedureTask` or `EditMediaTask` of a task, as it is shown and as events carry it.
+/// The `EditMediaTask` of a task, as it is shown and as events carry it.
 pub fn task_object(task: &VodTask) -> Value {
     let mut object = task.object.as_object().cloned().unwrap_or_default();
     for (name, value) in [
@@ -100,7 +101,16 @@ fn detail(scope: &Scope<'_>, request: DetailRequest) -> Result<Reply, ApiError> 
         "BeginProcessTime": time(task.begin_time),
         "FinishTime": time(task.finish_time),
     }));
-    answer.insert(format!("{}Task", task.kind.name()), task_object(&task));
+    let object = match task.kind {
+        VodTaskKind::EditMedia => task_object(&task),
+        VodTaskKind::Procedure => {
+            let context = scope.context;
+            let flow = flow_of(&task)?;
+            let row = context.catalog.files(app, &[flow.file_id])?.remove(&flow.file_id);
+            procedure_task(&task, &flow, row.as_ref(), context.catalog.progress(&task.id), &context.public_base, context.app_id)
+        }
+    };
+    answer.insert(format!("{}Task", task.kind.name()), object);
     Ok(answer)
 }
 
@@ -195,7 +205,6 @@ fn read_token(token: &str) -> Option<(WallTime, String)> {
 mod tests {
     use super::super::super::tests::{Running, code_of};
     use super::*;
-    use crate::domain::VodTaskKind;
 
     const VOD: &str = "2018-07-17";
 

@@ -104,16 +104,12 @@ export async function health() {
   return { ok: answer.ok, state: await answer.json().catch(() => ({})) };
 }
 
-/** An address of a file as this browser reaches it: where the appliance calls itself by an address of its own machine, it is the one this page came from. */
+/** An address of a file as this browser reaches it: where the appliance names an address of its own machine, files come from where this page came from. */
 export function reachable(address) {
   const url = new URL(address, location.href);
   const own = ["127.0.0.1", "0.0.0.0", "localhost", "[::1]", "[::]"];
   if (own.includes(url.hostname) && url.hostname !== location.hostname) {
-    if (url.port === apiPort) return location.origin + url.pathname + url.search;
-    url.hostname = location.hostname;
+    return location.origin + url.pathname + url.search;
   }
   return url.href;
 }
-
-let apiPort = "";
-export const setApiPort = (port) => (apiPort = port);

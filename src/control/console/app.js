@@ -1,11 +1,12 @@
 // The frame: login, navigation, and one page at a time that is brought up to date while somebody looks.
 
-import { call, setApiPort, setLogin, whoAmI } from "./api.js";
+import { call, setLogin, whoAmI } from "./api.js";
 import { h, morph } from "./dom.js";
 import { complain, icon } from "./widgets.js";
 import callbacks from "./pages/callbacks.js";
 import login from "./pages/login.js";
 import overview from "./pages/overview.js";
+import processing from "./pages/processing.js";
 import push from "./pages/push.js";
 import recording from "./pages/recording.js";
 import recordings from "./pages/recordings.js";
@@ -13,6 +14,7 @@ import rules from "./pages/rules.js";
 import settings from "./pages/settings.js";
 import tasks from "./pages/tasks.js";
 import templates from "./pages/templates.js";
+import watch from "./pages/watch.js";
 
 const PAGES = [
   ["overview", "Overview", overview],
@@ -20,10 +22,17 @@ const PAGES = [
   ["tasks", "Tasks", tasks],
   ["templates", "Templates", templates],
   ["rules", "Rules", rules],
+  ["processing", "Processing", processing],
   ["callbacks", "Callbacks", callbacks],
   ["push", "Push address", push],
   ["settings", "Settings", settings],
 ];
+
+/** Pages that others lead to, and which of them is marked then. */
+const BELOW = { recording: ["recordings", recording], watch: ["overview", watch] };
+
+/** Actions without which a page has nothing to show. */
+const NEEDS = { callbacks: "DescribeLiveCallbackTemplates", processing: "DescribeTasks" };
 
 const root = document.getElementById("app");
 /** What the appliance says of itself: settings, actions, role. */
@@ -45,8 +54,8 @@ const mayDelete = () => about.Role === "admin";
 const mayChange = () => about.Role !== "reader";
 
 function frame(name, content) {
-  const shown = PAGES.filter(([key]) => key !== "callbacks" || has("DescribeLiveCallbackTemplates"));
-  const current = name === "recording" ? "recordings" : name;
+  const shown = PAGES.filter(([key]) => !(key in NEEDS) || has(NEEDS[key]));
+  const current = BELOW[name]?.[0] ?? name;
   const user = whoAmI();
   return h("div", { id: "app" }, h("a", { class: "skip", href: "#main", onclick: (event) => { event.preventDefault(); document.getElementById("main").focus(); } }, "Skip to content"),
     h("div", { class: "shell" },
@@ -80,7 +89,7 @@ async function show() {
   page = null;
   document.body.classList.remove("nav-open");
   const [, name = "overview", ...parts] = location.hash.split("/");
-  const known = name === "recording" ? recording : PAGES.find(([key]) => key === name)?.[2];
+  const known = BELOW[name]?.[1] ?? PAGES.find(([key]) => key === name)?.[2];
   if (!known) {
     location.hash = "#/overview";
     return;
@@ -124,7 +133,8 @@ function ask(error) {
   turn++;
   page?.dispose?.();
   page = null;
-  const form = login({ error: whoAmI() ? error : null, done: begin, draw: (tree) => draw(h("div", { id: "app" }, tree)) });
+  // That nobody has logged in yet is no news; that calls from here are not accepted without is.
+  const form = login({ error: whoAmI() || error.code === "AuthFailure.UnauthorizedOperation" ? error : null, done: begin, draw: (tree) => draw(h("div", { id: "app" }, tree)) });
   root.replaceChildren();
   form();
 }
@@ -137,8 +147,6 @@ async function begin() {
     draw(h("div", { id: "app" }, h("div", { class: "login" }, brand(), h("p", { class: "notice bad" }, error.message), h("button", { type: "button", onclick: begin }, "Try again"))));
     return;
   }
-  const listen = about.Settings.find((setting) => setting.Name === "http.listen")?.Value ?? "";
-  setApiPort(/:(\d+)"?$/.exec(listen)?.[1] ?? "");
   await show();
 }
 

@@ -46,6 +46,7 @@ const PARTS: &[Part] = parts![
     "pages/callbacks.js",
     "pages/login.js",
     "pages/overview.js",
+    "pages/processing.js",
     "pages/push.js",
     "pages/recordings.js",
     "pages/recording.js",
@@ -53,6 +54,7 @@ const PARTS: &[Part] = parts![
     "pages/settings.js",
     "pages/tasks.js",
     "pages/templates.js",
+    "pages/watch.js",
 ];
 
 /// The player library that the build found, and its licence; empty without.

@@ -5,6 +5,8 @@ import { h } from "./dom.js";
 const NATIVE_HLS = "application/vnd.apple.mpegurl";
 
 let library = null;
+/** Each player is its own, also of the same address. */
+let players = 0;
 /** The player library; null if this build has none. */
 function loadLibrary(about) {
   if (!about.HlsPlayer) return Promise.resolve(null);
@@ -16,10 +18,10 @@ function loadLibrary(about) {
  * `{element, media, ready, dispose}`. `address` is the file or the playlist; `ready` settles when the media is attached, with a sentence if it
  * cannot be played.
  */
-export function player(about, address, format, { audioOnly = false, poster = null, start = 0 } = {}) {
+export function player(about, address, format, { audioOnly = false, poster = null, live = false } = {}) {
   const media = h(audioOnly ? "audio" : "video", { controls: true, playsinline: true, preload: "metadata", poster, crossorigin: "anonymous", "aria-label": "Player" });
   const say = h("p", { class: "over", hidden: true, role: "alert" });
-  const element = h("div", { class: "screen", "data-keep": `player-${address}` }, media, say);
+  const element = h("div", { class: "screen", "data-keep": `player-${++players}` }, media, say);
   let hls = null;
   const tell = (text) => {
     say.textContent = text;
@@ -28,11 +30,15 @@ export function player(about, address, format, { audioOnly = false, poster = nul
   };
   media.addEventListener("error", () => tell(media.error?.code === 4 ? "This browser cannot play the file; it can be downloaded." : "The file could not be played to its end."));
   media.addEventListener("playing", () => (say.hidden = true));
-  if (start > 0) media.addEventListener("loadedmetadata", () => (media.currentTime = start), { once: true });
 
   async function attach() {
-    if (format === "flv") return tell("Browsers do not play FLV. Download the file, or have the stream recorded as MP4 or HLS too.");
-    if (format !== "hls") {
+    if (format === "flv") {
+      // What no browser plays may be packaged for it.
+      const playlist = address.replace(/\.flv(?=$|\?)/, ".m3u8");
+      const known = await fetch(playlist, { method: "HEAD" }).then((answer) => answer.ok, () => false);
+      if (!known) return tell("Browsers do not play FLV. Download the file, or have the stream recorded as MP4 or HLS too.");
+      address = playlist;
+    } else if (format !== "hls") {
       media.src = address;
       return null;
     }
@@ -40,7 +46,7 @@ export function player(about, address, format, { audioOnly = false, poster = nul
     const Hls = await loadLibrary(about).catch(() => null);
     if (Hls?.isSupported()) {
       // No worker: the page's policy allows none, and there is little to unpack.
-      hls = new Hls({ enableWorker: false, startPosition: start || -1 });
+      hls = new Hls({ enableWorker: false });
       hls.on(Hls.Events.ERROR, (_, data) => {
         if (!data.fatal) return;
         if (data.type === Hls.ErrorTypes.MEDIA_ERROR) hls.recoverMediaError();
@@ -48,10 +54,13 @@ export function player(about, address, format, { audioOnly = false, poster = nul
       });
       hls.loadSource(address);
       hls.attachMedia(media);
+      // Somebody who opens a live stream wants to see it; browsers that forbid it show their button.
+      if (live) media.play().catch(() => {});
       return null;
     }
     if (media.canPlayType(NATIVE_HLS)) {
       media.src = address;
+      if (live) media.play().catch(() => {});
       return null;
     }
     return tell(about.HlsPlayer ? "This browser cannot play HLS." : "This browser does not play HLS by itself, and Capstan was built without the player library (npm was missing). Record as MP4 too, or build again where npm is.");

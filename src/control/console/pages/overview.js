@@ -3,10 +3,10 @@ import { h } from "../dom.js";
 import { bytes, codec, duration, number, rate, roughly } from "../format.js";
 import { badge, bar, complain, dialog, empty, field, select, sparkline, sure, table, tile, toast } from "../widgets.js";
 
+import { liveAddress, watchPage } from "./watch.js";
+
 const HISTORY = 40;
 const PAGE_SIZE = 100;
-
-export const nameOf = (stream) => `${stream.DomainName}/${stream.AppName}/${stream.StreamName}`;
 
 export default (context) => {
   let [state, before, sick, samples, failed] = [null, null, null, new Map(), false];
@@ -26,7 +26,8 @@ export default (context) => {
       live.add(stream.PublicationId);
     }
     for (const id of history.keys()) if (!live.has(id)) history.delete(id);
-    failed = sum("capstan_files_failed_total") > 0;
+    // A recording into which no frame came is no failure.
+    failed = (samples.get("capstan_files_failed_total") ?? []).some((sample) => sample.labels.reason !== "empty" && sample.value > 0);
   }
 
   const sum = (name) => (samples.get(name) ?? []).reduce((total, sample) => total + sample.value, 0);
@@ -77,7 +78,7 @@ export default (context) => {
       ["Bitrate", (stream) => h("div", { class: "row nowrap num" }, rate(stream.BitsPerSecond), sparkline(history.get(stream.PublicationId) ?? []))],
       ["Live for", (stream) => h("span", { class: "num nowrap" }, duration(now - Date.parse(stream.PublishTime) / 1000))],
       ["Recording", (stream) => h("div", { class: "formats" }, stream.Recordings.length ? stream.Recordings.map((recording) => h("span", { class: "badge rec", title: recording.StartedBy === "rule" ? `by rule, template ${recording.TemplateId}` : `by task ${recording.TaskId}` }, recording.Format.toUpperCase())) : badge("not recorded"), stream.DroppedFrames ? badge(`${number(stream.DroppedFrames)} frames lost`, "bad") : null)],
-      ["", (stream) => context.mayChange() && h("div", { class: "row" }, h("button", { class: "quiet", type: "button", onclick: () => record(stream) }, "Record"), h("button", { class: "quiet danger", type: "button", onclick: () => drop(stream) }, "Drop")), { right: true, wide: true }],
+      ["", (stream) => !context.mayChange() ? h("div", { class: "row" }, watchable(stream)) : h("div", { class: "row" }, watchable(stream), h("button", { class: "quiet", type: "button", onclick: () => record(stream) }, "Record"), h("button", { class: "quiet danger", type: "button", onclick: () => drop(stream) }, "Drop")), { right: true, wide: true }],
     ];
     const pages = state.TotalPage > 1 && h("div", { class: "row", style: { padding: "12px 18px" } },
       h("button", { type: "button", disabled: pageNum <= 1, onclick: () => { pageNum--; context.refresh(); } }, "Previous"),
@@ -85,6 +86,8 @@ export default (context) => {
       h("button", { type: "button", disabled: pageNum >= state.TotalPage, onclick: () => { pageNum++; context.refresh(); } }, "Next"));
     return h("section", { class: "card flush" }, h("header", {}, h("h2", {}, "Live now")), table(columns, state.Streams, (stream) => stream.PublicationId), pages);
   }
+
+  const watchable = (stream) => liveAddress(context.about, stream) && h("a", { class: "button quiet", href: watchPage(stream) }, "Watch");
 
   async function record(stream) {
     let templates;

@@ -3,6 +3,7 @@ import { h } from "../dom.js";
 import { bytes, codec, duration, moment, number, precise, rate } from "../format.js";
 import { player } from "../player.js";
 import { badge, complain, copyable, dialog, field, sure, toast } from "../widgets.js";
+import { startFlow } from "./processing.js";
 import { formatOf, timesOf } from "./recordings.js";
 
 const NEVER = "9999-12-31T23:59:59Z";
@@ -68,11 +69,40 @@ export default (context) => {
     if (!receipt) return null;
     const { Summary, Reason, SizeBytes } = receipt;
     const lost = losses();
-    const track = (name, track) => track && h("tr", {}, h("td", {}, h("div", {}, name), h("div", { class: "muted" }, codec(track.Codec), name === "Video" && track.KeyFrames ? `, ${number(track.KeyFrames)} key frames` : "")), h("td", { class: "right" }, number(track.Frames)), h("td", { class: "right" }, bytes(track.Bytes)), h("td", { class: "right" }, precise(track.DurationMs / 1000)));
+    const track = (name, track) => track && h("tr", {}, h("td", {}, h("div", {}, name), h("div", { class: "muted" }, [codec(track.Codec), precise(track.DurationMs / 1000), name === "Video" && track.KeyFrames ? `${number(track.KeyFrames)} key frames` : ""].filter(Boolean).join(" · "))), h("td", { class: "right" }, number(track.Frames)), h("td", { class: "right" }, bytes(track.Bytes)));
     return h("section", { class: "card" }, h("header", {}, h("h2", {}, "Receipt"), lost.length ? badge("with losses", "bad") : badge("complete", "good")),
-      h("div", { class: "scroll" }, h("table", { class: "table receipt num small" }, h("thead", {}, h("tr", {}, ["Track", "Frames", "Bytes", "Duration"].map((title, index) => h("th", { scope: "col", class: index ? "right" : null }, title)))), h("tbody", {}, track("Video", Summary?.Video), track("Audio", Summary?.Audio)))),
+      h("div", { class: "scroll" }, h("table", { class: "table receipt num small" }, h("thead", {}, h("tr", {}, ["Track", "Frames", "Bytes"].map((title, index) => h("th", { scope: "col", class: index ? "right" : null }, title)))), h("tbody", {}, track("Video", Summary?.Video), track("Audio", Summary?.Audio)))),
       lost.length > 0 && h("ul", {}, lost.map(([name, value]) => h("li", {}, `${name.replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase()}: ${value}`))),
       h("p", { class: "muted small", style: { "margin-top": "10px" } }, `Ended because ${REASONS[Reason] ?? Reason}. ${bytes(SizeBytes)} on disk.`));
+  }
+
+  /** What processing made of it: other forms to play or download, and pictures. */
+  function resultsCard() {
+    const renditions = (media.TranscodeInfo?.TranscodeSet ?? []).filter((item) => item.Definition !== 0);
+    const streams = media.AdaptiveDynamicStreamingInfo?.AdaptiveDynamicStreamingSet ?? [];
+    const sprites = media.ImageSpriteInfo?.ImageSpriteSet ?? [];
+    const shots = [...(media.SnapshotByTimeOffsetInfo?.SnapshotByTimeOffsetSet ?? []).flatMap((set) => (set.PicInfoSet ?? []).map((picture) => picture.Url)), ...(media.SampleSnapshotInfo?.SampleSnapshotSet ?? []).flatMap((set) => set.ImageUrlSet ?? [])];
+    if (!renditions.length && !streams.length && !sprites.length && !shots.length) return null;
+    const line = (name, detail, url, format, encrypted) => h("div", { class: "spread" }, h("div", {}, h("div", { class: "title" }, name), h("div", { class: "muted small num" }, detail)),
+      h("div", { class: "row" }, !encrypted && h("button", { class: "quiet", type: "button", onclick: () => playOther(url, format) }, "Play"), h("a", { class: "button quiet", href: reachable(url), download: "" }, "Get")));
+    return h("section", { class: "card stack" }, h("h2", {}, "Made of it"),
+      playing?.other && h("div", { class: "spread" }, h("span", { class: "muted small" }, "Another form is playing."), h("button", { class: "quiet", type: "button", onclick: () => playOther(null) }, "Play the recording")),
+      renditions.map((item) => line(`${item.Width ? `${item.Width}×${item.Height} ` : ""}${(item.Container ?? "").toUpperCase()}`, `definition ${item.Definition} · ${bytes(item.Size)}${item.Bitrate ? ` · ${rate(item.Bitrate)}` : ""}`, item.Url, item.Container === "hls" || /\.m3u8/.test(item.Url) ? "hls" : "mp4")),
+      streams.map((item) => line("Adaptive stream", `definition ${item.Definition} · ${(item.SubStreamSet ?? []).map((part) => `${part.Height}p`).join(", ")}${item.DrmType ? ` · encrypted (${item.DrmType})` : ""}`, item.Url, "hls", Boolean(item.DrmType))),
+      sprites.map((item) => h("div", { class: "small" }, `${number(item.TotalCount)} pictures in ${item.ImageUrlSet.length} sprite sheet${item.ImageUrlSet.length === 1 ? "" : "s"}: `, item.ImageUrlSet.slice(0, 4).map((url, index) => [h("a", { href: reachable(url), target: "_blank", rel: "noopener" }, `sheet ${index + 1}`), " "]))),
+      shots.length > 0 && h("div", { class: "row" }, shots.slice(0, 12).map((url) => h("a", { href: reachable(url), target: "_blank", rel: "noopener" }, h("img", { class: "thumb", src: reachable(url), alt: "Snapshot", loading: "lazy" })))));
+  }
+
+  /** Plays another form of the recording in the same place; null: the recording itself. */
+  function playOther(url, format) {
+    playing.dispose();
+    const { CoverUrl, MediaUrl } = media.BasicInfo;
+    playing = player(context.about, reachable(url ?? MediaUrl), url ? format : formatOf(media), { audioOnly: !media.MetaData?.VideoStreamSet?.length, poster: CoverUrl ? reachable(CoverUrl) : null });
+    playing.other = Boolean(url);
+    playing.media.addEventListener("timeupdate", () => { now = playing.media.currentTime; context.redraw(); });
+    context.redraw();
+    const { ready, media: element } = playing;
+    ready.then(() => element.play()).catch(() => {});
   }
 
   // Which call cuts depends on what the recording is.
@@ -207,9 +237,10 @@ export default (context) => {
           h("div", {}, h("a", { class: "small", href: "#/recordings" }, "← Recordings"), h("h1", { class: "break" }, media.BasicInfo.Name)),
           h("div", { class: "actions" },
             h("a", { class: "button", href: reachable(media.BasicInfo.MediaUrl), download: fileName() }, "Download"),
+            context.mayChange() && context.has("ProcessMediaByProcedure") && h("button", { type: "button", onclick: () => startFlow(FileId).catch(complain) }, "Process"),
             context.mayChange() && h("button", { type: "button", onclick: edit }, "Edit"),
             context.mayDelete() && h("button", { class: "danger", type: "button", onclick: remove }, "Delete"))),
-        h("div", { class: "watch" }, h("div", { class: "stack" }, playing?.element.isConnected ? h("div", { "data-keep": playing.element.dataset.keep, class: "screen" }) : playing?.element, clipCard()), h("div", { class: "stack" }, facts(), receiptCard())),
+        h("div", { class: "watch" }, h("div", { class: "stack" }, playing?.element.isConnected ? h("div", { "data-keep": playing.element.dataset.keep, class: "screen" }) : playing?.element, clipCard()), h("div", { class: "stack" }, facts(), resultsCard(), receiptCard())),
       ];
     },
   };

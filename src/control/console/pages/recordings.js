@@ -3,6 +3,7 @@ import { h } from "../dom.js";
 import { bytes, duration, moment, number } from "../format.js";
 import { badge, complain, dialog, empty, table, toast } from "../widgets.js";
 import { readQuery } from "../query.js";
+import { liveAddress, watchPage } from "./watch.js";
 
 const PAGE = 30;
 const HITS_MAX = 5000;
@@ -114,7 +115,7 @@ export default (context) => {
       h("div", { class: "stack", style: { gap: "8px" } },
         h("div", { class: "searchbar", role: "search" }, h("input", { type: "search", "aria-label": "Search recordings", placeholder: "Stream, name, format or time", value: text, oninput: typed, spellcheck: "false", autocapitalize: "off" })),
         understood()),
-      live.length > 0 && !text && h("p", { class: "muted small" }, `Being recorded now: `, live.slice(0, 8).flatMap((stream, index) => [index ? ", " : "", h("a", { href: "#/overview" }, stream.StreamName)]), live.length > 8 ? ` and ${live.length - 8} more` : "", ". A file appears here when it is complete."),
+      live.length > 0 && !text && h("p", { class: "muted small" }, `Being recorded now: `, live.slice(0, 8).flatMap((stream, index) => [index ? ", " : "", h("a", { href: liveAddress(context.about, stream) ? watchPage(stream) : "#/overview" }, stream.StreamName)]), live.length > 8 ? ` and ${live.length - 8} more` : "", ". A file appears here when it is complete."),
       found && h("section", { class: "card flush" },
         found.length ? table(columns, found, (media) => media.FileId) : empty(text ? "Nothing fits" : "Nothing is recorded yet", text ? "Take a word out, or look at another time." : "A file appears when a stream ends or the interval of its template has passed."),
         found.length > 0 && offset < Math.min(total, HITS_MAX - PAGE) && h("div", { class: "row", style: { padding: "12px 18px" } }, h("button", { type: "button", onclick: async () => { try { found.push(...(await more())); seen = found.length; context.redraw(); } catch (error) { complain(error); } } }, "Show more"))),

@@ -32,6 +32,7 @@ export default (context) => {
         h("div", { class: "head" }, h("div", {}, h("h1", {}, "Settings"), h("p", { class: "muted" }, `Capstan ${answer.Version}. As they are in effect; they are changed in the configuration file. Keys and tokens are not shown.`))),
         h("input", { type: "search", "aria-label": "Search settings", placeholder: "Search settings", value: filter, oninput: (event) => { filter = event.target.value; context.redraw(); } }),
         [...sections].map(([name, settings]) => section(name, settings)),
+        h("p", { class: "muted small" }, answer.HlsPlayer ? ["HLS is played by hls.js, ", h("a", { href: "/console/vendor/hls.LICENSE" }, "its licence"), "."] : "This build has no player library: HLS is played by browsers that can by themselves. Build again where npm is, to have it everywhere."),
       ];
     },
   };

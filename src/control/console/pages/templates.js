@@ -27,7 +27,7 @@ export default (context) => {
   }
 
   async function edit(template) {
-    const given = template ?? { TemplateName: "", Description: "" };
+    const given = template ?? { TemplateName: "", Description: "", Mp4Param: { Enable: 1 } };
     const fieldsets = FORMATS.map(([name, text, longest]) => {
       const param = given[`${name}Param`] ?? {};
       const key = (part) => `${name}.${part}`;
