@@ -64,9 +64,8 @@ impl Catalog {
             told |= emit(connection, writers.events.as_ref(), row.sub_app_id, now, &CatalogEvent::PersistenceComplete { file_id, source })?;
             Ok((row, told))
         })?;
-        if told {
-            self.inner.events.notify();
-        }
+        self.flow_entered();
+        self.tell(told);
         Ok(row)
     }
 

@@ -154,6 +154,8 @@ mod tests {
             storage_mode: "normal".to_owned(),
             class_id: 0,
             resume: None,
+            session: crate::domain::event::RecordSessionId(0),
+            alias_domain: String::new(),
         }
     }
 }
