@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,13 +15,16 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
-use crate::config::{self, Config};
+use crate::clips::{ClipMaker, Clips};
+use crate::config::{self, Config, DeliveryListen};
 use crate::control::actions::events::event_content;
-use crate::control::actions::media_info::media_url;
-use crate::control::{About, Access, ControlContext, ControlLimits, Server};
+use crate::control::actions::media_info::{edit_output, media_url};
+use crate::control::{self, About, Access, ControlContext, ControlLimits, Server};
+use crate::delivery::sender::Senders;
+use crate::delivery::{self, DeliverySettings, WhenBusy};
 use crate::domain::content_key::MasterKey;
 use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordState};
-use crate::domain::{FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, Resumptions, StreamEnd, naming, policy};
+use crate::domain::{Busy, FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, Resumptions, StreamEnd, naming, policy};
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
 use crate::metrics::Metrics;
@@ -38,6 +42,7 @@ use crate::retention::{Eviction, EvictionOrder, Retention};
 use crate::segment::disk::{DiskSettings, ResumptionSettings};
 use crate::segment::finish::{self, FinishSettings};
 use crate::segment::health::DiskState;
+use crate::segment::open::OpenRecordings;
 use crate::segment::recover::{Found, LeftBehind, Recovered};
 use crate::segment::{Arena, CoreStore, Disk, DiskCommand, DiskHandle, DiskHealth, FileIds, SpaceWatch};
 use crate::supervise;
@@ -125,6 +130,8 @@ fn reload(config_file: &Path, access: &ArcSwap<Access>) {
 struct Running {
     supervisor: supervise::Supervisor,
     server: Server,
+    clips: Arc<Clips>,
+    senders: Arc<Senders>,
     access: Arc<ArcSwap<Access>>,
     ingest: Ingest,
     disk: Disk,
@@ -172,16 +179,6 @@ fn start(config: &Config) -> Result<Running, StartError> {
     }
     let now = wall_now();
     catalog.set_task_default(policy::default_task_template(config.record.default_task_format));
-    catalog.set_event_writer({
-        let (public_base, app_id) = (config.public_base(), config.api.app_id);
-        Arc::new(move |event| event_content(event, &public_base, app_id))
-    });
-    catalog.set_callback_writer({
-        let (public_base, app_id) = (config.public_base(), config.api.app_id);
-        let node = public_base.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
-        let bodies = Bodies { app_id, node, video_url: Box::new(move |row| media_url(row, &public_base, app_id)) };
-        Arc::new(move |callback| bodies.write(callback))
-    });
     catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
     catalog.set_app_id(config.api.app_id);
     catalog.purge_tasks(now).map_err(|error| StartError(error.to_string()))?;
@@ -202,6 +199,19 @@ fn start(config: &Config) -> Result<Running, StartError> {
     };
     let http = std::net::TcpListener::bind(config.http.listen)
         .map_err(|error| StartError(bind_error_sentence("http.listen", config.http.listen, &error)))?;
+    let media_listeners = listen_for_media(config, data, cores.len())?;
+    let media_address = media_listeners.first().and_then(|listener| listener.local_addr().ok());
+    let public_base = config.public_base(media_address);
+    catalog.set_event_writer({
+        let (public_base, app_id) = (public_base.clone(), config.api.app_id);
+        Arc::new(move |event| event_content(event, &public_base, app_id))
+    });
+    catalog.set_callback_writer({
+        let (public_base, app_id) = (public_base.clone(), config.api.app_id);
+        let node = public_base.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
+        let bodies = Bodies { app_id, node, video_url: Box::new(move |row| media_url(row, &public_base, app_id)) };
+        Arc::new(move |callback| bodies.write(callback))
+    });
 
     let hls_segment_ms = config.record.hls_segment_ms;
     let insert_supported = finish::probe_insert(data).map_err(because(format_args!("cannot write in {}", data.display())))?;
@@ -237,6 +247,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
             }
         })
     };
+    let open = Arc::new(OpenRecordings::default());
     let (event_sender, events_stop, events) = start_events(&catalog)?;
     let resumption = ResumptionSettings {
         table: Arc::clone(&resumptions),
@@ -257,6 +268,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         metrics: Arc::clone(&metrics),
         clock: mono_now,
         health: disk_health,
+        open: Arc::clone(&open),
         resumption,
     })
     .map_err(because("cannot start the disk threads"))?;
@@ -285,8 +297,20 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let handle = disk.handle();
     let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle, (&ids, &serials, &resumptions))?;
     drop(handle);
+    let busy = Arc::new(Busy::new(cores.len()));
+    let media = Arc::new(delivery::Context::new(delivery::ContextParts {
+        catalog: catalog.clone(),
+        data_folder: data.clone(),
+        app_id: config.api.app_id,
+        clock: wall_now,
+        hls_segment_ms,
+        open,
+    }));
+    let senders = Senders::start(&delivery_settings(config, &busy), Arc::clone(&media)).map_err(because("cannot start the delivery threads"))?;
+    let mut fronts = media_listeners.into_iter().map(|listener| delivery::front::task(listener, Arc::clone(&senders)));
     let parts = cores.iter().zip(listeners).zip(tls_listeners).zip(stores);
-    let parts = parts.map(|(((&cpu, listener), tls_listener), store)| CoreParts { cpu, listener, tls_listener, store }).collect();
+    let parts =
+        parts.map(|(((&cpu, listener), tls_listener), store)| CoreParts { cpu, listener, tls_listener, store, beside: fronts.next() }).collect();
     let settings = IngestSettings {
         tick: Duration::from_millis(config.ingest.tick_ms),
         flush_period: Duration::from_millis(config.record.durability_ms) * FLUSH_PERCENT / 100,
@@ -307,61 +331,83 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let dispatch = dispatch_settings(&config.callbacks);
     let dispatcher =
         Dispatcher::start(catalog.clone(), dispatch.clone(), Arc::clone(&metrics), wall_now).map_err(because("cannot start the callback thread"))?;
-    let context =
-        IngestContext { settings, policy: Arc::clone(&policy), live: Arc::clone(&live), metrics: Arc::clone(&metrics), clock, events: event_sender };
+    let context = IngestContext {
+        settings,
+        policy: Arc::clone(&policy),
+        live: Arc::clone(&live),
+        metrics: Arc::clone(&metrics),
+        clock,
+        events: event_sender,
+        busy,
+    };
     let ingest = Ingest::start(context, parts).map_err(|error| StartError(error.to_string()))?;
 
     let certificates = tls.map(|acceptor| ingest::tls::CertificateWatch::start(certificate_files(config), acceptor));
     let certificates = certificates.transpose().map_err(because("cannot start the certificates thread"))?;
     register_gauges(&metrics, &disk, &health, &data.display().to_string(), &entry_watch);
+    let maker = ClipMaker {
+        catalog: catalog.clone(),
+        media: Arc::clone(&media),
+        finish: finish.clone(),
+        ids: Arc::clone(&ids),
+        clock: wall_now,
+        public_base: public_base.clone(),
+        app_id: config.api.app_id,
+        describe: edit_output,
+    };
+    let clips = Clips::start(maker).map_err(because("cannot start the thread of clips"))?;
     let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.api)));
-    let server = Server::start(
-        http,
-        Arc::new(ControlContext {
-            catalog: catalog.clone(),
-            policy,
-            live,
-            end_stream: {
-                let shared = Arc::clone(ingest.shared());
-                Box::new(move |stream, end| {
-                    let cause = match end {
-                        StreamEnd::Dropped => ingest::publish::EndCause::Dropped,
-                        StreamEnd::Forbidden => ingest::publish::EndCause::Forbidden,
-                    };
-                    shared.end_publication(stream.core, stream.connection, stream.publication, cause)
-                })
-            },
-            media_root: data.clone(),
-            public_base: config.public_base(),
-            app_id: config.api.app_id,
-            clock: wall_now,
-            metrics_text: {
-                let metrics = Arc::clone(&metrics);
-                Box::new(move || metrics.render())
-            },
-            health: health_answer(catalog.clone(), processor.encoder(), vec![(data.clone(), Arc::clone(&health))]),
-            url_is_safe: {
-                let forbidden = dispatch.forbidden.clone();
-                Box::new(move |url| forbidden.allow(url))
-            },
-            limits: ControlLimits {
-                templates_max: config.api.templates_max,
-                rules_max: config.api.rules_max,
-                tasks_max: config.api.tasks_max,
-                domains_max: config.api.domains_max,
-                push_auth_default: config.api.push_auth_default,
-                older_tasks: OlderTaskLimits { open_max: config.api.older_tasks_max, day_max: config.api.older_tasks_per_day_max },
-                sub_apps_max: config.api.sub_apps_max,
-                procedures_max: config.api.procedures_max,
-                workers: config.http.workers,
-                connections_max: config.http.connections_max,
-            },
-            about: About::new(config, wall_now()),
-            master_key,
-            access: Arc::clone(&access),
-        }),
-    )
-    .map_err(because("cannot start the HTTP threads"))?;
+    let context = Arc::new(ControlContext {
+        catalog: catalog.clone(),
+        policy,
+        live,
+        end_stream: {
+            let shared = Arc::clone(ingest.shared());
+            Box::new(move |stream, end| {
+                let cause = match end {
+                    StreamEnd::Dropped => ingest::publish::EndCause::Dropped,
+                    StreamEnd::Forbidden => ingest::publish::EndCause::Forbidden,
+                };
+                shared.end_publication(stream.core, stream.connection, stream.publication, cause)
+            })
+        },
+        media_root: data.clone(),
+        media,
+        clips: Arc::clone(&clips),
+        public_base,
+        app_id: config.api.app_id,
+        clock: wall_now,
+        metrics_text: {
+            let metrics = Arc::clone(&metrics);
+            Box::new(move || metrics.render())
+        },
+        health: health_answer(catalog.clone(), processor.encoder(), vec![(data.clone(), Arc::clone(&health))]),
+        url_is_safe: {
+            let forbidden = dispatch.forbidden.clone();
+            Box::new(move |url| forbidden.allow(url))
+        },
+        limits: ControlLimits {
+            templates_max: config.api.templates_max,
+            rules_max: config.api.rules_max,
+            tasks_max: config.api.tasks_max,
+            domains_max: config.api.domains_max,
+            push_auth_default: config.api.push_auth_default,
+            older_tasks: OlderTaskLimits { open_max: config.api.older_tasks_max, day_max: config.api.older_tasks_per_day_max },
+            sub_apps_max: config.api.sub_apps_max,
+            procedures_max: config.api.procedures_max,
+            workers: config.http.workers,
+            connections_max: config.http.connections_max,
+        },
+        about: About::new(config, wall_now()),
+        master_key,
+        access: Arc::clone(&access),
+    });
+    // Weakly: the context holds the media's.
+    let pages = Arc::downgrade(&context);
+    let page: delivery::Pages = Box::new(move |request| pages.upgrade().and_then(|context| control::media::page(&context, request)));
+    // Set once.
+    let _ = context.media.pages.set(page);
+    let server = Server::start(http, context).map_err(because("cannot start the HTTP threads"))?;
 
     // Beside everything else: publishers push, and what is recorded now is entered as always.
     let rebuild_stop = Arc::new(AtomicBool::new(false));
@@ -371,13 +417,15 @@ fn start(config: &Config) -> Result<Running, StartError> {
     });
     let rebuild = rebuild.transpose()?;
 
-    println!("{}", config::banner(config, cores.len(), first_run));
+    println!("{}", config::banner(config, cores.len(), first_run, media_address));
     let shared = Arc::clone(ingest.shared());
     let supervisor =
         supervise::Supervisor::ready("recording", move || shared.alive(STANDSTILL)).map_err(because("cannot tell systemd that we are ready"))?;
     Ok(Running {
         supervisor,
         server,
+        clips,
+        senders,
         access,
         ingest,
         disk,
@@ -423,7 +471,9 @@ impl Running {
         });
         self.rebuild_stop.store(true, Ordering::Relaxed);
         self.server.stop();
+        self.clips.stop();
         self.ingest.stop();
+        self.senders.stop();
         self.disk.stop();
         if self.recovery.join().is_err() {
             tracing::error!("the recovery thread panicked");
@@ -471,6 +521,55 @@ fn listen_sentence(key: &'static str, error: &IngestError) -> StartError {
     match error {
         IngestError::Listen { address, source } => StartError(bind_error_sentence(key, *address, source)),
         IngestError::Executor { .. } => StartError(error.to_string()),
+    }
+}
+
+/// The port of the media listener that was chosen at the last start, where the settings leave it to us.
+const MEDIA_PORT_NAME: &str = "delivery.port";
+
+/// Binds the media listeners, one for each core; none if recordings come from the HTTP port.
+fn listen_for_media(config: &Config, data: &Path, cores: usize) -> Result<Vec<TcpListener>, StartError> {
+    let (preferred, fallback) = match config.delivery_listen() {
+        DeliveryListen::Off => return Ok(Vec::new()),
+        DeliveryListen::At(address) => {
+            return ingest::listen(address, cores).map_err(|error| match error {
+                IngestError::Listen { address, source } => StartError(bind_error_sentence("delivery.listen", address, &source)),
+                error => StartError(error.to_string()),
+            });
+        }
+        DeliveryListen::Auto { preferred, fallback } => (preferred, fallback),
+    };
+    let note = data.join(MEDIA_PORT_NAME);
+    let last = std::fs::read_to_string(&note).ok().and_then(|text| text.trim().parse::<u16>().ok());
+    let last = last.filter(|port| *port != 0).map(|port| SocketAddr::new(fallback.ip(), port));
+    for address in [preferred, last, Some(fallback)].into_iter().flatten() {
+        match ingest::listen(address, cores) {
+            Ok(listeners) => {
+                let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
+                if let Some(bound) = bound.filter(|bound| Some(*bound) != preferred && Some(*bound) != last)
+                    && let Err(error) = std::fs::write(&note, format!("{}\n", bound.port()))
+                {
+                    tracing::warn!(path = %note.display(), %error, "the media port is another one at the next start");
+                }
+                return Ok(listeners);
+            }
+            Err(error) => tracing::info!(%error, "another port is taken for media"),
+        }
+    }
+    tracing::warn!("no port for media is free: recordings are served by http.listen; set delivery.listen");
+    Ok(Vec::new())
+}
+
+fn delivery_settings(config: &Config, busy: &Arc<Busy>) -> DeliverySettings {
+    DeliverySettings {
+        connections_max: config.delivery.connections_max,
+        senders: config.delivery.senders,
+        idle_timeout: Duration::from_secs(config.delivery.idle_timeout_s),
+        when_busy: match config.delivery.when_busy {
+            config::WhenBusy::Shed => WhenBusy::Shed,
+            config::WhenBusy::Serve => WhenBusy::Serve,
+        },
+        busy: Arc::clone(busy),
     }
 }
 

@@ -12,10 +12,12 @@
 pub mod app;
 pub mod catalog;
 pub mod client;
+pub mod clips;
 pub mod codec;
 pub mod config;
 pub mod container;
 pub mod control;
+pub mod delivery;
 pub mod domain;
 pub mod ingest;
 pub mod inspect;

@@ -70,7 +70,7 @@ fn the_banner_shown_is_the_one_printed() {
     let shown = blocks(&readme, "text");
     let [shown] = shown[..] else { panic!("one text block: {shown:?}") };
     let config = Config { data_folder: "/home/you/capstan/capstan-data".into(), ..Config::default() };
-    assert_eq!(shown, banner(&config, 8, true).trim_end());
+    assert_eq!(shown, banner(&config, 8, true, Some(([127, 0, 0, 1], 8081).into())).trim_end());
 }
 
 #[test]

@@ -57,6 +57,21 @@ impl Catalog {
         Ok(fell_back)
     }
 
+    /// Enters a clip that is to be kept, and says so. `source`: the call that made it.
+    pub fn enter_clip(&self, file: FinishedFile, name: String, source: &'static str, now: WallTime) -> Result<MediaRow, CatalogError> {
+        let writers = Writers { events: self.event_writer(), callbacks: None, flows_of: Some(self.app_id()) };
+        let (row, told) = self.write(move |connection| {
+            let file_id = file.identity.file_id;
+            let mut told = enter(connection, &file, &name, now, &writers, &mut Vec::new())?;
+            let row = media_row_of(connection, file_id)?;
+            told |= emit(connection, writers.events.as_ref(), row.sub_app_id, now, &CatalogEvent::PersistenceComplete { file_id, source })?;
+            Ok((row, told))
+        })?;
+        self.flow_entered();
+        self.tell(told);
+        Ok(row)
+    }
+
     /// Enters files that were in a catalog before, each with its catalog name and the moment it counts as created. Nothing is announced: whoever had to know
     /// of them has been told.
     pub fn restore_files(&self, files: Vec<(FinishedFile, String, WallTime)>) -> Result<(), CatalogError> {
@@ -83,6 +98,16 @@ impl Catalog {
             let status = apps::one(connection, row.sub_app_id)?.status;
             Ok(Some((row, status == AppStatus::On)))
         })
+    }
+
+    /// Changes whenever anything in the catalog does: what was read under the same number is still true.
+    pub fn version(&self) -> u64 {
+        self.inner.writer.version()
+    }
+
+    /// Are the files of an application played (its status is `On`)? A destroyed one's files lie in the main one.
+    pub fn is_app_on(&self, sub_app_id: u64) -> Result<bool, CatalogError> {
+        self.read(|connection| Ok(apps::one(connection, apps::or_main(connection, sub_app_id)?)?.status == AppStatus::On))
     }
 
     /// The files of a sub-application among `ids`; the others are absent from the answer.
@@ -255,6 +280,13 @@ pub(super) fn entry_of(connection: &Connection, sub_app_id: u64, id: FileId) -> 
     let mut statement = connection.prepare_cached("SELECT entry FROM media WHERE file_id = ?1 AND sub_app_id = ?2")?;
     let mut rows = statement.query([stored(id.get()), stored(sub_app_id)])?;
     Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
+}
+
+/// The row of a file that was just entered.
+pub(super) fn media_row_of(connection: &Connection, id: FileId) -> Result<MediaRow, CatalogError> {
+    let entry: Option<i64> =
+        connection.prepare_cached("SELECT entry FROM media WHERE file_id = ?1")?.query_row([stored(id.get())], |row| row.get(0)).optional()?;
+    media_row(connection, entry.ok_or(CatalogError::NotFound)?)
 }
 
 /// The whole row of an entry that exists.

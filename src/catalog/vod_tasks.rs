@@ -9,7 +9,7 @@ use crate::units::WallTime;
 
 use super::events::{CatalogEvent, Told, emit};
 use super::files::{self, file_id_of};
-use super::{Catalog, CatalogError, FellBack, stored, unstored};
+use super::{Catalog, CatalogError, FellBack, MediaRow, stored, unstored};
 
 /// Old tasks removed in one transaction.
 const PURGE_MAX: i64 = 10_000;
@@ -90,7 +90,7 @@ impl Catalog {
         id: &str,
         file: (FinishedFile, String),
         now: WallTime,
-        change: impl FnOnce(&mut VodTask) + Send + 'static,
+        change: impl FnOnce(&mut VodTask, &MediaRow) + Send + 'static,
     ) -> Result<Vec<FellBack>, CatalogError> {
         let id = id.to_owned();
         // What is cut out of a recording is none that a stream's receivers are told of.
@@ -102,7 +102,8 @@ impl Catalog {
             }
             let mut fell_back = Vec::new();
             let mut told = files::enter(connection, &file.0, &file.1, now, &writers, &mut fell_back)?;
-            change(&mut task);
+            let file_id = file.0.identity.file_id;
+            change(&mut task, &files::media_row_of(connection, file_id)?);
             update(connection, &task)?;
             told |= tell(connection, writers.events.as_ref(), &task)?;
             Ok((fell_back, told))

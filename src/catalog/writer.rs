@@ -1,7 +1,8 @@
 //! The one thread that writes. Whatever waits in its queue goes into one transaction, so a burst costs one sync of the disk, not hundreds.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -19,16 +20,20 @@ pub(super) struct Writer {
     /// `None` once closed.
     queue: Mutex<Option<Sender<Box<dyn Job>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Transactions committed by this process.
+    version: Arc<AtomicU64>,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection, copy: Option<PolicyCopy>) -> Result<Self, CatalogError> {
         let (sender, receiver) = bounded(QUEUE_MAX);
+        let version = Arc::new(AtomicU64::new(1));
+        let committed = Arc::clone(&version);
         let thread = std::thread::Builder::new()
             .name("catalog-writer".to_owned())
-            .spawn(move || run(&connection, &receiver, copy))
+            .spawn(move || run(&connection, &receiver, copy, &committed))
             .map_err(|error| CatalogError::Storage(format!("starting the writer thread: {error}")))?;
-        Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), version })
     }
 
     /// Runs `work` on the writer thread and returns its result when it is durable. An error of `work` undoes what it wrote.
@@ -41,6 +46,11 @@ impl Writer {
         queue.send(Box::new(Write { work: Some(work), result: None, reply })).map_err(|_| CatalogError::closed())?;
         drop(queue);
         answer.recv().map_err(|_| CatalogError::closed())?
+    }
+
+    /// Changes with every transaction.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
     }
 
     /// Ends the thread after everything queued is committed. The second call does nothing.
@@ -90,7 +100,7 @@ impl<T: Send, F: FnOnce(&Connection) -> Result<T, CatalogError> + Send> Job for 
     }
 }
 
-fn run(connection: &Connection, queue: &Receiver<Box<dyn Job>>, mut copy: Option<PolicyCopy>) {
+fn run(connection: &Connection, queue: &Receiver<Box<dyn Job>>, mut copy: Option<PolicyCopy>, version: &AtomicU64) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
     loop {
         // After a change the copy is written at once, after many of them at its own pace.
@@ -110,6 +120,8 @@ fn run(connection: &Connection, queue: &Receiver<Box<dyn Job>>, mut copy: Option
             // Nothing can be done about a failing rollback; the next BEGIN reports it.
             let _ = connection.execute_batch("ROLLBACK");
         }
+        // Before the callers hear of it: who reads the new number reads the new rows.
+        version.fetch_add(1, Ordering::SeqCst);
         let failure = committed.as_ref().err().map(String::as_str);
         for job in batch.drain(..) {
             job.answer(failure);
@@ -140,7 +152,6 @@ fn commit(connection: &Connection, batch: &mut [Box<dyn Job>]) -> rusqlite::Resu
 mod tests {
     use super::*;
     use crossbeam::channel::unbounded;
-    use std::sync::Arc;
 
     fn writer() -> Writer {
         let connection = Connection::open_in_memory().expect("memory");

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Config, Problem};
+use super::{Config, DeliveryListen, Problem};
 
 impl Config {
     /// Checks what no single setting can: empty if all is well.
@@ -19,8 +19,13 @@ impl Config {
             return problems;
         }
         let listeners = [("ingest.rtmp_listen", self.ingest.rtmp_listen), ("http.listen", self.http.listen)];
+        let delivery = match self.delivery_listen() {
+            DeliveryListen::At(address) => Some(("delivery.listen", address)),
+            DeliveryListen::Off | DeliveryListen::Auto { .. } => None,
+        };
         let exposed = listeners
             .into_iter()
+            .chain(delivery)
             .chain(rtmps.map(|address| ("ingest.rtmps_listen", address)))
             .filter(|(_, address)| !is_loopback(address))
             .map(|(key, address)| Problem::Exposed { line: None, key, address });

@@ -19,9 +19,11 @@ use toml::de::{DeTable, DeValue};
 
 pub use credential::{BearerToken, Credential, Secret, WebhookSecret};
 pub use render::{banner, settings_markdown, settings_text};
-pub use table::{ApiConfig, CallbackConfig, Config, HttpConfig, IngestConfig, LogConfig, ProcessConfig, RecordConfig, Setting, settings};
+pub use table::{
+    ApiConfig, CallbackConfig, Config, DeliveryConfig, HttpConfig, IngestConfig, LogConfig, ProcessConfig, RecordConfig, Setting, settings,
+};
 pub use tls::TlsCertificate;
-pub use value::{DuplicatePublisher, Eviction, HlsContainer, LogFormat, Role};
+pub use value::{DuplicatePublisher, Eviction, HlsContainer, LogFormat, Role, WhenBusy};
 
 use value::Reader;
 
@@ -82,6 +84,41 @@ impl Problem {
             | Problem::OutOfBounds { line, .. }
             | Problem::Refused { line, .. } => Some(*line),
             Problem::Exposed { line, .. } | Problem::NoCertificate { line } => *line,
+        }
+    }
+}
+
+/// An address to listen on.
+fn listen_address(text: &str) -> Option<SocketAddr> {
+    text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0)
+}
+
+/// Where `delivery.listen` says that recordings are served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeliveryListen {
+    Off,
+    /// This one, else any free port of `fallback`.
+    Auto {
+        preferred: Option<SocketAddr>,
+        fallback: SocketAddr,
+    },
+    At(SocketAddr),
+}
+
+impl Config {
+    pub fn delivery_listen(&self) -> DeliveryListen {
+        let http = self.http.listen;
+        match self.delivery.listen.as_str() {
+            "off" => DeliveryListen::Off,
+            text => match listen_address(text) {
+                Some(address) => DeliveryListen::At(address),
+                None => {
+                    // Next to a port that somebody chose there may be another one that somebody chose.
+                    let is_default = http == HttpConfig::default().listen;
+                    let preferred = is_default.then(|| SocketAddr::new(http.ip(), http.port() + 1));
+                    DeliveryListen::Auto { preferred, fallback: SocketAddr::new(http.ip(), 0) }
+                }
+            },
         }
     }
 }
@@ -168,9 +205,10 @@ impl Config {
         Err(ConfigError::Invalid { problems })
     }
 
-    /// Where finished files and the API are reached: the setting, or the listen address. No slash at the end.
-    pub fn public_base(&self) -> String {
-        if self.http.public_base.is_empty() { format!("http://{}", self.http.listen) } else { self.http.public_base.clone() }
+    /// Where recordings are reached: the setting, or where they are served. No slash at the end. `delivery`: the address of the media listener; without
+    /// one, recordings come from the HTTP port.
+    pub fn public_base(&self, delivery: Option<SocketAddr>) -> String {
+        if self.http.public_base.is_empty() { format!("http://{}", delivery.unwrap_or(self.http.listen)) } else { self.http.public_base.clone() }
     }
 }
 

@@ -36,8 +36,8 @@ pub fn settings_text() -> String {
 
 /// What somebody who just started Capstan wants to know.
 ///
-/// `cores`: executors that take streams in. `first_run`: the catalog was created by this start.
-pub fn banner(config: &Config, cores: usize, first_run: bool) -> String {
+/// `cores`: executors that take streams in. `first_run`: the catalog was created by this start. `delivery`: where recordings are served, if not by HTTP.
+pub fn banner(config: &Config, cores: usize, first_run: bool, delivery: Option<SocketAddr>) -> String {
     let data = absolute(&config.data_folder).unwrap_or_else(|_| config.data_folder.clone());
     let records = match (first_run, config.record.first_run_rule) {
         (true, true) => "every stream, as MP4 and HLS (the first-run rule; change it through the API)",
@@ -50,13 +50,15 @@ pub fn banner(config: &Config, cores: usize, first_run: bool) -> String {
          \x20 push     rtmp://{push}/live/STREAM\n\
          {rtmps}\
          \x20 HTTP     {http}\n\
+         \x20 media    {media}\n\
          \x20 data     {data}\n\
          \x20 cores    {cores}\n\
          \x20 records  {records}\n",
         version = env!("CARGO_PKG_VERSION"),
         push = reachable(config.ingest.rtmp_listen),
         rtmps = config.rtmps_listen().map_or(String::new(), |address| format!("  push     rtmps://{}/live/STREAM\n", reachable(address))),
-        http = config.public_base(),
+        http = format_args!("http://{}", config.http.listen),
+        media = config.public_base(delivery),
         data = data.display(),
     )
 }

@@ -9,8 +9,8 @@ use toml::de::DeValue;
 
 use super::credential::{BearerToken, CREDENTIALS_MAX, Credential, WebhookSecret};
 use super::tls::{TLS_CERTIFICATES_MAX, TlsCertificate};
-use super::value::{ADDRESS_OR_EMPTY, DOMAIN, ENCODER_PRESET, LOG_LEVEL, PUBLIC_BASE, TIME_ZONE};
-use super::value::{CountMax, DuplicatePublisher, Eviction, HlsContainer, ListBounds, LogFormat, Reader, Value};
+use super::value::{ADDRESS_OR_EMPTY, DELIVERY_LISTEN, DOMAIN, ENCODER_PRESET, LOG_LEVEL, PUBLIC_BASE, TIME_ZONE};
+use super::value::{CountMax, DuplicatePublisher, Eviction, HlsContainer, ListBounds, LogFormat, Reader, Value, WhenBusy};
 use crate::units::Format;
 
 /// One row of the table.
@@ -202,8 +202,23 @@ declare! {
         workers: usize = 4, in 1..=64;
         /// Connections at the same time; more are refused.
         connections_max: usize = 256, in 1..=10_000;
-        /// Begin of the addresses of finished files. Empty: `http://` and the listen address.
+        /// Begin of the addresses of recordings. Empty: `http://` and the address of `delivery.listen`.
         public_base: String = String::new(), in PUBLIC_BASE;
+    }
+
+    /// Playing and downloading recordings.
+    delivery: DeliveryConfig {
+        /// Where recordings are served: an address, `off` (by `http.listen` alone, slowly) or `auto`: 127.0.0.1:8081 beside the default `http.listen`, else a
+        /// free port of the same address, kept from start to start. Beyond loopback only with `api.credentials` or `api.bearer_tokens`.
+        listen: String = "auto".to_owned(), in DELIVERY_LISTEN;
+        /// Connections at the same time; more are refused.
+        connections_max: usize = 4_096, in 1..=100_000;
+        /// Threads that send.
+        senders: usize = 4, in 1..=64;
+        /// A connection without a request is closed after this.
+        idle_timeout_s: u64 = 30, in 1..=3_600, unit "s";
+        /// When the ingest cores are short of time or memory: `shed` pauses downloads and answers 503, `serve` goes on.
+        when_busy: WhenBusy = WhenBusy::Shed;
     }
 
     /// How recordings are written.

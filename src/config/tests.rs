@@ -191,7 +191,7 @@ fn a_complete_file_is_read_into_types() {
     assert_eq!(config.ingest.arena_mib, 64);
     assert_eq!(config.ingest.default_domain, "push.example.com");
     assert_eq!(config.ingest.idle_timeout_s, 30, "not given: the default");
-    assert_eq!(config.public_base(), "https://media.example.com/live");
+    assert_eq!(config.public_base(None), "https://media.example.com/live");
     assert_eq!(config.record.time_zone, "Asia/Shanghai");
     assert_eq!(config.record.hls_container, HlsContainer::Ts);
     assert_eq!(config.record.default_task_format, Format::Mp4);
@@ -221,7 +221,7 @@ fn the_empty_file_is_the_default_and_the_printed_settings_are_too() {
         let config = Config::parse(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(format!("{config:?}"), default);
     }
-    assert_eq!(Config::default().public_base(), "http://127.0.0.1:8080");
+    assert_eq!(Config::default().public_base(None), "http://127.0.0.1:8080");
 }
 
 #[test]
@@ -265,16 +265,16 @@ fn problems_are_bounded() {
 #[test]
 fn the_banner_says_where_to_push_and_what_is_recorded() {
     let mut config = Config::default();
-    let text = banner(&config, 2, true);
+    let text = banner(&config, 2, true, None);
     for part in ["rtmp://127.0.0.1/live/STREAM", "http://127.0.0.1:8080", "/capstan-data", "cores    2", "MP4 and HLS"] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
-    assert!(banner(&config, 2, false).contains("DescribeLiveRecordRules"));
+    assert!(banner(&config, 2, false, None).contains("DescribeLiveRecordRules"));
     config.record.first_run_rule = false;
-    assert!(banner(&config, 2, true).contains("nothing until"));
+    assert!(banner(&config, 2, true, None).contains("nothing until"));
     for (address, push) in [("0.0.0.0:1935", "rtmp://THIS-HOST/"), ("[::1]:1935", "rtmp://[::1]:1935/"), ("10.0.0.1:99", "rtmp://10.0.0.1:99/")] {
         config.ingest.rtmp_listen = address.parse().expect("an address");
-        assert!(banner(&config, 2, true).contains(push), "{address}");
+        assert!(banner(&config, 2, true, None).contains(push), "{address}");
     }
 }
 

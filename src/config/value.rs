@@ -224,6 +224,8 @@ pub(super) struct TextRule {
 pub(super) const DOMAIN: TextRule = TextRule { what: "domain name", accepts: is_domain };
 pub(super) const PUBLIC_BASE: TextRule =
     TextRule { what: "empty, or http:// or https:// address without a slash at the end", accepts: is_public_base };
+pub(super) const DELIVERY_LISTEN: TextRule =
+    TextRule { what: "`auto`, `off` or IP address:port", accepts: |text| matches!(text, "auto" | "off") || super::listen_address(text).is_some() };
 pub(super) const ADDRESS_OR_EMPTY: TextRule =
     TextRule { what: "empty, or IP address:port", accepts: |text| text.is_empty() || text.parse::<SocketAddr>().is_ok() };
 pub(super) const TIME_ZONE: TextRule = TextRule { what: "IANA time zone", accepts: |name| jiff::tz::TimeZone::get(name).is_ok() };
@@ -395,6 +397,11 @@ choices! {
         Fmp4 = "fmp4",
         /// Byte ranges of one MPEG-TS file.
         Ts = "ts",
+    }
+    WhenBusy {
+        /// Readers make room.
+        Shed = "shed",
+        Serve = "serve",
     }
     LogFormat {
         Text = "text",

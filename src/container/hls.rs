@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::SmallFile;
+pub use super::hls_list::{ListedSegment, parse, preview, relist, with_query};
 use super::mp4::{FRAGMENT_MS, Fragment, SAMPLE_MS_MAX};
 use crate::units::{FileId, WallTime};
 
@@ -186,23 +187,29 @@ pub fn read_part_start(bytes: &[u8]) -> Option<WallTime> {
     std::str::from_utf8(bytes).ok()?.trim().parse().ok().map(WallTime::from_unix_micros)
 }
 
-/// The playlist with all byte ranges of `uri` moved by `shift_bytes`: its file was finished with an insertion in front of the media.
-pub fn shift_ranges(text: &str, uri: &str, shift_bytes: u64) -> String {
-    let mut shifted = String::with_capacity(text.len() + 64);
+/// The playlist with all byte ranges of a file moved back by what `shift_bytes` says of its name: as they were while it was recorded, before room was made
+/// in front of the media. `None`: nothing has moved.
+pub fn unshift_ranges(text: &str, shift_bytes: impl Fn(&str) -> u64) -> Option<String> {
+    let mut unshifted = String::with_capacity(text.len());
+    let (mut known, mut any): (Option<(&str, u64)>, bool) = (None, false);
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
-        let range = line.strip_prefix("#EXT-X-BYTERANGE:").filter(|_| lines.peek() == Some(&uri)).and_then(|range| range.split_once('@'));
-        match range.and_then(|(bytes, offset)| Some((bytes, offset.parse::<u64>().ok()?))) {
-            Some((bytes, offset)) => {
-                let _ = writeln!(shifted, "#EXT-X-BYTERANGE:{bytes}@{}", offset.saturating_add(shift_bytes));
-            }
-            None => {
-                shifted.push_str(line);
-                shifted.push('\n');
-            }
+        let range = line.strip_prefix("#EXT-X-BYTERANGE:").and_then(|range| range.split_once('@'));
+        let range = range.and_then(|(bytes, offset)| Some((bytes, offset.parse::<u64>().ok()?)));
+        if let (Some((bytes, offset)), Some(uri)) = (range, lines.peek()) {
+            let shift = match known {
+                Some((name, shift)) if name == *uri => shift,
+                _ => shift_bytes(uri),
+            };
+            known = Some((uri, shift));
+            any |= shift > 0;
+            let _ = writeln!(unshifted, "#EXT-X-BYTERANGE:{bytes}@{}", offset.saturating_sub(shift));
+        } else {
+            unshifted.push_str(line);
+            unshifted.push('\n');
         }
     }
-    shifted
+    any.then_some(unshifted)
 }
 
 /// One file of a recording, for [`rebuild`].
@@ -340,13 +347,13 @@ mod tests {
         assert!(text.contains("#EXT-X-VERSION:4\n#EXT-X-TARGETDURATION:60\n") && !text.contains("INDEPENDENT"));
         push_segment(&mut text, &segment, "media-1.m4s", None);
         push_segment(&mut text, &Segment { discontinuity: true, ..segment }, "media-2.m4s", None);
-        let shifted = shift_ranges(&text, "media-1.m4s", 8192);
-        assert_eq!(shifted, text.replacen("100@4096", "100@12288", 1));
-        assert_eq!(shift_ranges(&text, "media-9.m4s", 8192), text);
-        assert_eq!(shift_ranges(&text, "media-1.m4s", 0), text);
+        let moved = text.replacen("100@4096", "100@12288", 1);
+        let noted = |part: &str| if part == "media-1.m4s" { 8192 } else { 0 };
+        assert_eq!(unshift_ranges(&moved, noted).as_deref(), Some(text.as_str()));
+        assert_eq!(unshift_ranges(&text, |_| 0), None);
         // Lines that are none of ours stay as they are.
         let strange = "#EXT-X-BYTERANGE:7\nmedia-1.m4s\n#EXT-X-BYTERANGE:7@x\nmedia-1.m4s\n";
-        assert_eq!(shift_ranges(strange, "media-1.m4s", 1), strange);
+        assert_eq!(unshift_ranges(strange, |_| 1), None);
     }
 
     #[test]

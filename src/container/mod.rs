@@ -7,6 +7,7 @@ pub mod boxes;
 pub mod es;
 pub mod flv;
 pub mod hls;
+pub mod hls_list;
 pub mod mp4;
 pub mod mpegts;
 pub mod window;

@@ -11,8 +11,8 @@ use super::errors::{ApiError, refuse};
 use super::gate::Shared;
 use super::head::{self, Chunked, Framing, HEAD_BYTES_MAX, Head, HeadError};
 use super::http::Body;
-use super::media;
 use super::protocol::{GET_BYTES_MAX, JSON_BYTES_MAX, body_bytes_max, envelope};
+use crate::delivery::resolve::is_media;
 
 /// Between two requests of a connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -222,7 +222,7 @@ impl Connection {
             text.extend_from_slice(b"Connection: close\r\n");
         }
         text.extend_from_slice(b"\r\n");
-        let is_file = head.path().starts_with(media::PREFIX);
+        let is_file = is_media(head.path());
         if is_file {
             self.write_all(&text, Instant::now() + CLIENT_TIMEOUT).map_err(|_| Refusal::Gone)?;
             let mut piece = std::mem::take(&mut answer.begun);

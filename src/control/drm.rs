@@ -12,9 +12,6 @@ use crate::units::FileId;
 
 /// Where the key service is.
 pub const KEY_PATH: &str = "/vodkey";
-const TOKEN_PREFIX: &str = "voddrm.token.";
-/// A token of ours is shorter.
-const TOKEN_BYTES_MAX: usize = 128;
 
 /// Answers a request for a key.
 pub fn answer(context: &ControlContext, request: &HttpRequest) -> HttpAnswer {
@@ -45,37 +42,9 @@ fn key(context: &ControlContext, request: &HttpRequest) -> HttpAnswer {
     HttpAnswer::text(200, "application/octet-stream", key.0.to_vec()).with("Cache-Control", "no-store")
 }
 
-/// The token and the real name in `voddrm.token.<token>.<name>`.
-pub fn split_token(name: &str) -> Option<(&str, &str)> {
-    let (token, name) = name.strip_prefix(TOKEN_PREFIX)?.split_once('.')?;
-    let is_token = !token.is_empty()
-        && token.len() <= TOKEN_BYTES_MAX
-        && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~'));
-    (is_token && name.ends_with(".m3u8")).then_some((token, name))
-}
-
-/// The playlist with the token in every address of a key and of another playlist.
-pub fn with_token(playlist: &str, token: &str) -> String {
-    let mut text = String::with_capacity(playlist.len() + playlist.len() / 4);
-    for line in playlist.lines() {
-        match line.split_once("URI=\"") {
-            Some((before, rest)) if line.starts_with("#EXT-X-KEY:") || line.starts_with("#EXT-X-MEDIA:") => {
-                let (address, after) = rest.split_once('"').unwrap_or((rest, ""));
-                let address =
-                    if line.starts_with("#EXT-X-KEY:") { format!("{address}&token={token}") } else { format!("{TOKEN_PREFIX}{token}.{address}") };
-                text.push_str(&format!("{before}URI=\"{address}\"{after}"));
-            }
-            _ if !line.starts_with('#') && line.ends_with(".m3u8") => text.push_str(&format!("{TOKEN_PREFIX}{token}.{line}")),
-            _ => text.push_str(line),
-        }
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::delivery::playlist::{split_token, with_token};
 
     #[test]
     fn names_with_tokens() {

@@ -1,7 +1,8 @@
 //! Requests and answers as plain values: handlers know neither sockets nor the HTTP library.
 
-use std::fs::File;
 use std::net::SocketAddr;
+
+use crate::delivery::http::FileBody;
 
 /// One complete request.
 #[derive(Clone, Debug, Default)]
@@ -46,11 +47,7 @@ pub struct HttpAnswer {
 #[derive(Debug)]
 pub enum Body {
     Bytes(Vec<u8>),
-    /// `length` bytes of the file from its current position.
-    File {
-        file: File,
-        length: u64,
-    },
+    File(FileBody),
 }
 
 impl HttpAnswer {

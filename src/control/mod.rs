@@ -52,6 +52,10 @@ pub struct ControlContext {
     pub end_stream: Box<dyn Fn(&LiveStream, StreamEnd) -> bool + Send + Sync>,
     /// Root of finished files: `FinishedFile::folder` is relative to it.
     pub media_root: PathBuf,
+    /// How addresses of recordings are answered.
+    pub media: Arc<crate::delivery::Context>,
+    /// Who makes clips.
+    pub clips: Arc<crate::clips::Clips>,
     /// Begin of file addresses, no slash at the end: `http://127.0.0.1:8080`.
     pub public_base: String,
     pub app_id: u64,

@@ -12,6 +12,7 @@ use super::errors::ApiError;
 use super::http::{HttpAnswer, HttpRequest};
 use super::protocol::{Form, Reply, envelope};
 use super::{ControlContext, actions, auth, console, drm, media, play_info, player};
+use crate::delivery::resolve;
 use crate::units::WallTime;
 
 /// Name of the request log in filters: `info,capstan::request=warn`.
@@ -79,7 +80,7 @@ impl Control {
         let answer = match path {
             "/" => console::answer(request, "", &context.public_base),
             path if path.starts_with(console::PREFIX) => console::answer(request, &path[console::PREFIX.len()..], &context.public_base),
-            path if path.starts_with(media::PREFIX) => {
+            path if resolve::is_media(path) => {
                 count(&self.counters.media_requests);
                 media::answer(context, request)
             }
@@ -87,7 +88,11 @@ impl Control {
             path if path.starts_with(play_info::PREFIX) => play_info::answer(context, request),
             path if path.starts_with(player::PREFIX) => player::answer(request, &context.public_base),
             "/metrics" | "/healthz" if !is_read => HttpAnswer::text(405, "text/plain", "Use GET.\n").with("Allow", "GET, HEAD"),
-            "/metrics" => HttpAnswer::text(200, "text/plain; version=0.0.4", (context.metrics_text)() + &self.counters.render()),
+            "/metrics" => HttpAnswer::text(
+                200,
+                "text/plain; version=0.0.4",
+                (context.metrics_text)() + &self.counters.render() + &context.media.counters.render(),
+            ),
             "/healthz" => match (context.health)() {
                 Ok(state) => HttpAnswer::text(200, "application/json", state),
                 Err(state) => HttpAnswer::text(503, "application/json", state),

@@ -183,7 +183,7 @@ impl Inner {
             Handled::Answer(answer) => answer,
             Handled::Waits => return self.answer_waiting(request, http),
         };
-        let is_long = http.method != "HEAD" && matches!(&answer.body, Body::File { length, .. } if *length >= OWN_THREAD_BYTES_MIN);
+        let is_long = http.method != "HEAD" && matches!(&answer.body, Body::File(file) if file.length >= OWN_THREAD_BYTES_MIN);
         if !is_long {
             return respond(request, answer);
         }
@@ -261,9 +261,9 @@ fn respond(request: Request, answer: HttpAnswer) {
             let length = bytes.len();
             request.respond(Response::new(status, headers, Cursor::new(bytes), Some(length), None).with_chunked_threshold(usize::MAX))
         }
-        Body::File { file, length } => {
-            let size = usize::try_from(length).ok();
-            request.respond(Response::new(status, headers, file.take(length), size, None).with_chunked_threshold(usize::MAX))
+        Body::File(file) => {
+            let size = usize::try_from(file.length).ok();
+            request.respond(Response::new(status, headers, file, size, None).with_chunked_threshold(usize::MAX))
         }
     };
     if let Err(error) = sent {

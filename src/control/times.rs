@@ -51,16 +51,6 @@ pub fn utc_date(unix_seconds: i64) -> String {
     timestamp(WallTime::from_unix_seconds(unix_seconds)).strftime("%Y-%m-%d").to_string()
 }
 
-/// `Thu, 01 Jan 2026 08:00:00 GMT` (RFC 9110, 5.6.7).
-pub fn http_date(unix_seconds: i64) -> String {
-    timestamp(WallTime::from_unix_seconds(unix_seconds)).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
-}
-
-/// Unix seconds of an HTTP date.
-pub fn read_http_date(text: &str) -> Option<i64> {
-    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok().map(Timestamp::as_second)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,9 +62,6 @@ mod tests {
         assert_eq!(beijing(time), "2026-01-01 16:00:00");
         assert_eq!(utc_or_never(None), NEVER);
         assert_eq!(utc_date(1_767_225_600), "2026-01-01");
-        assert_eq!(http_date(1_767_254_400), "Thu, 01 Jan 2026 08:00:00 GMT");
-        assert_eq!(read_http_date("Thu, 01 Jan 2026 08:00:00 GMT"), Some(1_767_254_400));
-        assert_eq!(read_http_date("yesterday"), None);
         // Times no calendar has are shown as the nearest one.
         assert_eq!(utc(WallTime::from_unix_micros(i64::MAX)), "9999-12-30T22:00:00Z");
         assert_eq!(utc(WallTime::from_unix_micros(i64::MIN)), utc(WallTime::from_unix_micros(i64::MIN + 1)));

@@ -15,6 +15,26 @@ pub enum RecordingSource {
     Task(TaskId),
     /// A task of CreateLiveRecord; callbacks do not name it.
     OlderTask(TaskId),
+    /// Nobody recorded it: it was made of recordings.
+    Made(MadeBy),
+}
+
+/// The call that made a file of recordings.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum MadeBy {
+    EditMedia,
+    SimpleHlsClip,
+    LiveRealTimeClip,
+}
+
+impl MadeBy {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EditMedia => "EditMedia",
+            Self::SimpleHlsClip => "SimpleHlsClip",
+            Self::LiveRealTimeClip => "LiveRealTimeClip",
+        }
+    }
 }
 
 /// Everything about a recording that its bytes do not say. Written beside the open file, so that recovery can enter it into the catalog.

@@ -1,6 +1,7 @@
 //! Templates, rules and tasks, live streams and finished files as values: no I/O, time is an input.
 
 pub mod admission;
+pub mod busy;
 pub mod callback;
 pub mod content_key;
 pub mod definition;
@@ -24,9 +25,10 @@ pub mod vod;
 pub mod vod_task;
 
 pub use admission::{Admission, DomainKind, ForbiddenStream, LiveDomain, PushAuth};
+pub use busy::Busy;
 pub use callback::{CallbackAddress, CallbackTemplate};
 pub use event::{LiveEvent, LiveEventKind};
-pub use file::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
+pub use file::{EndReason, FinishedFile, MadeBy, RecordingIdentity, RecordingSource};
 pub use live::{LiveStream, LiveStreams, StreamEnd};
 pub use policy::Policy;
 pub use receipt::Receipt;

@@ -13,6 +13,7 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
+use crate::container::Store as _;
 use crate::domain::Policy;
 use crate::limits::RECEIVE_BUFFER_BYTES;
 use crate::metrics::{ConnectionError, CoreMetrics};
@@ -48,6 +49,8 @@ const LOOK_AFTER_MS: u64 = 400;
 const WEAK_TICKS_MAX: usize = 4;
 /// What a weak stream sends in this time fits well into the smallest receive window.
 const WEAK_PERIOD_MS_MAX: u64 = 200;
+/// A core that spends more of its time than this with the publishers' sockets is busy.
+const BUSY_PERCENT: u64 = 75;
 /// Readiness events fetched at once.
 const EVENTS_MAX: usize = 1024;
 const LISTENER: u64 = u64::MAX;
@@ -103,6 +106,9 @@ struct Core {
     next_flush: MonoTime,
     /// The last tick has flushed.
     sync_due: bool,
+    /// Nanoseconds spent with the publishers' sockets since the last tick, and their share of the time, on average.
+    passed: u64,
+    load_percent: u64,
     /// The policy that the publishers follow.
     policy_version: u64,
     /// When the window of a task of any publisher begins or ends next.
@@ -157,6 +163,8 @@ impl Core {
             slice: 0,
             next_flush: MonoTime::default(),
             sync_due: false,
+            passed: 0,
+            load_percent: 0,
             policy_version: 0,
             next_task_check: None,
             shared,
@@ -211,6 +219,7 @@ impl Core {
             }
         }
         self.metrics.set_blocks(self.store.units_free() as u64, self.store.units_total() as u64);
+        self.tell_load();
         false
     }
 
@@ -223,6 +232,15 @@ impl Core {
             self.shared.bytes_per_second.store(bytes.saturating_sub(before) * 1_000 / elapsed_ms, Ordering::Relaxed);
             self.measured = (now.mono, bytes);
         }
+    }
+
+    /// Lets others make room when this core is short of memory, or spends most of its time with the sockets.
+    fn tell_load(&mut self) {
+        let tick = self.shared.settings.tick.as_nanos().max(1) as u64;
+        let percent = std::mem::take(&mut self.passed) * 100 / tick;
+        // A mean over some ticks: one long pass is no trouble.
+        self.load_percent = (self.load_percent * 7 + percent) / 8;
+        self.shared.busy.set(self.index, self.store.is_tight() || self.load_percent > BUSY_PERCENT);
     }
 
     fn take_commands(&mut self, now: Now) -> bool {
@@ -460,6 +478,7 @@ impl Core {
                 break;
             }
         }
+        self.passed += passed;
         self.metrics.record_tick_pass(passed);
     }
 

@@ -9,7 +9,10 @@ pub mod core;
 pub mod publish;
 pub mod tls;
 
+use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +21,7 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
-use crate::domain::{LiveEvent, LiveStreams, Policy};
+use crate::domain::{Busy, LiveEvent, LiveStreams, Policy};
 use crate::metrics::Metrics;
 use crate::recorder::{Now, RecorderSettings};
 use crate::segment::CoreStore;
@@ -100,6 +103,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub events: EventSender,
+    /// Says which cores are short of time or memory.
+    pub busy: Arc<Busy>,
     publications: AtomicU64,
     /// Media bytes a second of all cores, as last measured.
     pub bytes_per_second: AtomicU64,
@@ -145,6 +150,9 @@ pub enum CoreCommand {
     Shutdown,
 }
 
+/// Something else that runs on a core's executor, between the passes of the core, until the flag is set. It must not block.
+pub type Beside = Box<dyn FnOnce(Rc<Cell<bool>>) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+
 /// What one core runs with.
 pub struct CoreParts {
     /// The CPU it is pinned to.
@@ -153,6 +161,7 @@ pub struct CoreParts {
     /// For RTMPS.
     pub tls_listener: Option<TcpListener>,
     pub store: CoreStore,
+    pub beside: Option<Beside>,
 }
 
 /// The running cores.
@@ -169,6 +178,7 @@ pub struct IngestContext {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub events: EventSender,
+    pub busy: Arc<Busy>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -185,7 +195,7 @@ impl Ingest {
     /// # Errors
     /// If an executor cannot be made (locked memory, io_uring not permitted).
     pub fn start(context: IngestContext, parts: Vec<CoreParts>) -> Result<Self, IngestError> {
-        let IngestContext { settings, policy, live, metrics, clock, events } = context;
+        let IngestContext { settings, policy, live, metrics, clock, events, busy } = context;
         let (inboxes, receivers): (Vec<_>, Vec<Receiver<CoreCommand>>) = parts.iter().map(|_| bounded(INBOX_MAX)).unzip();
         let ticks = parts.iter().map(|_| AtomicU64::new((clock.mono)().nanos())).collect();
         let shared = Arc::new(Shared {
@@ -195,6 +205,7 @@ impl Ingest {
             metrics,
             clock,
             events,
+            busy,
             publications: AtomicU64::new(0),
             bytes_per_second: AtomicU64::new(0),
             ticks,
@@ -202,13 +213,21 @@ impl Ingest {
         });
         let mut cores = Vec::new();
         for (index, (part, inbox)) in parts.into_iter().zip(receivers).enumerate() {
-            let CoreParts { cpu, listener, tls_listener, store } = part;
+            let CoreParts { cpu, listener, tls_listener, store, beside } = part;
             let shared = Arc::clone(&shared);
             let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
                 .name(&format!("ingest-{index}"))
                 // Sockets are read outside the ring; it carries timers only.
                 .io_memory(1 << 20)
-                .spawn(move || async move { core::run(index, (listener, tls_listener), store, inbox, shared).await })
+                .spawn(move || async move {
+                    let ended = Rc::new(Cell::new(false));
+                    let beside = beside.map(|make| glommio::spawn_local(make(Rc::clone(&ended))));
+                    core::run(index, (listener, tls_listener), store, inbox, shared).await;
+                    ended.set(true);
+                    if let Some(task) = beside {
+                        task.await;
+                    }
+                })
                 .map_err(|error| IngestError::Executor { cpu, message: error.to_string() })?;
             cores.push(executor);
         }

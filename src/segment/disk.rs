@@ -28,6 +28,7 @@ use super::checksum::Running;
 use super::faults;
 use super::finish::{self, Checksum, ClosedFile, ClosedFiles, FinishSettings};
 use super::health::DiskHealth;
+use super::open::OpenRecordings;
 use super::ring::{Job, Ring, WRITES_MAX};
 use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, WRITE_ALIGN_BYTES};
 
@@ -63,6 +64,8 @@ pub struct DiskSettings {
     /// The process's monotonic clock.
     pub clock: fn() -> MonoTime,
     pub health: Arc<DiskHealth>,
+    /// Where it is noted which recordings are open.
+    pub open: Arc<OpenRecordings>,
     pub resumption: ResumptionSettings,
 }
 
@@ -117,7 +120,7 @@ impl Disk {
     /// # Errors
     /// If a thread cannot be started or the recording folder cannot be opened.
     pub fn start(settings: DiskSettings) -> io::Result<Self> {
-        let DiskSettings { finish, finished, metrics, clock, health, resumption } = settings;
+        let DiskSettings { finish, finished, metrics, clock, health, open, resumption } = settings;
         let (sender, receiver) = bounded(DISK_QUEUE_MAX);
         let queue = receiver.clone();
         let (to_finisher, finisher_queue) = bounded(FINISH_QUEUE_MAX);
@@ -143,6 +146,7 @@ impl Disk {
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             clock,
+            recordings: Arc::clone(&open),
         };
         let mut finisher = Finisher {
             settings: finish,
@@ -151,6 +155,7 @@ impl Disk {
             health: Arc::clone(&health),
             finished,
             metrics: Arc::clone(&metrics),
+            recordings: open,
             resumption,
             next_check: Instant::now(),
             next_retry: Instant::now(),
@@ -268,6 +273,7 @@ struct Writer {
     health: Arc<DiskHealth>,
     metrics: Arc<Metrics>,
     clock: fn() -> MonoTime,
+    recordings: Arc<OpenRecordings>,
 }
 
 impl Writer {
@@ -371,6 +377,11 @@ impl Writer {
                     checksum: Running::new(allocated),
                 };
                 self.open.insert(serial, on_disk);
+                open.begin.iter().for_each(|identity| self.recordings.begun(identity));
+                for media in [Some(open.media), open.link].into_iter().flatten() {
+                    let folder = self.recording.join(media.folder.to_string());
+                    self.recordings.goes_on(media.folder, || finish::read_identity(&folder, media.folder).ok());
+                }
                 self.metrics.file_opened();
             }
             Err(error) => {
@@ -661,6 +672,7 @@ struct Finisher {
     health: Arc<DiskHealth>,
     finished: Box<dyn FnMut(FinishedFile) + Send>,
     metrics: Arc<Metrics>,
+    recordings: Arc<OpenRecordings>,
     resumption: ResumptionSettings,
     next_check: Instant,
     next_retry: Instant,
@@ -753,6 +765,8 @@ impl Finisher {
         move |paused| {
             let takes_more = match &paused.source {
                 RecordingSource::Rule(_) => true,
+                // Nothing more is recorded into it.
+                RecordingSource::Made(_) => false,
                 RecordingSource::Task(id) | RecordingSource::OlderTask(id) => {
                     let tasks = || policy.tasks.values().flatten().filter(|task| task.is_open(now));
                     open.get_or_init(|| tasks().map(|task| &task.id).collect()).contains(id)
@@ -780,6 +794,7 @@ impl Finisher {
 
     fn end_recording(&mut self, end: RecordingEnd) {
         let started = Instant::now();
+        self.recordings.ended(end.file_id);
         match finish::finish_recording(&self.settings, end.file_id, Some(&end), &mut self.closed) {
             Ok(file) => {
                 self.metrics.file_finished(file.identity.format);

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FallocateFlags};
@@ -21,6 +21,7 @@ use crate::units::{FileId, Format, WallTime};
 
 use super::checksum::Running;
 use super::faults;
+use super::moves::{self, MOVES};
 
 /// The recording's identity inside its folder.
 pub const IDENTITY_NAME: &str = "identity.json";
@@ -142,7 +143,6 @@ struct Part {
     /// HLS segments can be cut here: fragments of an MP4 file or segment starts of a transport stream.
     fragments: Vec<Fragment>,
     summary: MediaSummary,
-    shift: u64,
 }
 
 /// Finishes recording `file_id`: `end` as the recorder said it, or `None` when it is found at start. `closed`: what is known of its
@@ -165,11 +165,9 @@ pub fn finish_recording(
     let identity = read_identity(&folder, file_id)?;
     let slug = disk_slug(&identity.key.stream);
     let entry = format!("{slug}.{}", identity.format.extension());
+    let shared = end.and_then(|end| end.shared_with).map(|shared| media_path(&settings.recording_folder(), shared));
     let mut receipt = end.map(|end| Receipt::clone(&end.receipt)).unwrap_or_default();
-    let parts = finish_parts(settings, &folder, &identity, &entry, closed, &mut receipt)?;
-    if let (Some(shared), [part]) = (end.and_then(|end| end.shared_with), parts.as_slice()) {
-        shift_live_playlist(settings, shared, part.shift)?;
-    }
+    let parts = finish_parts(settings, &folder, &identity, &entry, (closed, shared.as_deref()), &mut receipt)?;
 
     let entry_path = folder.join(&entry);
     let summary = total(parts.iter().map(|part| &part.summary));
@@ -203,7 +201,7 @@ pub fn finish_recording(
     Ok(finished)
 }
 
-fn read_identity(folder: &Path, file_id: FileId) -> Result<RecordingIdentity, FinishError> {
+pub(super) fn read_identity(folder: &Path, file_id: FileId) -> Result<RecordingIdentity, FinishError> {
     let read = || -> io::Result<RecordingIdentity> { Ok(serde_json::from_slice(&std::fs::read(folder.join(IDENTITY_NAME))?)?) };
     read().map_err(|source| FinishError::Identity { file_id, source })
 }
@@ -226,7 +224,7 @@ pub fn media_files(folder: &Path, identity: &RecordingIdentity, entry: &str) -> 
     Ok(found)
 }
 
-/// Makes the media files of a recording final. One without a frame is removed.
+/// Makes the media files of a recording final. One without a frame is removed. `shared`: the name of its only one as a part of a playlist.
 ///
 /// # Errors
 /// [`FinishError::Empty`] if none is left: the folder is gone then.
@@ -235,14 +233,19 @@ fn finish_parts(
     folder: &Path,
     identity: &RecordingIdentity,
     entry: &str,
-    closed: &mut ClosedFiles,
+    (closed, shared): (&mut ClosedFiles, Option<&Path>),
     receipt: &mut Receipt,
 ) -> Result<Vec<Part>, FinishError> {
     let mut parts = Vec::new();
     for (number, name) in media_files(folder, identity, entry).map_err(at("listing", folder))? {
         let path = folder.join(&name);
-        match finish_media(&path, settings.insert_supported, closed, receipt)? {
-            Some((fragments, summary, shift)) => parts.push(Part { number, name, fragments, summary, shift }),
+        // Nobody downloads a part as a file: its index may stand at its end, and its bytes stay where growing playlists say. Unless it is an MP4 recording
+        // by its other name, which is found here after a crash.
+        let is_part_alone = identity.format == Format::Hls && path.metadata().map_err(at("measuring", &path))?.nlink() == 1;
+        let insert_supported = settings.insert_supported && !is_part_alone;
+        let shared = if identity.format == Format::Hls { Some(path.as_path()) } else { shared };
+        match finish_media(&path, insert_supported, (&mut *closed, shared), receipt)? {
+            Some((fragments, summary)) => parts.push(Part { number, name, fragments, summary }),
             None => std::fs::remove_file(&path).map_err(at("removing", &path))?,
         }
     }
@@ -253,13 +256,13 @@ fn finish_parts(
     Ok(parts)
 }
 
-/// Scans one media file and makes it final. `None`: it holds no complete frame.
+/// Scans one media file and makes it final. `None`: it holds no complete frame. `shared`: its name as a part of a playlist that viewers may hold.
 fn finish_media(
     path: &Path,
     insert_supported: bool,
-    closed: &mut ClosedFiles,
+    (closed, shared): (&mut ClosedFiles, Option<&Path>),
     receipt: &mut Receipt,
-) -> Result<Option<(Vec<Fragment>, MediaSummary, u64)>, FinishError> {
+) -> Result<Option<(Vec<Fragment>, MediaSummary)>, FinishError> {
     let ClosedFile { plan, damage, checksum, link } = closed.remove(path).unwrap_or_default();
     receipt.damaged.extend(damage);
     let note_checksum = |file: &File, plan: &FinishPlan, receipt: &mut Receipt| {
@@ -281,18 +284,18 @@ fn finish_media(
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
     let length = file.metadata().map_err(at("measuring", path))?.len();
     if let Some(plan) = plan {
-        apply(&file, path, length, &plan, receipt).map_err(at("finishing", path))?;
+        apply(&file, path, length, &plan, shared, receipt).map_err(at("finishing", path))?;
         note_checksum(&file, &plan, receipt)?;
-        return Ok(Some((Vec::new(), plan.summary, 0)));
+        return Ok(Some((Vec::new(), plan.summary)));
     }
     match scan_media(&FileReader::new(&file, length), path, insert_supported) {
-        Ok(Scanned { plan, fragments, shift }) => {
+        Ok(Scanned { plan, fragments }) => {
             if plan.torn_bytes > 0 {
                 tracing::info!(path = %path.display(), torn_bytes = plan.torn_bytes, "an incomplete frame at the end was cut off");
             }
-            apply(&file, path, length, &plan, receipt).map_err(at("finishing", path))?;
+            apply(&file, path, length, &plan, shared, receipt).map_err(at("finishing", path))?;
             note_checksum(&file, &plan, receipt)?;
-            Ok(Some((fragments, plan.summary, shift)))
+            Ok(Some((fragments, plan.summary)))
         }
         Err(ScanError::Empty) => Ok(None),
         Err(source) => Err(FinishError::Scan { path: path.to_owned(), source }),
@@ -304,8 +307,6 @@ pub struct Scanned {
     pub plan: FinishPlan,
     /// HLS segments can be cut here.
     pub fragments: Vec<Fragment>,
-    /// How far the plan's insertion moves the fragments.
-    pub shift: u64,
 }
 
 /// Scans a media file by the extension of its name.
@@ -313,7 +314,7 @@ pub struct Scanned {
 /// # Errors
 /// Those of the container's scan.
 pub fn scan_media(reader: &FileReader<'_>, path: &Path, insert_supported: bool) -> Result<Scanned, ScanError> {
-    let whole = |plan| Scanned { plan, fragments: Vec::new(), shift: 0 };
+    let whole = |plan| Scanned { plan, fragments: Vec::new() };
     match path.extension().and_then(|extension| extension.to_str()).unwrap_or_default() {
         "mp4" | "m4s" => mp4::scan(reader, insert_supported).map(|mut scan| {
             // Fragments are timed by their video; the part ends when its last track does.
@@ -322,9 +323,9 @@ pub fn scan_media(reader: &FileReader<'_>, path: &Path, insert_supported: bool) 
                 let end_ms = first_ms.saturating_add_unsigned(scan.plan.summary.duration_ms);
                 last.duration_ms = end_ms.saturating_sub(last.start_ms).max(0) as u64;
             }
-            Scanned { plan: scan.plan, fragments: scan.fragments, shift: scan.shift }
+            Scanned { plan: scan.plan, fragments: scan.fragments }
         }),
-        "ts" => mpegts::scan(reader).map(|scan| Scanned { fragments: ts_fragments(&scan), plan: scan.plan, shift: 0 }),
+        "ts" => mpegts::scan(reader).map(|scan| Scanned { fragments: ts_fragments(&scan), plan: scan.plan }),
         "flv" => flv::scan(reader).map(whole),
         "aac" => es::scan_adts(reader).map(whole),
         _ => es::scan_mp3(reader).map(whole),
@@ -346,14 +347,19 @@ fn ts_fragments(scan: &mpegts::TsScan) -> Vec<Fragment> {
 }
 
 /// Carries a plan out: truncate, insert, writes, append, sync. Nothing moves a media byte in memory.
-fn apply(file: &File, path: &Path, length: u64, plan: &FinishPlan, receipt: &mut Receipt) -> io::Result<()> {
+fn apply(file: &File, path: &Path, length: u64, plan: &FinishPlan, shared: Option<&Path>, receipt: &mut Receipt) -> io::Result<()> {
     if plan.truncate_to < length {
         file.set_len(plan.truncate_to)?;
     }
     if let Some(insert) = plan.insert {
         // Dirty pages are written out by the call itself; synced before, so that the step is short and on disk data only.
         file.sync_data()?;
-        rustix::fs::fallocate(file, FallocateFlags::INSERT_RANGE, insert.offset, insert.length)?;
+        MOVES.move_by(file, insert.length, || {
+            if let Some(shared) = shared {
+                note_move(shared, insert.length)?;
+            }
+            Ok(rustix::fs::fallocate(file, FallocateFlags::INSERT_RANGE, insert.offset, insert.length)?)
+        })?;
     }
     for (offset, bytes) in &plan.writes {
         file.write_all_at(bytes, *offset)?;
@@ -373,21 +379,15 @@ fn apply(file: &File, path: &Path, length: u64, plan: &FinishPlan, receipt: &mut
     }
 }
 
-/// The byte ranges of a part that another recording shares have moved: the live playlist says so.
-fn shift_live_playlist(settings: &FinishSettings, shared: MediaPath, shift: u64) -> Result<(), FinishError> {
-    if shift == 0 {
-        return Ok(());
+/// Notes beside a part how far its bytes move, right before they do: a playlist that lists it lists them as they were recorded. After a crash in between
+/// the same insertion is done again.
+fn note_move(shared: &Path, shift_bytes: u64) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (shared.parent(), shared.file_name().and_then(|name| name.to_str())) else { return Ok(()) };
+    match std::fs::write(moves::note_path(folder, name), shift_bytes.to_string()) {
+        // That recording held no frame, or is finished.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
-    let folder = settings.recording_folder().join(shared.folder.to_string());
-    let path = folder.join(LIVE_PLAYLIST_NAME);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        // The playlist is already finished, or not begun.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(at("reading", &path)(error)),
-    };
-    let uri = format!("media-{}.{}", shared.part, shared.extension);
-    replace_live_playlist(&folder, &hls::shift_ranges(&text, &uri, shift))
 }
 
 fn replace_live_playlist(folder: &Path, text: &str) -> Result<(), FinishError> {
@@ -478,8 +478,11 @@ pub fn paused_recording(settings: &FinishSettings, file_id: FileId, died: WallTi
 pub fn prepare_resumption(settings: &FinishSettings, file_id: FileId) -> Result<(), FinishError> {
     let folder = settings.recording_folder().join(file_id.to_string());
     let identity = read_identity(&folder, file_id)?;
-    let parts = finish_parts(settings, &folder, &identity, "", &mut ClosedFiles::new(), &mut Receipt::default())?;
-    replace_live_playlist(&folder, &playlist(&folder, &identity, &parts, settings, false))
+    let parts = finish_parts(settings, &folder, &identity, "", (&mut ClosedFiles::new(), None), &mut Receipt::default())?;
+    let text = playlist(&folder, &identity, &parts, settings, false);
+    // What grows lists its parts as they were recorded.
+    let unmoved = hls::unshift_ranges(&text, |part| moves::noted(&folder, part));
+    replace_live_playlist(&folder, &unmoved.unwrap_or(text))
 }
 
 /// What the parts of a recording hold together.
@@ -506,7 +509,8 @@ fn add_track(total: &mut Option<TrackSummary>, part: Option<&TrackSummary>) {
     }
 }
 
-fn day(time: WallTime, zone: &jiff::tz::TimeZone) -> String {
+/// The folder of a day's files: its date in the zone.
+pub fn day(time: WallTime, zone: &jiff::tz::TimeZone) -> String {
     let timestamp = jiff::Timestamp::from_microsecond(time.unix_micros()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     timestamp.to_zoned(zone.clone()).strftime("%Y-%m-%d").to_string()
 }

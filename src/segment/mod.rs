@@ -7,6 +7,8 @@ pub mod disk;
 pub mod faults;
 pub mod finish;
 pub mod health;
+pub mod moves;
+pub mod open;
 mod open_record;
 pub mod recover;
 pub mod remove;

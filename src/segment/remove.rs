@@ -54,7 +54,8 @@ pub fn remove(settings: &FinishSettings, removal: &Removal) -> io::Result<()> {
 
 /// `init-<n>.m4s`, `media-<n>.m4s`, `media-<n>.ts`: parts of a playlist's recording.
 fn is_part(name: &str) -> bool {
-    let Some((stem, extension)) = name.split_once('.') else { return false };
+    // With the note of how far its bytes moved.
+    let Some((stem, extension)) = name.strip_prefix("moved-").unwrap_or(name).split_once('.') else { return false };
     let numbered =
         |prefix: &str| stem.strip_prefix(prefix).is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
     (extension == "m4s" && (numbered("init-") || numbered("media-"))) || (extension == "ts" && numbered("media-"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ VOD_ACTIONS = {
     *("ProcessMedia", "ProcessMediaByProcedure", "DescribeTasks", "DescribeTaskDetail", "ManageTask", "DescribeDrmDataKey"),
     *("CreateProcedureTemplate", "CreateTranscodeTemplate", "CreateAdaptiveDynamicStreamingTemplate", "CreateImageSpriteTemplate"),
     *("PullEvents", "ConfirmEvents", "ModifyEventConfig", "DescribeEventConfig"),
+    *("EditMedia", "SimpleHlsClip", "LiveRealTimeClip", "DescribeTasks", "DescribeTaskDetail"),
 }
 FORMATS = ("Flv", "Hls", "Mp4", "Aac", "Mp3")
 
@@ -108,6 +110,16 @@ class Appliance:
     @property
     def http(self):
         return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def media(self):
+        """Where recordings are served: a port of the appliance's choice, which it says at the start."""
+        # Said right after it answers for the first time.
+        return until(lambda: re.findall(r"^  media +(\S+)$", self.log, re.M), 5, "the media address")[-1]
+
+    @property
+    def media_port(self):
+        return int(self.media.rsplit(":", 1)[1])
 
     @property
     def log(self):

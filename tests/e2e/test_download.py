@@ -35,8 +35,15 @@ def recorded(tmp_path_factory):
 
 def address(appliance, container):
     url = appliance.files_by_format[container]["BasicInfo"]["MediaUrl"]
-    assert url.startswith(f"{appliance.http}/vod/1300000001/{appliance.files_by_format[container]['FileId']}/")
+    base, path = url.split("/vod/", 1)
+    assert path.startswith(f"1300000001/{appliance.files_by_format[container]['FileId']}/")
+    assert base == appliance.media != appliance.http
     return url
+
+
+def on_control_port(appliance, url):
+    """The same address where the API is."""
+    return url.replace(appliance.media, appliance.http)
 
 
 @pytest.mark.parametrize("container", TYPES)
@@ -46,6 +53,8 @@ def test_get_head_range(recorded, container):
     size = len(bytes_on_disk)
     whole = recorded.session.get(url, timeout=10)
     assert whole.status_code == 200 and whole.content == bytes_on_disk
+    other = recorded.session.get(on_control_port(recorded, url), timeout=10)
+    assert other.content == bytes_on_disk and other.headers["ETag"] == whole.headers["ETag"]
     assert whole.headers["Content-Type"] in TYPES[container]
     assert whole.headers["Content-Length"] == str(size)
     assert whole.headers["Accept-Ranges"] == "bytes"
@@ -71,7 +80,9 @@ def test_get_head_range(recorded, container):
     assert beyond.status_code == 416 and beyond.headers["Content-Range"] == f"bytes */{size}"
     # What is no byte range is no reason to fail (RFC 9110, 14.2).
     for text in ("items=0-5", "bytes=5-2", "bytes=x-y", "bytes="):
-        assert recorded.session.get(url, headers={"Range": text}, timeout=10).status_code in (200, 416), text
+        assert recorded.session.get(url, headers={"Range": text}, timeout=10).status_code == 200, text
+    several = recorded.session.get(url, headers={"Range": "bytes=0-1,5-9"}, timeout=10)
+    assert several.status_code == 416 and several.headers["Content-Range"] == f"bytes */{size}"
 
 
 @pytest.mark.parametrize("container", ["mp4", "flv", "hls"])
@@ -91,9 +102,9 @@ def test_every_part_of_a_playlist(recorded):
     assert start.status_code == 200 and start.content[4:8] == b"ftyp"
 
 
-def raw(appliance, request):
+def raw(appliance, request, port=None):
     """An answer to bytes that no client library would send."""
-    with socket.create_connection(("127.0.0.1", appliance.http_port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", port or appliance.media_port), timeout=10) as sock:
         sock.sendall(request)
         sock.settimeout(10)
         data = b""
@@ -130,9 +141,10 @@ def raw(appliance, request):
 def test_nothing_else_is_served(recorded, path):
     path = path.replace("{id}", recorded.files_by_format["mp4"]["FileId"]).replace("{hls}", recorded.files_by_format["hls"]["FileId"])
     for method in ("GET", "HEAD"):
-        answer = raw(recorded, f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        assert answer.split(b" ")[1] in (b"404", b"400", b"403"), answer[:200]
-        assert b"SQLite" not in answer and b"root:" not in answer
+        for port in (recorded.media_port, recorded.http_port):
+            answer = raw(recorded, f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode(), port)
+            assert answer.split(b" ")[1] in (b"404", b"400", b"403"), answer[:200]
+            assert b"SQLite" not in answer and b"root:" not in answer
 
 
 def test_other_methods_on_files(recorded):

@@ -8,9 +8,11 @@
 
 mod index;
 mod metadata;
+mod movie;
 mod scan;
 mod write;
 
+pub use movie::movie;
 pub use scan::{fuzz_flv_scan, scan};
 pub use write::{FlvWriter, head};
 

@@ -48,7 +48,7 @@ pub fn scan<R: ReadAt + ?Sized>(file: &R) -> Result<FinishPlan, ScanError> {
 }
 
 #[derive(Clone, Copy)]
-struct Tag {
+pub(super) struct Tag {
     offset: u64,
     tag_type: u8,
     body_bytes: u32,
@@ -59,7 +59,7 @@ struct Tag {
 
 impl Tag {
     /// The tag at `offset`; `None` if it is not whole.
-    fn read<R: ReadAt + ?Sized>(window: &mut Window<'_, R>, offset: u64) -> Result<Option<Self>, ScanError> {
+    pub(super) fn read<R: ReadAt + ?Sized>(window: &mut Window<'_, R>, offset: u64) -> Result<Option<Self>, ScanError> {
         let read = window.at(offset, TAG_HEADER_BYTES + BODY_HEAD_BYTES)?;
         let Some((&header, body)) = read.split_first_chunk::<TAG_HEADER_BYTES>() else { return Ok(None) };
         let [tag_type, s2, s1, s0, t2, t1, t0, extended, 0, 0, 0] = header else { return Ok(None) };
@@ -78,17 +78,27 @@ impl Tag {
         Ok((size_behind == Some(TAG_HEADER_BYTES as u32 + body_bytes)).then_some(tag))
     }
 
+    /// Where `media_bytes` at the end of the body begin.
+    pub(super) fn media_offset(&self, media_bytes: u64) -> u64 {
+        self.end() - PREVIOUS_TAG_SIZE_BYTES as u64 - media_bytes
+    }
+
     fn body_offset(&self) -> u64 {
         self.offset + TAG_HEADER_BYTES as u64
     }
 
-    fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.body_offset() + u64::from(self.body_bytes) + PREVIOUS_TAG_SIZE_BYTES as u64
     }
 }
 
 /// Takes a whole tag into the index; false if its body is nothing that we write.
-fn take<R: ReadAt + ?Sized>(index: &mut Index, timeline: &mut Timelines, tag: Tag, window: &mut Window<'_, R>) -> Result<bool, ScanError> {
+pub(super) fn take<R: ReadAt + ?Sized>(
+    index: &mut impl Frames,
+    timeline: &mut Timelines,
+    tag: Tag,
+    window: &mut Window<'_, R>,
+) -> Result<bool, ScanError> {
     let head = &tag.head[..BODY_HEAD_BYTES.min(tag.body_bytes as usize)];
     // Whole for a sequence header, which is bounded; the first bytes for a frame. Enhanced tags that are no coded frames count as the former.
     let whole = match (tag.tag_type, head) {
@@ -105,39 +115,39 @@ fn take<R: ReadAt + ?Sized>(index: &mut Index, timeline: &mut Timelines, tag: Ta
     let media_bytes = |part: &FramePart<'_>| u64::from(tag.body_bytes) - part.tag_header.as_slice().len() as u64;
     match tag.tag_type {
         TAG_VIDEO => match parse_video(payload) {
-            Ok(VideoUnit::Config(track)) => index.tracks.video = Some(track),
+            Ok(VideoUnit::Config(track)) => index.tracks().video = Some(track),
             // Further tracks are in the file, and not in its sums.
             Ok(VideoUnit::OfTrack(_)) => {}
             Ok(VideoUnit::Colour(colour, sent)) => {
-                if let Some(track) = &mut index.tracks.video {
+                if let Some(track) = &mut index.tracks().video {
                     *track = VideoTrack { metadata: sent.into(), colour: Some(colour), ..(**track).clone() }.into();
                 }
             }
             Ok(VideoUnit::Frame(codec, part)) => {
                 if part.key && !codec.has_composition_time() {
-                    let known = index.tracks.video.as_deref().filter(|track| track.codec == codec);
+                    let known = index.tracks().video.as_deref().filter(|track| track.codec == codec);
                     if let Some(track) = described_video(codec, &part.media, known) {
-                        index.tracks.video = Some(track.into());
+                        index.tracks().video = Some(track.into());
                     }
                 }
                 let dts_ms = timeline.video.unwrap_ms(tag.timestamp);
-                index.video_frame(tag.offset, dts_ms, part.cts_ms, part.key, media_bytes(&part));
+                index.video(&tag, dts_ms, &part, media_bytes(&part));
             }
             _ => return Ok(false),
         },
         TAG_AUDIO => match parse_audio(payload) {
-            Ok(AudioUnit::Config(track)) => index.tracks.audio = Some(track),
+            Ok(AudioUnit::Config(track)) => index.tracks().audio = Some(track),
             Ok(AudioUnit::OfTrack(_)) => {}
             Ok(AudioUnit::Multichannel(sent)) => {
-                if let Some(track) = &mut index.tracks.audio {
+                if let Some(track) = &mut index.tracks().audio {
                     *track = AudioTrack { multichannel: sent.into(), ..(**track).clone() }.into();
                 }
             }
             Ok(AudioUnit::Frame(codec, part)) => {
-                if index.tracks.audio.is_none() {
-                    index.tracks.audio = described_audio(codec, &part.media).map(Into::into);
+                if index.tracks().audio.is_none() {
+                    index.tracks().audio = described_audio(codec, &part.media).map(Into::into);
                 }
-                index.audio_frame(timeline.audio.unwrap_ms(tag.timestamp), media_bytes(&part));
+                index.audio(&tag, timeline.audio.unwrap_ms(tag.timestamp), media_bytes(&part));
             }
             _ => return Ok(false),
         },
@@ -146,9 +156,29 @@ fn take<R: ReadAt + ?Sized>(index: &mut Index, timeline: &mut Timelines, tag: Ta
     Ok(true)
 }
 
+/// Who is told of the frames, in the order of the file.
+pub(super) trait Frames {
+    fn tracks(&mut self) -> &mut Tracks;
+    /// A video frame with `media_bytes` at the end of the tag's body.
+    fn video(&mut self, tag: &Tag, dts_ms: i64, part: &FramePart<'_>, media_bytes: u64);
+    fn audio(&mut self, tag: &Tag, dts_ms: i64, media_bytes: u64);
+}
+
+impl Frames for Index {
+    fn tracks(&mut self) -> &mut Tracks {
+        &mut self.tracks
+    }
+    fn video(&mut self, tag: &Tag, dts_ms: i64, part: &FramePart<'_>, media_bytes: u64) {
+        self.video_frame(tag.offset, dts_ms, part.cts_ms, part.key, media_bytes);
+    }
+    fn audio(&mut self, _tag: &Tag, dts_ms: i64, media_bytes: u64) {
+        self.audio_frame(dts_ms, media_bytes);
+    }
+}
+
 /// Timestamps in the file are modulo 2^32.
 #[derive(Default)]
-struct Timelines {
+pub(super) struct Timelines {
     video: Timeline,
     audio: Timeline,
 }

@@ -20,19 +20,25 @@
 //! the publication's zero, so the fragments' media time is `dts - zero_ms +` [`MEDIA_TIME_BIAS_MS`]; the edit list of the initial `moov` takes it off again,
 //! and the final `moov` starts at 0 by itself.
 
+mod cut;
 mod entry;
 mod fragment;
 mod fuzz;
 mod head;
 mod moov;
+mod movie;
+mod package;
 mod scan;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use cut::{Copy, CutPlan, Selection, are_alike, plan as plan_cut, select};
 pub use fuzz::fuzz_scan;
-pub use head::{head, init_segment};
+pub use head::{INSERT_AT, head, init_segment};
+pub use movie::{Movie, MovieSample, MovieTrack, fuzz_movie, read_movie, read_tracks};
+pub use package::{MovieSegment, fragment, init, segments};
 pub use scan::{Mp4Scan, scan};
 pub use writer::Mp4Writer;
 

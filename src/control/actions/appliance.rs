@@ -13,7 +13,7 @@ use crate::config::Role;
 use crate::control::errors::{ApiError, refuse};
 use crate::control::params::{NoParameters, parameters};
 use crate::control::protocol::Reply;
-use crate::control::{console, media, times};
+use crate::control::{console, times};
 use crate::domain::{LiveStream, RecordingSource};
 use crate::units::{FileId, Format};
 
@@ -114,6 +114,7 @@ fn recording_info(source: &RecordingSource, format: Format) -> Value {
         RecordingSource::Rule(template) => ("rule", template.0, ""),
         RecordingSource::Task(task) => ("task", 0, &*task.0),
         RecordingSource::OlderTask(task) => ("older task", 0, &*task.0),
+        RecordingSource::Made(by) => (by.name(), 0, ""),
     };
     json!({ "Format": format.name(), "StartedBy": by, "TemplateId": template, "TaskId": task })
 }
@@ -210,7 +211,7 @@ fn receipt(scope: &Scope<'_>, request: ReceiptRequest) -> Result<Reply, ApiError
     let not_found = || refuse("ResourceNotFound.FileNotExist", "There is no such file.");
     let file_id = FileId::parse(&request.file_id).ok_or_else(not_found)?;
     let row: MediaRow = scope.context.catalog.files(sub_app_id, &[file_id])?.remove(&file_id).ok_or_else(not_found)?;
-    let text = media::read_receipt(&scope.context.media_root, &row.file.folder, RECEIPT_BYTES_MAX);
+    let text = crate::delivery::resolve::read_receipt(&scope.context.media_root, &row.file.folder, RECEIPT_BYTES_MAX);
     let noted = text.ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
     let noted = noted.ok_or_else(|| refuse("ResourceNotFound", "The recording has no receipt beside it."))?;
     Ok(reply(json!({ "FileId": request.file_id, "Receipt": as_answer(noted) })))

@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 use super::results::{self, Folder};
 use crate::catalog::MediaRow;
 use crate::control::times;
-use crate::units::FileId;
+use crate::domain::file::MediaSummary;
+use crate::domain::{MadeBy, RecordingSource};
+use crate::units::{FileId, Format};
 
 /// The name of the one storage region there is.
 pub const STORAGE_REGION: &str = "local";
@@ -94,10 +96,28 @@ pub fn media_url(row: &MediaRow, public_base: &str, app_id: u64) -> String {
     format!("{public_base}/vod/{app_id}/{}/{}.{}", identity.file_id, utf8_percent_encode(name, NAME), identity.format.extension())
 }
 
+/// What a task of EditMedia shows of the file it made: `Output` and `MetaData`.
+pub fn edit_output(row: &MediaRow, public_base: &str, app_id: u64) -> (Value, Value) {
+    let output = json!({
+        "FileType": row.file.identity.format.name(),
+        "FileId": row.file.identity.file_id.to_string(),
+        "FileUrl": media_url(row, public_base, app_id),
+        "MediaName": row.name,
+        "ClassId": row.class.id,
+        "ExpireTime": times::utc_or_never(row.expire_time),
+    });
+    (output, meta_data(row))
+}
+
 fn basic_info(row: &MediaRow, urls: &Urls) -> Value {
     let identity = &row.file.identity;
+    // What was made of recordings otherwise than by time shifting was processed.
+    let kind = match identity.source {
+        RecordingSource::Made(MadeBy::EditMedia | MadeBy::SimpleHlsClip) => "VideoProcessing",
+        _ => "Record",
+    };
     let source = json!({
-        "SourceType": "Record",
+        "SourceType": kind,
         "SourceContext": identity.push_url,
         "LiveRecordInfo": {
             "Domain": identity.key.domain,
@@ -152,8 +172,7 @@ struct Original {
 }
 
 impl Original {
-    fn of(row: &MediaRow) -> Self {
-        let summary = &row.file.summary;
+    fn of(summary: &MediaSummary) -> Self {
         let (mut video, mut audio) = (Vec::new(), Vec::new());
         if let Some(track) = &summary.video {
             let frames_per_s = (u128::from(track.frames) * 1_000 + u128::from(track.duration_ms) / 2).checked_div(u128::from(track.duration_ms));
@@ -187,11 +206,15 @@ impl Original {
 }
 
 fn meta_data(row: &MediaRow) -> Value {
-    let original = Original::of(row);
-    let summary = &row.file.summary;
+    meta_data_of(row.file.size_bytes, row.file.identity.format, &row.file.summary)
+}
+
+/// `MediaMetaData` of anything that holds media.
+pub fn meta_data_of(size_bytes: u64, format: Format, summary: &MediaSummary) -> Value {
+    let original = Original::of(summary);
     json!({
-        "Size": row.file.size_bytes,
-        "Container": row.file.identity.format.name(),
+        "Size": size_bytes,
+        "Container": format.name(),
         "Bitrate": original.bitrate,
         "Width": original.width,
         "Height": original.height,
@@ -218,7 +241,7 @@ fn transcode_info(row: &MediaRow, urls: &Urls) -> Value {
 }
 
 fn original_rendition(row: &MediaRow, urls: &Urls) -> Value {
-    let original = Original::of(row);
+    let original = Original::of(&row.file.summary);
     json!({
         "Url": urls.media,
         "Definition": 0,

@@ -5,6 +5,7 @@ pub mod appliance;
 pub mod apps;
 pub mod callbacks;
 pub mod classes;
+pub mod clips;
 pub mod definitions;
 pub mod distribution;
 pub mod domains;
@@ -128,6 +129,7 @@ const FAMILIES: &[&[Action]] = &[
     classes::ACTIONS,
     events::ACTIONS,
     vod_tasks::ACTIONS,
+    clips::ACTIONS,
     transcode_templates::ACTIONS,
     adaptive_templates::ACTIONS,
     picture_templates::ACTIONS,

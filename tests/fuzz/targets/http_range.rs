@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| capstan::control::media::fuzz_range(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| capstan::delivery::answer::fuzz_range(data));

@@ -1,0 +1,305 @@
+//! EditMedia: stretches of files joined into a new one.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{ClipMaker, store};
+use crate::catalog::{CatalogError, MediaRow};
+use crate::container::mp4::{self, CutPlan, Movie, Selection};
+use crate::container::{ScanError, flv, hls};
+use crate::domain::naming::disk_slug;
+use crate::domain::{EndReason, FinishedFile, MadeBy, RecordingIdentity, RecordingSource, VodTask, VodTaskStatus};
+use crate::segment::finish::{FileReader, folder_bytes};
+use crate::units::{FileId, Format, WallTime};
+
+/// What a task of EditMedia has to do; stored with it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EditWork {
+    pub stretches: Vec<Stretch>,
+    /// Catalog name.
+    pub name: String,
+    pub format: Format,
+    pub class_id: i64,
+    pub expire: Option<WallTime>,
+    pub procedure: String,
+    /// The new file's id, once work has begun: every attempt makes the same file.
+    pub file_id: Option<FileId>,
+}
+
+/// A stretch of a file. Seconds from its begin; 0 as an end, or a negative number: counted from its end.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Stretch {
+    pub file_id: FileId,
+    pub start_s: f64,
+    pub end_s: f64,
+}
+
+/// Why a task failed: `ErrCode` and a sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct EditError {
+    pub code: i64,
+    /// `ErrCodeExt`.
+    pub kind: &'static str,
+    pub message: String,
+}
+
+const BAD_INPUT: i64 = 40_000;
+const BAD_SOURCE: i64 = 60_000;
+const OURS: i64 = 70_000;
+
+fn fail(code: i64, kind: &'static str, message: impl Into<String>) -> EditError {
+    EditError { code, kind, message: message.into() }
+}
+
+fn ours(what: &'static str) -> impl Fn(io::Error) -> EditError {
+    move |error| fail(OURS, "InternalError", format!("{what}: {error}"))
+}
+
+/// Does a task and says what came of it.
+pub fn carry_out(maker: &ClipMaker, mut task: VodTask) {
+    let id = task.id.clone();
+    let outcome = serde_json::from_value::<EditWork>(task.work.clone())
+        .map_err(|error| fail(OURS, "InternalError", format!("the task cannot be read: {error}")))
+        .and_then(|mut work| {
+            let file_id = *work.file_id.get_or_insert_with(|| maker.ids.next());
+            let stored = serde_json::to_value(&work).unwrap_or_default();
+            let begun = (maker.clock)();
+            task.work = stored.clone();
+            let begin = move |task: &mut VodTask| {
+                (task.status, task.work) = (VodTaskStatus::Processing, stored);
+                task.begin_time.get_or_insert(begun);
+            };
+            maker.catalog.change_vod_task(&id, begin).map_err(catalog)?;
+            let file = make(maker, &task, &work, file_id)?;
+            finish(maker, &id, &work, file)
+        });
+    if let Err(error) = outcome {
+        tracing::warn!(task = id, code = error.code, reason = error.message, "EditMedia failed");
+        let now = (maker.clock)();
+        let failed = move |task: &mut VodTask| {
+            (task.status, task.finish_time) = (VodTaskStatus::Finish, Some(now));
+            task.begin_time.get_or_insert(now);
+            show(task, error.code, error.kind, &error.message, Value::Null, Value::Null);
+        };
+        match maker.catalog.change_vod_task(&id, failed) {
+            Ok(()) | Err(CatalogError::NotFound) => {}
+            Err(error) => tracing::error!(task = id, %error, "the end of a task cannot be stored; it is done again"),
+        }
+    }
+}
+
+fn catalog(error: CatalogError) -> EditError {
+    fail(OURS, "InternalError", error.to_string())
+}
+
+fn show(task: &mut VodTask, code: i64, kind: &str, message: &str, output: Value, meta: Value) {
+    if let Some(object) = task.object.as_object_mut() {
+        object.insert("ErrCode".to_owned(), json!(code));
+        object.insert("ErrCodeExt".to_owned(), json!(kind));
+        object.insert("Message".to_owned(), json!(message));
+        object.insert("Progress".to_owned(), json!(100));
+        object.insert("Output".to_owned(), output);
+        object.insert("MetaData".to_owned(), meta);
+    }
+}
+
+/// One media file of an input.
+struct Source {
+    file: File,
+    movie: Movie,
+}
+
+fn make(maker: &ClipMaker, task: &VodTask, work: &EditWork, file_id: FileId) -> Result<FinishedFile, EditError> {
+    let ids: Vec<FileId> = work.stretches.iter().map(|stretch| stretch.file_id).collect();
+    let rows = maker.catalog.files(task.sub_app_id, &ids).map_err(catalog)?;
+    let (mut sources, mut chosen): (Vec<Source>, Vec<(usize, Selection)>) = (Vec::new(), Vec::new());
+    for stretch in &work.stretches {
+        let row =
+            rows.get(&stretch.file_id).ok_or_else(|| fail(BAD_SOURCE, "FileNotExist", format!("There is no file {} any more.", stretch.file_id)))?;
+        let first = sources.len();
+        sources.extend(open(maker, row)?);
+        choose(&sources[first..], first, stretch, &mut chosen)?;
+    }
+    let movies: Vec<&Movie> = sources.iter().map(|source| &source.movie).collect();
+    if !mp4::are_alike(&movies) {
+        let why = "The inputs have different codec parameters; joining them needs an encoder.";
+        return Err(fail(OURS, "EncoderNeeded", why));
+    }
+    let plan = mp4::plan_cut(&movies, &chosen);
+    let model = rows.values().next().ok_or_else(|| fail(BAD_INPUT, "NoInput", "There is no input."))?;
+    let made = store::begin(&maker.finish, file_id).map_err(ours("making a folder"))?;
+    let files: Vec<&File> = sources.iter().map(|source| &source.file).collect();
+    let (entry, mut summary) = match work.format {
+        Format::Hls => {
+            (write_hls(maker, &made, &files, &plan, &model.file.identity.key.stream).map_err(ours("writing the segments"))?, plan.summary.clone())
+        }
+        _ => {
+            let entry = format!("{}.mp4", disk_slug(&model.file.identity.key.stream));
+            write_mp4(&made.join(&entry), &files, &plan).map_err(ours("writing the file"))?;
+            (entry, plan.summary.clone())
+        }
+    };
+    name_codecs(&mut summary, model);
+    let now = (maker.clock)();
+    let identity = RecordingIdentity {
+        file_id,
+        format: work.format,
+        source: RecordingSource::Made(MadeBy::EditMedia),
+        push_url: String::new(),
+        stream_param: String::new(),
+        start: model.file.identity.start,
+        storage_time_s: work.expire.map_or(0, |expire| (expire.unix_seconds() - now.unix_seconds()).max(1) as u64),
+        vod_sub_app_id: task.sub_app_id,
+        vod_file_name: String::new(),
+        procedure: work.procedure.clone(),
+        class_id: work.class_id,
+        ..model.file.identity.clone()
+    };
+    let file = FinishedFile {
+        end: now,
+        reason: EndReason::TaskEnded,
+        folder: format!("media/{}/{file_id}", crate::segment::finish::day(now, &maker.finish.time_zone)),
+        entry,
+        size_bytes: folder_bytes(&made).map_err(ours("measuring"))?,
+        receipt: Default::default(),
+        summary,
+        identity,
+    };
+    store::publish(&maker.finish, &made, &file).map_err(ours("moving the file to its place"))?;
+    Ok(file)
+}
+
+/// What the container does not say of its tracks is what it was in the recording.
+pub fn name_codecs(summary: &mut crate::container::MediaSummary, model: &MediaRow) {
+    let of = &model.file.summary;
+    for (track, model) in [(&mut summary.video, &of.video), (&mut summary.audio, &of.audio)] {
+        if let (Some(track), Some(model)) = (track, model) {
+            (track.codec, track.sample_rate_hz, track.channels) = (model.codec.clone(), model.sample_rate_hz, model.channels);
+        }
+    }
+}
+
+/// The media files of an input, in their order.
+fn open(maker: &ClipMaker, row: &MediaRow) -> Result<Vec<Source>, EditError> {
+    let identity = &row.file.identity;
+    let folder = maker.finish.data_folder.join(&row.file.folder);
+    if row.extras.original_deleted {
+        return Err(fail(BAD_SOURCE, "FileNotExist", format!("The original of {} was deleted.", identity.file_id)));
+    }
+    let paths: Vec<PathBuf> = match identity.format {
+        Format::Mp4 | Format::Flv => vec![folder.join(&row.file.entry)],
+        Format::Hls => crate::segment::finish::media_files(&folder, identity, &row.file.entry)
+            .map_err(ours("listing a recording"))?
+            .into_iter()
+            .map(|(_, name)| folder.join(name))
+            .collect(),
+        Format::Aac | Format::Mp3 => Vec::new(),
+    };
+    if paths.is_empty() || paths.iter().any(|path| path.extension().is_some_and(|extension| extension == "ts")) {
+        let what = identity.format.name();
+        return Err(fail(OURS, "EncoderNeeded", format!("Cutting {what} files of this kind needs an encoder; MP4, FLV and fragmented HLS do not.")));
+    }
+    let source = |path: PathBuf| {
+        let file = File::open(&path).map_err(ours("opening a recording"))?;
+        let length = file.metadata().map_err(ours("measuring a recording"))?.len();
+        let reader = FileReader::new(&file, length);
+        let movie = if identity.format == Format::Flv { flv::movie(&reader) } else { mp4::read_movie(&reader) };
+        let movie =
+            movie.map_err(|error: ScanError| fail(BAD_SOURCE, "UnreadableFile", format!("File {} cannot be read: {error}.", identity.file_id)))?;
+        Ok(Source { file, movie })
+    };
+    paths.into_iter().map(source).collect()
+}
+
+/// Takes a stretch out of the parts of an input, which follow one another.
+fn choose(parts: &[Source], first: usize, stretch: &Stretch, chosen: &mut Vec<(usize, Selection)>) -> Result<(), EditError> {
+    let lengths: Vec<i64> = parts.iter().map(|part| part.movie.duration_ms() as i64).collect();
+    let whole: i64 = lengths.iter().sum();
+    let ms = |seconds: f64| (seconds * 1_000.0).round() as i64;
+    let start = if stretch.start_s < 0.0 { whole + ms(stretch.start_s) } else { ms(stretch.start_s) };
+    let end = if stretch.end_s <= 0.0 { whole + ms(stretch.end_s) } else { ms(stretch.end_s) };
+    let before = chosen.len();
+    let mut at = 0;
+    for (number, part) in parts.iter().enumerate() {
+        let (begin, until) = (start.max(at) - at, end.min(at + lengths[number]) - at);
+        if begin < until {
+            let zero = part.movie.begin_ms();
+            // The last frame ends where the movie does.
+            let until = if until >= lengths[number] { i64::MAX / 2_000 } else { until + zero };
+            chosen.extend(mp4::select(&part.movie, begin + zero, until).map(|selection| (first + number, selection)));
+        }
+        at += lengths[number];
+    }
+    if chosen.len() == before {
+        let message = format!("File {} has nothing between {start} ms and {end} ms; it is {whole} ms long.", stretch.file_id);
+        return Err(fail(BAD_INPUT, "InvalidOffset", message));
+    }
+    Ok(())
+}
+
+fn write_mp4(path: &std::path::Path, files: &[&File], plan: &CutPlan) -> io::Result<()> {
+    let out = store::create(path)?;
+    out.write_all_at(&plan.head, 0)?;
+    for copy in &plan.copies {
+        store::copy(files[copy.input], copy.from, &out, copy.to, copy.bytes)?;
+    }
+    out.set_len(plan.bytes)
+}
+
+/// The same cut as HLS: it begins at the key frame, for a playlist has no edit list. Returns the name of the playlist.
+fn write_hls(maker: &ClipMaker, folder: &std::path::Path, files: &[&File], plan: &CutPlan, stream: &str) -> io::Result<String> {
+    let whole = folder.join("cut.mp4");
+    write_mp4(&whole, files, plan)?;
+    let source = File::open(&whole)?;
+    let length = source.metadata()?.len();
+    let movie = mp4::read_movie(&FileReader::new(&source, length)).map_err(io::Error::other)?;
+    let segments = mp4::segments(&movie, maker.finish.hls_segment_ms);
+    std::fs::write(folder.join("init-1.m4s"), mp4::init(&movie))?;
+    let out = store::create(&folder.join("media-1.m4s"))?;
+    let longest = segments.iter().map(|segment| segment.duration_ms).max().unwrap_or(0);
+    let mut text = hls::header(hls::SegmentContainer::Fmp4, maker.finish.hls_segment_ms.max(longest.div_ceil(2)), false);
+    hls::push_part(&mut text, Some("init-1.m4s"), false);
+    let mut offset = 0;
+    for (number, segment) in segments.iter().enumerate() {
+        let bytes = mp4::fragment(&movie, number as u32 + 1, segment, |at, buffer| source.read_exact_at(buffer, at))?;
+        out.write_all_at(&bytes, offset)?;
+        let listed = hls::Segment {
+            offset,
+            bytes: bytes.len() as u64,
+            start_ms: segment.start_ms,
+            duration_ms: segment.duration_ms,
+            key: true,
+            discontinuity: false,
+        };
+        hls::push_segment(&mut text, &listed, "media-1.m4s", None);
+        offset += bytes.len() as u64;
+    }
+    text.push_str(hls::ENDLIST);
+    std::fs::remove_file(whole)?;
+    let entry = format!("{}.m3u8", disk_slug(stream));
+    std::fs::write(folder.join(&entry), text)?;
+    Ok(entry)
+}
+
+/// Enters the file; file, task and event are one transaction.
+fn finish(maker: &ClipMaker, id: &str, work: &EditWork, file: FinishedFile) -> Result<(), EditError> {
+    let now = (maker.clock)();
+    let file_id = file.identity.file_id;
+    let describe = maker.describe;
+    let (public_base, app_id) = (maker.public_base.clone(), maker.app_id);
+    let done = move |task: &mut VodTask, row: &MediaRow| {
+        let (output, meta) = describe(row, &public_base, app_id);
+        (task.status, task.finish_time) = (VodTaskStatus::Finish, Some(now));
+        show(task, 0, "", "", output, meta);
+    };
+    let size_bytes = file.size_bytes;
+    maker.catalog.finish_vod_task(id, (file, work.name.clone()), now, done).map_err(catalog)?;
+    tracing::info!(task = id, %file_id, bytes = size_bytes, "EditMedia made a file");
+    Ok(())
+}

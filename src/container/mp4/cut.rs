@@ -1,0 +1,357 @@
+//! Cutting and joining without encoding: which samples a stretch needs, and the index of a new file that plays exactly that stretch.
+//!
+//! A stretch begins with the group of pictures that its first frame needs; the edit list (ISO/IEC 14496-12, 8.6.6) hides what comes before that frame.
+//! Media bytes are copied in one piece for each stretch, with what lies between the samples, on page boundaries: a file system that shares blocks shares
+//! them.
+
+use std::ops::Range;
+
+use super::movie::{Movie, MovieTrack};
+use super::tables::{SampleTable, TableSample};
+use crate::container::boxes::{BoxWriter, HEADER_BYTES, LARGE_HEADER_BYTES};
+use crate::container::{MediaSummary, TrackSummary};
+use crate::media::TrackKind;
+
+/// Copies begin on such a boundary in both files.
+const PAGE_BYTES: u64 = 4_096;
+const MOVIE_TICKS: u32 = 1_000;
+const MATRIX: [u32; 9] = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
+
+/// A stretch of a movie.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Selection {
+    /// Movie time of what is shown, ms: from the frame shown at the wanted begin to the end of the last frame before the wanted end.
+    pub begin_ms: i64,
+    pub end_ms: i64,
+    /// Samples of each track of the movie, in decoding order; more than what is shown.
+    pub ranges: Vec<Range<usize>>,
+}
+
+/// The stretch from `begin_ms` to `end_ms` (movie time). `None`: nothing lies there.
+pub fn select(movie: &Movie, begin_ms: i64, end_ms: i64) -> Option<Selection> {
+    let leading = movie.tracks.first()?;
+    let (wanted_begin, wanted_end) = (leading.ticks(begin_ms), leading.ticks(end_ms));
+    // Frames in the order in which they are shown.
+    let mut order: Vec<(i64, usize)> = (0..leading.samples.len()).map(|index| (leading.pts(index), index)).collect();
+    order.sort_unstable();
+    let first = order.partition_point(|(pts, _)| *pts <= wanted_begin).saturating_sub(1);
+    let behind = order.partition_point(|(pts, _)| *pts < wanted_end);
+    if behind <= first {
+        return None;
+    }
+    let shown = &order[first..behind];
+    let begin = shown[0].0;
+    let last = shown[shown.len() - 1];
+    let end = order.get(behind).map_or(last.0 + i64::from(leading.samples[last.1].duration), |(pts, _)| *pts);
+    // It is decoded from the key frame on that comes before all frames that are shown.
+    let earliest = shown.iter().map(|(_, index)| *index).min()?;
+    let from = (0..=earliest).rev().find(|index| leading.samples[*index].sync).unwrap_or(0);
+    let to = shown.iter().map(|(_, index)| *index).max()? + 1;
+    let (begin_ms, end_ms) = (leading.ms(begin), leading.ms(end));
+    let mut ranges = Vec::with_capacity(movie.tracks.len());
+    ranges.push(from..to);
+    for track in &movie.tracks[1..] {
+        ranges.push(beside(track, begin_ms, end_ms));
+    }
+    Some(Selection { begin_ms, end_ms, ranges })
+}
+
+/// The samples of a track of sound that sound in the stretch, with the one before: decoders need it to begin cleanly.
+fn beside(track: &MovieTrack, begin_ms: i64, end_ms: i64) -> Range<usize> {
+    let (begin, end) = (track.ticks(begin_ms), track.ticks(end_ms));
+    let count = track.samples.len();
+    let index = |wanted: &dyn Fn(usize) -> bool| {
+        let (mut low, mut high) = (0, count);
+        while low < high {
+            let middle = (low + high) / 2;
+            if wanted(middle) { low = middle + 1 } else { high = middle }
+        }
+        low
+    };
+    let from = index(&|at| track.pts(at) + i64::from(track.samples[at].duration) <= begin);
+    let to = index(&|at| track.pts(at) < end);
+    if from >= to { 0..0 } else { from.saturating_sub(1)..to }
+}
+
+/// Can these be joined without encoding: the same tracks with the same parameters?
+pub fn are_alike(movies: &[&Movie]) -> bool {
+    let parameters = |movie: &Movie| movie.tracks.iter().map(|track| (track.kind, track.ticks_per_second, track.stsd.clone())).collect::<Vec<_>>();
+    movies.windows(2).all(|pair| parameters(pair[0]) == parameters(pair[1]))
+}
+
+/// A piece of an input that is copied as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Copy {
+    /// Which of the inputs.
+    pub input: usize,
+    pub from: u64,
+    pub to: u64,
+    pub bytes: u64,
+}
+
+/// How to make the new file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CutPlan {
+    /// Written at offset 0: everything before the media.
+    pub head: Vec<u8>,
+    pub copies: Vec<Copy>,
+    /// Length of the file.
+    pub bytes: u64,
+    pub summary: MediaSummary,
+}
+
+/// Something that is shown: movie and media time in milliseconds and ticks.
+struct Edit {
+    duration_ms: i64,
+    /// `None`: nothing is shown.
+    media_time: Option<i64>,
+}
+
+struct OutTrack<'a> {
+    model: &'a MovieTrack,
+    samples: Vec<(u64, TableSample)>,
+    edits: Vec<Edit>,
+    media_end: u64,
+    /// Added to every composition offset, so that none is negative.
+    lift: i64,
+}
+
+/// Joins stretches of movies that [`are_alike`] into one file. `stretches`: which movie, and what of it.
+pub fn plan(movies: &[&Movie], stretches: &[(usize, Selection)]) -> CutPlan {
+    let mut tracks: Vec<OutTrack<'_>> = movies[stretches[0].0]
+        .tracks
+        .iter()
+        .enumerate()
+        .map(|(number, model)| {
+            let offsets = stretches.iter().flat_map(|(movie, of)| movies[*movie].tracks[number].samples[of.ranges[number].clone()].iter());
+            let lift = offsets.map(|sample| -i64::from(sample.cts)).max().unwrap_or(0).max(0);
+            OutTrack { model, samples: Vec::new(), edits: Vec::new(), media_end: 0, lift }
+        })
+        .collect();
+    // Where each stretch's bytes come to lie, from the begin of the media on.
+    let (mut copies, mut at) = (Vec::new(), 0_u64);
+    for (movie, of) in stretches {
+        let used = || {
+            let samples = |(track, range): (&MovieTrack, &Range<usize>)| track.samples[range.clone()].to_vec();
+            movies[*movie].tracks.iter().zip(&of.ranges).flat_map(samples)
+        };
+        let from = used().map(|sample| sample.offset).min().unwrap_or(0) / PAGE_BYTES * PAGE_BYTES;
+        let end = used().map(|sample| sample.offset + u64::from(sample.bytes)).max().unwrap_or(from);
+        let shift = at as i64 - from as i64;
+        copies.push(Copy { input: *movie, from, to: at, bytes: end - from });
+        at = (at + (end - from)).next_multiple_of(PAGE_BYTES);
+        for (number, out) in tracks.iter_mut().enumerate() {
+            push_stretch(out, &movies[*movie].tracks[number], of, number, shift);
+        }
+    }
+    let media_bytes = copies.last().map_or(0, |copy| copy.to + copy.bytes);
+    // The head's length depends on nothing but the number of samples and the width of chunk offsets.
+    let mut media_at = 0;
+    let mut moov = moov(&tracks, media_at);
+    loop {
+        let next = (FTYP.len() + moov.len() + HEADER_BYTES + LARGE_HEADER_BYTES) as u64;
+        let next = next.next_multiple_of(PAGE_BYTES);
+        if next == media_at {
+            break;
+        }
+        media_at = next;
+        moov = self::moov(&tracks, media_at);
+    }
+    let mut head = BoxWriter::with_capacity(media_at as usize);
+    head.raw(FTYP);
+    head.raw(&moov);
+    let free = media_at as usize - LARGE_HEADER_BYTES - head.len();
+    head.container(b"free", |out| out.zeros(free - HEADER_BYTES));
+    head.u32(1);
+    head.raw(b"mdat");
+    head.u64(media_bytes + LARGE_HEADER_BYTES as u64);
+    copies.iter_mut().for_each(|copy| copy.to += media_at);
+    CutPlan { head: head.into_bytes(), copies, bytes: media_at + media_bytes, summary: summary(&tracks) }
+}
+
+const FTYP: &[u8] = b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41";
+
+fn push_stretch(out: &mut OutTrack<'_>, track: &MovieTrack, of: &Selection, number: usize, shift: i64) {
+    let range = of.ranges[number].clone();
+    let duration_ms = of.end_ms - of.begin_ms;
+    let samples = &track.samples[range];
+    let Some(first) = samples.first() else {
+        out.edits.push(Edit { duration_ms, media_time: None });
+        return;
+    };
+    let base = out.media_end;
+    for sample in samples {
+        let dts = base + (sample.dts - first.dts);
+        let cts = i32::try_from(i64::from(sample.cts) + out.lift).unwrap_or(i32::MAX);
+        let entry = TableSample { dts_ms: dts, cts_ms: cts, duration_ms: sample.duration, bytes: sample.bytes, sync: sample.sync };
+        out.samples.push(((sample.offset as i64 + shift) as u64, entry));
+        out.media_end = dts + u64::from(sample.duration);
+    }
+    // Media time of what is shown first.
+    let begin = base as i64 + out.lift + track.ticks(of.begin_ms) - track.start - first.dts as i64;
+    let earliest =
+        base as i64 + out.lift + samples.iter().map(|sample| sample.dts as i64 - first.dts as i64 + i64::from(sample.cts)).min().unwrap_or(0);
+    let late_ms = track.ms(earliest - begin).clamp(0, duration_ms);
+    if late_ms > 0 {
+        out.edits.push(Edit { duration_ms: late_ms, media_time: None });
+    }
+    let media_time = begin.max(earliest).max(0);
+    let shown_ms = duration_ms - late_ms;
+    // A stretch that goes on where the last one ended is no edit of its own: simple players know one only.
+    match out.edits.last_mut() {
+        Some(Edit { duration_ms, media_time: Some(at) }) if *at + out.model.ticks(*duration_ms) == media_time => *duration_ms += shown_ms,
+        _ => out.edits.push(Edit { duration_ms: shown_ms, media_time: Some(media_time) }),
+    }
+}
+
+fn table(track: &OutTrack<'_>, media_at: u64) -> SampleTable {
+    let mut table = SampleTable::default();
+    let mut end = u64::MAX;
+    for (offset, sample) in &track.samples {
+        if *offset != end {
+            table.begin_chunk(media_at + offset);
+        }
+        end = offset + u64::from(sample.bytes);
+        table.push(*sample);
+    }
+    table.finish();
+    table
+}
+
+fn duration_ms(track: &OutTrack<'_>) -> u64 {
+    track.edits.iter().map(|edit| edit.duration_ms.max(0) as u64).sum()
+}
+
+fn summary(tracks: &[OutTrack<'_>]) -> MediaSummary {
+    let mut summary = MediaSummary::default();
+    for track in tracks.iter().filter(|track| !track.samples.is_empty()) {
+        let one = TrackSummary {
+            frames: track.samples.len() as u64,
+            bytes: track.samples.iter().map(|(_, sample)| u64::from(sample.bytes)).sum(),
+            duration_ms: duration_ms(track),
+            width: u32::from(track.model.width),
+            height: u32::from(track.model.height),
+            key_frames: track.samples.iter().filter(|(_, sample)| sample.sync).count() as u64,
+            ..TrackSummary::default()
+        };
+        summary.duration_ms = summary.duration_ms.max(one.duration_ms);
+        match track.model.kind {
+            TrackKind::Video => summary.video = Some(one),
+            TrackKind::Audio => summary.audio = Some(one),
+        }
+    }
+    summary
+}
+
+fn moov(tracks: &[OutTrack<'_>], media_at: u64) -> Vec<u8> {
+    let mut out = BoxWriter::default();
+    out.container(b"moov", |out| {
+        let total_ms = tracks.iter().map(duration_ms).max().unwrap_or(0);
+        mvhd(out, total_ms);
+        for track in tracks.iter().filter(|track| !track.samples.is_empty()) {
+            let table = table(track, media_at);
+            trak(
+                out,
+                track.model,
+                track_id(track.model.kind),
+                duration_ms(track),
+                track.media_end,
+                |out| edts(out, &track.edits),
+                |out| table.write(out, 0),
+            );
+        }
+    });
+    out.into_bytes()
+}
+
+pub(super) fn track_id(kind: TrackKind) -> u32 {
+    match kind {
+        TrackKind::Video => 1,
+        TrackKind::Audio => 2,
+    }
+}
+
+pub(super) fn mvhd(out: &mut BoxWriter, duration_ms: u64) {
+    out.full(b"mvhd", 1, 0, |out| {
+        out.zeros(16);
+        out.u32(MOVIE_TICKS);
+        out.u64(duration_ms);
+        out.u32(0x1_0000);
+        out.u16(0x0100);
+        out.zeros(10);
+        MATRIX.iter().for_each(|value| out.u32(*value));
+        out.zeros(24);
+        out.u32(3);
+    });
+}
+
+pub(super) fn trak(
+    out: &mut BoxWriter,
+    model: &MovieTrack,
+    id: u32,
+    duration_ms: u64,
+    media_ticks: u64,
+    edits: impl FnOnce(&mut BoxWriter),
+    tables: impl FnOnce(&mut BoxWriter),
+) {
+    let is_video = model.kind == TrackKind::Video;
+    out.container(b"trak", |out| {
+        out.full(b"tkhd", 1, 3, |out| {
+            out.zeros(16);
+            out.u32(id);
+            out.u32(0);
+            out.u64(duration_ms);
+            out.zeros(12);
+            out.u16(if is_video { 0 } else { 0x0100 });
+            out.u16(0);
+            MATRIX.iter().for_each(|value| out.u32(*value));
+            out.u32(u32::from(model.width) << 16);
+            out.u32(u32::from(model.height) << 16);
+        });
+        edits(out);
+        out.container(b"mdia", |out| {
+            out.full(b"mdhd", 1, 0, |out| {
+                out.zeros(16);
+                out.u32(model.ticks_per_second);
+                out.u64(media_ticks);
+                // `und`.
+                out.u32(0x55C4_0000);
+            });
+            out.full(b"hdlr", 0, 0, |out| {
+                out.u32(0);
+                out.raw(if is_video { b"vide" } else { b"soun" });
+                out.zeros(12);
+                out.raw(if is_video { b"VideoHandler\0" } else { b"SoundHandler\0" });
+            });
+            out.container(b"minf", |out| {
+                match is_video {
+                    true => out.full(b"vmhd", 0, 1, |out| out.zeros(8)),
+                    false => out.full(b"smhd", 0, 0, |out| out.zeros(4)),
+                }
+                out.container(b"dinf", |out| {
+                    out.full(b"dref", 0, 0, |out| {
+                        out.u32(1);
+                        out.full(b"url ", 0, 1, |_| {});
+                    });
+                });
+                out.container(b"stbl", |out| {
+                    out.raw(&model.stsd);
+                    tables(out);
+                });
+            });
+        });
+    });
+}
+
+fn edts(out: &mut BoxWriter, edits: &[Edit]) {
+    out.container(b"edts", |out| {
+        out.full(b"elst", 1, 0, |out| {
+            out.u32(edits.len() as u32);
+            for edit in edits {
+                out.u64(edit.duration_ms.max(0) as u64);
+                out.u64(edit.media_time.unwrap_or(-1) as u64);
+                out.u32(0x1_0000);
+            }
+        });
+    });
+}
