@@ -53,7 +53,17 @@ def recorded(signed):
         (file,) = until(lambda: client.call("vod", "SearchMedia", search)["MediaInfoSet"], what="the recording")
         return file["FileId"]
 
-    return {"domain": domain, "stream": "cam", "file": record("cam"), "another": lambda: record(f"gone-{next(numbers)}")}
+    def record_hls():
+        """The address of a recording that is a playlist."""
+        template = client.call("live", "CreateLiveRecordTemplate", {"TemplateName": "recorded-hls", "HlsParam": {"Enable": 1}})["TemplateId"]
+        client.call("live", "CreateLiveRecordRule", {"DomainName": "hls-recorded.example", "TemplateId": template})
+        subprocess.run([str(part) for part in push_command(signed, "hlscam", "hls-recorded.example")], check=True, timeout=60)
+        search = {"StreamDomains": ["hls-recorded.example"], "StreamIds": ["hlscam"]}
+        (file,) = until(lambda: client.call("vod", "SearchMedia", search)["MediaInfoSet"], what="the HLS recording")
+        return file["BasicInfo"]["MediaUrl"]
+
+    another = lambda: record(f"gone-{next(numbers)}")  # noqa: E731
+    return {"domain": domain, "stream": "cam", "file": record("cam"), "another": another, "hls": record_hls()}
 
 
 def push_command(signed, stream, domain):
