@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::call::Appliance;
 use super::text::{Table, bytes, duration, moment, printable, rate, read_utc};
 use super::when::{read_length, read_moment, read_offset};
-use super::{ClientError, Request, TaskCommand};
+use super::{CallbackCommand, ClientError, Deliveries, Request, TaskCommand};
 use crate::control::protocol::Version;
 
 /// Files in one answer of SearchMedia, and how far it counts.
@@ -46,6 +46,8 @@ pub fn run(request: &Request, appliance: &Appliance, json: bool) -> Done {
         }
         Request::Templates => session.templates(),
         Request::Rules => session.rules(),
+        Request::Callbacks { command: CallbackCommand::List { which, limit } } => session.deliveries(which, *limit),
+        Request::Callbacks { command: CallbackCommand::Replay { ids, which } } => session.replay(ids, which),
         Request::Delete { file_ids } => session.delete(file_ids),
         Request::Call { action, parameters } => session.raw(action, parameters),
     }
@@ -61,6 +63,10 @@ fn fields(value: Value) -> Map<String, Value> {
         Value::Object(fields) => fields.into_iter().filter(|(_, value)| !value.is_null()).collect(),
         _ => Map::new(),
     }
+}
+
+fn conditions(which: &Deliveries) -> Value {
+    json!({ "State": which.state, "EventType": which.event, "Stream": which.stream, "Url": which.url })
 }
 
 fn list(answer: &Map<String, Value>, name: &str) -> Vec<Value> {
@@ -361,6 +367,46 @@ impl Session<'_> {
             ]);
         }
         self.print(&table, rules.is_empty(), "There are no rules.")
+    }
+
+    fn deliveries(&self, which: &Deliveries, limit: u64) -> Done {
+        let mut parameters = conditions(which);
+        parameters["Limit"] = limit.into();
+        let answer = self.call("DescribeCallbackDeliveries", Version::Live, parameters)?;
+        let deliveries = list(&answer, "Deliveries");
+        if self.json {
+            return self.print_json(&deliveries);
+        }
+        let mut table = Table::new(&[">Id", "Event", "Stream", "Address", "State", ">Attempts", "Last answer", "Since (UTC)", "Next (UTC)"]);
+        for delivery in &deliveries {
+            table.row(vec![
+                delivery["DeliveryId"].to_string(),
+                text(&delivery["EventType"]).to_owned(),
+                text(&delivery["Stream"]).to_owned(),
+                text(&delivery["Url"]).to_owned(),
+                text(&delivery["State"]).to_owned(),
+                delivery["Attempts"].to_string(),
+                text(&delivery["LastAnswer"]).to_owned(),
+                text(&delivery["CreateTime"]).to_owned(),
+                text(&delivery["NextTime"]).to_owned(),
+            ]);
+        }
+        self.print(&table, deliveries.is_empty(), "Nothing was to be told.")
+    }
+
+    fn replay(&self, ids: &[i64], which: &Deliveries) -> Done {
+        let mut parameters = conditions(which);
+        if !ids.is_empty() {
+            parameters["DeliveryIds"] = ids.into();
+        } else if fields(parameters.clone()).is_empty() {
+            return Err(ClientError::Usage("say which: ids of `capstan callbacks list`, or for example --state failed".to_owned()));
+        }
+        parameters["Limit"] = 1_000.into();
+        let answer = self.call("ReplayCallbackDeliveries", Version::Live, parameters)?;
+        if self.json {
+            return self.print_json(&answer);
+        }
+        Ok(writeln!(stdout(), "{} to be sent again", answer.get("Count").cloned().unwrap_or_default())?)
     }
 
     fn delete(&self, file_ids: &[String]) -> Done {

@@ -110,6 +110,11 @@ pub enum Request {
     Templates,
     /// Record rules.
     Rules,
+    /// Callbacks and pushed events: what became of them; or send some again.
+    Callbacks {
+        #[command(subcommand)]
+        command: CallbackCommand,
+    },
     /// Delete recordings.
     Delete {
         #[arg(required = true)]
@@ -146,6 +151,40 @@ pub enum TaskCommand {
     Stop { task_id: String },
     /// Take a task from the list; it takes no further publications.
     Delete { task_id: String },
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum CallbackCommand {
+    /// The newest ones first, with their attempts and the last answer.
+    List {
+        #[command(flatten)]
+        which: Deliveries,
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        limit: u64,
+    },
+    /// Send again: by id, or all that fit (at most 1000 at once).
+    Replay {
+        ids: Vec<i64>,
+        #[command(flatten)]
+        which: Deliveries,
+    },
+}
+
+/// Which deliveries.
+#[derive(Args, Clone, Debug)]
+pub struct Deliveries {
+    /// waiting, delivered or failed.
+    #[arg(long)]
+    pub state: Option<String>,
+    /// Kind of event: 1, 0, 100, 332, 341, 321, NewFileUpload and so on.
+    #[arg(long)]
+    pub event: Option<String>,
+    /// Part of DOMAIN/APP/STREAM.
+    #[arg(long)]
+    pub stream: Option<String>,
+    /// Begin of the receiver's address.
+    #[arg(long)]
+    pub url: Option<String>,
 }
 
 /// A request and whom it goes to. The options of [`Connection`] belong to these commands alone, and to those below them.

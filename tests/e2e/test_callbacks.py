@@ -12,6 +12,7 @@ import media
 import rtmp
 from appliance import free_port, until
 from receiver import Receiver, is_signed
+from test_command_line import capstan as command
 
 URLS = ("StreamBeginNotifyUrl", "StreamEndNotifyUrl", "RecordNotifyUrl", "RecordStatusNotifyUrl", "RecordExceptionNotifyUrl", "PushExceptionNotifyUrl")
 
@@ -116,7 +117,11 @@ def test_given_up_and_sent_again(start, source, push, domain, receiver):
     assert "a callback is given up" in capstan.log and capstan.metric("capstan_callback_attempts_total", result="given_up") == 2
     refuse.clear()
     assert capstan.error("ReplayCallbackDeliveries") == "MissingParameter"
-    assert capstan.call("ReplayCallbackDeliveries", State="failed")["Count"] == 2
+    rows = command(capstan, "callbacks", "list", "--state", "failed").splitlines()
+    assert rows[0].startswith("ID") and [row.split()[1:6:2] for row in rows[1:]] == [["0", mine.url(), "3"], ["1", mine.url(), "3"]]
+    assert command(capstan, "callbacks", "list", "--event", "100") == "Nothing was to be told.\n"
+    assert "say which" in command(capstan, "callbacks", "replay", code=1)
+    assert command(capstan, "callbacks", "replay", "--state", "failed") == "2 to be sent again\n"
     until(lambda: len(mine.calls) == 8, 20, "both again")
     assert [call["event_type"] for call in mine.calls[6:]] == [1, 0]
 
