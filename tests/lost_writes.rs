@@ -74,8 +74,13 @@ fn trace(random: &mut Random, arena: &Path, seconds: u64) -> Vec<(u64, Step)> {
     let ids = Arc::new(FileIds::new(None, || WallTime::from_unix_seconds(1_700_000_000)));
     let arena = Arena::create(&arena.join("core-0.arena"), 16 << 20).expect("an arena");
     let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)), Arc::default());
-    let publication =
-        Publication { id: PublicationId(7), key: StreamKey::new("localhost", "live", "cam"), alias_domain: None, push_url: String::new(), stream_param: String::new() };
+    let publication = Publication {
+        id: PublicationId(7),
+        key: StreamKey::new("localhost", "live", "cam"),
+        alias_domain: String::new(),
+        push_url: String::new(),
+        stream_param: String::new(),
+    };
     let transport_stream = random.below(4) == 0;
     let settings = RecorderSettings { hls_transport_stream: transport_stream, hls_segment_ms: 1_000, moov_reserve: MoovReserve::Insert };
     let mut recorder = Recorder::new(publication, settings);
