@@ -179,7 +179,6 @@ fn start(config: &Config) -> Result<Running, StartError> {
     }
     let now = wall_now();
     catalog.set_task_default(policy::default_task_template(config.record.default_task_format));
-    catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
     catalog.set_app_id(config.api.app_id);
     catalog.purge_tasks(now).map_err(|error| StartError(error.to_string()))?;
     let policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
@@ -212,6 +211,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
         let bodies = Bodies { app_id, node, video_url: Box::new(move |row| media_url(row, &public_base, app_id)) };
         Arc::new(move |callback| bodies.write(callback))
     });
+    // Whoever is to be told of the end of a publication is told now.
+    catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
 
     let hls_segment_ms = config.record.hls_segment_ms;
     let insert_supported = finish::probe_insert(data).map_err(because(format_args!("cannot write in {}", data.display())))?;

@@ -82,6 +82,9 @@ fn parse_path(path: &str, app_id: u64) -> Option<(FileId, &str)> {
     if is_ours { FileId::parse(file).map(|file| (file, name)) } else { None }
 }
 
+/// Names of adaptive streams begin with this.
+const ADAPTIVE_PREFIX: &str = "adp.";
+
 /// `None`: there is no such file.
 fn vod(context: &Context, request: &Request<'_>, path: &str) -> Option<Answered> {
     let (file_id, name) = parse_path(path, context.app_id)?;
@@ -100,7 +103,10 @@ fn vod(context: &Context, request: &Request<'_>, path: &str) -> Option<Answered>
         if token.is_some() {
             return None;
         }
-        if let Some(made) = playlist::answer(context, request, &entry, name) {
+        // An adaptive stream that is no more is not the recording under another name.
+        if !name.starts_with(ADAPTIVE_PREFIX)
+            && let Some(made) = playlist::answer(context, request, &entry, name)
+        {
             return Some(made);
         }
     }

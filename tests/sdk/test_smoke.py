@@ -12,10 +12,6 @@ from appliance import REPOSITORY
 from conftest import SECRET_ID, SECRET_KEY
 
 SMOKE = Path(os.environ.get("CAPSTAN_SDK_SMOKE", REPOSITORY.parent / "shared" / "api" / "sdk_smoke.py"))
-# Steps of the walk whose actions are not offered yet. One that is, and still stands here, fails the test.
-EXPECTED_GAPS = {
-    "CreateLiveCallbackTemplate", "CreateLiveCallbackRule", "DescribeLiveCallbackTemplate", "DeleteLiveCallbackRule", "DeleteLiveCallbackTemplate",
-}
 
 
 @pytest.mark.skipif(not SMOKE.exists(), reason=f"{SMOKE} is not there")
@@ -26,7 +22,4 @@ def test_smoke(signed):
     steps = re.findall(r"^(PASS|FAIL) (.+?) \[\w+\]", run.stdout, re.MULTILINE)
     assert len(steps) > 30, run.stdout + run.stderr
     failed = {step for outcome, step in steps if outcome == "FAIL"}
-    assert failed - EXPECTED_GAPS == set(), run.stdout
-    assert EXPECTED_GAPS - failed == set(), "offered now: take them from EXPECTED_GAPS"
-    for gap in sorted(failed):
-        print(f"expected gap: {gap}")
+    assert not failed, run.stdout

@@ -15,7 +15,7 @@ use crate::control::protocol::Reply;
 use crate::control::times;
 use crate::delivery::clip::{self, ClipName, ClipOf, ClipPart};
 use crate::delivery::resolve::{Entry, VOD_PREFIX, entry};
-use crate::domain::{MadeBy, VodTask, VodTaskKind, VodTaskStatus};
+use crate::domain::{MadeBy, RecordingSource, VodTask, VodTaskKind, VodTaskStatus};
 use crate::units::{FileId, Format, WallTime};
 
 pub const ACTIONS: &[Action] =
@@ -286,6 +286,10 @@ fn streams_of(scope: &Scope<'_>, app: u64, streams: &[StreamInfo]) -> Result<(Ve
             };
             for row in scope.context.catalog.search(&query)?.rows {
                 let identity = &row.file.identity;
+                // What was cut out of a stream's recordings is none of them.
+                if matches!(identity.source, RecordingSource::Made(_)) {
+                    continue;
+                }
                 let begin = identity.start;
                 let whole_ms = row.file.summary.duration_ms as i64;
                 let from_ms = (start.unix_millis() - begin.unix_millis()).max(0);

@@ -5,7 +5,7 @@ PARTS = ["basicInfo", "metaData", "transcodeInfo", "snapshotByTimeOffsetInfo", "
 
 def rows(scene):
     recorded = scene.recorded
-    one = {"StreamDomains": [recorded["domain"]], "StreamIds": [recorded["stream"]]}
+    one = {"StreamDomains": [recorded["domain"]], "StreamIds": [recorded["stream"]], "SourceTypes": ["Record"]}
 
     def whole(answer):
         basic, meta = answer["MediaInfoSet"][0]["BasicInfo"], answer["MediaInfoSet"][0]["MetaData"]
@@ -20,7 +20,7 @@ def rows(scene):
     many = {"Names": ["x"] * 11, "FileIds": ["1"] * 11, "StreamIds": ["x"] * 11, "Tags": ["x"] * 17}
     return [
         ok("SearchMedia", whole, **one),
-        ok("SearchMedia", count(1), **one, MediaTypes=["mp4", "flv"], Categories=["Video"], SourceTypes=["Record"], StreamPaths=["live"], Names=["CAM_"],
+        ok("SearchMedia", count(1), **one, MediaTypes=["mp4", "flv"], Categories=["Video"], StreamPaths=["live"], Names=["CAM_"],
            Filters=PARTS, Sort={"Field": "CreateTime", "Order": "Desc"}, Offset=0, Limit=10, CreateTime={"After": "2020-01-01T00:00:00Z"}, StorageClasses=["STANDARD"]),
         ok("SearchMedia", count(0), **one, MediaTypes=["flv"]),
         ok("SearchMedia", count(0), StreamIds=["never-published"], SubAppId=0),
