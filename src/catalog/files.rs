@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::domain::FinishedFile;
 use crate::domain::vod::{AppStatus, CLASS_OTHER, MediaExtras};
+use crate::domain::{FinishedFile, MadeBy, RecordingSource};
 use crate::units::{FileId, WallTime};
 
 use super::callbacks::{CallbackWriter, enter_misplaced, enter_recorded};
@@ -186,8 +186,13 @@ pub(super) fn enter(
         CLASS_OTHER
     };
     let entry = free_entry(connection, now.unix_micros())?;
-    let domain = identity.key.domain.to_ascii_lowercase();
-    let (app, stream) = (&*identity.key.app, &*identity.key.stream);
+    let mut domain = identity.key.domain.to_ascii_lowercase();
+    let (mut app, mut stream) = (&*identity.key.app, &*identity.key.stream);
+    if matches!(identity.source, RecordingSource::Made(MadeBy::EditMedia | MadeBy::SimpleHlsClip)) {
+        // It came out of recordings, and is not found as one of its stream.
+        domain.clear();
+        (app, stream) = ("", "");
+    }
     let (category, storage_class) = (category(file), storage_class(file));
     // Whoever looks at the file sees at once that something is missing.
     let trouble: String = file.receipt.trouble().chars().take(DESCRIPTION_CHARS_MAX).collect();
