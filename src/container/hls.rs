@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::SmallFile;
-pub use super::hls_list::{ListedSegment, parse, preview, relist, with_query};
+pub use super::hls_list::{ListedSegment, parse, relist};
 use super::mp4::{FRAGMENT_MS, Fragment, SAMPLE_MS_MAX};
 use crate::units::{FileId, WallTime};
 

@@ -1,7 +1,4 @@
-//! Playlists that were written: read back, listed anew as clips, signed, shortened.
-
-use std::fmt::Write;
-
+//! Playlists that were written: read back, and listed anew as clips.
 use super::hls::{ENDLIST, Segment, SegmentContainer, header, push_part, push_segment};
 use crate::units::WallTime;
 
@@ -79,56 +76,11 @@ pub fn relist(segments: &[ListedSegment], prefix: impl Fn(usize) -> String) -> S
     text + ENDLIST
 }
 
-/// The playlist with a query behind the names of all its files, so that what a signed address allows is allowed for its segments.
-pub fn with_query(text: &str, query: &str) -> String {
-    let mut signed = String::with_capacity(text.len() * 2);
-    for line in text.lines() {
-        match line.split_once("URI=\"").and_then(|(before, rest)| Some((before, rest.split_once('"')?))) {
-            Some((before, (uri, behind))) if line.starts_with('#') => {
-                let _ = writeln!(signed, "{before}URI=\"{}\"{behind}", join_query(uri, query));
-            }
-            _ if line.starts_with('#') || line.is_empty() => {
-                let _ = writeln!(signed, "{line}");
-            }
-            _ => {
-                let _ = writeln!(signed, "{}", join_query(line, query));
-            }
-        }
-    }
-    signed
-}
-
-fn join_query(uri: &str, query: &str) -> String {
-    format!("{uri}{}{query}", if uri.contains('?') { '&' } else { '?' })
-}
-
-/// The begin of a finished or growing playlist: whole segments up to `preview_ms`, at least one, and its end.
-pub fn preview(text: &str, preview_ms: u64) -> String {
-    let (mut kept, mut at_ms, mut pending) = (String::new(), 0, String::new());
-    for line in text.lines().filter(|line| *line != "#EXT-X-ENDLIST") {
-        pending.push_str(line);
-        pending.push('\n');
-        if let Some(rest) = line.strip_prefix("#EXTINF:") {
-            if at_ms >= preview_ms && at_ms > 0 {
-                break;
-            }
-            let seconds: f64 = rest.split(',').next().and_then(|text| text.parse().ok()).unwrap_or(0.0);
-            at_ms += (seconds.clamp(0.0, 1e6) * 1_000.0).round() as u64;
-        }
-        if !line.starts_with('#') || at_ms == 0 {
-            kept.push_str(&pending);
-            pending.clear();
-        }
-    }
-    kept + ENDLIST
-}
-
 /// Any text as a playlist: what is read of it lists back to the same.
 pub fn fuzz_playlist(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let read = parse(text);
         assert_eq!(parse(&relist(&read, |_| String::new())).len(), read.len());
-        let _ = (with_query(text, "t=1"), preview(text, 1_000));
     }
 }
 
@@ -152,18 +104,6 @@ mod tests {
         assert!(playlist.end_list && playlist.segments.len() == 2 && playlist.segments[1].discontinuity);
         assert_eq!(playlist.segments[0].uri, "../7/media-1.m4s");
         assert_eq!(playlist.segments[0].map.as_ref().map(|map| map.uri.as_str()), Some("../7/init-1.m4s"));
-    }
-
-    #[test]
-    fn signed_and_shortened() {
-        let signed = with_query(LIST, "t=5a&sign=x");
-        assert!(signed.contains("#EXT-X-MAP:URI=\"init-1.m4s?t=5a&sign=x\"\n") && signed.contains("\nmedia-3.m4s?t=5a&sign=x\n"));
-        assert_eq!(signed.matches("sign=x").count(), 5);
-        for (ms, segments) in [(0, 1), (1, 1), (4_000, 1), (4_001, 2), (6_501, 3), (60_000, 3)] {
-            let short = preview(LIST, ms);
-            let playlist = m3u8_rs::parse_media_playlist_res(short.as_bytes()).unwrap();
-            assert_eq!((playlist.segments.len(), playlist.end_list), (segments, true), "{ms}");
-        }
     }
 
     proptest::proptest! {
