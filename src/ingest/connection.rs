@@ -22,6 +22,7 @@ use crate::rtmp::session::{Event, PublishRequest, RefuseReason, Session};
 use crate::segment::CoreStore;
 use crate::units::{MonoTime, PublicationId, WallTime};
 
+use super::pace::{PACE_MS, Pace};
 use super::publish::{self, EndCause, PublishName, publish_name, push_url};
 use super::tls::{Tls, TlsError};
 use super::{DuplicatePublisher, Shared};
@@ -93,23 +94,6 @@ pub enum Served {
     /// The storage is busy: do not read, come again next tick.
     Blocked,
 }
-
-/// How often a connection is read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pace {
-    /// It does not publish yet: as soon as it speaks.
-    Young,
-    /// In every tick.
-    Full,
-    /// Its stream is weak: in one of several ticks.
-    Weak,
-}
-
-/// A stream below this rate becomes a weak one, and above the other it is none any more.
-const WEAK_BYTES_PER_S: u64 = 112 << 10;
-const FULL_BYTES_PER_S: u64 = 144 << 10;
-/// The rate is taken over at least this: longer than the pauses between key frames of most.
-const PACE_MS: u64 = 2_000;
 
 /// Why a publication is not admitted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -302,11 +286,7 @@ impl Connection {
             return self.pace;
         }
         self.paced = (self.received_bytes, now);
-        match (self.received_bytes - bytes) * 1_000 / elapsed_ms {
-            0..WEAK_BYTES_PER_S => Pace::Weak,
-            FULL_BYTES_PER_S.. => Pace::Full,
-            _ => self.pace,
-        }
+        self.pace.at((self.received_bytes - bytes) * 1_000 / elapsed_ms)
     }
 
     pub fn is_publishing(&self) -> bool {

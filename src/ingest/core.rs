@@ -22,7 +22,8 @@ use crate::rtmp::session::{Session, SessionConfig};
 use crate::segment::CoreStore;
 use crate::units::{MonoTime, WallTime};
 
-use super::connection::{CloseReason, Connection, Ending, Pace, Served, Service};
+use super::connection::{CloseReason, Connection, Ending, Served, Service};
+use super::pace::{MIDDLING_LISTS, Pace, Rounds, WEAK_LISTS};
 use super::publish::EndCause;
 use super::tls::Tls;
 use super::{CoreCommand, Shared};
@@ -45,10 +46,6 @@ const TIMEOUT_CHECK_MS: u64 = 500;
 const RATE_MS: u64 = 1_000;
 /// Each publisher is looked after this often: waiting outputs, counters, its pace.
 const LOOK_AFTER_MS: u64 = 400;
-/// Weak streams are read in one tick of so many: what a read costs beside the bytes is most of their cost. Never longer than [`WEAK_PERIOD_MS_MAX`].
-const WEAK_TICKS_MAX: usize = 4;
-/// What a weak stream sends in this time fits well into the smallest receive window.
-const WEAK_PERIOD_MS_MAX: u64 = 200;
 /// A core that spends more of its time than this with the publishers' sockets is busy.
 const BUSY_PERCENT: u64 = 75;
 /// Readiness events fetched at once.
@@ -75,9 +72,11 @@ struct Core {
     /// The listener and connections that do not publish yet.
     young: rustix::fd::OwnedFd,
     publishers: rustix::fd::OwnedFd,
-    /// Publishers of weak streams, each list read in its own tick of the round.
-    weak: Vec<rustix::fd::OwnedFd>,
-    tick_number: usize,
+    /// Publishers of middling streams, each list read in its own tick of the round.
+    middling: [rustix::fd::OwnedFd; MIDDLING_LISTS],
+    /// Publishers of weak streams, each list read in its own ticks between two flushes.
+    weak: [rustix::fd::OwnedFd; WEAK_LISTS],
+    rounds: Rounds,
     connections: Vec<Option<Box<Connection>>>,
     free: Vec<usize>,
     /// Makes a token differ from that of an earlier connection in the same place.
@@ -131,8 +130,8 @@ impl Core {
             epoll::add(&young, tls_listener, epoll::EventData::new_u64(TLS_LISTENER), epoll::EventFlags::IN)?;
         }
         let metrics = shared.metrics.core(index);
-        let weak_ticks = (WEAK_PERIOD_MS_MAX / shared.settings.tick.as_millis().max(1) as u64).clamp(1, WEAK_TICKS_MAX as u64);
-        let weak = (0..weak_ticks).map(|_| epoll::create(epoll::CreateFlags::CLOEXEC)).collect::<Result<_, _>>()?;
+        let list = || epoll::create(epoll::CreateFlags::CLOEXEC);
+        let rounds = Rounds::new(shared.settings.tick, shared.settings.flush_period);
         Ok(Self {
             index,
             listener,
@@ -142,8 +141,9 @@ impl Core {
             metrics,
             young,
             publishers,
-            weak,
-            tick_number: 0,
+            middling: [list()?, list()?],
+            weak: [list()?, list()?, list()?, list()?],
+            rounds,
             connections: Vec::new(),
             free: Vec::new(),
             generation: 0,
@@ -204,9 +204,10 @@ impl Core {
             return true;
         }
         self.ready.extend(self.blocked.drain(..));
-        self.tick_number += 1;
-        // What is flushed now holds the weak streams' newest bytes too.
-        self.fetch_ready(now.mono >= self.next_flush);
+        // What is flushed now holds the newest bytes of all.
+        let all = now.mono >= self.next_flush;
+        self.rounds.tick(all);
+        self.fetch_ready(all);
         self.drain(now);
         self.tick_publishers(now);
         self.tick_ending(now);
@@ -416,7 +417,8 @@ impl Core {
         let list = |pace| match pace {
             Pace::Young => &self.young,
             Pace::Full => &self.publishers,
-            Pace::Weak => &self.weak[place % self.weak.len()],
+            Pace::Middling => &self.middling[place % MIDDLING_LISTS],
+            Pace::Weak => &self.weak[place % WEAK_LISTS],
         };
         let (from, to) = (list(connection.pace), list(pace));
         let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
@@ -428,13 +430,13 @@ impl Core {
         }
     }
 
-    /// Puts the publishers that have sent something on the list of those to read: the weak streams only in their tick, or all of them.
+    /// Puts the publishers that have sent something on the list of those to read: the weaker streams only in their ticks, or all of them.
     fn fetch_ready(&mut self, all: bool) {
-        Self::fetch(self.index, &self.publishers, &mut self.events, &mut self.connections, &mut self.ready);
-        for (index, weak) in self.weak.iter().enumerate() {
-            if all || self.tick_number % self.weak.len() == index {
-                Self::fetch(self.index, weak, &mut self.events, &mut self.connections, &mut self.ready);
-            }
+        let rounds = &self.rounds;
+        let middling = self.middling.iter().enumerate().filter(|(list, _)| all || rounds.reads_middling(*list));
+        let weak = self.weak.iter().enumerate().filter(|(list, _)| all || rounds.reads_weak(*list));
+        for (_, list) in [(0, &self.publishers)].into_iter().chain(middling).chain(weak) {
+            Self::fetch(self.index, list, &mut self.events, &mut self.connections, &mut self.ready);
         }
     }
 

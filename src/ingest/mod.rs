@@ -6,6 +6,7 @@
 
 pub mod connection;
 pub mod core;
+mod pace;
 pub mod publish;
 pub mod tls;
 
