@@ -237,6 +237,9 @@ pub struct Connection {
     /// Its number on its core.
     pub token: u64,
     pub pace: Pace,
+    /// It is on the core's list of those that have something to flush.
+    pub to_flush: bool,
+    pub looked_after: MonoTime,
     /// Bytes read, and what it was when the pace was last looked at, at that moment.
     received_bytes: u64,
     paced: (u64, MonoTime),
@@ -260,6 +263,8 @@ impl Connection {
             peer,
             token,
             pace: Pace::Young,
+            to_flush: false,
+            looked_after: now,
             received_bytes: 0,
             paced: (0, now),
             session,
@@ -497,6 +502,11 @@ impl Connection {
     /// When a task's window begins or ends next.
     pub fn next_task_check(&self) -> Option<WallTime> {
         self.publishing.as_ref().and_then(|publishing| publishing.next_task_check)
+    }
+
+    /// Something was recorded that [`Connection::flush`] with `rest` has not handed on.
+    pub fn has_unflushed(&self) -> bool {
+        self.publishing.as_ref().is_some_and(|publishing| publishing.recorder.has_unflushed())
     }
 
     /// What was received shall go to the disk; `rest`: also what waited for the next frame.

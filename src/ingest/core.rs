@@ -44,8 +44,9 @@ const ACCEPT_PAUSE_MS: u64 = 200;
 const TIMEOUT_CHECK_MS: u64 = 500;
 /// The rate of all cores is measured over this long.
 const RATE_MS: u64 = 1_000;
-/// Each publisher is looked after this often: waiting outputs, counters, its pace.
+/// Each publisher is looked after this often: waiting outputs, counters, its pace. A weak one, of which there may be thousands, less often.
 const LOOK_AFTER_MS: u64 = 400;
+const LOOK_AFTER_WEAK_MS: u64 = 1_000;
 /// A core that spends more of its time than this with the publishers' sockets is busy.
 const BUSY_PERCENT: u64 = 75;
 /// Readiness events fetched at once.
@@ -105,6 +106,8 @@ struct Core {
     next_flush: MonoTime,
     /// The last tick has flushed.
     sync_due: bool,
+    /// Places of publishers with something to flush. Each at most once: [`Connection::to_flush`] says that it is here.
+    to_flush: Vec<usize>,
     /// Nanoseconds spent with the publishers' sockets since the last tick, and their share of the time, on average.
     passed: u64,
     load_percent: u64,
@@ -163,6 +166,7 @@ impl Core {
             slice: 0,
             next_flush: MonoTime::default(),
             sync_due: false,
+            to_flush: Vec::new(),
             passed: 0,
             load_percent: 0,
             policy_version: 0,
@@ -383,6 +387,7 @@ impl Core {
         if publishing && !was_publishing {
             self.note_task_check(&connection);
         }
+        self.note_to_flush(place, &mut connection);
         self.connections[place] = Some(connection);
         match served {
             Ok(served) => {
@@ -503,7 +508,11 @@ impl Core {
             return;
         }
         for place in (self.slice..self.connections.len()).step_by(slices) {
-            self.tick_publisher(place, &policy, now);
+            let seldom =
+                |connection: &Connection| connection.pace == Pace::Weak && now.mono.millis_since(connection.looked_after) < LOOK_AFTER_WEAK_MS;
+            if !self.connections[place].as_deref().is_some_and(seldom) {
+                self.tick_publisher(place, &policy, now);
+            }
         }
         for index in 0..self.blocked.len() {
             let place = self.blocked[index] as u32 as usize;
@@ -528,11 +537,19 @@ impl Core {
         let result = catch_unwind(AssertUnwindSafe(|| connection.tick(policy, &mut service)));
         self.note_task_check(&connection);
         let (pace, new_pace) = (connection.pace, connection.new_pace(now.mono));
+        connection.looked_after = now.mono;
+        self.note_to_flush(place, &mut connection);
         self.connections[place] = Some(connection);
         if result.is_err() {
             self.close(token, &CloseReason::Panic, now);
         } else if pace != new_pace {
             self.watch(token, new_pace);
+        }
+    }
+
+    fn note_to_flush(&mut self, place: usize, connection: &mut Connection) {
+        if connection.has_unflushed() && !std::mem::replace(&mut connection.to_flush, true) {
+            self.to_flush.push(place);
         }
     }
 
@@ -553,17 +570,21 @@ impl Core {
             self.next_flush = MonoTime::from_nanos(now.mono.nanos() + self.shared.settings.flush_period.as_nanos() as u64);
             self.sync_due = true;
         }
-        for place in 0..self.connections.len() {
-            let Some(mut connection) = self.connections[place].take() else { continue };
+        for index in 0..self.to_flush.len() {
+            let place = self.to_flush[index];
+            // A connection that was closed has flushed; a new one in its place has nothing here.
+            let Some(mut connection) = self.connections[place].take_if(|connection| connection.to_flush) else { continue };
             let token = connection.token;
             let store = &mut self.store;
             let result = catch_unwind(AssertUnwindSafe(|| connection.flush(rest, store)));
+            connection.to_flush = !rest;
             self.connections[place] = Some(connection);
             if result.is_err() {
                 self.close(token, &CloseReason::Panic, now);
             }
         }
         if rest {
+            self.to_flush.clear();
             self.store.sync();
         }
     }
