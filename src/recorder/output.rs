@@ -325,6 +325,8 @@ pub struct Output<F> {
     interval_ms: Option<i64>,
     source: RecordingSource,
     session: RecordSessionId,
+    /// Among the outputs of the session, counted from 1.
+    place: u8,
     /// Seconds that an HLS recording waits for its stream to come back; 0: it does not.
     resume_wait_s: u64,
     /// Since when the recording of the publication before is waited for.
@@ -386,12 +388,14 @@ impl<F: Sink> Output<F> {
         }
         kinds
             .into_iter()
-            .map(|kind| Self {
+            .zip(1..)
+            .map(|(kind, place)| Self {
                 interval_ms: kind.interval_ms(),
                 audio_only: template.audio_only || kind.is_audio_only(),
                 kind,
                 source: source.clone(),
                 session,
+                place,
                 resume_wait_s: template.flow_continue_duration_s,
                 awaiting: None,
                 state: State::Starting,
@@ -420,6 +424,12 @@ impl<F: Sink> Output<F> {
 
     pub fn next(&self) -> Sequence {
         self.next
+    }
+
+    /// Unique in the appliance, not 0.
+    fn number(&self) -> u64 {
+        // Three bits behind a session's number are free until long after the calendar's end; a template has fewer formats.
+        self.session.0.wrapping_mul(8).wrapping_add(u64::from(self.place))
     }
 
     /// The next data message to take.
@@ -490,7 +500,7 @@ impl<F: Sink> Output<F> {
             *template.param_mut(format) = param.clone();
         }
         let hls = self.hls.as_ref().map(|hls| (hls.file_id, hls.part));
-        NotedOutput { source: self.source.clone(), template, transport_stream, hls, ids }
+        NotedOutput { writer: self.number(), source: self.source.clone(), template, transport_stream, hls, ids }
     }
 
     /// The HLS recording goes on behind its part `part`.
@@ -538,7 +548,7 @@ impl<F: Sink> Output<F> {
     /// Says that what was written forms complete frames.
     pub fn commit<S: Store<File = F>>(&mut self, store: &mut S) {
         if let State::Writing(open) = &mut self.state {
-            store.commit(&mut open.file);
+            store.commit(&mut open.file, self.next);
         }
     }
 
@@ -579,8 +589,8 @@ impl<F: Sink> Output<F> {
                         if !self.write(&frame, store) {
                             self.lose(DropReason::Unfit, context);
                         }
-                        self.commit(store);
                         self.next += 1;
+                        self.commit(store);
                     }
                 },
             }
@@ -603,7 +613,7 @@ impl<F: Sink> Output<F> {
                         return false;
                     }
                     writer.push_message(message.track, message.time_ms, &message.body, &mut open.file);
-                    store.commit(&mut open.file);
+                    store.commit(&mut open.file, self.next);
                 }
             } else if matches!(self.kind, Kind::Single(Format::Flv, _)) && message.before == self.next {
                 // It goes into the file that begins with this frame.
@@ -867,7 +877,7 @@ impl<F: Sink> Output<F> {
             (None, Some(own)) => (own, None),
             (None, None) => unreachable!("every kind has a recording"),
         };
-        let file = store.open(OpenMedia { media, link, begin, small_files, head });
+        let file = store.open(OpenMedia { media, link, writer: self.number(), begin, small_files, head });
         let [continues, hls_continues] = std::mem::take(&mut self.before);
         if let Some(recording_hls) = &mut self.hls
             && hls_continues.is_some()
@@ -991,7 +1001,7 @@ impl<F: Sink> Output<F> {
                 let fragment = writer.close_fragment(&mut open.file);
                 if let Some(recording) = &mut self.hls {
                     let segments = [fragment.and_then(|fragment| recording.segmenter.push(&fragment)), recording.segmenter.finish()];
-                    store.commit(&mut open.file);
+                    store.commit(&mut open.file, self.next);
                     store.flush(&mut open.file);
                     for segment in segments.into_iter().flatten() {
                         recording.list(&segment, "m4s", store);
@@ -1084,7 +1094,7 @@ impl<F: Sink> Output<F> {
         let Writer::Mp4(writer) = &mut open.writer else { return };
         if writer.is_to_close() {
             let closed = writer.close_fragment(&mut open.file);
-            store.commit(&mut open.file);
+            store.commit(&mut open.file, self.next);
             if let (Some(fragment), Some(recording)) = (closed, &mut self.hls)
                 && let Some(segment) = recording.segmenter.push(&fragment)
             {
