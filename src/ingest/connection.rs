@@ -101,7 +101,7 @@ pub enum Refusal {
     TooMany,
     /// `bandwidth_max_mib` is reached.
     TooMuch,
-    /// No file descriptors are left for its files.
+    /// No file descriptors are left.
     NoFiles,
     /// No memory is left between network and disk.
     NoMemory,
@@ -134,13 +134,9 @@ impl Refusal {
     }
 }
 
-/// Descriptors of everything but publications: listeners, rings, catalog, HTTP connections.
-const FILES_BESIDE: u64 = 200;
-/// A socket, and a file for each format.
-const FILES_OF_PUBLICATION: u64 = 6;
 /// With less than this part of the arena free, or less than this many units, nobody new is taken in: the rest is for those who are.
 const NO_MEMORY_PART: usize = 32;
-const NO_MEMORY_UNITS: usize = 4;
+const NO_MEMORY_UNITS: usize = 16;
 
 /// `errcode` of every refused publication.
 const REFUSED: u32 = 18;
@@ -758,13 +754,12 @@ impl Publishing {
 
 /// What one more publication would take from those that run.
 fn no_room(service: &Service<'_>) -> Option<Refusal> {
-    let Shared { settings, metrics, live, bytes_per_second, .. } = service.shared;
+    let Shared { settings, live, bytes_per_second, .. } = service.shared;
     let rate = bytes_per_second.load(std::sync::atomic::Ordering::Relaxed);
     if settings.bytes_per_second_max > 0 && rate >= settings.bytes_per_second_max {
         return Some(Refusal::TooMuch);
     }
-    let publishers = live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len() as u64;
-    if metrics.open_files() + publishers + FILES_BESIDE + FILES_OF_PUBLICATION > settings.files_max {
+    if live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len() >= settings.sockets_max {
         return Some(Refusal::NoFiles);
     }
     (service.store.units_free() < (service.store.units_total() / NO_MEMORY_PART).max(NO_MEMORY_UNITS)).then_some(Refusal::NoMemory)
