@@ -57,9 +57,6 @@ const ENTRY_BATCH_MAX: usize = 256;
 /// A catalog that refuses is tried again after this.
 const ENTRY_RETRY: Duration = Duration::from_secs(1);
 
-/// Part of `record.durability_ms` between two flushes; the rest is for the tick between flush and sync, the writes and the sync itself.
-const FLUSH_PERCENT: u32 = 60;
-
 /// An encoder that says nothing for this long hangs: it tells how far it is twice a second.
 const ENCODER_SILENCE_MAX: Duration = Duration::from_secs(300);
 
@@ -330,7 +327,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         parts.map(|(((&cpu, listener), tls_listener), store)| CoreParts { cpu, listener, tls_listener, store, beside: fronts.next() }).collect();
     let settings = IngestSettings {
         tick: Duration::from_millis(config.ingest.tick_ms),
-        flush_period: Duration::from_millis(config.record.durability_ms) * FLUSH_PERCENT / 100,
+        durability: Duration::from_millis(config.record.durability_ms),
         handshake_timeout: Duration::from_secs(config.ingest.handshake_timeout_s),
         idle_timeout: Duration::from_secs(config.ingest.idle_timeout_s),
         publishers_max: config.ingest.publishers_max,

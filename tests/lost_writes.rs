@@ -19,9 +19,9 @@ use capstan::segment::recover::{Found, LeftBehind};
 use capstan::segment::{Arena, CoreStore, DiskCommand, DiskHandle, DiskHealth, FileIds};
 use capstan::units::{Format, MonoTime, PublicationId, StreamKey, TemplateId, WallTime};
 
-/// `record.durability_ms`, the part of it between two flushes (as the ingest core takes it), and a tick.
+/// `record.durability_ms`, the longest time between two flushes (as the ingest core takes it), and a tick.
 const DURABILITY_MS: u64 = 1_000;
-const FLUSH_MS: u64 = 600;
+const FLUSH_MS: u64 = 780;
 const TICK_MS: u64 = 50;
 /// What is left of the promise for writes and sync.
 const SYNC_MS_MAX: u64 = DURABILITY_MS - FLUSH_MS - 2 * TICK_MS;
@@ -121,7 +121,7 @@ fn trace(random: &mut Random, arena: &Path, seconds: u64) -> Vec<(u64, Step)> {
                         core.send(block).expect("the core is there");
                     }
                 }
-                DiskCommand::Sync => steps.push((time, Step::Sync(time + random.below(SYNC_MS_MAX)))),
+                DiskCommand::Sync(_) => steps.push((time, Step::Sync(time + random.below(SYNC_MS_MAX)))),
                 DiskCommand::Text { .. } | DiskCommand::Close { .. } | DiskCommand::EndRecording(_) | DiskCommand::PauseRecording(_) => {}
             }
         }

@@ -26,7 +26,7 @@ use super::connection::{CloseReason, Connection, Ending, Served, Service};
 use super::pace::{MIDDLING_LISTS, Pace, Rounds, WEAK_LISTS};
 use super::publish::EndCause;
 use super::tls::Tls;
-use super::{CoreCommand, Shared};
+use super::{CoreCommand, IngestSettings, Shared};
 
 /// Young connections are looked at this often.
 const HANDSHAKE_TICK: Duration = Duration::from_millis(4);
@@ -49,6 +49,9 @@ const LOOK_AFTER_MS: u64 = 400;
 const LOOK_AFTER_WEAK_MS: u64 = 1_000;
 /// A core that spends more of its time than this with the publishers' sockets is busy.
 const BUSY_PERCENT: u64 = 75;
+/// Bounds of the time between two flushes, as parts of `record.durability_ms`.
+const FLUSH_PERCENT_MAX: u32 = 78;
+const FLUSH_PERCENT_MIN: u32 = 30;
 /// Readiness events fetched at once.
 const EVENTS_MAX: usize = 1024;
 const LISTENER: u64 = u64::MAX;
@@ -134,7 +137,7 @@ impl Core {
         }
         let metrics = shared.metrics.core(index);
         let list = || epoll::create(epoll::CreateFlags::CLOEXEC);
-        let rounds = Rounds::new(shared.settings.tick, shared.settings.flush_period);
+        let rounds = Rounds::new(shared.settings.tick, flush_period(&shared.settings, 0));
         Ok(Self {
             index,
             listener,
@@ -567,7 +570,9 @@ impl Core {
             if now.mono < self.next_flush {
                 return;
             }
-            self.next_flush = MonoTime::from_nanos(now.mono.nanos() + self.shared.settings.flush_period.as_nanos() as u64);
+            let period = flush_period(&self.shared.settings, self.store.sync_nanos());
+            self.next_flush = MonoTime::from_nanos(now.mono.nanos() + period.as_nanos() as u64);
+            self.rounds.plan(period);
             self.sync_due = true;
         }
         for index in 0..self.to_flush.len() {
@@ -648,6 +653,14 @@ impl Core {
             sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+/// Time between two flushes. What is received right after one may reach the disk for good only with the next: that one's two ticks, its writes and its sync
+/// have to be over by then too. A disk that was slow of late may be so again.
+fn flush_period(settings: &IngestSettings, sync_nanos: u64) -> Duration {
+    let beside = settings.tick * 3 + Duration::from_nanos(sync_nanos) * 2;
+    let longest = settings.durability * FLUSH_PERCENT_MAX / 100;
+    settings.durability.saturating_sub(beside).min(longest).max(settings.durability * FLUSH_PERCENT_MIN / 100)
 }
 
 fn connection(connections: &mut [Option<Box<Connection>>], token: u64) -> Option<&mut Box<Connection>> {

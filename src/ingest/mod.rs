@@ -45,8 +45,8 @@ pub enum DuplicatePublisher {
 #[derive(Clone)]
 pub struct IngestSettings {
     pub tick: Duration,
-    /// What was received is handed to the disk and synced this often.
-    pub flush_period: Duration,
+    /// What was received survives a power cut after this.
+    pub durability: Duration,
     pub handshake_timeout: Duration,
     pub idle_timeout: Duration,
     pub publishers_max: usize,

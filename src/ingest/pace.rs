@@ -48,6 +48,7 @@ const WEAK_GAP_MAX: Duration = Duration::from_millis(450);
 
 /// Which lists are read in which tick. All are read before a flush; the weak ones between two flushes only as often as they must be.
 pub struct Rounds {
+    tick: Duration,
     number: usize,
     /// Ticks since the last flush.
     since_flush: usize,
@@ -58,14 +59,21 @@ pub struct Rounds {
 
 impl Rounds {
     pub fn new(tick: Duration, flush_period: Duration) -> Self {
-        let ticks = |time: Duration| (time.as_nanos() / tick.as_nanos().max(1)) as usize;
+        let mut rounds = Self { tick, number: 0, since_flush: 0, gap: 1, first: [1; WEAK_LISTS] };
+        rounds.plan(flush_period);
+        rounds
+    }
+
+    /// So long it will be to the next flush.
+    pub fn plan(&mut self, flush_period: Duration) {
+        let ticks = |time: Duration| (time.as_nanos() / self.tick.as_nanos().max(1)) as usize;
         let gap = ticks(WEAK_GAP_MAX).max(1);
         let period = ticks(flush_period).max(1);
         // With one read fewer there would not be room for all lists to have ticks of their own.
         let reads = if period <= gap { 0 } else { (period + WEAK_LISTS - 1).div_ceil(gap) - 1 };
         let earliest = period.saturating_sub(reads * gap).max(1);
-        let step = |list: usize| earliest + list * gap.saturating_sub(earliest) / (WEAK_LISTS - 1);
-        Self { number: 0, since_flush: 0, gap, first: std::array::from_fn(step) }
+        self.gap = gap;
+        self.first = std::array::from_fn(|list| earliest + list * gap.saturating_sub(earliest) / (WEAK_LISTS - 1));
     }
 
     /// The next tick; `flush`: all are read in it.

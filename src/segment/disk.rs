@@ -52,6 +52,9 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 /// The first write of a batch waits for others this long.
 const GATHER: Duration = Duration::from_millis(3);
 
+/// Recordings that are finished together.
+const TOGETHER_MIN: usize = 4;
+const TOGETHER_MAX: usize = 64;
 /// Descriptors on their way to the finisher; beyond them it opens the files anew.
 const CLOSING_MAX: usize = 128;
 
@@ -173,6 +176,7 @@ impl Disk {
             settings: finish,
             places,
             closed: HashMap::new(),
+            ended: Vec::new(),
             unfinished: VecDeque::new(),
             health: Arc::clone(&health),
             finished,
@@ -190,7 +194,7 @@ impl Disk {
             thread("finisher", index, &alive, move || finisher.run(&finisher_queue))?,
             thread("disk-sync", index, &alive, {
                 let health = Arc::clone(&health);
-                move || sync_loop(&folder, &recording_folder, &sync_queue, &metrics, &health)
+                move || sync_loop((&folder, &recording_folder), &sync_queue, &metrics, &health, clock)
             })?,
         ];
         Ok(Self { sender, queue, health, threads, ended, clock })
@@ -303,7 +307,8 @@ struct Writer {
     batch_bytes: usize,
     batch_number: u64,
     to_finisher: Sender<FinishCommand>,
-    to_sync: Sender<()>,
+    /// When each sync was asked for.
+    to_sync: Sender<MonoTime>,
     resumptions: Arc<Mutex<Resumptions>>,
     /// Something was written since the last sync was asked for.
     written: bool,
@@ -370,10 +375,10 @@ impl Writer {
                 let refused = self.resumptions.lock().unwrap_or_else(PoisonError::into_inner).pause((*paused).clone()).is_err();
                 self.forward(FinishCommand::PauseRecording { paused, refused });
             }
-            DiskCommand::Sync => {
+            DiskCommand::Sync(asked) => {
                 if std::mem::take(&mut self.written) {
                     // Full: one waits already, and will cover this.
-                    let _ = self.to_sync.try_send(());
+                    let _ = self.to_sync.try_send(asked);
                 }
             }
         }
@@ -782,6 +787,8 @@ struct Finisher {
     places: Arc<Places>,
     /// Files that are closed and whose recording ends next.
     closed: ClosedFiles,
+    /// Recordings to be finished next.
+    ended: Vec<RecordingEnd>,
     /// Recordings whose finishing failed.
     unfinished: VecDeque<RecordingEnd>,
     health: Arc<DiskHealth>,
@@ -812,31 +819,45 @@ impl Finisher {
                 // What is paused goes on after the next start.
                 Err(RecvTimeoutError::Disconnected) => return self.finish_again(),
             };
-            match command {
-                FinishCommand::Close { file, bytes, path, link, plan, damage, checksum } => {
-                    let started = Instant::now();
-                    // Cuts the preallocation and the padding of the last page.
-                    let file = file.map_or_else(|| open_media(&path, false), Ok);
-                    if let Err(error) = file.and_then(|file| cut(&file, bytes)) {
-                        tracing::error!(path = %path.display(), bytes, %error, "truncating the recording failed");
-                        self.metrics.file_failed(FileFailure::Write);
-                    }
-                    if let Some(link) = &link {
-                        self.closed.insert(link.clone(), ClosedFile { damage: damage.clone(), ..ClosedFile::default() });
-                    }
-                    self.closed.insert(path, ClosedFile { plan: plan.map(|plan| *plan), damage, checksum: checksum.map(Checksum::Running), link });
-                    self.metrics.record_disk_step(DiskStep::Resize, nanos(started));
+            // Recordings that end together are finished together.
+            self.take(command);
+            while self.ended.len() < TOGETHER_MAX
+                && let Ok(command) = queue.try_recv()
+            {
+                self.take(command);
+            }
+            self.end_recordings();
+        }
+    }
+
+    fn take(&mut self, command: FinishCommand) {
+        match command {
+            FinishCommand::Close { file, bytes, path, link, plan, damage, checksum } => {
+                let started = Instant::now();
+                // Cuts the preallocation and the padding of the last page.
+                let file = file.map_or_else(|| open_media(&path, false), Ok);
+                if let Err(error) = file.and_then(|file| cut(&file, bytes)) {
+                    tracing::error!(path = %path.display(), bytes, %error, "truncating the recording failed");
+                    self.metrics.file_failed(FileFailure::Write);
                 }
-                FinishCommand::Text { folder, name, text } => {
-                    let path = self.settings.recording_folder().join(folder.to_string()).join(name);
-                    let appended = OpenOptions::new().append(true).create(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
-                    if let Err(error) = appended {
-                        // The final playlist is built from the media, so this costs only what a viewer sees meanwhile.
-                        tracing::warn!(path = %path.display(), %error, "appending to the live playlist failed");
-                    }
+                if let Some(link) = &link {
+                    self.closed.insert(link.clone(), ClosedFile { damage: damage.clone(), ..ClosedFile::default() });
                 }
-                FinishCommand::EndRecording(end) => self.end_recording(end),
-                FinishCommand::PauseRecording { paused, refused } => self.pause_recording(&paused, refused),
+                self.closed.insert(path, ClosedFile { plan: plan.map(|plan| *plan), damage, checksum: checksum.map(Checksum::Running), link });
+                self.metrics.record_disk_step(DiskStep::Resize, nanos(started));
+            }
+            FinishCommand::Text { folder, name, text } => {
+                let path = self.settings.recording_folder().join(folder.to_string()).join(name);
+                let appended = OpenOptions::new().append(true).create(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+                if let Err(error) = appended {
+                    // The final playlist is built from the media, so this costs only what a viewer sees meanwhile.
+                    tracing::warn!(path = %path.display(), %error, "appending to the live playlist failed");
+                }
+            }
+            FinishCommand::EndRecording(end) => self.ended.push(end),
+            FinishCommand::PauseRecording { paused, refused } => {
+                self.end_recordings();
+                self.pause_recording(&paused, refused);
             }
         }
     }
@@ -897,23 +918,41 @@ impl Finisher {
     fn end_for_good(&mut self, paused: &PausedRecording) {
         let PausedRecording { file_id, end, reason, .. } = *paused;
         let receipt = paused.receipt.clone();
-        self.end_recording(RecordingEnd { file_id, end, reason, shared_with: None, receipt, claim: None });
+        self.ended.push(RecordingEnd { file_id, end, reason, shared_with: None, receipt, claim: None });
+        self.end_recordings();
         (self.resumption.over)(paused);
     }
 
     /// What could not be finished before, for want of space or because of the disk.
     fn finish_again(&mut self) {
         for _ in 0..self.unfinished.len() {
-            if let Some(end) = self.unfinished.pop_front() {
-                self.end_recording(end);
-            }
+            self.ended.extend(self.unfinished.pop_front());
+            self.end_recordings();
         }
     }
 
-    fn end_recording(&mut self, end: RecordingEnd) {
+    fn end_recordings(&mut self) {
+        let ends = std::mem::take(&mut self.ended);
         let started = Instant::now();
-        self.recordings.ended(end.file_id);
-        match finish::finish_recording(&self.settings, end.file_id, Some(&end), &mut self.closed) {
+        ends.iter().for_each(|end| self.recordings.ended(end.file_id));
+        let results = match ends.as_slice() {
+            [] => return,
+            // The system may have much to write beside ours: for a few of them it is not asked to write all.
+            few if few.len() < TOGETHER_MIN => {
+                few.iter().map(|end| finish::finish_recording(&self.settings, end.file_id, Some(end), &mut self.closed)).collect()
+            }
+            many => finish::finish_together(&self.settings, many, &mut self.closed),
+        };
+        // As if each had been finished by itself.
+        let each = nanos(started) / ends.len() as u64;
+        for (end, result) in ends.into_iter().zip(results) {
+            self.ended(end, result);
+            self.metrics.record_disk_step(DiskStep::Finish, each);
+        }
+    }
+
+    fn ended(&mut self, end: RecordingEnd, result: Result<FinishedFile, finish::FinishError>) {
+        match result {
             Ok(file) => {
                 self.metrics.file_finished(file.identity.format);
                 (self.finished)(file);
@@ -935,7 +974,6 @@ impl Finisher {
                 }
             }
         }
-        self.metrics.record_disk_step(DiskStep::Finish, nanos(started));
     }
 }
 
@@ -953,8 +991,8 @@ fn cut(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn sync_loop(folder: &File, path: &Path, queue: &Receiver<()>, metrics: &Metrics, health: &DiskHealth) {
-    while queue.recv().is_ok() {
+fn sync_loop((folder, path): (&File, &Path), queue: &Receiver<MonoTime>, metrics: &Metrics, health: &DiskHealth, clock: fn() -> MonoTime) {
+    while let Ok(asked) = queue.recv() {
         let started = Instant::now();
         // One call for all open files: a journal commit each would cost a flush of the disk for every stream.
         if let Err(error) = faults::before(faults::Step::Sync, path).and_then(|()| Ok(rustix::fs::syncfs(folder)?)) {
@@ -963,5 +1001,6 @@ fn sync_loop(folder: &File, path: &Path, queue: &Receiver<()>, metrics: &Metrics
             metrics.file_failed(FileFailure::Sync);
         }
         metrics.record_disk_step(DiskStep::Sync, nanos(started));
+        health.synced(clock().nanos_since(asked));
     }
 }

@@ -145,6 +145,15 @@ struct Part {
     summary: MediaSummary,
 }
 
+/// How what finishing writes reaches the disk for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sync {
+    /// Each file and folder by itself.
+    Each,
+    /// The caller syncs the whole file system afterwards.
+    Together,
+}
+
 /// Finishes recording `file_id`: `end` as the recorder said it, or `None` when it is found at start. `closed`: what is known of its
 /// files; the others are scanned.
 ///
@@ -155,6 +164,47 @@ pub fn finish_recording(
     file_id: FileId,
     end: Option<&RecordingEnd>,
     closed: &mut ClosedFiles,
+) -> Result<FinishedFile, FinishError> {
+    let finished = complete(settings, file_id, end, closed, Sync::Each)?;
+    describe(settings, &finished, Sync::Each)?;
+    place(settings, &finished, Sync::Each)?;
+    Ok(finished)
+}
+
+/// Finishes recordings that ended at the same time, as [`finish_recording`] would one after another. What they write is synced together: two calls instead of
+/// half a dozen for each.
+pub fn finish_together(settings: &FinishSettings, ends: &[RecordingEnd], closed: &mut ClosedFiles) -> Vec<Result<FinishedFile, FinishError>> {
+    let mut results: Vec<Result<FinishedFile, FinishError>> = ends
+        .iter()
+        .map(|end| {
+            let finished = complete(settings, end.file_id, Some(end), closed, Sync::Together)?;
+            describe(settings, &finished, Sync::Together)?;
+            Ok(finished)
+        })
+        .collect();
+    let on_disk = sync_all(settings).is_ok();
+    for result in &mut results {
+        let Ok(finished) = result else { continue };
+        // What of it the disk has lost is seen when it is synced by itself.
+        let described = if on_disk { Ok(()) } else { sync_alone(settings, finished).and_then(|()| describe(settings, finished, Sync::Each)) };
+        if let Err(error) = described.and_then(|()| place(settings, finished, if on_disk { Sync::Together } else { Sync::Each })) {
+            *result = Err(error);
+        }
+    }
+    if on_disk && let Err(error) = sync_all(settings) {
+        // The notes stand until the catalog has the files, and recovery knows what to do with a folder that is not where it was moved to.
+        tracing::error!(error = &error as &dyn std::error::Error, "syncing the folders of finished recordings failed");
+    }
+    results
+}
+
+/// Makes the media of a recording final and says what they hold. Its folder stays where it is.
+fn complete(
+    settings: &FinishSettings,
+    file_id: FileId,
+    end: Option<&RecordingEnd>,
+    closed: &mut ClosedFiles,
+    sync: Sync,
 ) -> Result<FinishedFile, FinishError> {
     let folder = settings.recording_folder().join(file_id.to_string());
     faults::before(faults::Step::Finish, &folder).map_err(at("finishing", &folder))?;
@@ -167,13 +217,13 @@ pub fn finish_recording(
     let entry = format!("{slug}.{}", identity.format.extension());
     let shared = end.and_then(|end| end.shared_with).map(|shared| media_path(&settings.recording_folder(), shared));
     let mut receipt = end.map(|end| Receipt::clone(&end.receipt)).unwrap_or_default();
-    let parts = finish_parts(settings, &folder, &identity, &entry, (closed, shared.as_deref()), &mut receipt)?;
+    let parts = finish_parts(settings, &folder, &identity, &entry, (closed, shared.as_deref()), (&mut receipt, sync))?;
 
     let entry_path = folder.join(&entry);
     let summary = total(parts.iter().map(|part| &part.summary));
     if identity.format == Format::Hls {
         let text = playlist(&folder, &identity, &parts, settings, true);
-        write_synced(&entry_path, text.as_bytes())?;
+        write(&entry_path, text.as_bytes(), sync)?;
         for name in [LIVE_PLAYLIST_NAME, PAUSED_NAME] {
             remove_if_there(&folder.join(name))?;
         }
@@ -187,7 +237,7 @@ pub fn finish_recording(
         let held: u64 = [&summary.video, &summary.audio].into_iter().flatten().map(|track| track.frames).sum();
         receipt.lose("storage_failed", receipt.frames().saturating_sub(held));
     }
-    let finished = FinishedFile {
+    Ok(FinishedFile {
         end: end.map_or_else(|| WallTime::from_unix_micros(identity.start.unix_micros() + summary.duration_ms as i64 * 1000), |end| end.end),
         reason: end.map_or(EndReason::Recovered, |end| end.reason),
         folder: format!("media/{}/{file_id}", day(identity.start, &settings.time_zone)),
@@ -196,9 +246,7 @@ pub fn finish_recording(
         summary,
         receipt,
         identity,
-    };
-    publish(settings, &folder, &finished)?;
-    Ok(finished)
+    })
 }
 
 pub(super) fn read_identity(folder: &Path, file_id: FileId) -> Result<RecordingIdentity, FinishError> {
@@ -234,7 +282,7 @@ fn finish_parts(
     identity: &RecordingIdentity,
     entry: &str,
     (closed, shared): (&mut ClosedFiles, Option<&Path>),
-    receipt: &mut Receipt,
+    (receipt, sync): (&mut Receipt, Sync),
 ) -> Result<Vec<Part>, FinishError> {
     let mut parts = Vec::new();
     for (number, name) in media_files(folder, identity, entry).map_err(at("listing", folder))? {
@@ -244,7 +292,7 @@ fn finish_parts(
         let is_part_alone = identity.format == Format::Hls && path.metadata().map_err(at("measuring", &path))?.nlink() == 1;
         let insert_supported = settings.insert_supported && !is_part_alone;
         let shared = if identity.format == Format::Hls { Some(path.as_path()) } else { shared };
-        match finish_media(&path, insert_supported, (&mut *closed, shared), receipt)? {
+        match finish_media(&path, insert_supported, (&mut *closed, shared), (&mut *receipt, sync))? {
             Some((fragments, summary)) => parts.push(Part { number, name, fragments, summary }),
             None => std::fs::remove_file(&path).map_err(at("removing", &path))?,
         }
@@ -261,7 +309,7 @@ fn finish_media(
     path: &Path,
     insert_supported: bool,
     (closed, shared): (&mut ClosedFiles, Option<&Path>),
-    receipt: &mut Receipt,
+    (receipt, sync): (&mut Receipt, Sync),
 ) -> Result<Option<(Vec<Fragment>, MediaSummary)>, FinishError> {
     let ClosedFile { plan, damage, checksum, link } = closed.remove(path).unwrap_or_default();
     receipt.damaged.extend(damage);
@@ -284,7 +332,7 @@ fn finish_media(
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
     let length = file.metadata().map_err(at("measuring", path))?.len();
     if let Some(plan) = plan {
-        apply(&file, path, length, &plan, shared, receipt).map_err(at("finishing", path))?;
+        apply(&file, path, length, &plan, shared, (&mut *receipt, sync)).map_err(at("finishing", path))?;
         note_checksum(&file, &plan, receipt)?;
         return Ok(Some((Vec::new(), plan.summary)));
     }
@@ -293,7 +341,7 @@ fn finish_media(
             if plan.torn_bytes > 0 {
                 tracing::info!(path = %path.display(), torn_bytes = plan.torn_bytes, "an incomplete frame at the end was cut off");
             }
-            apply(&file, path, length, &plan, shared, receipt).map_err(at("finishing", path))?;
+            apply(&file, path, length, &plan, shared, (&mut *receipt, sync)).map_err(at("finishing", path))?;
             note_checksum(&file, &plan, receipt)?;
             Ok(Some((fragments, plan.summary)))
         }
@@ -347,7 +395,7 @@ fn ts_fragments(scan: &mpegts::TsScan) -> Vec<Fragment> {
 }
 
 /// Carries a plan out: truncate, insert, writes, append, sync. Nothing moves a media byte in memory.
-fn apply(file: &File, path: &Path, length: u64, plan: &FinishPlan, shared: Option<&Path>, receipt: &mut Receipt) -> io::Result<()> {
+fn apply(file: &File, path: &Path, length: u64, plan: &FinishPlan, shared: Option<&Path>, (receipt, sync): (&mut Receipt, Sync)) -> io::Result<()> {
     if plan.truncate_to < length {
         file.set_len(plan.truncate_to)?;
     }
@@ -368,15 +416,42 @@ fn apply(file: &File, path: &Path, length: u64, plan: &FinishPlan, shared: Optio
         let end = file.metadata()?.len();
         file.write_all_at(&plan.append, end)?;
     }
+    if sync == Sync::Each { sync_media(file, path, length, receipt) } else { Ok(()) }
+}
+
+/// Syncs a media file. What the disk has lost of it is damage: the rest is kept.
+fn sync_media(file: &File, path: &Path, bytes: u64, receipt: &mut Receipt) -> io::Result<()> {
     match file.sync_data() {
-        // The disk has lost something of it, and does not say what; what is there is kept.
+        // It does not say what is lost.
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            receipt.damaged.push(Damage { file, offset: 0, bytes: length, error: error.to_string() });
+            receipt.damaged.push(Damage { file, offset: 0, bytes, error: error.to_string() });
             Ok(())
         }
         synced => synced,
     }
+}
+
+/// Syncs the files of a recording one by one, after syncing everything together has failed.
+fn sync_alone(settings: &FinishSettings, finished: &mut FinishedFile) -> Result<(), FinishError> {
+    let folder = settings.recording_folder().join(finished.identity.file_id.to_string());
+    for entry in std::fs::read_dir(&folder).map_err(at("listing", &folder))? {
+        let path = entry.map_err(at("listing", &folder))?.path();
+        let synced = File::open(&path).and_then(|file| sync_media(&file, &path, file.metadata()?.len(), &mut finished.receipt));
+        synced.map_err(at("syncing", &path))?;
+    }
+    Ok(())
+}
+
+/// One call for everything that was written.
+fn sync_all(settings: &FinishSettings) -> Result<(), FinishError> {
+    let folder = settings.recording_folder();
+    let sync = || {
+        let opened = File::open(&folder)?;
+        faults::before(faults::Step::Sync, &folder)?;
+        Ok(rustix::fs::syncfs(opened)?)
+    };
+    sync().map_err(at("syncing", &folder))
 }
 
 /// Notes beside a part how far its bytes move, right before they do: a playlist that lists it lists them as they were recorded. After a crash in between
@@ -444,7 +519,7 @@ fn remove_if_there(path: &Path) -> Result<(), FinishError> {
 pub fn note_pause(settings: &FinishSettings, paused: &PausedRecording) -> Result<(), FinishError> {
     let path = settings.recording_folder().join(paused.file_id.to_string()).join(PAUSED_NAME);
     let text = serde_json::to_vec_pretty(paused).map_err(|error| at("describing", &path)(io::Error::other(error)))?;
-    write_synced(&path, &text)
+    write(&path, &text, Sync::Each)
 }
 
 /// The interruption in which the last run left recording `file_id`, if it was to be resumed: as noted, or, if the process died while it was recorded, at
@@ -478,7 +553,7 @@ pub fn paused_recording(settings: &FinishSettings, file_id: FileId, died: WallTi
 pub fn prepare_resumption(settings: &FinishSettings, file_id: FileId) -> Result<(), FinishError> {
     let folder = settings.recording_folder().join(file_id.to_string());
     let identity = read_identity(&folder, file_id)?;
-    let parts = finish_parts(settings, &folder, &identity, "", (&mut ClosedFiles::new(), None), &mut Receipt::default())?;
+    let parts = finish_parts(settings, &folder, &identity, "", (&mut ClosedFiles::new(), None), (&mut Receipt::default(), Sync::Each))?;
     let text = playlist(&folder, &identity, &parts, settings, false);
     // What grows lists its parts as they were recorded.
     let unmoved = hls::unshift_ranges(&text, |part| moves::noted(&folder, part));
@@ -536,30 +611,40 @@ pub fn note_path(settings: &FinishSettings, file_id: FileId) -> PathBuf {
     settings.recording_folder().join(format!("{file_id}.finished"))
 }
 
-/// Moves the folder to its final place, durable.
-fn publish(settings: &FinishSettings, folder: &Path, finished: &FinishedFile) -> Result<(), FinishError> {
-    let text = serde_json::to_vec_pretty(finished).map_err(|error| at("describing", folder)(io::Error::other(error)))?;
-    let identity = folder.join(IDENTITY_NAME);
-    write_synced(&folder.join(FINISHED_NAME), &text)?;
-    sync_folder(folder)?;
-    write_synced(&note_path(settings, finished.identity.file_id), &text)?;
+/// Writes what a recording says of itself, and the note that it is finished, while its folder is still among the open ones.
+fn describe(settings: &FinishSettings, finished: &FinishedFile, sync: Sync) -> Result<(), FinishError> {
+    let file_id = finished.identity.file_id;
+    let folder = settings.recording_folder().join(file_id.to_string());
+    let text = serde_json::to_vec_pretty(finished).map_err(|error| at("describing", &folder)(io::Error::other(error)))?;
+    write(&folder.join(FINISHED_NAME), &text, sync)?;
+    if sync == Sync::Each {
+        sync_folder(&folder)?;
+    }
+    write(&note_path(settings, file_id), &text, sync)
+}
+
+/// Moves the folder to its final place.
+fn place(settings: &FinishSettings, finished: &FinishedFile, sync: Sync) -> Result<(), FinishError> {
+    let folder = settings.recording_folder().join(finished.identity.file_id.to_string());
     let target = settings.data_folder.join(&finished.folder);
     let parent = target.parent().unwrap_or(&settings.data_folder);
     if !parent.exists() {
         std::fs::create_dir_all(parent).map_err(at("creating", parent))?;
         sync_folder(&settings.media_folder())?;
     }
-    std::fs::rename(folder, &target).map_err(at("renaming", folder))?;
-    sync_folder(parent)?;
-    sync_folder(&settings.recording_folder())?;
+    std::fs::rename(&folder, &target).map_err(at("renaming", &folder))?;
+    if sync == Sync::Each {
+        sync_folder(parent)?;
+        sync_folder(&settings.recording_folder())?;
+    }
     // From here on `recording.json` says the same and more.
-    let moved = target.join(identity.file_name().unwrap_or_default());
-    std::fs::remove_file(&moved).map_err(at("removing", &moved))
+    let identity = target.join(IDENTITY_NAME);
+    std::fs::remove_file(&identity).map_err(at("removing", &identity))
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), FinishError> {
+fn write(path: &Path, bytes: &[u8], sync: Sync) -> Result<(), FinishError> {
     let mut file = File::create(path).map_err(at("creating", path))?;
-    file.write_all(bytes).and_then(|()| file.sync_data()).map_err(at("writing", path))
+    file.write_all(bytes).and_then(|()| if sync == Sync::Each { file.sync_data() } else { Ok(()) }).map_err(at("writing", path))
 }
 
 /// Does the file system of `folder` make room inside a file (FALLOC_FL_INSERT_RANGE)?

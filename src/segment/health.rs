@@ -26,6 +26,8 @@ pub struct DiskHealth {
     busy_since: AtomicU64,
     errors: AtomicU64,
     failed_syncs: AtomicU64,
+    /// See [`DiskHealth::sync_nanos`].
+    sync_nanos: AtomicU64,
     /// Something has failed, and no write has shown since that it was for once.
     failing: AtomicBool,
     /// The folder is gone: its disk was unmounted.
@@ -79,11 +81,23 @@ impl DiskHealth {
             busy_since: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             failed_syncs: AtomicU64::new(0),
+            sync_nanos: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             missing: AtomicBool::new(false),
             spared: false,
             open_files: AtomicU64::new(0),
         }
+    }
+
+    /// A sync was done so long after it was asked for.
+    pub fn synced(&self, nanos: u64) {
+        let before = self.sync_nanos.load(Relaxed);
+        self.sync_nanos.store(nanos.max(before - before / 8), Relaxed);
+    }
+
+    /// From asking for a sync until it is done: the longest time of late.
+    pub fn sync_nanos(&self) -> u64 {
+        self.sync_nanos.load(Relaxed)
     }
 
     /// Of the data folder with this label.

@@ -47,8 +47,8 @@ pub enum DiskCommand {
     },
     EndRecording(RecordingEnd),
     PauseRecording(Box<PausedRecording>),
-    /// What was written before is to survive a power cut.
-    Sync,
+    /// What was written before is to survive a power cut. With the time of asking.
+    Sync(MonoTime),
 }
 
 /// A media file to be opened.
@@ -351,7 +351,12 @@ impl CoreStore {
     /// Lets everything flushed before reach the disk for good.
     pub fn sync(&mut self) {
         // Where commands wait, the disk does not answer; its syncs would wait behind them, one for each time.
-        self.disks.iter_mut().filter(|disk| disk.outbox.is_empty()).for_each(|disk| disk.send(DiskCommand::Sync));
+        self.disks.iter_mut().filter(|disk| disk.outbox.is_empty()).for_each(|disk| disk.send(DiskCommand::Sync(self.now)));
+    }
+
+    /// From asking for a sync until it is done, on the slowest of the disks that answer: the longest time of late.
+    pub fn sync_nanos(&self) -> u64 {
+        self.disks.iter().filter(|disk| !disk.health.is_stalled(self.now)).map(|disk| disk.health.sync_nanos()).max().unwrap_or(0)
     }
 
     /// Commands waiting for room in the queues of disks that answer.
