@@ -43,9 +43,11 @@ pub struct Descriptors {
 }
 
 impl Descriptors {
-    fn share(files_max: u64) -> Self {
+    /// Connections come first: a media file can do without a descriptor for a while.
+    fn share(files_max: u64, publishers_max: usize) -> Self {
         let left = usize::try_from(files_max.saturating_sub(FILES_MIN)).unwrap_or(usize::MAX);
-        Self { sockets: left - left / 2, media: (left / 2).max(1) }
+        let sockets = publishers_max.min(left / 4 * 3).max(1);
+        Self { sockets, media: left.saturating_sub(sockets).max(1) }
     }
 }
 
@@ -129,7 +131,7 @@ pub fn preflight(config: &Config) -> Result<Preflight, StartError> {
     if files_max < FILES_MIN {
         return Err(StartError::OpenFiles { limit: files_max });
     }
-    let descriptors = Descriptors::share(files_max);
+    let descriptors = Descriptors::share(files_max, config.ingest.publishers_max);
     if descriptors.sockets < config.ingest.publishers_max {
         warnings.push(format!(
             "the limit of open files is {files_max}, enough for about {} publishers, not for ingest.publishers_max = {}: \
