@@ -492,6 +492,7 @@ pub fn total<'a>(parts: impl IntoIterator<Item = &'a MediaSummary>) -> MediaSumm
         total.duration_ms += part.duration_ms;
         add_track(&mut total.video, part.video.as_ref());
         add_track(&mut total.audio, part.audio.as_ref());
+        total.data_messages += part.data_messages;
     }
     total
 }
