@@ -12,4 +12,6 @@ pub mod track;
 
 pub use frame::{Frame, TagHeader, TrackKind};
 pub use payload::Payload;
-pub use track::{AudioCodec, AudioTrack, Colour, FURTHER_TRACKS_MAX, FurtherDescription, FurtherTrack, MasteringDisplay, Tracks, VideoCodec, VideoTrack};
+pub use track::{
+    AudioCodec, AudioTrack, Colour, FURTHER_TRACKS_MAX, FurtherDescription, FurtherTrack, MasteringDisplay, Tracks, VideoCodec, VideoTrack,
+};

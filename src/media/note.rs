@@ -95,7 +95,8 @@ mod tests {
         ];
         let note = parse(&amf::encode_all(&values)).unwrap();
         assert_eq!(note.name, "onCuePoint");
-        let expected = r#"{"name":"onCuePoint","values":[{"name":"a \"b\"","time":1.5},[3,true,null,null],{"unix_ms":1767225600123},{"base64":"//4="}]}"#;
+        let expected =
+            r#"{"name":"onCuePoint","values":[{"name":"a \"b\"","time":1.5},[3,true,null,null],{"unix_ms":1767225600123},{"base64":"//4="}]}"#;
         assert_eq!(serde_json::from_str::<Json>(&note.json).unwrap(), serde_json::from_str::<Json>(expected).unwrap());
         assert_eq!(note.splice, None);
         assert_eq!(parse(&amf::encode_all(&[Value::Number(1.0)])), None);

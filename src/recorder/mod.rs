@@ -6,12 +6,12 @@
 pub mod cache;
 pub mod clock;
 pub mod data;
+mod further;
 pub mod journal;
 pub mod output;
 #[cfg(test)]
 mod tests;
 mod watch;
-mod further;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -733,7 +733,8 @@ impl<F: Sink> Output<F> {
             };
             let container = self.kind.container();
             context.leave_out(container, which);
-            let description = format!("{container} holds the first {name} track alone: track {number} ({codec}) and what else there is are in FLV and MP4");
+            let description =
+                format!("{container} holds the first {name} track alone: track {number} ({codec}) and what else there is are in FLV and MP4");
             context.troubles.push(self.trouble(missing, description));
         }
         if self.next > context.epoch(epoch).audio_begins

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::movie::{Movie, MovieTrack};
-use super::tables::{Scale, SampleTable, TableSample};
+use super::tables::{SampleTable, Scale, TableSample};
 use crate::container::boxes::{BoxWriter, HEADER_BYTES, LARGE_HEADER_BYTES};
 use crate::container::{MediaSummary, TrackSummary};
 use crate::media::TrackKind;

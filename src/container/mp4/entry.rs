@@ -69,7 +69,9 @@ impl TrackEntry {
         let configuration = || boxes(self.stsd.get(16..)?).next()?.1.get(AUDIO_BYTES..);
         match self.codec {
             "aac" => {
-                let config = configuration().and_then(|bytes| find(bytes, b"esds")).and_then(|esds| esds.get(4 + 4 * DESCRIPTOR_HEAD_BYTES + 3 + 13 - DESCRIPTOR_HEAD_BYTES..));
+                let config = configuration()
+                    .and_then(|bytes| find(bytes, b"esds"))
+                    .and_then(|esds| esds.get(4 + 4 * DESCRIPTOR_HEAD_BYTES + 3 + 13 - DESCRIPTOR_HEAD_BYTES..));
                 let parsed = config.and_then(|config| parse_aac_config(config).ok()).filter(|parsed| parsed.sample_rate_hz == self.sample_rate_hz);
                 (parsed.map_or(0, |parsed| parsed.samples_per_frame), 1)
             }
@@ -279,7 +281,17 @@ fn parse_trak(trak: &[u8]) -> Option<TrackEntry> {
             let codec = VideoCodec::of_fourcc(&fourcc)?;
             entry.get(VISUAL_BYTES..)?;
             let (width, height) = (be16(entry, 24)?, be16(entry, 26)?);
-            Some(TrackEntry { id, kind: TrackKind::Video, codec: codec.name(), width, height, sample_rate_hz: 0, channels: 0, pre_skip: 0, stsd: stsd_box.to_vec() })
+            Some(TrackEntry {
+                id,
+                kind: TrackKind::Video,
+                codec: codec.name(),
+                width,
+                height,
+                sample_rate_hz: 0,
+                channels: 0,
+                pre_skip: 0,
+                stsd: stsd_box.to_vec(),
+            })
         }
         b"soun" => {
             let (codec, configured_rate_hz) = parse_sound(&fourcc, entry)?;

@@ -179,7 +179,8 @@ fn parse_track(trak: &[u8], movie_ticks: u32, file_bytes: u64) -> Option<Option<
         return None;
     }
     let mut samples = parse_samples(stbl, file_bytes)?;
-    let mut start = find(trak, b"edts").and_then(|edts| find(edts, b"elst")).map_or(Some(0), |elst| edit_start(elst, movie_ticks, ticks_per_second))?;
+    let mut start =
+        find(trak, b"edts").and_then(|edts| find(edts, b"elst")).map_or(Some(0), |elst| edit_start(elst, movie_ticks, ticks_per_second))?;
     let mut ticks_per_second = ticks_per_second;
     to_milliseconds(&mut ticks_per_second, &mut samples, &mut start);
     Some(Some(MovieTrack { kind, ticks_per_second, stsd, width: be16(tkhd, size_at)?, height: be16(tkhd, size_at + 4)?, samples, start }))

@@ -46,7 +46,10 @@ pub fn scan<R: ReadAt + ?Sized>(file: &R, insert_supported: bool) -> Result<Mp4S
 /// The samples of the timed-metadata track: each lasts until the next, the last to the end of sound and picture. `None` without a message.
 fn messages<'a>(events: impl Iterator<Item = &'a Event>, tracks: &[(TrackEntry, SampleTable)]) -> Option<SampleTable> {
     let start_ms = first_pts_ms(tracks);
-    let end_ms = tracks.iter().filter_map(|(_, table)| Some(start_ms + table.timing(start_ms).map(|timing| timing.delay_ms + timing.duration_ms)? as i64)).max();
+    let end_ms = tracks
+        .iter()
+        .filter_map(|(_, table)| Some(start_ms + table.timing(start_ms).map(|timing| timing.delay_ms + timing.duration_ms)? as i64))
+        .max();
     let (start_ms, end_ms) = (start_ms.max(0) as u64, end_ms.unwrap_or(0).max(0) as u64);
     let mut events: Vec<_> = events.map(|event| Event { time_ms: event.time_ms.max(start_ms), ..*event }).collect();
     // Encoders interleave them loosely.

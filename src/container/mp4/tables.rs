@@ -273,9 +273,8 @@ impl SampleTable {
         if self.ctts.iter().all(|(_, cts_ms)| *cts_ms == 0) {
             return;
         }
-        let offset = |cts_ms: i32| {
-            ((i64::from(cts_ms) + lift_ms) * i64::from(scale.ticks_per_ms)).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
-        };
+        let offset =
+            |cts_ms: i32| ((i64::from(cts_ms) + lift_ms) * i64::from(scale.ticks_per_ms)).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
         let version = u8::from(self.ctts.iter().any(|(_, cts_ms)| offset(*cts_ms) < 0));
         out.full(b"ctts", version, 0, |out| {
             out.u32(self.ctts.len() as u32);

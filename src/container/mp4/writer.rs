@@ -3,8 +3,7 @@
 use super::event;
 use super::fragment::{
     FLAGS_SYNC, FREE_HEAD_BYTES, MDAT_HEAD_BYTES, MOOF_HEAD_BYTES, ROOM_BYTES_FIRST, ROOM_BYTES_MAX, ROOM_BYTES_MIN, TFHD_FLAGS, TRAF_HEAD_BYTES,
-    TRUN_AUDIO, TRUN_HEAD_BYTES, TRUN_KEY_HEAD_BYTES, TRUN_VIDEO, TRUN_VIDEO_KEY, default_flags, entry_bytes, further_track_id,
-    track_id,
+    TRUN_AUDIO, TRUN_HEAD_BYTES, TRUN_KEY_HEAD_BYTES, TRUN_VIDEO, TRUN_VIDEO_KEY, default_flags, entry_bytes, further_track_id, track_id,
 };
 use super::{FRAGMENT_MEDIA_BYTES_MAX, FRAGMENT_MS, Fragment, MEDIA_TIME_BIAS_MS, SAMPLE_MS_MAX};
 use crate::container::Sink;
