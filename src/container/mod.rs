@@ -148,6 +148,8 @@ pub struct OpenMedia {
     pub media: MediaPath,
     /// The same bytes under a second name: the MP4 file that is also the HLS recording's part.
     pub link: Option<MediaPath>,
+    /// Who writes it, file after file; unique in the process and not 0. What it has taken is told with each commit.
+    pub writer: u64,
     /// Recordings that begin with this file.
     pub begin: Vec<RecordingIdentity>,
     pub small_files: Vec<SmallFile>,
@@ -198,8 +200,8 @@ pub trait Store {
     fn open(&mut self, open: OpenMedia) -> Self::File;
     /// Makes sure that `bytes` more can be appended to `file`; false: no free block now, try again later.
     fn reserve(&mut self, file: &mut Self::File, bytes: usize) -> bool;
-    /// Says that everything appended so far forms complete frames; hands over what is full.
-    fn commit(&mut self, file: &mut Self::File);
+    /// Says that everything appended so far forms complete frames, those before number `taken`; hands over what is full.
+    fn commit(&mut self, file: &mut Self::File, taken: u64);
     /// Hands over all sealed bytes, also of blocks that are not full.
     fn flush(&mut self, file: &mut Self::File);
     /// True once a write of `file` has failed: it takes nothing more.

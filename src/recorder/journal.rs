@@ -3,7 +3,7 @@
 //! Such frames lie in the log, each behind a head that says what it is. As long as an output is behind, a *note* beside the log says which outputs wait
 //! for which frames. Both are in memory that outlives the process; [`replay`] puts them through a recorder again, into the files that would have begun.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -101,6 +101,8 @@ pub struct NotedEpoch {
 
 #[derive(Serialize, Deserialize)]
 pub struct NotedOutput {
+    /// See [`OpenMedia::writer`](crate::container::OpenMedia::writer).
+    pub writer: u64,
     pub source: RecordingSource,
     pub template: RecordTemplate,
     pub transport_stream: bool,
@@ -153,12 +155,18 @@ pub fn range_bytes((next, end): Range) -> [u8; RANGE_BYTES] {
 #[error("the note beside the frames cannot be read")]
 pub struct UnreadableNote;
 
-/// Puts the frames of `log` (its blocks in order, each with its offset) through a recorder for every output that `note` says was waiting. `store` makes
-/// the store of one output from the ids that are kept ready for it. Returns how many frames were replayed, and the stores.
+/// Puts the frames of `log` (its blocks in order, each with its offset) through a recorder for every output that `note` says was waiting. `taken`: the
+/// first frame that each writer had not taken, as its blocks tell; the note follows a moment later, and a kill may come in between. `store` makes the store
+/// of one output from the ids that are kept ready for it. Returns how many frames were replayed, and the stores.
 ///
 /// # Errors
 /// [`UnreadableNote`].
-pub fn replay<S: Store>(note: &[u8], log: &[(u64, Vec<u8>)], mut store: impl FnMut(&[FileId]) -> S) -> Result<(u64, Vec<S>), UnreadableNote> {
+pub fn replay<S: Store>(
+    note: &[u8],
+    log: &[(u64, Vec<u8>)],
+    taken: &HashMap<u64, Sequence>,
+    mut store: impl FnMut(&[FileId]) -> S,
+) -> Result<(u64, Vec<S>), UnreadableNote> {
     let (note, ranges) = Note::decode(note).ok_or(UnreadableNote)?;
     let runs = runs(log);
     // A frame may have been written twice: once for the cache, once for an output that joined.
@@ -166,6 +174,7 @@ pub fn replay<S: Store>(note: &[u8], log: &[(u64, Vec<u8>)], mut store: impl FnM
         runs.iter().flat_map(|run| frames(run)).take(REPLAY_FRAMES_MAX).map(|frame| (frame.sequence, frame)).collect();
     let (mut replayed, mut stores) = (0, Vec::new());
     for (output, (next, end)) in note.outputs.iter().zip(ranges) {
+        let next = taken.get(&output.writer).map_or(next, |taken| next.max(*taken));
         if next >= end {
             continue;
         }

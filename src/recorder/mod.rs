@@ -684,7 +684,7 @@ impl<S: Store> Recorder<S> {
             return needed.then(|| Place::Heap(frame.media.to_vec().into()));
         };
         let place = self.cache.keep(*chain, log, media.start, media.end, store);
-        store.commit(log);
+        store.commit(log, 0);
         Some(place)
     }
 
@@ -770,7 +770,7 @@ impl<S: Store> Recorder<S> {
         }
         if log.position() > begin {
             store.pin(log, begin, |pin| pins.push(pin));
-            store.commit(log);
+            store.commit(log, 0);
         }
         pins
     }

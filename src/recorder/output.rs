@@ -314,7 +314,8 @@ impl<F> OpenFile<F> {
 
 impl<F: Sink> OpenFile<F> {
     /// Writes what is no frame of the first tracks, if the container has a place for it. False: the storage has no room now.
-    fn push_message<S: Store<File = F>>(&mut self, message: &DataMessage, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
+    /// `next`: the frame behind it.
+    fn push_message<S: Store<File = F>>(&mut self, message: &DataMessage, next: Sequence, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
         match &mut self.writer {
             Writer::Flv(writer) => {
                 if !store.reserve(&mut self.file, writer.push_message_bytes_max(&message.body)) {
@@ -344,7 +345,7 @@ impl<F: Sink> OpenFile<F> {
             },
             Writer::Ts(_) | Writer::Adts(_) | Writer::Mp3(_) => return true,
         }
-        store.commit(&mut self.file);
+        store.commit(&mut self.file, next);
         true
     }
 }
@@ -379,6 +380,8 @@ pub struct Output<F> {
     interval_ms: Option<i64>,
     source: RecordingSource,
     session: RecordSessionId,
+    /// Among the outputs of the session, counted from 1.
+    place: u8,
     /// Seconds that an HLS recording waits for its stream to come back; 0: it does not.
     resume_wait_s: u64,
     /// Since when the recording of the publication before is waited for.
@@ -436,12 +439,14 @@ impl<F: Sink> Output<F> {
         }
         kinds
             .into_iter()
-            .map(|kind| Self {
+            .zip(1..)
+            .map(|(kind, place)| Self {
                 interval_ms: kind.interval_ms(),
                 audio_only: template.audio_only || kind.is_audio_only(),
                 kind,
                 source: source.clone(),
                 session,
+                place,
                 resume_wait_s: template.flow_continue_duration_s,
                 awaiting: None,
                 state: State::Starting,
@@ -509,6 +514,12 @@ impl<F: Sink> Output<F> {
         self.next
     }
 
+    /// Unique in the appliance, not 0.
+    fn number(&self) -> u64 {
+        // Three bits behind a session's number are free until long after the calendar's end; a template has fewer formats.
+        self.session.0.wrapping_mul(8).wrapping_add(u64::from(self.place))
+    }
+
     /// The next data message to take.
     pub fn next_data(&self) -> u64 {
         self.next_data
@@ -569,7 +580,7 @@ impl<F: Sink> Output<F> {
             *template.param_mut(format) = param.clone();
         }
         let hls = self.hls.as_ref().map(|hls| (hls.file_id, hls.part));
-        NotedOutput { source: self.source.clone(), template, transport_stream, hls, ids }
+        NotedOutput { writer: self.number(), source: self.source.clone(), template, transport_stream, hls, ids }
     }
 
     /// The HLS recording goes on behind its part `part`.
@@ -616,7 +627,7 @@ impl<F: Sink> Output<F> {
     /// Says that what was written forms complete frames.
     pub fn commit<S: Store<File = F>>(&mut self, store: &mut S) {
         if let State::Writing(open) = &mut self.state {
-            store.commit(&mut open.file);
+            store.commit(&mut open.file, self.next);
         }
     }
 
@@ -652,8 +663,8 @@ impl<F: Sink> Output<F> {
                         if !self.write(&frame, store) {
                             self.lose(DropReason::Unfit, context);
                         }
-                        self.commit(store);
                         self.next += 1;
+                        self.commit(store);
                     }
                 },
             }
@@ -669,7 +680,7 @@ impl<F: Sink> Output<F> {
                 if message.epoch > open.epoch {
                     return true;
                 }
-                if message.epoch == open.epoch && !open.push_message(message, context, store) {
+                if message.epoch == open.epoch && !open.push_message(message, self.next, context, store) {
                     return false;
                 }
             } else if self.kind.holds_messages() && message.before == self.next {
@@ -945,7 +956,7 @@ impl<F: Sink> Output<F> {
             (None, Some(own)) => (own, None),
             (None, None) => unreachable!("every kind has a recording"),
         };
-        let file = store.open(OpenMedia { media, link, begin, small_files, head });
+        let file = store.open(OpenMedia { media, link, writer: self.number(), begin, small_files, head });
         if let (false, Some(recording_hls)) = (hls_text.is_empty(), &self.hls) {
             store.append_text(recording_hls.file_id, LIVE_PLAYLIST_NAME, hls_text);
         }
@@ -1066,7 +1077,7 @@ impl<F: Sink> Output<F> {
                 }
                 if let Some(recording) = &mut self.hls {
                     let segments = [fragment.and_then(|fragment| recording.segmenter.push(&fragment)), recording.segmenter.finish()];
-                    store.commit(&mut open.file);
+                    store.commit(&mut open.file, self.next);
                     store.flush(&mut open.file);
                     for segment in segments.into_iter().flatten() {
                         recording.list(&segment, "m4s", store);
@@ -1155,7 +1166,7 @@ impl<F: Sink> Output<F> {
         let Writer::Mp4(writer) = &mut open.writer else { return };
         if writer.is_to_close() {
             let closed = writer.close_fragment(&mut open.file);
-            store.commit(&mut open.file);
+            store.commit(&mut open.file, self.next);
             if let (Some(fragment), Some(recording)) = (closed, &mut self.hls)
                 && let Some(segment) = recording.segmenter.push(&fragment)
             {

@@ -84,7 +84,7 @@ impl Store for MemoryStore {
     fn reserve(&mut self, _: &mut MemoryFile, _: usize) -> bool {
         self.room
     }
-    fn commit(&mut self, _: &mut MemoryFile) {}
+    fn commit(&mut self, _: &mut MemoryFile, _: u64) {}
     fn flush(&mut self, _: &mut MemoryFile) {}
     fn has_failed(&self, _: &MemoryFile) -> bool {
         false

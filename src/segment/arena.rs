@@ -11,6 +11,7 @@
 //! * a [`Pin`] keeps a freed block from being used anew. It stays on the thread that fills the arena's blocks, so what it copies is not written meanwhile.
 #![allow(unsafe_code)]
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::marker::PhantomData;
@@ -29,7 +30,7 @@ const SLAB_UNITS: usize = SLAB_BYTES / UNIT_BYTES;
 const HEADER_BYTES: usize = 64;
 /// "CAPARENA", then the format version.
 const MAGIC: u64 = u64::from_le_bytes(*b"CAPARENA");
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 /// Words of a block header, in this order.
 #[derive(Clone, Copy)]
@@ -38,14 +39,40 @@ enum Word {
     File = 0,
     /// File offset of the block's first byte.
     Offset = 1,
-    /// Bytes of the block that hold complete data.
-    Length = 2,
+    /// Bytes of the block that hold complete data, and how many frames its writer had taken with them (see [`Progress`]): one word, so that a kill finds
+    /// both or neither.
+    Progress = 2,
     /// Units of the block.
     Units = 3,
     /// Which part of the recording: `media-<part>`.
     Part = 4,
     /// A [`BlockKind`].
     Kind = 5,
+    /// Who fills the block; 0: nobody asks. Stays when the block is settled, until it is used anew.
+    Writer = 6,
+}
+
+/// How far a block has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Bytes that hold complete data.
+    pub bytes: usize,
+    /// The number of the first frame that its writer has not taken yet.
+    pub taken: u64,
+}
+
+impl Progress {
+    const BYTES_BITS: u32 = SLAB_BYTES.trailing_zeros() + 1;
+    /// Frames that can be told: 2,000 a second for a century.
+    const TAKEN_MAX: u64 = u64::MAX >> Self::BYTES_BITS;
+
+    fn word(self) -> u64 {
+        self.taken.min(Self::TAKEN_MAX) << Self::BYTES_BITS | self.bytes as u64
+    }
+
+    fn from_word(word: u64) -> Self {
+        Self { bytes: (word & ((1 << Self::BYTES_BITS) - 1)) as usize, taken: word >> Self::BYTES_BITS }
+    }
 }
 
 /// What a block in use holds.
@@ -175,13 +202,14 @@ impl Block {
         Pin { map: Arc::clone(&self.map), unit: self.unit, bytes: self.bytes(), _stays: PhantomData }
     }
 
-    /// Enters into the block's header what it will hold: part `part` of recording `file` from `offset` on; no byte yet.
-    pub fn describe(&self, kind: BlockKind, file: u64, part: u32, offset: u64) {
+    /// Enters into the block's header what it will hold: part `part` of recording `file` from `offset` on, by `writer`; no byte yet.
+    pub fn describe(&self, kind: BlockKind, (file, part, writer): (u64, u32, u64), offset: u64) {
         let word = |word| self.map.header_word(self.unit, word);
         word(Word::Kind).store(kind as u64, Ordering::Relaxed);
         word(Word::Offset).store(offset, Ordering::Relaxed);
         word(Word::Part).store(u64::from(part), Ordering::Relaxed);
-        word(Word::Length).store(0, Ordering::Relaxed);
+        word(Word::Progress).store(0, Ordering::Relaxed);
+        word(Word::Writer).store(writer, Ordering::Relaxed);
         word(Word::Units).store(self.class.units() as u64, Ordering::Relaxed);
         // Last, so that a header with a file is complete.
         word(Word::File).store(file, Ordering::Release);
@@ -192,9 +220,9 @@ impl Block {
         self.map.header_word(self.unit, Word::File).store(0, Ordering::Release);
     }
 
-    /// Moves the header's length forward after more bytes are complete.
-    pub fn describe_length(&self, length: usize) {
-        self.map.header_word(self.unit, Word::Length).store(length as u64, Ordering::Release);
+    /// Moves the header forward after more bytes are complete.
+    pub fn describe_progress(&self, progress: Progress) {
+        self.map.header_word(self.unit, Word::Progress).store(progress.word(), Ordering::Release);
     }
 }
 
@@ -405,6 +433,41 @@ pub struct OrphanBlock {
     pub bytes: Vec<u8>,
 }
 
+/// The header of one unit of an arena file.
+struct Header {
+    unit: usize,
+    words: [u8; HEADER_BYTES],
+}
+
+impl Header {
+    fn field(&self, word: Word) -> u64 {
+        u64_at(&self.words, word as usize)
+    }
+}
+
+fn u64_at(bytes: &[u8], index: usize) -> u64 {
+    u64::from_le_bytes(bytes[index * 8..index * 8 + 8].try_into().expect("eight bytes"))
+}
+
+/// Goes through the headers of the arena file of a process that is gone. `take` also gets the offset of the first unit.
+fn read_headers(file: &File, mut take: impl FnMut(Header, usize) -> io::Result<()>) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let file_bytes = file.metadata()?.len();
+    let mut first = [0; 16];
+    file.read_exact_at(&mut first, 0)?;
+    if u64_at(&first, 0) != MAGIC || u64_at(&first, 1) != VERSION {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not an arena of this version"));
+    }
+    // The number of slabs follows from the length: both grow together.
+    let slabs = (0..=(file_bytes as usize / SLAB_BYTES)).rev().find(|&slabs| ArenaMap::file_bytes(slabs) as u64 <= file_bytes).unwrap_or(0);
+    for unit in 0..slabs * SLAB_UNITS {
+        let mut words = [0; HEADER_BYTES];
+        file.read_exact_at(&mut words, (4096 + unit * HEADER_BYTES) as u64)?;
+        take(Header { unit, words }, ArenaMap::data_start(slabs))?;
+    }
+    Ok(())
+}
+
 /// Reads those blocks in use in the arena file of a process that is gone that are `wanted` by kind and file, and hands each to `take`.
 ///
 /// # Errors
@@ -412,35 +475,43 @@ pub struct OrphanBlock {
 pub fn read_orphans(path: &Path, wanted: impl Fn(BlockKind, u64) -> bool, mut take: impl FnMut(OrphanBlock)) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     let file = File::open(path)?;
-    let file_bytes = file.metadata()?.len();
-    let mut first = [0; 16];
-    file.read_exact_at(&mut first, 0)?;
-    let word = |bytes: &[u8], index: usize| u64::from_le_bytes(bytes[index * 8..index * 8 + 8].try_into().expect("eight bytes"));
-    if word(&first, 0) != MAGIC || word(&first, 1) != VERSION {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not an arena of this version"));
-    }
-    // The number of slabs follows from the length: both grow together.
-    let slabs = (0..=(file_bytes as usize / SLAB_BYTES)).rev().find(|&slabs| ArenaMap::file_bytes(slabs) as u64 <= file_bytes).unwrap_or(0);
-    let mut header = [0; HEADER_BYTES];
-    for unit in 0..slabs * SLAB_UNITS {
-        file.read_exact_at(&mut header, (4096 + unit * HEADER_BYTES) as u64)?;
-        let field = |which: Word| word(&header, which as usize);
-        let (id, part, offset, length, units) = (field(Word::File), field(Word::Part), field(Word::Offset), field(Word::Length), field(Word::Units));
-        let kind = match field(Word::Kind) {
+    read_headers(&file, |header, data_start| {
+        let (id, part, offset, units) = (header.field(Word::File), header.field(Word::Part), header.field(Word::Offset), header.field(Word::Units));
+        let length = Progress::from_word(header.field(Word::Progress)).bytes;
+        let kind = match header.field(Word::Kind) {
             1 => BlockKind::Media,
             2 => BlockKind::OpenRecord,
             3 => BlockKind::Log,
             4 => BlockKind::Note,
-            _ => continue,
+            _ => return Ok(()),
         };
-        if id == 0 || units == 0 || units > SLAB_UNITS as u64 || length > units * UNIT_BYTES as u64 || length == 0 || !wanted(kind, id) {
-            continue;
+        if id == 0 || units == 0 || units > SLAB_UNITS as u64 || length > units as usize * UNIT_BYTES || length == 0 || !wanted(kind, id) {
+            return Ok(());
         }
-        let mut bytes = vec![0; length as usize];
-        file.read_exact_at(&mut bytes, (ArenaMap::data_start(slabs) + unit * UNIT_BYTES) as u64)?;
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, (data_start + header.unit * UNIT_BYTES) as u64)?;
         take(OrphanBlock { kind, file: id, part, offset, bytes });
-    }
-    Ok(())
+        Ok(())
+    })
+}
+
+/// For each writer of media blocks, the number of the first frame that it had not taken, as the arena file of a process that is gone tells it.
+///
+/// Blocks that were on the disk already count too: their headers stand until they are used anew, which the core does that filled them, later.
+///
+/// # Errors
+/// If the file cannot be read or is no arena.
+pub fn read_taken(path: &Path) -> io::Result<HashMap<u64, u64>> {
+    let mut taken = HashMap::new();
+    read_headers(&File::open(path)?, |header, _| {
+        let writer = header.field(Word::Writer);
+        if writer != 0 && header.field(Word::Kind) == BlockKind::Media as u64 {
+            let known: &mut u64 = taken.entry(writer).or_default();
+            *known = (*known).max(Progress::from_word(header.field(Word::Progress)).taken);
+        }
+        Ok(())
+    })?;
+    Ok(taken)
 }
 
 #[cfg(test)]
@@ -534,17 +605,17 @@ mod tests {
         let path = folder.path().join("core-0.arena");
         let mut kept = arena.allocate(BlockClass::Medium).unwrap();
         kept.write(0, b"first block");
-        kept.describe(BlockKind::Media, 42, 3, 8192);
-        kept.describe_length(11);
+        kept.describe(BlockKind::Media, (42, 3, 0), 8192);
+        kept.describe_progress(Progress { bytes: 11, taken: 0 });
         let mut freed = arena.allocate(BlockClass::Small).unwrap();
         freed.write(0, b"gone");
-        freed.describe(BlockKind::Media, 43, 1, 0);
-        freed.describe_length(4);
+        freed.describe(BlockKind::Media, (43, 1, 0), 0);
+        freed.describe_progress(Progress { bytes: 4, taken: 0 });
         arena.free(freed);
         let mut settled = arena.allocate(BlockClass::Small).unwrap();
         settled.write(0, b"on the disk");
-        settled.describe(BlockKind::OpenRecord, 44, 1, 0);
-        settled.describe_length(11);
+        settled.describe(BlockKind::OpenRecord, (44, 1, 0), 0);
+        settled.describe_progress(Progress { bytes: 11, taken: 0 });
         settled.settle();
         drop((kept, settled, arena));
         let mut found = Vec::new();

@@ -5,12 +5,13 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::container::RecordingEnd;
 use crate::domain::{FinishedFile, PausedRecording};
 use crate::units::{FileId, WallTime};
 
-use super::arena::{BlockKind, OrphanBlock, read_orphans};
+use super::arena::{BlockKind, OrphanBlock, read_orphans, read_taken};
 use super::finish::{self, ClosedFiles, FinishError, FinishSettings};
 use super::open_record::OpenRecord;
 
@@ -220,12 +221,16 @@ pub struct Journal {
     pub note: Vec<u8>,
     /// Blocks of frames by offset, in order.
     pub log: Vec<(u64, Vec<u8>)>,
+    /// The first frame that each writer of media had not taken.
+    pub taken: Arc<HashMap<u64, u64>>,
 }
 
 fn read_journals(path: &Path) -> io::Result<Vec<Journal>> {
     // Of two notes beside one log (it was just being renewed) either will do.
     let mut journals: HashMap<u64, Journal> = HashMap::new();
-    read_orphans(path, |kind, _| kind == BlockKind::Note, |note| _ = journals.insert(note.file, Journal { note: note.bytes, log: Vec::new() }))?;
+    let taken = Arc::new(read_taken(path)?);
+    let journal = |note| Journal { note, log: Vec::new(), taken: Arc::clone(&taken) };
+    read_orphans(path, |kind, _| kind == BlockKind::Note, |note| _ = journals.insert(note.file, journal(note.bytes)))?;
     let logs: HashSet<u64> = journals.keys().copied().collect();
     let of_note = |kind, log: u64| kind == BlockKind::Log && logs.contains(&log);
     read_orphans(path, of_note, |block| {

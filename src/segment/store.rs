@@ -10,7 +10,7 @@ use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, Pinne
 use crate::domain::{PausedRecording, Resume, ResumeClaim, Resumptions};
 use crate::units::{FileId, MonoTime, WallTime};
 
-use super::arena::{Arena, Block, BlockClass, BlockKind, Pin, SealedBytes};
+use super::arena::{Arena, Block, BlockClass, BlockKind, Pin, Progress, SealedBytes};
 use super::disk::DiskHandle;
 use super::health::DiskHealth;
 use super::open_record::OpenRecord;
@@ -106,8 +106,9 @@ pub struct BlockFile {
     spare_bytes: usize,
     position: u64,
     sealed: u64,
-    /// Everything before is complete, and its blocks' headers say so.
+    /// Everything before is complete, and its blocks' headers say so; and the frames that are in it.
     committed: u64,
+    taken: u64,
     /// Receipt of the oldest byte not handed over.
     oldest: Option<MonoTime>,
     class: BlockClass,
@@ -119,6 +120,8 @@ pub struct BlockFile {
 #[derive(Clone)]
 struct Target {
     media: MediaPath,
+    /// See [`OpenMedia::writer`].
+    writer: u64,
     failed: Arc<AtomicBool>,
 }
 
@@ -149,6 +152,7 @@ impl BlockFile {
             position,
             sealed: position,
             committed: position,
+            taken: 0,
             oldest: None,
             class: BlockClass::Small,
             measured: now,
@@ -175,8 +179,8 @@ impl Sink for BlockFile {
                 let block = self.spare.pop_front().expect("room is reserved before a frame is appended");
                 self.spare_bytes -= block.bytes();
                 match &self.target {
-                    Some(target) => block.describe(BlockKind::Media, target.media.folder.get(), target.media.part, self.position),
-                    None => block.describe(BlockKind::Log, self.serial.0, 0, self.position),
+                    Some(Target { media, writer, .. }) => block.describe(BlockKind::Media, (media.folder.get(), media.part, *writer), self.position),
+                    None => block.describe(BlockKind::Log, (self.serial.0, 0, 0), self.position),
                 }
                 self.held.push_back(HeldBlock { block, start: self.position, flushed: 0 });
             }
@@ -272,8 +276,8 @@ impl CoreStore {
     fn record(&mut self, open: &OpenMedia) -> Option<(Block, Sender<Block>)> {
         let record = OpenRecord::of(open).encode();
         let block = self.block_for(&record)?;
-        block.describe(BlockKind::OpenRecord, open.media.folder.get(), open.media.part, 0);
-        block.describe_length(record.len());
+        block.describe(BlockKind::OpenRecord, (open.media.folder.get(), open.media.part, 0), 0);
+        block.describe_progress(Progress { bytes: record.len(), taken: 0 });
         Some((block, self.give_back.clone()))
     }
 
@@ -360,7 +364,7 @@ impl Store for CoreStore {
         let serial = self.next_serial();
         let failed = Arc::new(AtomicBool::new(false));
         let position = open.head.len() as u64;
-        let target = Target { media: open.media, failed: Arc::clone(&failed) };
+        let target = Target { media: open.media, writer: open.writer, failed: Arc::clone(&failed) };
         let file = BlockFile::begin(Some(target), serial, position, self.now);
         let record = self.record(&open);
         self.send(DiskCommand::Open(Box::new(OpenFile { serial, open, failed, record })));
@@ -391,15 +395,15 @@ impl Store for CoreStore {
         true
     }
 
-    fn commit(&mut self, file: &mut BlockFile) {
-        for held in file.held.iter().rev() {
-            let length = (file.position - held.start).min(held.block.bytes() as u64) as usize;
-            held.block.describe_length(length);
-            if held.start <= file.committed {
-                break;
-            }
+    fn commit(&mut self, file: &mut BlockFile, taken: u64) {
+        // Oldest first: a kill in between leaves the beginning of a frame, never a hole before the end of one.
+        let first = file.held.iter().rposition(|held| held.start <= file.committed).unwrap_or(0);
+        for held in file.held.iter().skip(first) {
+            let bytes = (file.position - held.start).min(held.block.bytes() as u64);
+            let taken = if held.start + bytes == file.position { taken } else { file.taken };
+            held.block.describe_progress(Progress { bytes: bytes as usize, taken });
         }
-        file.committed = file.position;
+        (file.committed, file.taken) = (file.position, taken);
         if file.held.len() > 1 || file.held.front().is_some_and(|held| file.sealed - held.start.min(file.sealed) == held.block.bytes() as u64) {
             self.hand_over(file, false);
         }
@@ -483,8 +487,8 @@ impl Store for CoreStore {
 
     fn open_note(&mut self, log: &BlockFile, bytes: &[u8]) -> Option<Block> {
         let block = self.block_for(bytes)?;
-        block.describe(BlockKind::Note, log.serial.0, 0, 0);
-        block.describe_length(bytes.len());
+        block.describe(BlockKind::Note, (log.serial.0, 0, 0), 0);
+        block.describe_progress(Progress { bytes: bytes.len(), taken: 0 });
         Some(block)
     }
 

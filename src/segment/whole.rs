@@ -103,7 +103,7 @@ impl Store for WholeStore {
         true
     }
 
-    fn commit(&mut self, _: &mut WholeFile) {}
+    fn commit(&mut self, _: &mut WholeFile, _: u64) {}
 
     fn flush(&mut self, _: &mut WholeFile) {}
 
