@@ -36,6 +36,8 @@ const MOOV_BYTES_PER_SECOND: usize = 2_000;
 const MOOV_RESERVE_BYTES_MAX: usize = 8 << 20;
 /// A publication that takes over from another waits this long for the interruption of the other's recording.
 const RESUME_WAIT_MS: u64 = 3_000;
+/// Of the output that goes on with HLS where MP4 and HLS cannot be one file: behind the others of a session, in three bits.
+const PARTED_PLACE: u8 = 7;
 /// HLS recordings have no interval; their MP4 part is sized like one of this length.
 const HLS_RESERVE_S: u64 = 1_800;
 
@@ -486,6 +488,7 @@ impl<F: Sink> Output<F> {
             kind,
             source: self.source.clone(),
             session: self.session,
+            place: PARTED_PLACE,
             resume_wait_s: self.resume_wait_s,
             awaiting: self.awaiting.take(),
             audio_only: self.audio_only,
