@@ -334,6 +334,10 @@ impl Arena {
         self.slabs.len() * SLAB_UNITS
     }
 
+    pub fn bytes_total(&self) -> usize {
+        self.units_total() * UNIT_BYTES
+    }
+
     pub fn units_free(&self) -> usize {
         self.free_units
     }

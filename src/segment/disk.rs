@@ -30,7 +30,7 @@ use super::finish::{self, Checksum, ClosedFile, ClosedFiles, FinishSettings};
 use super::health::DiskHealth;
 use super::open::OpenRecordings;
 use super::ring::{Job, Ring, WRITES_MAX};
-use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, WRITE_ALIGN_BYTES};
+use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, Places, WRITE_ALIGN_BYTES};
 
 /// Commands on their way from all cores to one writer: two for each of some thousands of streams a second. When full, commands wait on the core.
 const DISK_QUEUE_MAX: usize = 8192;
@@ -55,8 +55,13 @@ const GATHER: Duration = Duration::from_millis(3);
 /// Interrupted recordings are looked at this often: their time may be over, their task stopped.
 const RESUMPTION_CHECK: Duration = Duration::from_millis(250);
 
+/// At the end a disk that hangs is waited for this long: the stop has to come, and the next start writes what is left.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
 /// How the helper threads of a folder work.
 pub struct DiskSettings {
+    /// Which of the data folders.
+    pub index: usize,
     pub finish: FinishSettings,
     /// Finished recordings go here. Called on the finisher thread; may wait.
     pub finished: Box<dyn FnMut(FinishedFile) + Send>,
@@ -66,6 +71,8 @@ pub struct DiskSettings {
     pub health: Arc<DiskHealth>,
     /// Where it is noted which recordings are open.
     pub open: Arc<OpenRecordings>,
+    /// What came to nothing is taken out of it.
+    pub places: Arc<Places>,
     pub resumption: ResumptionSettings,
 }
 
@@ -84,6 +91,9 @@ pub struct Disk {
     queue: Receiver<DiskCommand>,
     health: Arc<DiskHealth>,
     threads: Vec<JoinHandle<()>>,
+    /// Disconnected when all threads have ended.
+    ended: Receiver<()>,
+    clock: fn() -> MonoTime,
 }
 
 /// Where the cores send their commands, and how the disk is.
@@ -120,7 +130,7 @@ impl Disk {
     /// # Errors
     /// If a thread cannot be started or the recording folder cannot be opened.
     pub fn start(settings: DiskSettings) -> io::Result<Self> {
-        let DiskSettings { finish, finished, metrics, clock, health, open, resumption } = settings;
+        let DiskSettings { index, finish, finished, metrics, clock, health, open, places, resumption } = settings;
         let (sender, receiver) = bounded(DISK_QUEUE_MAX);
         let queue = receiver.clone();
         let (to_finisher, finisher_queue) = bounded(FINISH_QUEUE_MAX);
@@ -129,6 +139,7 @@ impl Disk {
         let recording = finish.recording_folder();
         let folder = File::open(&recording)?;
         let recording_folder = recording.clone();
+        let (alive, ended) = bounded::<()>(0);
         let mut writer = Writer {
             recording,
             open: HashMap::new(),
@@ -149,7 +160,9 @@ impl Disk {
             recordings: Arc::clone(&open),
         };
         let mut finisher = Finisher {
+            index,
             settings: finish,
+            places,
             closed: HashMap::new(),
             unfinished: VecDeque::new(),
             health: Arc::clone(&health),
@@ -161,17 +174,17 @@ impl Disk {
             next_retry: Instant::now(),
         };
         let threads = vec![
-            thread("disk-writer", move || {
+            thread("disk-writer", index, &alive, move || {
                 // Dropping the senders in `writer` ends the other threads.
                 writer.run(&receiver);
             })?,
-            thread("finisher", move || finisher.run(&finisher_queue))?,
-            thread("disk-sync", {
+            thread("finisher", index, &alive, move || finisher.run(&finisher_queue))?,
+            thread("disk-sync", index, &alive, {
                 let health = Arc::clone(&health);
                 move || sync_loop(&folder, &recording_folder, &sync_queue, &metrics, &health)
             })?,
         ];
-        Ok(Self { sender, queue, health, threads })
+        Ok(Self { sender, queue, health, threads, ended, clock })
     }
 
     pub fn handle(&self) -> DiskHandle {
@@ -184,19 +197,32 @@ impl Disk {
         move || queue.len()
     }
 
-    /// Carries out everything queued, then ends the threads. All handles must be gone.
-    pub fn stop(self) {
+    /// Carries out everything queued, then ends the threads. All handles must be gone. False: the disk hangs, and its threads with it; what was for it is
+    /// written at the next start.
+    pub fn stop(self) -> bool {
         drop(self.sender);
+        while self.ended.recv_timeout(STOP_WAIT) == Err(RecvTimeoutError::Timeout) {
+            if self.health.is_stalled((self.clock)()) {
+                return false;
+            }
+        }
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a disk thread panicked");
             }
         }
+        true
     }
 }
 
-fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(body)
+/// `alive` is kept for as long as the thread runs.
+fn thread(name: &str, index: usize, alive: &Sender<()>, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let name = if index == 0 { name.to_owned() } else { format!("{name}-{index}") };
+    let alive = alive.clone();
+    std::thread::Builder::new().name(name).spawn(move || {
+        body();
+        drop(alive);
+    })
 }
 
 /// Memory that a direct write accepts.
@@ -284,7 +310,6 @@ impl Writer {
             if matches!(command, DiskCommand::Write(_)) && receiver.len() < BATCH_WRITES_MAX {
                 std::thread::sleep(GATHER);
             }
-            self.health.begins((self.clock)());
             self.note_failed_sync();
             self.take(command);
             while let Ok(command) = receiver.try_recv() {
@@ -357,6 +382,7 @@ impl Writer {
 
     fn open(&mut self, command: OpenFile) {
         let OpenFile { serial, open, failed, record } = command;
+        self.health.begins((self.clock)());
         let started = Instant::now();
         match create(&self.recording, &open, &mut self.bounce) {
             Ok((file, path, direct)) => {
@@ -425,6 +451,7 @@ impl Writer {
         if self.batch.is_empty() {
             return;
         }
+        self.health.begins((self.clock)());
         let started = Instant::now();
         let mut batch = std::mem::take(&mut self.batch);
         let together = self.write_together(&batch);
@@ -433,6 +460,9 @@ impl Writer {
             let Some(open) = self.open.get_mut(&write.serial) else { continue };
             if !open.takes(write.offset, data) {
                 continue;
+            }
+            if !written {
+                self.health.begins((self.clock)());
             }
             match if written { Ok(()) } else { open.write_alone(write.offset, data, &mut self.bounce, &self.health) } {
                 Ok(()) => {
@@ -664,7 +694,9 @@ fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io:
 }
 
 struct Finisher {
+    index: usize,
     settings: FinishSettings,
+    places: Arc<Places>,
     /// Files that are closed and whose recording ends next.
     closed: ClosedFiles,
     /// Recordings whose finishing failed.
@@ -752,7 +784,9 @@ impl Finisher {
     fn end_paused(&mut self) {
         let policy = self.resumption.policy.load_full();
         let is_awaited = self.is_awaited(&policy);
-        let over = self.resumptions().take_over(is_awaited);
+        // Those on another disk are its finisher's.
+        let is_ours = |paused: &PausedRecording| self.places.get(paused.file_id).unwrap_or(0) == self.index;
+        let over = self.resumptions().take_over(is_ours, is_awaited);
         for paused in over {
             self.end_for_good(&paused);
         }
@@ -801,6 +835,7 @@ impl Finisher {
                 (self.finished)(file);
             }
             Err(finish::FinishError::Empty { file_id }) => {
+                self.places.forget(file_id);
                 self.metrics.file_failed(FileFailure::Empty);
                 tracing::info!(%file_id, "the recording held no frame; nothing is kept");
             }
