@@ -190,7 +190,7 @@ fn parse_track(trak: &[u8], movie_ticks: u32, file_bytes: u64) -> Option<Option<
 /// is in fragments and in FLV, so that they can be joined.
 fn to_milliseconds(ticks_per_second: &mut u32, samples: &mut [MovieSample], start: &mut i64) {
     let ticks_per_ms = *ticks_per_second / 1_000;
-    if ticks_per_ms <= 1 || *ticks_per_second % 1_000 != 0 {
+    if ticks_per_ms <= 1 || !ticks_per_second.is_multiple_of(1_000) {
         return;
     }
     let (fine, ticks) = (i64::from(ticks_per_ms), u64::from(ticks_per_ms));
