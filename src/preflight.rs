@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CpuSet, capabilities, sched_getaffinity};
 
 use crate::config::Config;
+use crate::segment::disk::TMPFS_MAGIC;
 
 /// Locked memory of one executor: the buffers its io_uring registers.
 const MEMLOCK_CORE_BYTES: u64 = 1 << 20;
@@ -270,8 +271,7 @@ fn auto_arena_bytes(room: u64, memory_available: u64, cores: u64) -> u64 {
     share.clamp(ARENA_BYTES_MIN, ARENA_AUTO_BYTES_MAX) / MIB * MIB
 }
 
-/// `statfs` types of `linux/magic.h`.
-const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+/// `f_type` of a ramfs (Linux: include/uapi/linux/magic.h).
 const RAMFS_MAGIC: rustix::fs::FsWord = 0x8584_58f6;
 
 /// Creates and removes a file.

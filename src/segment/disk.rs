@@ -157,6 +157,7 @@ impl Disk {
             descriptors_max,
             failed: HashSet::new(),
             bounce: AlignedBuffer::new(256 << 10),
+            in_memory: rustix::fs::fstatfs(&folder).is_ok_and(|stat| stat.f_type == TMPFS_MAGIC),
             ring: None,
             batch: Vec::with_capacity(BATCH_WRITES_MAX),
             batch_bytes: 0,
@@ -300,6 +301,8 @@ struct Writer {
     /// Files that could not even be created: what comes for them is dropped.
     failed: HashSet<FileSerial>,
     bounce: AlignedBuffer,
+    /// The folder is on a tmpfs: space taken in advance would only be cleared first, and a write is over when the call is.
+    in_memory: bool,
     /// `None`: the system has none for us; writes go one by one.
     ring: Option<Ring>,
     /// Writes that go out together.
@@ -322,7 +325,9 @@ struct Writer {
 
 impl Writer {
     fn run(&mut self, receiver: &Receiver<DiskCommand>) {
-        self.ring = Ring::new().inspect_err(|error| tracing::warn!(%error, "no io_uring for the disk writer: writes go one by one")).ok();
+        if !self.in_memory {
+            self.ring = Ring::new().inspect_err(|error| tracing::warn!(%error, "no io_uring for the disk writer: writes go one by one")).ok();
+        }
         while let Ok(command) = receiver.recv() {
             // A core sends what it has over its whole pass: a moment later there is more, and it goes out together.
             if matches!(command, DiskCommand::Write(_)) && receiver.len() < BATCH_WRITES_MAX {
@@ -409,22 +414,22 @@ impl Writer {
         self.spare_descriptor();
         match create(&self.recording, &open, &mut self.bounce) {
             Ok((file, path, direct)) => {
-                let allocated = open.head.len() as u64;
+                let length = open.head.len() as u64;
                 let link = open.link.map(|link| finish::media_path(&self.recording, link));
                 self.descriptors += 1;
                 let on_disk = OpenOnDisk {
                     file: Some(file),
                     path,
                     direct,
-                    allocated,
+                    allocated: if self.in_memory { u64::MAX } else { length },
                     allocate_step: ALLOCATE_BYTES_MIN,
-                    length: allocated,
+                    length,
                     batch: (self.batch_number - 1, 0),
                     failed,
                     link,
-                    end: allocated,
+                    end: length,
                     damage: None,
-                    checksum: Running::new(allocated),
+                    checksum: Running::new(length),
                 };
                 self.open.insert(serial, on_disk);
                 open.begin.iter().for_each(|identity| self.recordings.begun(identity));
@@ -771,6 +776,9 @@ fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io:
     }
     Ok((file, path, direct))
 }
+
+/// `f_type` of a tmpfs (Linux: include/uapi/linux/magic.h).
+pub const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
 fn direct_flag() -> i32 {
     i32::try_from(OFlags::DIRECT.bits()).unwrap_or_default()
