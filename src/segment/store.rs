@@ -65,6 +65,8 @@ pub struct BlockWrite {
     pub release: Option<(Block, Sender<Block>)>,
     /// When the oldest of these bytes was received.
     pub received: MonoTime,
+    /// The tick in which the core handed it over.
+    pub sent: MonoTime,
 }
 
 /// Ids that grow with time and never repeat: milliseconds since the epoch times a million, then counting.
@@ -340,7 +342,7 @@ impl CoreStore {
             let received = file.oldest.unwrap_or(self.now);
             held.flushed = sealed;
             let release = if whole { file.held.pop_front().map(|held| (held.block, self.give_back.clone())) } else { None };
-            self.send(DiskCommand::Write(BlockWrite { serial, offset, bytes, release, received }));
+            self.send(DiskCommand::Write(BlockWrite { serial, offset, bytes, release, received, sent: self.now }));
             // What is left was received since, give or take the time a block takes to fill.
             file.oldest = (file.sealed < file.position || !file.held.is_empty()).then_some(self.now);
             if !whole {
@@ -448,7 +450,7 @@ impl Store for CoreStore {
         for held in file.held.drain(..) {
             let bytes = held.block.sealed_bytes(0, 0);
             let release = Some((held.block, self.give_back.clone()));
-            self.send(DiskCommand::Write(BlockWrite { serial, offset: held.start, bytes, release, received: self.now }));
+            self.send(DiskCommand::Write(BlockWrite { serial, offset: held.start, bytes, release, received: self.now, sent: self.now }));
         }
         for block in file.spare.drain(..) {
             self.arena.free(block);
