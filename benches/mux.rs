@@ -108,14 +108,15 @@ fn main() {
             continue;
         }
         let all: usize = frames.iter().map(|frame| frame.media.len()).sum();
-        support::head(&format!("frames to files, {bitrate_kbit} kbit/s"), support::memcpy(all.min(4 << 20)));
+        let copy = support::memcpy(all.min(4 << 20));
+        support::head(&format!("frames to files, {bitrate_kbit} kbit/s"), copy);
         for name in NAMES {
             let taken = |frame: &&Frame<'_>| name != "adts" || frame.track == TrackKind::Audio;
             let bytes: usize = frames.iter().filter(taken).map(|frame| frame.media.len()).sum();
             let messages = frames.iter().filter(taken).count();
             let rate = support::measure(bytes, || round(name, &tracks, &frames, &mut sink));
             let per_message = support::instructions(&format!("{bitrate_kbit} {name}")).map(|count| count / messages as f64);
-            support::row(name, rate, support::memcpy(bytes.min(4 << 20)), per_message);
+            support::row(name, rate, copy, per_message);
         }
     }
 }

@@ -74,11 +74,12 @@ fn main() {
         (0..rounds).for_each(|_| round(&mut reader, case));
         return;
     }
-    support::head("chunks to frames, pieces of 256 KiB", support::memcpy(PIECE_BYTES));
+    let copy = support::memcpy(PIECE_BYTES);
+    support::head("chunks to frames, pieces of 256 KiB", copy);
     for case in &cases {
         let mut reader = reader(case);
         let rate = support::measure(case.bytes.len(), || round(&mut reader, case));
         let per_message = support::instructions(case.name).map(|count| count / case.messages as f64);
-        support::row(case.name, rate, support::memcpy(PIECE_BYTES), per_message);
+        support::row(case.name, rate, copy, per_message);
     }
 }

@@ -133,11 +133,12 @@ fn main() {
         (0..rounds).for_each(|_| stream.round(&bytes));
         return;
     }
-    support::head("chunks to sealed blocks, one stream, ticks of 50 ms", support::memcpy(256 << 10));
+    let copy = support::memcpy(256 << 10);
+    support::head("chunks to sealed blocks, one stream, ticks of 50 ms", copy);
     for case in ["500 flv", "4000 flv", "4000 mp4", "4000 mp4+hls", "4000 mp4+hls+flv+aac", "20000 flv"] {
         let (mut stream, bytes, messages) = stream(folder.path(), case);
         let rate = support::measure(bytes.len(), || stream.round(&bytes));
         let per_message = support::instructions(case).map(|count| count / messages as f64);
-        support::row(case, rate, support::memcpy(256 << 10), per_message);
+        support::row(case, rate, copy, per_message);
     }
 }

@@ -10,7 +10,7 @@ use capstan::media::flv_tag::{AudioUnit, VideoUnit, parse_audio, parse_video};
 use capstan::media::{Frame, Payload, TrackKind, Tracks};
 
 /// How long one measurement takes; the median of [`RUNS`] is shown.
-const RUN: Duration = Duration::from_millis(400);
+const RUN: Duration = Duration::from_millis(150);
 const RUNS: usize = 5;
 /// The first argument of a bench that counts its own instructions: case and rounds follow.
 const COUNT: &str = "--count";
