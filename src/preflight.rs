@@ -23,8 +23,8 @@ const FILES_MIN: u64 = 256;
 /// A publisher's socket and the open files of its recordings: MP4 with HLS, and one more. With fewer, files that are seldom written to are opened anew each
 /// time.
 const FILES_PER_PUBLISHER: u64 = 4;
-/// The arena of a core when `ingest.arena_mib` is 0: two seconds of 1 Gbit/s, if there is room.
-const ARENA_AUTO_BYTES_MAX: u64 = 256 << 20;
+/// The arena of a core when `ingest.arena_mib` is 0, if there is room: four seconds of 1 Gbit/s. Groups of pictures are kept in it too.
+const ARENA_AUTO_BYTES_MAX: u64 = 512 << 20;
 /// Below this a core could not hold the blocks of a few dozen streams.
 const ARENA_BYTES_MIN: u64 = 8 << 20;
 /// The folder of a data folder's arenas begins with this.

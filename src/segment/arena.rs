@@ -27,6 +27,8 @@ pub const UNIT_BYTES: usize = 16 << 10;
 /// The largest block: one efficient direct write.
 pub const SLAB_BYTES: usize = 1 << 20;
 const SLAB_UNITS: usize = SLAB_BYTES / UNIT_BYTES;
+/// Slabs that are populated before a start goes on: more than what the first publishers fill until the rest is.
+const POPULATED_SLABS: usize = 64;
 const HEADER_BYTES: usize = 64;
 /// "CAPARENA", then the format version.
 const MAGIC: u64 = u64::from_le_bytes(*b"CAPARENA");
@@ -315,10 +317,20 @@ impl Arena {
         // fallocate, not set_len: touching a hole of a mapped file on a full tmpfs is SIGBUS, not an error.
         fallocate(&file, FallocateFlags::empty(), 0, ArenaMap::file_bytes(slabs) as u64)?;
         let map = MmapOptions::new().len(ArenaMap::file_bytes(slabs)).map_raw(&file)?;
-        // All page faults now, none on the ingest core later.
-        map.advise(Advice::PopulateWrite)?;
+        // Page faults now, or soon on another thread; none on the ingest core. Slabs are taken from the first one on.
+        let now = ArenaMap::data_start(slabs) + slabs.min(POPULATED_SLABS) * SLAB_BYTES;
+        map.advise_range(Advice::PopulateWrite, 0, now)?;
         let pins = (0..slabs * SLAB_UNITS).map(|_| AtomicU32::new(0)).collect();
         let map = Arc::new(ArenaMap { map, slabs, pins });
+        if slabs > POPULATED_SLABS {
+            let rest = Arc::clone(&map);
+            std::thread::Builder::new().name("arena".to_owned()).spawn(move || {
+                // What it does not bring about the first store to each page does.
+                if let Err(error) = rest.map.advise_range(Advice::PopulateWrite, now, slabs * SLAB_BYTES - POPULATED_SLABS * SLAB_BYTES) {
+                    tracing::warn!(%error, "the arena cannot be populated in advance");
+                }
+            })?;
+        }
         // SAFETY: the first page holds nothing but these two words, written once before the arena is shared.
         unsafe {
             let words = map.map.as_mut_ptr().cast::<u64>();
