@@ -274,6 +274,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         let disk = Disk::start(DiskSettings {
             index,
             finish: storage.finish[index].clone(),
+            descriptors_max: (checked.descriptors.media / storage.health.len()).max(1),
             finished: {
                 let (sender, storage) = (Arc::clone(&entry_sender), Arc::clone(&storage));
                 Box::new(move |file| {
@@ -346,7 +347,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         idle_timeout: Duration::from_secs(config.ingest.idle_timeout_s),
         publishers_max: config.ingest.publishers_max,
         bytes_per_second_max: config.ingest.bandwidth_max_mib << 20,
-        files_max: checked.files_max,
+        sockets_max: checked.descriptors.sockets,
         duplicate_publisher: match config.ingest.duplicate_publisher {
             config::DuplicatePublisher::Replace => ingest::DuplicatePublisher::Replace,
             config::DuplicatePublisher::Refuse => ingest::DuplicatePublisher::Refuse,

@@ -234,7 +234,7 @@ pub trait Store {
     /// A file that stays in memory: frames that no file has taken.
     fn open_log(&mut self) -> Self::File;
     fn close_log(&mut self, log: Self::File);
-    /// `count` new ids for files that recovery may have to make; none: this store keeps no notes.
+    /// `count` new ids for files that recovery may have to make; none: this store keeps no notes, or has no room for one now.
     fn spare_ids(&mut self, count: usize) -> Vec<FileId>;
     /// Keeps `bytes` beside `log` for whoever comes after this process, until the note is closed. `None`: there is no free block.
     fn open_note(&mut self, log: &Self::File, bytes: &[u8]) -> Option<Self::Note>;

@@ -52,6 +52,9 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 /// The first write of a batch waits for others this long.
 const GATHER: Duration = Duration::from_millis(3);
 
+/// Descriptors on their way to the finisher; beyond them it opens the files anew.
+const CLOSING_MAX: usize = 128;
+
 /// Interrupted recordings are looked at this often: their time may be over, their task stopped.
 const RESUMPTION_CHECK: Duration = Duration::from_millis(250);
 
@@ -63,6 +66,9 @@ pub struct DiskSettings {
     /// Which of the data folders.
     pub index: usize,
     pub finish: FinishSettings,
+    /// Media files that have a descriptor at once, at least 1. More may be open: those that were not written to for the longest time get one again when
+    /// they are.
+    pub descriptors_max: usize,
     /// Finished recordings go here. Called on the finisher thread; may wait.
     pub finished: Box<dyn FnMut(FinishedFile) + Send>,
     pub metrics: Arc<Metrics>,
@@ -105,7 +111,8 @@ pub struct DiskHandle {
 
 enum FinishCommand {
     Close {
-        file: File,
+        /// `None`: it has no descriptor now.
+        file: Option<File>,
         bytes: u64,
         path: PathBuf,
         link: Option<PathBuf>,
@@ -130,7 +137,7 @@ impl Disk {
     /// # Errors
     /// If a thread cannot be started or the recording folder cannot be opened.
     pub fn start(settings: DiskSettings) -> io::Result<Self> {
-        let DiskSettings { index, finish, finished, metrics, clock, health, open, places, resumption } = settings;
+        let DiskSettings { index, finish, descriptors_max, finished, metrics, clock, health, open, places, resumption } = settings;
         let (sender, receiver) = bounded(DISK_QUEUE_MAX);
         let queue = receiver.clone();
         let (to_finisher, finisher_queue) = bounded(FINISH_QUEUE_MAX);
@@ -143,12 +150,14 @@ impl Disk {
         let mut writer = Writer {
             recording,
             open: HashMap::new(),
+            descriptors: 0,
+            descriptors_max,
             failed: HashSet::new(),
             bounce: AlignedBuffer::new(256 << 10),
             ring: None,
             batch: Vec::with_capacity(BATCH_WRITES_MAX),
             batch_bytes: 0,
-            batch_number: 0,
+            batch_number: 1,
             to_finisher,
             to_sync,
             resumptions: Arc::clone(&resumption.table),
@@ -258,7 +267,8 @@ impl AlignedBuffer {
 }
 
 struct OpenOnDisk {
-    file: File,
+    /// `None`: it was not written to for long, and others need the descriptor.
+    file: Option<File>,
     path: PathBuf,
     /// False where the file system refuses O_DIRECT: buffered writes, pushed out by the sync thread.
     direct: bool,
@@ -280,6 +290,9 @@ struct OpenOnDisk {
 struct Writer {
     recording: PathBuf,
     open: HashMap<FileSerial, OpenOnDisk>,
+    /// Those of them that have a descriptor.
+    descriptors: usize,
+    descriptors_max: usize,
     /// Files that could not even be created: what comes for them is dropped.
     failed: HashSet<FileSerial>,
     bounce: AlignedBuffer,
@@ -332,7 +345,11 @@ impl Writer {
             DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
             DiskCommand::Close { serial, bytes, plan } => {
                 self.failed.remove(&serial);
-                if let Some(open) = self.open.remove(&serial) {
+                if let Some(mut open) = self.open.remove(&serial) {
+                    self.descriptors -= usize::from(open.file.is_some());
+                    if self.to_finisher.len() > CLOSING_MAX {
+                        open.file = None;
+                    }
                     self.metrics.file_closed();
                     // A file that failed is not what its writer thinks.
                     let plan = plan.filter(|_| !open.failed.load(Ordering::Relaxed));
@@ -384,18 +401,20 @@ impl Writer {
         let OpenFile { serial, open, failed, record } = command;
         self.health.begins((self.clock)());
         let started = Instant::now();
+        self.spare_descriptor();
         match create(&self.recording, &open, &mut self.bounce) {
             Ok((file, path, direct)) => {
                 let allocated = open.head.len() as u64;
                 let link = open.link.map(|link| finish::media_path(&self.recording, link));
+                self.descriptors += 1;
                 let on_disk = OpenOnDisk {
-                    file,
+                    file: Some(file),
                     path,
                     direct,
                     allocated,
                     allocate_step: ALLOCATE_BYTES_MIN,
                     length: allocated,
-                    batch: (0, 0),
+                    batch: (self.batch_number - 1, 0),
                     failed,
                     link,
                     end: allocated,
@@ -434,6 +453,7 @@ impl Writer {
                 self.write_batch();
             }
             let end = (write.offset + write.bytes.as_slice().len() as u64).next_multiple_of(WRITE_ALIGN_BYTES);
+            self.wake(&write);
             if let Some(open) = self.open.get_mut(&write.serial) {
                 open.batch = (self.batch_number, end);
             }
@@ -444,6 +464,52 @@ impl Writer {
         self.batch.push(write);
         if self.batch.len() == BATCH_WRITES_MAX || self.batch_bytes >= BATCH_BYTES_MAX {
             self.write_batch();
+        }
+    }
+
+    /// Gives the file of a write its descriptor back.
+    fn wake(&mut self, write: &BlockWrite) {
+        if self.open.get(&write.serial).is_none_or(|open| open.file.is_some() || open.failed.load(Ordering::Relaxed)) {
+            return;
+        }
+        self.spare_descriptor();
+        let Some(open) = self.open.get_mut(&write.serial) else { return };
+        match open_media(&open.path, open.direct) {
+            Ok(file) => {
+                open.file = Some(file);
+                self.descriptors += 1;
+            }
+            Err(error) => {
+                tracing::error!(path = %open.path.display(), %error, "opening the recording again failed; it ends here");
+                open.fail(write.offset, write.offset, &error);
+                self.metrics.file_failed(self.failure(&error, FileFailure::Write));
+            }
+        }
+    }
+
+    /// Sees to it that one more file may have a descriptor.
+    fn spare_descriptor(&mut self) {
+        if self.descriptors < self.descriptors_max {
+            return;
+        }
+        // Those of the batch need theirs until it is written.
+        if self.open.values().filter(|open| open.file.is_some()).all(|open| open.batch.0 == self.batch_number) {
+            self.write_batch();
+        }
+        // Many at once, so that they are not looked for at every write.
+        let mut idle: Vec<(u64, FileSerial)> = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.file.is_some() && open.batch.0 != self.batch_number)
+            .map(|(serial, open)| (open.batch.0, *serial))
+            .collect();
+        let count = (self.descriptors_max / 4).clamp(1, idle.len().max(1));
+        idle.sort_unstable_by_key(|(batch, _)| *batch);
+        for (_, serial) in idle.into_iter().take(count) {
+            if let Some(open) = self.open.get_mut(&serial) {
+                open.file = None;
+                self.descriptors -= 1;
+            }
         }
     }
 
@@ -517,7 +583,12 @@ impl Writer {
         }
         let job = |(place, (range, length)): &(usize, (Range<usize>, Option<u64>))| {
             let BlockWrite { serial, bytes, offset, .. } = &batch[*place];
-            Job { file: &self.open[serial].file, bytes: &bytes.as_slice()[range.clone()], offset: offset + range.start as u64, length: *length }
+            Job {
+                file: self.open[serial].descriptor(),
+                bytes: &bytes.as_slice()[range.clone()],
+                offset: offset + range.start as u64,
+                length: *length,
+            }
         };
         let jobs: Vec<Job<'_>> = parts.iter().map(job).collect();
         for ((place, _), (result, job)) in parts.iter().zip(ring.write(&jobs).into_iter().zip(&jobs)) {
@@ -558,6 +629,10 @@ impl OpenOnDisk {
         !data.is_empty() && !self.failed.load(Ordering::Relaxed)
     }
 
+    fn descriptor(&self) -> &File {
+        self.file.as_ref().expect("a file gets its descriptor when a write to it is gathered")
+    }
+
     fn fail(&mut self, from: u64, to: u64, error: &io::Error) {
         self.failed.store(true, Ordering::Relaxed);
         let file = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -596,15 +671,15 @@ impl OpenOnDisk {
         // The write itself makes the file longer.
         self.make_room(offset + data.len() as u64)?;
         if !self.direct {
-            return self.file.write_all_at(data, offset);
+            return self.descriptor().write_all_at(data, offset);
         }
         let whole = data.len() - data.len() % WRITE_ALIGN_BYTES as usize;
         // The last, partial page goes out padded from the bounce buffer, in the same call: each call is a trip to the device.
-        match write_both_at(&self.file, &data[..whole], bounce.padded(&data[whole..]), offset) {
+        match write_both_at(self.descriptor(), &data[..whole], bounce.padded(&data[whole..]), offset) {
             Ok(()) => Ok(()),
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
                 // Some file systems take the flag and refuse the write.
-                self.file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+                self.file = Some(open_media(&self.path, false)?);
                 self.direct = false;
                 self.write(offset, data, bounce)
             }
@@ -615,7 +690,7 @@ impl OpenOnDisk {
     fn allocate(&mut self, end: u64) -> io::Result<()> {
         let length = (end - self.allocated).max(self.allocate_step).next_multiple_of(WRITE_ALIGN_BYTES);
         // KEEP_SIZE: the length stays what was written, so that an unfinished file has no tail of zeros for a player.
-        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.allocated, length) {
+        match rustix::fs::fallocate(self.descriptor(), FallocateFlags::KEEP_SIZE, self.allocated, length) {
             Ok(()) => {
                 self.allocated += length;
                 self.allocate_step = (self.allocate_step * 2).min(ALLOCATE_BYTES_MAX);
@@ -663,8 +738,7 @@ fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io:
     let path = finish::media_path(recording, open.media);
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true);
-    let direct_flag = i32::try_from(OFlags::DIRECT.bits()).unwrap_or_default();
-    let (file, mut direct) = match options.clone().custom_flags(direct_flag).open(&path) {
+    let (file, mut direct) = match options.custom_flags(direct_flag()).open(&path) {
         Ok(file) => (file, true),
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
             // The failed open may have created the file already.
@@ -682,7 +756,7 @@ fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io:
             if !direct || error.raw_os_error() != Some(rustix::io::Errno::INVAL.raw_os_error()) {
                 return Err(error);
             }
-            file = OpenOptions::new().read(true).write(true).open(&path)?;
+            file = open_media(&path, false)?;
             direct = false;
             file.write_all_at(piece, offset)?;
         }
@@ -691,6 +765,15 @@ fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io:
         std::fs::hard_link(&path, finish::media_path(recording, link))?;
     }
     Ok((file, path, direct))
+}
+
+fn direct_flag() -> i32 {
+    i32::try_from(OFlags::DIRECT.bits()).unwrap_or_default()
+}
+
+/// A media file that is there.
+fn open_media(path: &Path, direct: bool) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(if direct { direct_flag() } else { 0 }).open(path)
 }
 
 struct Finisher {
@@ -733,7 +816,8 @@ impl Finisher {
                 FinishCommand::Close { file, bytes, path, link, plan, damage, checksum } => {
                     let started = Instant::now();
                     // Cuts the preallocation and the padding of the last page.
-                    if let Err(error) = cut(&file, bytes) {
+                    let file = file.map_or_else(|| open_media(&path, false), Ok);
+                    if let Err(error) = file.and_then(|file| cut(&file, bytes)) {
                         tracing::error!(path = %path.display(), bytes, %error, "truncating the recording failed");
                         self.metrics.file_failed(FileFailure::Write);
                     }

@@ -20,6 +20,8 @@ pub const WRITE_ALIGN_BYTES: u64 = HEAD_ALIGN_BYTES as u64;
 
 /// The bitrate of a file is looked at this often.
 const RATE_MS: u64 = 1_000;
+/// And for the first time after this: it begins with the smallest blocks.
+const FIRST_RATE_MS: u64 = 400;
 /// With less than this part of the arena free, groups of pictures are not kept for tasks that may join: recording comes first.
 const TIGHT_PART: usize = 8;
 /// With less than this part of the arena free, a disk gets no more of it than its share: one that does not follow must not use up what the others need.
@@ -153,6 +155,7 @@ pub struct BlockFile {
     /// Receipt of the oldest byte not handed over.
     oldest: Option<MonoTime>,
     class: BlockClass,
+    is_measured: bool,
     /// When the bitrate was last looked at, and the position then.
     measured: MonoTime,
     measured_position: u64,
@@ -201,7 +204,8 @@ impl BlockFile {
             committed: position,
             taken: 0,
             oldest: None,
-            class: BlockClass::Small,
+            class: BlockClass::Tiny,
+            is_measured: false,
             measured: now,
             measured_position: position,
         }
@@ -433,7 +437,7 @@ impl CoreStore {
 
     /// A block with `bytes` in it, not described yet.
     fn block_for(&mut self, bytes: &[u8]) -> Option<Block> {
-        let class = [BlockClass::Small, BlockClass::Medium, BlockClass::Large].into_iter().find(|class| class.bytes() >= bytes.len())?;
+        let class = BlockClass::holding(bytes.len());
         let mut block = self.arena.allocate(class)?;
         if block.bytes() < bytes.len() {
             self.arena.free(block);
@@ -530,7 +534,7 @@ impl Store for CoreStore {
         while file.room() < bytes {
             // A frame larger than the usual block gets a larger one.
             let missing = bytes - file.room();
-            let class = if missing > BlockClass::Medium.bytes() { BlockClass::Large } else { file.class };
+            let class = BlockClass::holding(missing).max(file.class);
             let disk = file.disk();
             let mut block = if self.has_share(disk) { self.arena.allocate(class) } else { None };
             if block.is_none() {
@@ -566,7 +570,8 @@ impl Store for CoreStore {
 
     fn flush(&mut self, file: &mut BlockFile) {
         let elapsed_ms = self.now.millis_since(file.measured);
-        if elapsed_ms >= RATE_MS {
+        if elapsed_ms >= if file.is_measured { RATE_MS } else { FIRST_RATE_MS } {
+            file.is_measured = true;
             file.class = BlockClass::for_rate((file.position - file.measured_position) * 1_000 / elapsed_ms);
             (file.measured, file.measured_position) = (self.now, file.position);
         }
@@ -641,6 +646,8 @@ impl Store for CoreStore {
     }
 
     fn spare_ids(&mut self, count: usize) -> Vec<FileId> {
+        // Not to be described in vain at every frame.
+        let count = if self.arena.units_free() == 0 { 0 } else { count };
         (0..count).map(|_| self.ids.next()).collect()
     }
 
