@@ -335,6 +335,11 @@ impl Connection {
         }
     }
 
+    /// Bytes read from the socket so far.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
     /// Input of RTMPS: decrypts it all, then uses it as it would have come by RTMP.
     fn feed_tls(&mut self, input: &[u8], service: &mut Service<'_>) -> Result<Served, CloseReason> {
         let Some(tls) = &mut self.tls else { return Ok(Served::Idle) };
@@ -709,7 +714,7 @@ impl Publishing {
         }
         if *self.recorder.tracks() != self.told_tracks {
             self.told_tracks = self.recorder.tracks().clone();
-            let Tracks { video, audio } = &self.told_tracks;
+            let Tracks { video, audio, .. } = &self.told_tracks;
             let video = video.as_ref().map(|video| format!("{} {}x{}", video.codecs(), video.width, video.height)).unwrap_or_default();
             let audio =
                 audio.as_ref().map(|audio| format!("{} {} Hz {} ch", audio.codecs(), audio.sample_rate_hz, audio.channels)).unwrap_or_default();
