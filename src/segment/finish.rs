@@ -661,15 +661,18 @@ fn write(path: &Path, bytes: &[u8], sync: Sync) -> Result<(), FinishError> {
     file.write_all(bytes).and_then(|()| if sync == Sync::Each { file.sync_data() } else { Ok(()) }).map_err(at("writing", path))
 }
 
-/// Does the file system of `folder` make room inside a file (FALLOC_FL_INSERT_RANGE)?
+/// Does the file system of `folder` make room inside a file (FALLOC_FL_INSERT_RANGE)? On a full disk: not now.
 ///
 /// # Errors
 /// If the folder takes no file at all.
 pub fn probe_insert(folder: &Path) -> io::Result<bool> {
     let path = folder.join(".insert-probe");
     let file = File::create(&path)?;
-    file.write_all_at(&[1; 8192], 0)?;
-    let supported = rustix::fs::fallocate(&file, FallocateFlags::INSERT_RANGE, 4096, 4096).is_ok();
+    let written = file.write_all_at(&[1; 8192], 0);
+    let supported = written.is_ok() && rustix::fs::fallocate(&file, FallocateFlags::INSERT_RANGE, 4096, 4096).is_ok();
     std::fs::remove_file(&path)?;
-    Ok(supported)
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
+        _ => Ok(supported),
+    }
 }
