@@ -12,6 +12,7 @@ use crate::domain::{FinishedFile, PausedRecording};
 use crate::units::{FileId, WallTime};
 
 use super::arena::{BlockKind, OrphanBlock, read_orphans, read_taken};
+use super::faults;
 use super::finish::{self, ClosedFiles, FinishError, FinishSettings};
 use super::open_record::OpenRecord;
 
@@ -249,6 +250,7 @@ fn write_back(settings: &FinishSettings, file: u64, part: u64, offset: u64, byte
     for entry in std::fs::read_dir(&folder)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            faults::before(faults::Step::Write, &entry.path())?;
             return OpenOptions::new().write(true).open(entry.path())?.write_all_at(bytes, offset);
         }
     }
