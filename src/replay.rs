@@ -15,7 +15,8 @@ use crate::units::FileId;
 pub fn replay(settings: &FinishSettings, left: &Journal) -> io::Result<Vec<FileId>> {
     let mut begun = Vec::new();
     let (frames, stores) =
-        journal::replay(&left.note, &left.log, &left.taken, |ids| WholeStore::new(settings.recording_folder(), ids)).map_err(io::Error::other)?;
+        journal::replay(&left.note, &left.log, (&left.taken, &left.parts), |ids| WholeStore::new(settings.recording_folder(), ids))
+            .map_err(io::Error::other)?;
     for store in stores {
         begun.extend(store.finish()?);
     }

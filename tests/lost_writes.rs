@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+#[allow(dead_code, reason = "the other test draws otherwise")]
 mod seeded;
 
 use capstan::container::OpenMedia;

@@ -15,4 +15,15 @@ impl Random {
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % end
     }
+
+    /// One of `these`.
+    pub fn pick<T: Copy, const COUNT: usize>(&mut self, these: [T; COUNT]) -> T {
+        these[self.below(COUNT as u64) as usize]
+    }
+
+    /// From 0 to below one of `ends`.
+    pub fn up_to<const COUNT: usize>(&mut self, ends: [u64; COUNT]) -> u64 {
+        let end = self.pick(ends);
+        self.below(end)
+    }
 }
