@@ -36,6 +36,9 @@ use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, WRITE_ALIGN_BY
 const DISK_QUEUE_MAX: usize = 8192;
 /// Work on its way from the writer to the finisher. When full, the writer waits.
 const FINISH_QUEUE_MAX: usize = 65_536;
+/// The same for a [`SteppedDisk`]: few, so that a full queue is nothing rare; and more than it can come to, where nobody could wait.
+const STEPPED_QUEUE_MAX: usize = 64;
+const STEPPED_FINISH_QUEUE_MAX: usize = 4_096;
 /// Preallocation begins with this and doubles, so that a weak stream does not hold a fat one's space.
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
 const ALLOCATE_BYTES_MAX: u64 = 64 << 20;
@@ -120,7 +123,8 @@ impl Disk {
     /// # Errors
     /// If a thread cannot be started or the recording folder cannot be opened.
     pub fn start(settings: DiskSettings) -> io::Result<Self> {
-        let Parts { mut writer, mut finisher, syncer, sender, queue, to_finish: finisher_queue } = Parts::new(settings)?;
+        let Parts { mut writer, mut finisher, syncer, sender, queue, to_finish: finisher_queue } =
+            Parts::new(settings, (DISK_QUEUE_MAX, FINISH_QUEUE_MAX))?;
         let (receiver, health) = (queue.clone(), Arc::clone(&writer.health));
         let threads = vec![
             thread("disk-writer", move || {
@@ -165,10 +169,10 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(settings: DiskSettings) -> io::Result<Self> {
+    fn new(settings: DiskSettings, (queue_max, finish_queue_max): (usize, usize)) -> io::Result<Self> {
         let DiskSettings { finish, finished, metrics, clock, health, open, resumption } = settings;
-        let (sender, receiver) = bounded(DISK_QUEUE_MAX);
-        let (to_finisher, finisher_queue) = bounded(FINISH_QUEUE_MAX);
+        let (sender, receiver) = bounded(queue_max);
+        let (to_finisher, finisher_queue) = bounded(finish_queue_max);
         // One sync may wait while another runs: it covers whatever was written until it begins.
         let (to_sync, sync_queue) = bounded(1);
         let recording = finish.recording_folder();
@@ -217,7 +221,7 @@ impl SteppedDisk {
     /// # Errors
     /// As [`Disk::start`].
     pub fn new(settings: DiskSettings) -> io::Result<Self> {
-        Parts::new(settings).map(Self)
+        Parts::new(settings, (STEPPED_QUEUE_MAX, STEPPED_FINISH_QUEUE_MAX)).map(Self)
     }
 
     pub fn handle(&self) -> DiskHandle {
