@@ -1,14 +1,11 @@
-//! The publisher's side of RTMP (Adobe's specification 1.0): handshake, commands in AMF0, and reading what the server says.
+//! The publisher's side of RTMP (Adobe's specification 1.0): handshake, commands in AMF0, and reading what the server says. A machine without
+//! sockets, so that one thread talks with thousands of connections at once.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::{Duration, Instant};
+use std::net::{SocketAddr, ToSocketAddrs};
 
 /// Chunk size we announce.
 pub const CHUNK_BYTES: usize = 4096;
-/// A server that needs longer for one answer has failed.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Answers are commands: a longer message is a mistake.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
@@ -20,8 +17,9 @@ pub const TYPE_DATA: u8 = 18;
 const TYPE_COMMAND: u8 = 20;
 
 /// Where to publish.
+#[derive(Clone)]
 pub struct Target {
-    address: String,
+    pub address: SocketAddr,
     app: String,
     url: String,
 }
@@ -32,6 +30,7 @@ impl Target {
         let rest = url.strip_prefix("rtmp://").ok_or_else(|| format!("{url} does not begin with rtmp://"))?;
         let (host, app) = rest.split_once('/').ok_or_else(|| format!("{url} names no app"))?;
         let address = if host.contains(':') { host.to_owned() } else { format!("{host}:1935") };
+        let address = address.to_socket_addrs().map_err(|error| format!("{address}: {error}"))?.next().ok_or("the host has no address")?;
         Ok(Self { address, app: app.to_owned(), url: url.to_owned() })
     }
 }
@@ -52,7 +51,7 @@ struct ChunkStream {
 }
 
 /// Takes chunks apart (section 5.3.1).
-pub struct Reader {
+struct Reader {
     bytes: Vec<u8>,
     chunk_bytes: usize,
     streams: HashMap<u32, ChunkStream>,
@@ -116,66 +115,112 @@ impl Reader {
     }
 }
 
-/// A connection that publishes.
-pub struct Connection {
-    pub socket: TcpStream,
+/// How far a publisher has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// Waits for S0, S1 and S2.
+    Handshake,
+    /// Waits for the answers to `connect`, `createStream` and `publish`.
+    Connect,
+    Create,
+    Publish,
+    Publishing,
+}
+
+/// S0, S1 and S2 (section 5.2).
+const ANSWER_BYTES: usize = 1 + 1536 + 1536;
+
+/// The publisher's side of one connection: bytes in, bytes out, no socket inside.
+pub struct Client {
+    stage: Stage,
     reader: Reader,
     pub stream_id: u32,
 }
 
-impl Connection {
-    /// Connects, shakes hands and publishes `name`; then the socket does not block any more.
-    pub fn publish(target: &Target, name: &str) -> Result<Self, String> {
-        let io = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
-        let address = target.address.to_socket_addrs().map_err(io("resolving"))?.next().ok_or("the host has no address")?;
-        let mut socket = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT).map_err(io("connecting"))?;
-        socket.set_nodelay(true).map_err(io("TCP_NODELAY"))?;
-        socket.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(io("setting a time-out"))?;
-        handshake(&mut socket).map_err(io("handshake"))?;
-        let mut connection = Self { socket, reader: Reader::new(), stream_id: 1 };
+impl Client {
+    /// `out` gets what goes first: C0 and C1 of the simple handshake, without digests.
+    pub fn new(out: &mut Vec<u8>) -> Self {
+        out.push(3);
+        out.extend_from_slice(&[0; 8]);
+        out.extend((0..1528usize).map(|index| (index * 7 + 13) as u8));
+        Self { stage: Stage::Handshake, reader: Reader::new(), stream_id: 1 }
+    }
 
-        let mut out = Vec::new();
-        message(&mut out, 2, TYPE_SET_CHUNK_SIZE, 0, 0, &(CHUNK_BYTES as u32).to_be_bytes());
-        let mut body = command("connect", 1.0);
-        body.push(0x03);
-        for (key, value) in
-            [("app", target.app.as_str()), ("type", "nonprivate"), ("flashVer", "FMLE/3.0 (compatible; capstan-loadtest)"), ("tcUrl", &target.url)]
-        {
-            body.extend_from_slice(&(key.len() as u16).to_be_bytes());
-            body.extend_from_slice(key.as_bytes());
-            string(&mut body, value);
-        }
-        body.extend_from_slice(&[0, 0, 9]);
-        message(&mut out, 3, TYPE_COMMAND, 0, 0, &body);
-        connection.write(&out)?;
-        connection.answer("connect", 1.0)?;
+    pub fn is_publishing(&self) -> bool {
+        self.stage == Stage::Publishing
+    }
 
-        out.clear();
-        for (verb, transaction, argument) in [("releaseStream", 2.0, Some(name)), ("FCPublish", 3.0, Some(name)), ("createStream", 4.0, None)] {
-            let mut body = command(verb, transaction);
-            body.push(0x05);
-            if let Some(argument) = argument {
-                string(&mut body, argument);
+    /// Takes what the server sent; `out` gets what must be sent, at the next message boundary.
+    pub fn receive(&mut self, bytes: &[u8], target: &Target, name: &str, out: &mut Vec<u8>) -> Result<(), String> {
+        self.reader.bytes.extend_from_slice(bytes);
+        if self.stage == Stage::Handshake {
+            if self.reader.bytes.len() < ANSWER_BYTES {
+                return Ok(());
             }
-            message(&mut out, 3, TYPE_COMMAND, 0, 0, &body);
+            if self.reader.bytes[0] != 3 {
+                return Err(format!("the server speaks version {}", self.reader.bytes[0]));
+            }
+            out.extend_from_slice(&self.reader.bytes[1..1537]);
+            self.reader.bytes.drain(..ANSWER_BYTES);
+            self.stage = Stage::Connect;
+            connect(out, target);
         }
-        connection.write(&out)?;
-        let created = connection.answer("createStream", 4.0)?;
-        // Command object (null), then the number.
-        let mut values = Values(&created);
-        values.skip();
-        connection.stream_id = values.number().ok_or("createStream was answered without a stream id")? as u32;
+        while let Some(message) = self.reader.next()? {
+            match message.kind {
+                // Ping request: the same timestamp goes back.
+                TYPE_USER_CONTROL if message.body.starts_with(&[0, 6]) => {
+                    let pong = [&[0, 7], &message.body[2..]].concat();
+                    self::message(out, 2, TYPE_USER_CONTROL, 0, 0, &pong);
+                }
+                TYPE_COMMAND => self.command(&message.body, name, out)?,
+                _ => {}
+            }
+        }
+        if self.reader.bytes.is_empty() {
+            // Thousands of publishers: the handshake's three kilobytes are not kept.
+            self.reader.bytes = Vec::new();
+        }
+        Ok(())
+    }
 
-        out.clear();
-        let mut body = command("publish", 5.0);
-        body.push(0x05);
-        string(&mut body, name);
-        string(&mut body, "live");
-        message(&mut out, 4, TYPE_COMMAND, 0, connection.stream_id, &body);
-        connection.write(&out)?;
-        connection.published()?;
-        connection.socket.set_nonblocking(true).map_err(io("setting non-blocking"))?;
-        Ok(connection)
+    fn command(&mut self, body: &[u8], name: &str, out: &mut Vec<u8>) -> Result<(), String> {
+        let mut values = Values(body);
+        let verb = values.string().unwrap_or_default();
+        let transaction = values.number();
+        // Some servers know no releaseStream or FCPublish and say so; nobody minds.
+        let minds = verb != "_error" || [Some(1.0), Some(4.0), Some(5.0)].contains(&transaction);
+        if minds && let Some(code) = refusal(body) {
+            return Err(code);
+        }
+        let is_result = verb == "_result";
+        match self.stage {
+            Stage::Connect if is_result && transaction == Some(1.0) => {
+                self.stage = Stage::Create;
+                for (verb, transaction, argument) in [("releaseStream", 2.0, Some(name)), ("FCPublish", 3.0, Some(name)), ("createStream", 4.0, None)]
+                {
+                    let mut body = command(verb, transaction);
+                    body.push(0x05);
+                    if let Some(argument) = argument {
+                        string(&mut body, argument);
+                    }
+                    message(out, 3, TYPE_COMMAND, 0, 0, &body);
+                }
+            }
+            Stage::Create if is_result && transaction == Some(4.0) => {
+                // Command object (null), then the number.
+                values.skip();
+                self.stream_id = values.number().ok_or("createStream was answered without a stream id")? as u32;
+                self.stage = Stage::Publish;
+                let mut body = command("publish", 5.0);
+                body.push(0x05);
+                string(&mut body, name);
+                string(&mut body, "live");
+                message(out, 4, TYPE_COMMAND, 0, self.stream_id, &body);
+            }
+            Stage::Publish if contains(body, b"NetStream.Publish.Start") => self.stage = Stage::Publishing,
+            _ => {}
+        }
+        Ok(())
     }
 
     /// The commands that end a publication.
@@ -191,83 +236,22 @@ impl Connection {
         message(&mut out, 3, TYPE_COMMAND, 0, 0, &body);
         out
     }
+}
 
-    /// Reads what is there without blocking; `replies` gets what must be sent at the next message boundary. `Ok(false)`: the server closed.
-    pub fn drain(&mut self, replies: &mut Vec<u8>) -> Result<bool, String> {
-        let mut buffer = [0; 4096];
-        loop {
-            match self.socket.read(&mut buffer) {
-                Ok(0) => return Ok(false),
-                Ok(count) => self.reader.bytes.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(format!("reading: {error}")),
-            }
-        }
-        while let Some(message) = self.reader.next()? {
-            match message.kind {
-                // Ping request: the same timestamp goes back.
-                TYPE_USER_CONTROL if message.body.starts_with(&[0, 6]) => {
-                    let pong = [&[0, 7], &message.body[2..]].concat();
-                    self::message(replies, 2, TYPE_USER_CONTROL, 0, 0, &pong);
-                }
-                TYPE_COMMAND => refusal(&message.body).map_or(Ok(()), Err)?,
-                _ => {}
-            }
-        }
-        Ok(true)
+/// Chunk size and `connect`.
+fn connect(out: &mut Vec<u8>, target: &Target) {
+    message(out, 2, TYPE_SET_CHUNK_SIZE, 0, 0, &(CHUNK_BYTES as u32).to_be_bytes());
+    let mut body = command("connect", 1.0);
+    body.push(0x03);
+    for (key, value) in
+        [("app", target.app.as_str()), ("type", "nonprivate"), ("flashVer", "FMLE/3.0 (compatible; capstan-loadtest)"), ("tcUrl", &target.url)]
+    {
+        body.extend_from_slice(&(key.len() as u16).to_be_bytes());
+        body.extend_from_slice(key.as_bytes());
+        string(&mut body, value);
     }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.socket.write_all(bytes).map_err(|error| format!("writing a command: {error}"))
-    }
-
-    fn command(&mut self) -> Result<Vec<u8>, String> {
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
-        loop {
-            while let Some(message) = self.reader.next()? {
-                if message.kind == TYPE_COMMAND {
-                    return Ok(message.body);
-                }
-            }
-            if Instant::now() > deadline {
-                return Err("no answer".to_owned());
-            }
-            let mut buffer = [0; 4096];
-            match self.socket.read(&mut buffer) {
-                Ok(0) => return Err("the server closed the connection".to_owned()),
-                Ok(count) => self.reader.bytes.extend_from_slice(&buffer[..count]),
-                Err(error) => return Err(format!("waiting for an answer: {error}")),
-            }
-        }
-    }
-
-    /// What follows the transaction id in the answer to `transaction`.
-    fn answer(&mut self, verb: &str, transaction: f64) -> Result<Vec<u8>, String> {
-        loop {
-            let body = self.command().map_err(|error| format!("{verb}: {error}"))?;
-            let mut values = Values(&body);
-            let name = values.string();
-            if values.number() != Some(transaction) {
-                continue;
-            }
-            return match name.as_deref() {
-                Some("_result") => Ok(values.0.to_vec()),
-                other => Err(format!("{verb} was answered with {other:?}")),
-            };
-        }
-    }
-
-    fn published(&mut self) -> Result<(), String> {
-        loop {
-            let body = self.command().map_err(|error| format!("publish: {error}"))?;
-            if contains(&body, b"NetStream.Publish.Start") {
-                return Ok(());
-            }
-            if let Some(code) = refusal(&body) {
-                return Err(code);
-            }
-        }
-    }
+    body.extend_from_slice(&[0, 0, 9]);
+    message(out, 3, TYPE_COMMAND, 0, 0, &body);
 }
 
 fn contains(body: &[u8], text: &[u8]) -> bool {
@@ -281,22 +265,6 @@ fn refusal(body: &[u8]) -> Option<String> {
     let start = body.windows(3).position(|window| window == b"Net").unwrap_or(body.len());
     let code: String = body[start..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'.').map(|byte| char::from(*byte)).collect();
     refused.then(|| format!("refused with {code}"))
-}
-
-/// C0 C1, S0 S1 S2, C2 (section 5.2); the simple form, without digests.
-fn handshake(socket: &mut TcpStream) -> std::io::Result<()> {
-    let mut c0c1 = vec![0; 1537];
-    c0c1[0] = 3;
-    for (index, byte) in c0c1[9..].iter_mut().enumerate() {
-        *byte = (index * 7 + 13) as u8;
-    }
-    socket.write_all(&c0c1)?;
-    let mut answer = vec![0; 1 + 1536 + 1536];
-    socket.read_exact(&mut answer)?;
-    if answer[0] != 3 {
-        return Err(std::io::Error::other(format!("the server speaks version {}", answer[0])));
-    }
-    socket.write_all(&answer[1..1537])
 }
 
 /// A message with a full header (type 0) and its further chunks (type 3). Before [`TYPE_SET_CHUNK_SIZE`] only short ones may be written.

@@ -1,30 +1,45 @@
-//! Load generator: N RTMP publishers from one FLV file or a generated source, and a check that the recordings hold every frame sent.
+//! Load generator: thousands of RTMP publishers from one FLV file or a generated source, and a check that the recordings hold every frame sent.
 //!
-//! An RTMP client of its own, so that a mistake in the server's protocol code is not made twice. One thread: chunk headers are built once (every
-//! message of the endless loop carries a timestamp *delta*, so the same bytes serve every stream and every round), and a tick writes what is due.
-//! It prints one line of JSON at the end; see [`Report`].
+//! An RTMP client of its own, so that a mistake in the server's protocol code is not made twice. Chunk headers are built once (every message of the
+//! endless loop carries a timestamp *delta*, so the same bytes serve every stream and every round); a publisher is looked at only when something of it
+//! is due. The standard output gets one line of JSON, see [`report::Report`]; the error output progress and a table for people.
 
+mod capacity;
 mod client;
+mod compare;
+mod formats;
+mod process;
 mod publish;
+mod report;
+mod server;
 mod source;
 mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::Parser;
-use serde::Serialize;
 
 use crate::client::Target;
-use crate::source::Source;
+use crate::process::{Pids, own_cpu_seconds, raise_file_limit};
+use crate::publish::{Board, Group, Plan};
+use crate::report::Report;
+use crate::source::{Shape, Source};
 
-#[derive(Parser)]
-#[command(name = "loadtest", about = "N RTMP publishers; one line of JSON at the end")]
+#[derive(Parser, Clone)]
+#[command(name = "loadtest", about = "RTMP publishers by the thousand; one line of JSON at the end, exit code 1 if anything failed or is missing")]
 struct Arguments {
-    /// Publishers at once
-    #[arg(long, default_value_t = 1)]
-    streams: usize,
+    /// Publishers at once; 1, if there are neither --mix nor --idle
+    #[arg(long)]
+    streams: Option<usize>,
+    /// Further publishers of a generated source: COUNTxKBIT, for example 450x500; may be repeated
+    #[arg(long, value_parser = mix)]
+    mix: Vec<(usize, u64)>,
+    /// Further publishers that send one small picture a second and no sound
+    #[arg(long, default_value_t = 0)]
+    idle: usize,
     /// FLV file (H.264, AAC, MP3) to publish in a loop; without it a source is generated
     #[arg(long)]
     file: Option<PathBuf>,
@@ -34,6 +49,12 @@ struct Arguments {
     /// Frames per second, generated source
     #[arg(long, default_value_t = 30)]
     fps: u32,
+    /// Milliseconds from one key frame to the next, generated source
+    #[arg(long, default_value_t = 1600)]
+    gop_ms: u64,
+    /// AAC of the generated source; 0: video alone
+    #[arg(long, default_value_t = 128)]
+    audio_kbit: u64,
     /// How long each stream publishes
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
@@ -46,55 +67,89 @@ struct Arguments {
     /// Stream names are this and a number from 0
     #[arg(long, default_value = "s")]
     prefix: String,
-    /// Pin this process to one core
-    #[arg(long)]
-    core: Option<usize>,
+    /// Pin the generator to these cores, one thread each: 1 or 1,2,3
+    #[arg(long, value_delimiter = ',')]
+    core: Vec<usize>,
     /// Milliseconds between two rounds of writing, real time
     #[arg(long, default_value_t = 10)]
     tick_ms: u64,
     /// Publishers start spread over this many milliseconds, so that key frames do not fall together
     #[arg(long, default_value_t = 1600)]
     spread_ms: u64,
-    /// Server process: report its CPU seconds, all threads together
+    /// Publishers that begin each second; 0: all connect first and begin together
+    #[arg(long, default_value_t = 0.0)]
+    ramp: f64,
+    /// Publications that end each second, each followed by another one under a new name
+    #[arg(long, default_value_t = 0.0)]
+    churn: f64,
+    /// Publications end by closing the connection, without the commands for it
     #[arg(long)]
-    pid: Option<u32>,
-    /// Compare the FLV recordings with what was sent: the server's HTTP address (http://127.0.0.1:8080) or a folder of finished files
+    abrupt: bool,
+    /// Connections that shake hands at the same time
+    #[arg(long, default_value_t = 256)]
+    connecting: usize,
+    /// Server processes (PID or PID,PID): report their CPU seconds, all threads together, and memory
+    #[arg(long, value_delimiter = ',')]
+    pid: Vec<u32>,
+    /// Compare the recordings with what was sent: the server's HTTP address (http://127.0.0.1:8080) or a folder of finished FLV or MP4 files
     #[arg(long)]
     verify: Option<String>,
+    /// Formats that must hold every frame: flv,mp4,hls,aac; without it those that are there
+    #[arg(long, value_delimiter = ',')]
+    formats: Vec<String>,
     /// Seconds to wait for the recordings when verifying
     #[arg(long, default_value_t = 60)]
     verify_seconds: u64,
+    /// Run the load against a Capstan of its own and against nginx with its RTMP module (installed if absent), in turn, and print the ratios
+    #[arg(long, value_enum)]
+    compare: Option<Peer>,
+    /// Rounds of --compare: A B A B
+    #[arg(long, default_value_t = 2)]
+    rounds: usize,
+    /// Find the number of streams that this machine carries with headroom, with a Capstan of its own, beginning with --streams (100)
+    #[arg(long, conflicts_with_all = ["compare", "file", "mix", "idle"])]
+    find_capacity: bool,
+    /// Part of an ingest core that stays free, percent, with --find-capacity
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=90))]
+    headroom: u32,
+    /// Where servers that are started write: a folder on the disk under test
+    #[arg(long, default_value = ".")]
+    disk: PathBuf,
+    /// Ingest cores of a Capstan that is started; nginx gets the first of them
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    server_core: Vec<usize>,
+    /// The server's program; without it the one beside this program, or in the path
+    #[arg(long)]
+    capstan: Option<PathBuf>,
+    /// Progress on the error output also where that is no terminal
+    #[arg(long)]
+    progress: bool,
 }
 
-/// The line of JSON. Bytes are what went over TCP after the handshake commands; media bytes are FLV tag bodies without sequence headers.
-#[derive(Serialize, Default)]
-struct Report {
-    streams: usize,
-    /// Wall-clock seconds from the first to the last media byte.
-    seconds: f64,
-    bytes: u64,
-    media_bytes: u64,
-    frames: u64,
-    /// The worst delay of a frame against its due time (real time only).
-    late_ms_max: f64,
-    /// CPU seconds of this process while publishing.
-    own_cpu_s: f64,
-    errors: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server_cpu_s: Option<f64>,
-    /// Server CPU seconds per 10^9 media bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cpu_s_per_gb: Option<f64>,
-    #[serde(flatten)]
-    verified: Option<verify::Verified>,
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Peer {
+    Nginx,
+}
+
+fn mix(text: &str) -> Result<(usize, u64), String> {
+    let parts = text.split_once('x').and_then(|(count, kbit)| Some((count.parse().ok()?, kbit.parse().ok()?)));
+    parts.ok_or_else(|| format!("{text:?} is not COUNTxKBIT"))
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(report) => {
-            println!("{}", serde_json::to_string(&report).expect("a report is plain numbers"));
-            let missing = report.verified.as_ref().is_some_and(|verified| verified.wrong_streams > 0);
-            if report.errors > 0 || missing { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let arguments = Arguments::parse();
+    let done = if arguments.find_capacity {
+        capacity::find(&arguments).map(|capacity| (capacity.table(), line(&capacity), capacity.streams > 0))
+    } else if arguments.compare.is_some() {
+        compare::compare(&arguments).map(|comparison| (comparison.table(), line(&comparison), comparison.is_good()))
+    } else {
+        run(&arguments).map(|report| (report.table(), line(&report), report.is_good()))
+    };
+    match done {
+        Ok((table, line, good)) => {
+            eprint!("{table}");
+            println!("{line}");
+            if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(message) => {
             eprintln!("loadtest: {message}");
@@ -103,85 +158,92 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<Report, String> {
-    let target = Target::parse(&arguments.target)?;
-    let source = match &arguments.file {
-        Some(path) => Source::from_flv(&std::fs::read(path).map_err(|error| format!("reading {}: {error}", path.display()))?)?,
-        None => Source::generated(arguments.bitrate_kbit, arguments.fps)?,
-    };
-    if arguments.streams == 0 || arguments.seconds <= 0.0 || arguments.rate < 0.0 {
+fn line(report: &impl serde::Serialize) -> String {
+    serde_json::to_string(report).expect("a report is plain numbers and texts")
+}
+
+/// The publishers that the arguments ask for.
+fn groups(arguments: &Arguments) -> Result<Vec<Group>, String> {
+    let shape = Shape { bitrate_kbit: arguments.bitrate_kbit, fps: arguments.fps, gop_ms: arguments.gop_ms, audio_kbit: arguments.audio_kbit };
+    let others = !arguments.mix.is_empty() || arguments.idle > 0;
+    let mut groups = Vec::new();
+    let streams = arguments.streams.unwrap_or(usize::from(!others));
+    if streams > 0 {
+        let source = match &arguments.file {
+            Some(path) => Source::from_flv(&std::fs::read(path).map_err(|error| format!("reading {}: {error}", path.display()))?)?,
+            None => Source::generated(shape)?,
+        };
+        groups.push(Group { source, streams, prefix: arguments.prefix.clone() });
+    }
+    for (index, (streams, bitrate_kbit)) in arguments.mix.iter().enumerate().filter(|(_, (streams, _))| *streams > 0) {
+        let source = Source::generated(Shape { bitrate_kbit: *bitrate_kbit, ..shape })?;
+        groups.push(Group { source, streams: *streams, prefix: format!("{}mix{index}-", arguments.prefix) });
+    }
+    if arguments.idle > 0 {
+        groups.push(Group { source: Source::generated(Shape::IDLE)?, streams: arguments.idle, prefix: format!("{}idle", arguments.prefix) });
+    }
+    if groups.is_empty() || arguments.seconds <= 0.0 || arguments.rate < 0.0 {
         return Err("--streams and --seconds must be above 0, --rate at least 0".to_owned());
     }
-    if let Some(core) = arguments.core {
-        let mut set = rustix::thread::CpuSet::new();
-        set.set(core);
-        rustix::thread::sched_setaffinity(None, &set).map_err(|error| format!("pinning to core {core}: {error}"))?;
-    }
-    raise_file_limit();
-    let server_before = arguments.pid.map(cpu_seconds).transpose()?;
-    let own_before = cpu_seconds(std::process::id())?;
-    let plan = publish::Plan {
+    Ok(groups)
+}
+
+fn plan(arguments: &Arguments, target: &str) -> Result<Plan, String> {
+    Ok(Plan {
+        target: Target::parse(target)?,
+        groups: groups(arguments)?,
         seconds: arguments.seconds,
         rate: arguments.rate,
         tick: Duration::from_millis(arguments.tick_ms.max(1)),
         spread: Duration::from_millis(arguments.spread_ms),
-    };
-    let names: Vec<String> = (0..arguments.streams).map(|index| format!("{}{index}", arguments.prefix)).collect();
-    let outcome = publish::publish(&target, &names, &source, &plan)?;
-    let own_cpu_s = cpu_seconds(std::process::id())? - own_before;
+        ramp_per_s: arguments.ramp,
+        churn_per_s: arguments.churn,
+        abrupt: arguments.abrupt,
+        connecting_max: arguments.connecting.max(1),
+        cores: arguments.core.clone(),
+    })
+}
+
+fn run(arguments: &Arguments) -> Result<Report, String> {
+    let server = (!arguments.pid.is_empty()).then(|| Pids(arguments.pid.clone()));
+    load(&plan(arguments, &arguments.target)?, server.as_ref(), arguments, true)
+}
+
+/// Publishes by the plan, looks at the server meanwhile, and verifies; with `times` the timestamps, too.
+fn load(plan: &Plan, server: Option<&Pids>, arguments: &Arguments, times: bool) -> Result<Report, String> {
+    use std::io::IsTerminal;
+    let streams = plan.streams();
+    raise_file_limit(streams as u64 + 64);
+    if let Some(server) = server {
+        server.cpu_seconds()?;
+    }
+    let board = Board::new(plan);
+    let done = AtomicBool::new(false);
+    let own_before = own_cpu_seconds()?;
+    let progress = arguments.progress || std::io::stderr().is_terminal();
+    let (outcome, watched) = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| report::watch(&board, streams, server, progress, &done));
+        let outcome = publish::publish(plan, &board);
+        done.store(true, Ordering::Relaxed);
+        (outcome, watcher.join().map_err(|_| "watching the server panicked".to_owned()))
+    });
+    let outcome = outcome?;
+    let own_cpu_s = own_cpu_seconds()? - own_before;
     let mut report = Report {
-        streams: arguments.streams,
+        streams,
+        publications: outcome.sent.len().max(streams),
         seconds: outcome.seconds,
-        bytes: outcome.bytes,
-        media_bytes: outcome.sent.iter().map(|sent| sent.media_bytes).sum(),
-        frames: outcome.sent.iter().map(|sent| sent.frames).sum(),
-        late_ms_max: outcome.late_ms_max,
-        own_cpu_s,
-        errors: outcome.errors,
+        connect_seconds: outcome.connect_seconds,
         ..Report::default()
     };
-    if let (Some(pid), Some(before)) = (arguments.pid, server_before) {
-        let used = idle_cpu_seconds(pid)? - before;
-        report.server_cpu_s = Some(used);
-        report.cpu_s_per_gb = Some(used / (report.media_bytes.max(1) as f64 / 1e9));
+    report.add_totals(&board, own_cpu_s);
+    if let Some(server) = server {
+        watched?.complete(&mut report, server)?;
     }
     if let Some(place) = &arguments.verify {
-        report.verified = Some(verify::verify(place, &names, &outcome.sent, Duration::from_secs(arguments.verify_seconds))?);
+        let patience = Duration::from_secs(arguments.verify_seconds);
+        let wanted = verify::Wanted { place, formats: &arguments.formats, patience, times };
+        report.verified = Some(verify::verify(&wanted, &plan.groups, &outcome.sent)?);
     }
     Ok(report)
-}
-
-/// One descriptor a stream: take what the hard limit allows.
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        eprintln!("loadtest: raising the file limit: {error}");
-    }
-}
-
-/// User and system time of a process over all its threads, from `/proc/PID/stat` (fields 14 and 15, clock ticks).
-fn cpu_seconds(pid: u32) -> Result<f64, String> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = std::fs::read_to_string(&path).map_err(|error| format!("reading {path}: {error}"))?;
-    // The name of the program may hold spaces and brackets: count from the last bracket, behind which field 3 comes first.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok()).ok_or_else(|| format!("{path} has no field {field}"));
-    Ok((ticks(14)? + ticks(15)?) as f64 / rustix::param::clock_ticks_per_second() as f64)
-}
-
-/// Like [`cpu_seconds`], once the process has come to rest (at most one tick in half a second) or after ten seconds: finishing files belongs to the bill.
-fn idle_cpu_seconds(pid: u32) -> Result<f64, String> {
-    let tick = 1.5 / rustix::param::clock_ticks_per_second() as f64;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let mut before = cpu_seconds(pid)?;
-    loop {
-        std::thread::sleep(Duration::from_millis(500));
-        let now = cpu_seconds(pid)?;
-        if now - before < tick || Instant::now() > deadline {
-            return Ok(now);
-        }
-        before = now;
-    }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -22,9 +22,12 @@ use crate::control::actions::media_info::{edit_output, media_url};
 use crate::control::{self, About, Access, ControlContext, ControlLimits, Server};
 use crate::delivery::sender::Senders;
 use crate::delivery::{self, DeliverySettings, WhenBusy};
+use crate::disks::{self, DiskThreads, Folders};
 use crate::domain::content_key::MasterKey;
 use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordState};
-use crate::domain::{Busy, FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, Resumptions, StreamEnd, naming, policy};
+use crate::domain::{
+    Busy, DataFolder, DataFolders, FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, Resumptions, StreamEnd, naming, policy,
+};
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
 use crate::metrics::Metrics;
@@ -36,15 +39,14 @@ use crate::process::jobs::Tools;
 use crate::process::launch::{self, Manners};
 use crate::process::{self, EncoderState, ProcessSettings, Processor};
 use crate::recorder::{MoovReserve, RecorderSettings};
-use crate::replay;
 use crate::rescue;
 use crate::retention::{Eviction, EvictionOrder, Retention};
 use crate::segment::disk::{DiskSettings, ResumptionSettings};
-use crate::segment::finish::{self, FinishSettings};
-use crate::segment::health::DiskState;
+use crate::segment::finish;
+use crate::segment::folders::Absent;
 use crate::segment::open::OpenRecordings;
 use crate::segment::recover::{Found, LeftBehind, Recovered};
-use crate::segment::{Arena, CoreStore, Disk, DiskCommand, DiskHandle, DiskHealth, FileIds, SpaceWatch};
+use crate::segment::{self, Arena, CoreStore, Disk, DiskCommand, FileIds, SpaceWatch, Storage};
 use crate::supervise;
 use crate::units::{MonoTime, TemplateId, WallTime};
 
@@ -134,26 +136,36 @@ struct Running {
     senders: Arc<Senders>,
     access: Arc<ArcSwap<Access>>,
     ingest: Ingest,
-    disk: Disk,
-    recovery: JoinHandle<()>,
+    disks: DiskThreads,
+    /// One for each data folder.
+    recovery: Vec<JoinHandle<()>>,
     /// Enters the files of a catalog that was lost.
     rebuild: Option<JoinHandle<()>>,
     rebuild_stop: Arc<AtomicBool>,
     entries: JoinHandle<()>,
-    entry_sender: Sender<FinishedFile>,
+    entry_sender: EntrySender,
     events: JoinHandle<()>,
     /// The events thread ends when this is gone.
     events_stop: Sender<()>,
     dispatcher: Dispatcher,
     retention: Retention,
     eviction: Option<Eviction>,
-    space: SpaceWatch,
     processor: Processor,
     certificates: Option<ingest::tls::CertificateWatch>,
     catalog: Catalog,
     arenas: PathBuf,
     /// Held as long as we run: two appliances on one data folder would destroy each other's files.
     _lock: File,
+    _folders: Folders,
+}
+
+/// The way of finished files into the catalog. Closed by us: a thread that hangs with its disk must not keep the catalog waiting for it.
+type EntrySender = Arc<ArcSwapOption<Sender<FinishedFile>>>;
+
+fn enter(sender: &EntrySender, file: FinishedFile) -> bool {
+    // Kept while it sends.
+    let sender = sender.load_full();
+    sender.is_some_and(|sender| sender.send(file).is_ok())
 }
 
 fn start(config: &Config) -> Result<Running, StartError> {
@@ -172,7 +184,9 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let clock = Clock { mono: mono_now, wall: wall_now };
     let time_zone = jiff::tz::TimeZone::get(&config.record.time_zone).map_err(|error| StartError(format!("record.time_zone: {error}")))?;
     let metrics = Metrics::new(cores.len());
-    let (catalog, incomplete) = rescue::open_catalog(data).map_err(|error| StartError(error_chain(&error)))?;
+    let folders = Folders::open(config, data, &time_zone, mono_now).map_err(because(format_args!("cannot write in {}", data.display())))?;
+    let storage = Arc::clone(&folders.storage);
+    let (catalog, incomplete) = rescue::open_catalog(&storage.folders).map_err(|error| StartError(error_chain(&error)))?;
     let first_run = catalog.is_new().map_err(|error| StartError(error.to_string()))?;
     if first_run && config.record.first_run_rule {
         catalog.enter_first_run(first_run_template(), wall_now()).map_err(|error| StartError(error.to_string()))?;
@@ -215,70 +229,72 @@ fn start(config: &Config) -> Result<Running, StartError> {
     catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
 
     let hls_segment_ms = config.record.hls_segment_ms;
-    let insert_supported = finish::probe_insert(data).map_err(because(format_args!("cannot write in {}", data.display())))?;
-    let finish = FinishSettings { data_folder: data.clone(), insert_supported, time_zone: time_zone.clone(), hls_segment_ms };
 
     // What the last run left is noted before anything new is written; finishing it goes on while publishers already push.
     let arenas = checked.arena_folder;
-    let mut left = LeftBehind::find(&finish, &arenas).map_err(because("cannot look for open recordings"))?;
-    left.write_back_arenas(&finish, |journal| replay::replay(&finish, journal));
+    let mut left = folders.find_left(&arenas).map_err(because("cannot look for open recordings"))?;
     let resumptions = Arc::new(Mutex::new(Resumptions::default()));
-    for paused in left.find_paused(&finish, now) {
-        resumptions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).announce(paused);
-    }
+    folders.announce_paused(&mut left, &resumptions, now);
 
     let mut last_file = catalog.last_file_id().map_err(|error| StartError(error.to_string()))?;
     if incomplete {
-        last_file = last_file.max(rescue::last_file_id(data).map_err(|error| StartError(error_chain(&error)))?);
+        last_file = last_file.max(rescue::last_file_id(&storage.folders).map_err(|error| StartError(error_chain(&error)))?);
     }
-    let ids = Arc::new(FileIds::new(last_file.max(left.last_file_id()), wall_now));
+    let ids = Arc::new(FileIds::new(last_file.max(disks::last_file_id(&left)), wall_now));
     let serials = Arc::new(AtomicU64::new(1));
 
     let (entry_sender, entry_queue) = bounded(ENTRIES_MAX);
     let entry_watch = entry_queue.clone();
     let entries = spawn("catalog-entry", {
-        let (catalog, finish, time_zone) = (catalog.clone(), finish.clone(), time_zone.clone());
-        move || enter_files(&entry_queue, &catalog, &finish, &time_zone)
+        let (catalog, storage, time_zone) = (catalog.clone(), Arc::clone(&storage), time_zone.clone());
+        move || enter_files(&entry_queue, &catalog, &storage, &time_zone)
     })?;
-    let finished: Box<dyn FnMut(FinishedFile) + Send> = {
-        let sender = entry_sender.clone();
-        Box::new(move |file| {
-            if sender.send(file).is_err() {
-                tracing::error!("the catalog thread is gone; the file is entered at the next start");
-            }
-        })
-    };
+    let entry_sender: EntrySender = Arc::new(ArcSwapOption::from_pointee(entry_sender));
     let open = Arc::new(OpenRecordings::default());
     let (event_sender, events_stop, events) = start_events(&catalog)?;
-    let resumption = ResumptionSettings {
-        table: Arc::clone(&resumptions),
-        policy: Arc::clone(&policy),
-        wall: wall_now,
-        over: {
-            let events = event_sender.clone();
-            Box::new(move |paused| events.send(resumption_over(paused)))
-        },
-    };
-    let health = Arc::new(DiskHealth::new(data));
     let reserve_bytes = config.record.reserve_mib << 20;
-    let space = SpaceWatch::start(data.clone(), reserve_bytes, Arc::clone(&health)).map_err(because("cannot watch the disk space"))?;
-    let disk_health = Arc::clone(&health);
-    let disk = Disk::start(DiskSettings {
-        finish: finish.clone(),
-        finished,
-        metrics: Arc::clone(&metrics),
-        clock: mono_now,
-        health: disk_health,
-        open: Arc::clone(&open),
-        resumption,
-    })
-    .map_err(because("cannot start the disk threads"))?;
-    let recovery = spawn("recovery", {
-        let (finish, sender, to_disk, events) = (finish.clone(), entry_sender.clone(), disk.handle().sender, event_sender.clone());
-        move || recover_left(&finish, &left, &sender, &to_disk, &events)
-    })?;
+    let mut threads = DiskThreads { disks: Vec::new(), spaces: Vec::new(), storage: Arc::clone(&storage) };
+    let mut recovery = Vec::new();
+    for (index, left) in left.into_iter().enumerate() {
+        let health = Arc::clone(&storage.health[index]);
+        let folder = storage.folders.folder(index);
+        threads.spaces.push(SpaceWatch::start(folder, reserve_bytes, Arc::clone(&health)).map_err(because("cannot watch the disk space"))?);
+        let disk = Disk::start(DiskSettings {
+            index,
+            finish: storage.finish[index].clone(),
+            descriptors_max: (checked.descriptors.media / storage.health.len()).max(1),
+            finished: {
+                let (sender, storage) = (Arc::clone(&entry_sender), Arc::clone(&storage));
+                Box::new(move |file| {
+                    if !enter(&sender, storage.placed(index, file)) {
+                        tracing::error!("the catalog thread is gone; the file is entered at the next start");
+                    }
+                })
+            },
+            metrics: Arc::clone(&metrics),
+            clock: mono_now,
+            health,
+            open: Arc::clone(&open),
+            places: Arc::clone(&storage.places),
+            resumption: ResumptionSettings {
+                table: Arc::clone(&resumptions),
+                policy: Arc::clone(&policy),
+                wall: wall_now,
+                over: {
+                    let events = event_sender.clone();
+                    Box::new(move |paused| events.send(resumption_over(paused)))
+                },
+            },
+        })
+        .map_err(because("cannot start the disk threads"))?;
+        recovery.push(spawn("recovery", {
+            let (storage, sender, to_disk, events) = (Arc::clone(&storage), Arc::clone(&entry_sender), disk.handle().sender, event_sender.clone());
+            move || recover_left(&storage, index, &left, &sender, &to_disk, &events)
+        })?);
+        threads.disks.push(disk);
+    }
 
-    let retention = Retention::start(catalog.clone(), finish.clone(), wall_now).map_err(because("cannot start the retention thread"))?;
+    let retention = Retention::start(catalog.clone(), Arc::clone(&storage), wall_now).map_err(because("cannot start the retention thread"))?;
 
     let order = match config.record.eviction {
         config::Eviction::None => None,
@@ -286,22 +302,22 @@ fn start(config: &Config) -> Result<Running, StartError> {
         config::Eviction::Expiring => Some(EvictionOrder::Expiring),
     };
     let eviction = order
-        .map(|order| Eviction::start(catalog.clone(), vec![Arc::clone(&health)], reserve_bytes, order, wall_now))
+        .map(|order| Eviction::start(catalog.clone(), Arc::clone(&storage), reserve_bytes, order, wall_now))
         .transpose()
         .map_err(because("cannot start the eviction thread"))?;
     let master_key = process::keys::read_or_make(data).map_err(because("cannot have the master key"))?;
-    let processor = start_processor(config, data, &cores, &catalog, &master_key)?;
+    let processor = start_processor(config, &storage.folders, &cores, &catalog, &master_key)?;
 
-    let moov_reserve = if insert_supported { MoovReserve::Insert } else { MoovReserve::Whole };
+    let moov_reserve = if folders.inserts() { MoovReserve::Insert } else { MoovReserve::Whole };
     let recorder = RecorderSettings { hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts, hls_segment_ms, moov_reserve };
     let arena_bytes = usize::try_from(checked.arena_bytes_per_core).map_err(|_| StartError("ingest.arena_mib is too large".to_owned()))?;
-    let handle = disk.handle();
-    let stores = make_stores(&arenas, cores.len(), arena_bytes, &handle, (&ids, &serials, &resumptions))?;
-    drop(handle);
+    let handles = segment::Disks::new(threads.disks.iter().map(Disk::handle).collect(), Arc::clone(&storage.places));
+    let stores = make_stores(&arenas, cores.len(), arena_bytes, &handles, (&ids, &serials, &resumptions))?;
+    drop(handles);
     let busy = Arc::new(Busy::new(cores.len()));
     let media = Arc::new(delivery::Context::new(delivery::ContextParts {
         catalog: catalog.clone(),
-        data_folder: data.clone(),
+        storage: Arc::clone(&storage),
         app_id: config.api.app_id,
         clock: wall_now,
         hls_segment_ms,
@@ -319,7 +335,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         idle_timeout: Duration::from_secs(config.ingest.idle_timeout_s),
         publishers_max: config.ingest.publishers_max,
         bytes_per_second_max: config.ingest.bandwidth_max_mib << 20,
-        files_max: checked.files_max,
+        sockets_max: checked.descriptors.sockets,
         duplicate_publisher: match config.ingest.duplicate_publisher {
             config::DuplicatePublisher::Replace => ingest::DuplicatePublisher::Replace,
             config::DuplicatePublisher::Refuse => ingest::DuplicatePublisher::Refuse,
@@ -345,11 +361,13 @@ fn start(config: &Config) -> Result<Running, StartError> {
 
     let certificates = tls.map(|acceptor| ingest::tls::CertificateWatch::start(certificate_files(config), acceptor));
     let certificates = certificates.transpose().map_err(because("cannot start the certificates thread"))?;
-    register_gauges(&metrics, &disk, &health, &data.display().to_string(), &entry_watch);
+    disks::register_gauges(&metrics, &threads, mono_now);
+    // The channel must end when its last real sender is gone, so the gauge watches the receiving side.
+    metrics.register_catalog_queue(Box::new(move || entry_watch.len() as f64));
     let maker = ClipMaker {
         catalog: catalog.clone(),
         media: Arc::clone(&media),
-        finish: finish.clone(),
+        storage: Arc::clone(&storage),
         ids: Arc::clone(&ids),
         clock: wall_now,
         public_base: public_base.clone(),
@@ -372,7 +390,6 @@ fn start(config: &Config) -> Result<Running, StartError> {
                 shared.end_publication(stream.core, stream.connection, stream.publication, cause)
             })
         },
-        media_root: data.clone(),
         media,
         clips: Arc::clone(&clips),
         public_base,
@@ -382,7 +399,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
             let metrics = Arc::clone(&metrics);
             Box::new(move || metrics.render())
         },
-        health: health_answer(catalog.clone(), processor.encoder(), vec![(data.clone(), Arc::clone(&health))]),
+        health: health_answer(catalog.clone(), processor.encoder(), Arc::clone(&storage), folders.absent.clone()),
         url_is_safe: {
             let forbidden = dispatch.forbidden.clone();
             Box::new(move |url| forbidden.allow(url))
@@ -413,8 +430,9 @@ fn start(config: &Config) -> Result<Running, StartError> {
     // Beside everything else: publishers push, and what is recorded now is entered as always.
     let rebuild_stop = Arc::new(AtomicBool::new(false));
     let rebuild = incomplete.then(|| {
-        let (data, catalog, stop) = (data.clone(), catalog.clone(), Arc::clone(&rebuild_stop));
-        spawn("catalog-rebuild", move || rescue::rebuild_beside(&data, &catalog, &time_zone, &stop))
+        let (all, absent) = (Arc::clone(&storage.folders), folders.absent_labels.clone());
+        let (catalog, stop) = (catalog.clone(), Arc::clone(&rebuild_stop));
+        spawn("catalog-rebuild", move || rescue::rebuild_beside(&all, &absent, &catalog, &time_zone, &stop))
     });
     let rebuild = rebuild.transpose()?;
 
@@ -429,7 +447,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         senders,
         access,
         ingest,
-        disk,
+        disks: threads,
         recovery,
         rebuild,
         rebuild_stop,
@@ -437,7 +455,6 @@ fn start(config: &Config) -> Result<Running, StartError> {
         entry_sender,
         retention,
         eviction,
-        space,
         processor,
         certificates,
         events,
@@ -446,6 +463,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         catalog,
         arenas,
         _lock: checked.lock,
+        _folders: folders,
     })
 }
 
@@ -475,14 +493,17 @@ impl Running {
         self.clips.stop();
         self.ingest.stop();
         self.senders.stop();
-        self.disk.stop();
-        if self.recovery.join().is_err() {
-            tracing::error!("the recovery thread panicked");
+        // Recovery that goes on feeds a disk that answers.
+        let all_written = self.disks.stop();
+        for recovery in self.recovery {
+            if (all_written || recovery.is_finished()) && recovery.join().is_err() {
+                tracing::error!("a recovery thread panicked");
+            }
         }
         if self.rebuild.is_some_and(|rebuild| rebuild.join().is_err()) {
             tracing::error!("the thread that builds the catalog panicked");
         }
-        drop(self.entry_sender);
+        self.entry_sender.store(None);
         if self.entries.join().is_err() {
             tracing::error!("the catalog entry thread panicked");
         }
@@ -495,15 +516,14 @@ impl Running {
         if let Some(eviction) = self.eviction {
             eviction.stop();
         }
-        self.space.stop();
         if let Some(certificates) = self.certificates {
             certificates.stop();
         }
         // Last of those who use the catalog: everything else has told what there is to tell.
         self.dispatcher.stop();
         self.catalog.close();
-        // Everything in it is on the disk.
-        if let Err(error) = std::fs::remove_dir_all(&self.arenas) {
+        // Everything in it is on the disk, or the next start brings it there.
+        if all_written && let Err(error) = std::fs::remove_dir_all(&self.arenas) {
             tracing::warn!(path = %self.arenas.display(), %error, "the arena could not be removed");
         }
         handle.close();
@@ -617,7 +637,7 @@ fn make_stores(
     folder: &Path,
     cores: usize,
     bytes: usize,
-    to_disk: &DiskHandle,
+    to_disk: &segment::Disks,
     (ids, serials, resumptions): (&Arc<FileIds>, &Arc<AtomicU64>, &Arc<Mutex<Resumptions>>),
 ) -> Result<Vec<CoreStore>, StartError> {
     let arenas: Vec<io::Result<Arena>> = std::thread::scope(|scope| {
@@ -641,7 +661,7 @@ fn make_stores(
 }
 
 /// Enters finished files into the catalog, many at once when they come in bursts. A catalog that refuses costs time, not files.
-fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, settings: &FinishSettings, zone: &jiff::tz::TimeZone) {
+fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, storage: &Storage, zone: &jiff::tz::TimeZone) {
     let mut waiting: Vec<FinishedFile> = Vec::new();
     let mut ended = false;
     while !(ended && waiting.is_empty()) {
@@ -667,7 +687,7 @@ fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, settings: &Fin
                     tracing::warn!(%file_id, %gone, "what the template of a file names is not there");
                 }
                 for file in waiting.drain(..) {
-                    entered(&file, settings);
+                    entered(&file, storage);
                 }
             }
             Err(error) => {
@@ -687,7 +707,7 @@ fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, settings: &Fin
     }
 }
 
-fn entered(file: &FinishedFile, settings: &FinishSettings) {
+fn entered(file: &FinishedFile, storage: &Storage) {
     tracing::info!(
         file_id = %file.identity.file_id,
         stream = %file.identity.key,
@@ -698,6 +718,9 @@ fn entered(file: &FinishedFile, settings: &FinishSettings) {
         path = %format_args!("{}/{}", file.folder, file.entry),
         "file finished"
     );
+    storage.places.forget(file.identity.file_id);
+    // A disk that hangs by now keeps its note; the file is looked at again at the next start.
+    let Ok((_, settings, _)) = storage.locate(&file.folder) else { return };
     let note = finish::note_path(settings, file.identity.file_id);
     if let Err(error) = std::fs::remove_file(&note)
         && error.kind() != io::ErrorKind::NotFound
@@ -706,11 +729,11 @@ fn entered(file: &FinishedFile, settings: &FinishSettings) {
     }
 }
 
-fn recover_left(settings: &FinishSettings, left: &LeftBehind, files: &Sender<FinishedFile>, to_disk: &Sender<DiskCommand>, events: &EventSender) {
+fn recover_left(storage: &Storage, index: usize, left: &LeftBehind, files: &EntrySender, to_disk: &Sender<DiskCommand>, events: &EventSender) {
     let started = Instant::now();
-    let recovered = left.recover(settings, |found| {
+    let recovered = left.recover(&storage.finish[index], |found| {
         let is_taken = match found {
-            Found::Finished(file) => files.send(*file).is_ok(),
+            Found::Finished(file) => enter(files, storage.placed(index, *file)),
             Found::Paused(paused) => to_disk.send(DiskCommand::PauseRecording(Box::new(paused))).is_ok(),
             Found::Over(paused) => {
                 events.send(resumption_over(&paused));
@@ -723,6 +746,7 @@ fn recover_left(settings: &FinishSettings, left: &LeftBehind, files: &Sender<Fin
     });
     if recovered != Recovered::default() {
         tracing::info!(
+            folder = %storage.folders.root(index).display(),
             arena_bytes = recovered.arena_bytes,
             finished = recovered.finished,
             adopted = recovered.adopted,
@@ -755,7 +779,13 @@ fn resumption_over(paused: &PausedRecording) -> LiveEvent {
 }
 
 /// The workers of task flows. They keep away from the CPUs that take streams in, where there are others.
-fn start_processor(config: &Config, data: &Path, cores: &[usize], catalog: &Catalog, master_key: &MasterKey) -> Result<Processor, StartError> {
+fn start_processor(
+    config: &Config,
+    folders: &DataFolders,
+    cores: &[usize],
+    catalog: &Catalog,
+    master_key: &MasterKey,
+) -> Result<Processor, StartError> {
     let settings = &config.process;
     let mut cpus = settings.cpus.clone();
     if cpus.is_empty()
@@ -770,8 +800,7 @@ fn start_processor(config: &Config, data: &Path, cores: &[usize], catalog: &Cata
         launcher: launch::launcher(&Manners { nice: settings.nice, cpus }),
         encoder: Encoder { preset: settings.preset.clone() },
         bounds: Bounds { time_max, silence_max: ENCODER_SILENCE_MAX.min(time_max) },
-        // The encoder has a working folder of its own.
-        data_folder: data.canonicalize().map_err(because(data.display()))?,
+        folders: without_links(folders),
         master_key: master_key.clone(),
         key_rotation: settings.key_rotation_segments,
     };
@@ -783,48 +812,26 @@ fn start_processor(config: &Config, data: &Path, cores: &[usize], catalog: &Cata
     Processor::start(catalog.clone(), settings, tools, wall_now).map_err(because("cannot start the workers of task flows"))
 }
 
-fn register_gauges(metrics: &Arc<Metrics>, disk: &Disk, health: &Arc<DiskHealth>, folder: &str, entries: &Receiver<FinishedFile>) {
-    type Read = fn(&DiskHealth) -> f64;
-    let gauges: [(&str, &str, Read); 4] = [
-        ("disk_free_bytes", "Free space of a data folder's disk.", |disk| disk.free_bytes().map_or(f64::NAN, |bytes| bytes as f64)),
-        ("disk_full_in_seconds", "Until the reserve is reached at the present rate.", |disk| disk.full_in_s().map_or(f64::INFINITY, |s| s as f64)),
-        ("disk_state", "0 well, 1 nearly full, 2 full, 3 does not answer.", |disk| f64::from(disk.state(mono_now()) as u8)),
-        ("disk_errors", "Writes and syncs that failed.", |disk| disk.errors() as f64),
-    ];
-    for (name, help, read) in gauges {
-        let health = Arc::clone(health);
-        metrics.register_disk_gauge(name, help, folder, Box::new(move || read(&health)));
-    }
-    let depth = disk.queue_depth();
-    metrics.register_disk_queue(folder, Box::new(move || depth() as f64));
-    // The channel must end when its last real sender is gone, so the gauge watches the receiving side.
-    let entries = entries.clone();
-    metrics.register_catalog_queue(Box::new(move || entries.len() as f64));
+/// The encoder has a working folder of its own.
+fn without_links(folders: &DataFolders) -> DataFolders {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let further = folders.iter().skip(1).map(|folder| DataFolder { label: folder.label.clone(), path: real(&folder.path) });
+    DataFolders::new(real(folders.first()), further)
 }
 
-/// 200 while files are recorded and entered, 503 with the reason when not; the state of each disk either way.
+/// 200 while files are recorded and entered, 503 with the reason when not; the state of each disk either way. With one of several disks in trouble recording
+/// goes on: "degraded", and 200.
 fn health_answer(
     catalog: Catalog,
     encoder: EncoderState,
-    disks: Vec<(PathBuf, Arc<DiskHealth>)>,
+    storage: Arc<Storage>,
+    absent: Vec<Absent>,
 ) -> Box<dyn Fn() -> Result<String, String> + Send + Sync> {
     Box::new(move || {
         let catalog = catalog.last_file_id().err().map(|error| error.to_string());
-        let mut well = catalog.is_none();
-        let disks: Vec<serde_json::Value> = disks
-            .iter()
-            .map(|(folder, disk)| {
-                let state = disk.state(mono_now());
-                well &= !matches!(state, DiskState::Full | DiskState::Stalled);
-                serde_json::json!({
-                    "folder": folder,
-                    "state": state.name(),
-                    "free_bytes": disk.free_bytes(),
-                    "full_in_s": disk.full_in_s(),
-                    "errors": disk.errors(),
-                })
-            })
-            .collect();
+        let (disks, disks_are_well, records) = disks::describe(&storage, &absent);
+        let works = catalog.is_none() && records;
+        let well = works && disks_are_well;
         // Recording goes on without an encoder: what is missing is said, and all is well.
         let encoder = match &*encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             Ok(version) => serde_json::json!({ "encoder": version }),
@@ -834,6 +841,6 @@ fn health_answer(
         if let Some(error) = catalog {
             answer["catalog"] = error.into();
         }
-        if well { Ok(answer.to_string()) } else { Err(answer.to_string()) }
+        if works { Ok(answer.to_string()) } else { Err(answer.to_string()) }
     })
 }

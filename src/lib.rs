@@ -18,6 +18,7 @@ pub mod config;
 pub mod container;
 pub mod control;
 pub mod delivery;
+pub mod disks;
 pub mod domain;
 pub mod ingest;
 pub mod inspect;

@@ -19,7 +19,8 @@ const MEMLOCK_CORE_BYTES: u64 = 1 << 20;
 const MEMLOCK_BASE_BYTES: u64 = 512 << 10;
 /// Descriptors of a start without any publisher: listeners, rings, catalog, log, HTTP workers and a few of their connections.
 const FILES_MIN: u64 = 256;
-/// A publisher's socket and the open files of its recordings: MP4 with HLS, and one more.
+/// A publisher's socket and the open files of its recordings: MP4 with HLS, and one more. With fewer, files that are seldom written to are opened anew each
+/// time.
 const FILES_PER_PUBLISHER: u64 = 4;
 /// The arena of a core when `ingest.arena_mib` is 0: two seconds of 1 Gbit/s, if there is room.
 const ARENA_AUTO_BYTES_MAX: u64 = 256 << 20;
@@ -31,6 +32,22 @@ const ARENA_FOLDER_PREFIX: &str = "capstan-arena-";
 const LOCK_FILE: &str = "capstan.lock";
 
 const MIB: u64 = 1 << 20;
+
+/// What the limit of open files is used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Descriptors {
+    /// Publishers' connections.
+    pub sockets: usize,
+    /// Media files being written.
+    pub media: usize,
+}
+
+impl Descriptors {
+    fn share(files_max: u64) -> Self {
+        let left = usize::try_from(files_max.saturating_sub(FILES_MIN)).unwrap_or(usize::MAX);
+        Self { sockets: left - left / 2, media: (left / 2).max(1) }
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -73,8 +90,7 @@ pub struct Preflight {
     pub arena_folder: PathBuf,
     /// Absolute, and it exists.
     pub data_folder: PathBuf,
-    /// File descriptors this process may have.
-    pub files_max: u64,
+    pub descriptors: Descriptors,
     /// Sentences for the log.
     pub warnings: Vec<String>,
     /// Keeps a second process away from the data folder as long as it is open.
@@ -113,12 +129,12 @@ pub fn preflight(config: &Config) -> Result<Preflight, StartError> {
     if files_max < FILES_MIN {
         return Err(StartError::OpenFiles { limit: files_max });
     }
-    if files_max < files_wanted {
+    let descriptors = Descriptors::share(files_max);
+    if descriptors.sockets < config.ingest.publishers_max {
         warnings.push(format!(
             "the limit of open files is {files_max}, enough for about {} publishers, not for ingest.publishers_max = {}: \
              raise it with `ulimit -n` or LimitNOFILE=65536",
-            (files_max - FILES_MIN) / FILES_PER_PUBLISHER,
-            config.ingest.publishers_max
+            descriptors.sockets, config.ingest.publishers_max
         ));
     }
 
@@ -126,7 +142,7 @@ pub fn preflight(config: &Config) -> Result<Preflight, StartError> {
     let arena_folder = config.ingest.arena_folder.join(arena_folder_name(&data_folder));
     let arena_bytes_per_core = size_arena(config, &arena_folder, cores.len(), &mut warnings)?;
     fs::create_dir_all(&arena_folder).map_err(|source| StartError::ArenaFolder { folder: arena_folder.clone(), source })?;
-    Ok(Preflight { cores, arena_bytes_per_core, arena_folder, data_folder, files_max, warnings, lock })
+    Ok(Preflight { cores, arena_bytes_per_core, arena_folder, data_folder, descriptors, warnings, lock })
 }
 
 /// Why a listener could not be bound, and the remedy. `setting` is the key that names the address.
@@ -304,7 +320,7 @@ mod tests {
         assert!(found.data_folder.is_absolute() && found.data_folder.is_dir());
         assert!(!found.cores.is_empty());
         assert_eq!(found.arena_bytes_per_core, MIB);
-        assert!(found.files_max >= FILES_MIN);
+        assert!(found.descriptors.sockets > 0 && found.descriptors.media > 0);
 
         let second = preflight(&config).expect_err("the first one still holds the folder");
         assert!(second.to_string().starts_with("another Capstan is running on the data folder "), "{second}");

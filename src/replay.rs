@@ -1,6 +1,7 @@
 //! Frames that no file had taken when the last run was killed: through a recorder, into files that recovery then finishes.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::recorder::journal;
 use crate::segment::finish::FinishSettings;
@@ -13,10 +14,17 @@ use crate::units::FileId;
 /// # Errors
 /// If the note cannot be read, or what the file system says.
 pub fn replay(settings: &FinishSettings, left: &Journal) -> io::Result<Vec<FileId>> {
+    replay_into(vec![settings.recording_folder()], left)
+}
+
+/// [`replay`] with several folders of open recordings: what begins goes into the first, the rest to where it belongs.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_into(recording: Vec<PathBuf>, left: &Journal) -> io::Result<Vec<FileId>> {
     let mut begun = Vec::new();
-    let (frames, stores) =
-        journal::replay(&left.note, &left.log, (&left.taken, &left.parts), |ids| WholeStore::new(settings.recording_folder(), ids))
-            .map_err(io::Error::other)?;
+    let (frames, stores) = journal::replay(&left.note, &left.log, (&left.taken, &left.parts), |ids| WholeStore::new(recording.clone(), ids))
+        .map_err(io::Error::other)?;
     for store in stores {
         begun.extend(store.finish()?);
     }

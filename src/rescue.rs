@@ -14,10 +14,11 @@ use jiff::tz::TimeZone;
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::Config;
-use crate::domain::{FinishedFile, naming};
+use crate::domain::{DataFolders, FinishedFile, naming};
 use crate::logging::error_chain;
 use crate::preflight::open_data_folder;
 use crate::segment::finish::FINISHED_NAME;
+use crate::segment::folders;
 use crate::units::{FileId, WallTime};
 
 pub const CATALOG_NAME: &str = "catalog.sqlite";
@@ -55,16 +56,22 @@ pub struct Rebuilt {
     pub stopped: bool,
 }
 
-/// Opens the catalog of a data folder whatever state it is in. True: [`rebuild`] has to enter the files.
+/// The mark of a folder that was not there when the catalog was built again; in the first.
+fn mark_of(data: &Path, label: &str) -> PathBuf {
+    data.join(format!("{MARK_NAME}-{label}"))
+}
+
+/// Opens the catalog whatever state it is in. True: [`rebuild`] has to enter the files.
 ///
 /// # Errors
 /// What stands in the way of any catalog: no room, no permission, one of a newer version.
-pub fn open_catalog(data: &Path) -> Result<(Catalog, bool), RescueError> {
+pub fn open_catalog(folders: &DataFolders) -> Result<(Catalog, bool), RescueError> {
+    let data = folders.first();
     let path = data.join(CATALOG_NAME);
     let catalog_error = |source| RescueError::Catalog { path: path.clone(), source };
     let mark = data.join(MARK_NAME);
     let begin = || File::create(&mark).map(drop).map_err(at("creating", &mark));
-    if !path.exists() && recordings(&data.join("media"))?.next().is_some() {
+    if !path.exists() && all_recordings(folders)?.next().is_some() {
         tracing::warn!(path = %path.display(), "the catalog is not there; it is built again from the recordings");
         begin()?;
     }
@@ -79,11 +86,12 @@ pub fn open_catalog(data: &Path) -> Result<(Catalog, bool), RescueError> {
         Err(error) => return Err(catalog_error(error)),
     };
     // Begun anew in silence: what it held was in a journal that is gone.
-    if !mark.exists() && catalog.last_file_id().map_err(catalog_error)?.is_none() && recordings(&data.join("media"))?.next().is_some() {
+    if !mark.exists() && catalog.last_file_id().map_err(catalog_error)?.is_none() && all_recordings(folders)?.next().is_some() {
         tracing::warn!(path = %path.display(), "the catalog is empty; it is built again from the recordings");
         begin()?;
     }
-    Ok((catalog, mark.exists()))
+    let came_late = folders.iter().any(|folder| mark_of(data, &folder.label).exists());
+    Ok((catalog, mark.exists() || came_late))
 }
 
 fn open_checked(path: &Path) -> Result<Catalog, CatalogError> {
@@ -135,33 +143,42 @@ fn recordings(media: &Path) -> Result<impl Iterator<Item = (FileId, PathBuf)> + 
     }))
 }
 
-/// The greatest id among the recordings: new ones have to stay above it, and the catalog does not know it yet.
-pub fn last_file_id(data: &Path) -> Result<Option<FileId>, RescueError> {
-    Ok(recordings(&data.join("media"))?.map(|(file_id, _)| file_id).max())
+/// Those of all data folders, each with the index of its folder.
+fn all_recordings(folders: &DataFolders) -> Result<impl Iterator<Item = (usize, FileId, PathBuf)> + use<>, RescueError> {
+    let each: Vec<_> = folders.iter().map(|folder| recordings(&folder.path.join("media"))).collect::<Result<_, _>>()?;
+    Ok(each.into_iter().enumerate().flat_map(|(index, found)| found.map(move |(file_id, path)| (index, file_id, path))))
 }
 
-/// Enters every recording of the data folder; those that are in the catalog stay as they are. Ends early when `stop` is set.
+/// The greatest id among the recordings: new ones have to stay above it, and the catalog does not know it yet.
+pub fn last_file_id(folders: &DataFolders) -> Result<Option<FileId>, RescueError> {
+    Ok(all_recordings(folders)?.map(|(_, file_id, _)| file_id).max())
+}
+
+/// Enters every recording of the data folders; those that are in the catalog stay as they are. Ends early when `stop` is set. `absent`: labels of folders
+/// that are not there; their recordings are entered when they are.
 ///
 /// A recording whose note still lies in `recording/` is left out: recovery enters it, and announces it.
 ///
 /// # Errors
 /// If the catalog takes no files, or the folder cannot be listed. The next start goes on.
-pub fn rebuild(data: &Path, catalog: &Catalog, zone: &TimeZone, stop: &AtomicBool) -> Result<Rebuilt, RescueError> {
+pub fn rebuild(folders: &DataFolders, absent: &[String], catalog: &Catalog, zone: &TimeZone, stop: &AtomicBool) -> Result<Rebuilt, RescueError> {
+    let data = folders.first();
     let mut rebuilt = Rebuilt::default();
     let mut batch = Vec::new();
     let mut enter = |batch: &mut Vec<(FinishedFile, String, WallTime)>| {
         rebuilt.files += batch.len() as u64;
         catalog.restore_files(std::mem::take(batch)).map_err(|source| RescueError::Catalog { path: data.join(CATALOG_NAME), source })
     };
-    for (file_id, folder) in recordings(&data.join("media"))? {
+    for (index, file_id, folder) in all_recordings(folders)? {
         if stop.load(Ordering::Relaxed) {
             rebuilt.stopped = true;
             return Ok(rebuilt);
         }
-        if data.join("recording").join(format!("{file_id}.finished")).exists() {
+        let root = folders.root(index);
+        if root.join("recording").join(format!("{file_id}.finished")).exists() {
             continue;
         }
-        match read_recording(data, &folder) {
+        match read_recording(root, &folder).map(|file| FinishedFile { folder: folders.place(index, &file.folder), ..file }) {
             Ok(file) if file.identity.file_id == file_id => {
                 let name = naming::catalog_name(&file.identity, file.end, zone);
                 let created = file.end;
@@ -182,10 +199,19 @@ pub fn rebuild(data: &Path, catalog: &Catalog, zone: &TimeZone, stop: &AtomicBoo
     }
     enter(&mut batch)?;
     let mark = data.join(MARK_NAME);
-    match fs::remove_file(&mark) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("removing", &mark)(error)),
-        _ => Ok(rebuilt),
+    if mark.exists() {
+        for label in absent {
+            let late = mark_of(data, label);
+            File::create(&late).map_err(at("creating", &late))?;
+        }
     }
+    for mark in folders.iter().map(|folder| mark_of(data, &folder.label)).chain([mark]) {
+        match fs::remove_file(&mark) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("removing", &mark)(error)),
+            _ => {}
+        }
+    }
+    Ok(rebuilt)
 }
 
 /// What a recording says of itself, at the place where it was found.
@@ -199,9 +225,9 @@ fn read_recording(data: &Path, folder: &Path) -> io::Result<FinishedFile> {
 }
 
 /// [`rebuild`] beside the running appliance, with its lines in the log.
-pub fn rebuild_beside(data: &Path, catalog: &Catalog, zone: &TimeZone, stop: &AtomicBool) {
+pub fn rebuild_beside(folders: &DataFolders, absent: &[String], catalog: &Catalog, zone: &TimeZone, stop: &AtomicBool) {
     let started = Instant::now();
-    match rebuild(data, catalog, zone, stop) {
+    match rebuild(folders, absent, catalog, zone, stop) {
         Ok(Rebuilt { files, stopped: true, .. }) => tracing::info!(files, "the rebuilding of the catalog goes on at the next start"),
         Ok(Rebuilt { files, unreadable, .. }) => {
             tracing::info!(files, unreadable, seconds = started.elapsed().as_secs_f64(), "the catalog was built again from the recordings");
@@ -237,6 +263,12 @@ fn rebuild_now(config: &Config) -> Result<(Option<PathBuf>, Rebuilt), String> {
     }
     let (data, _lock) = open_data_folder(&config.data_folder).map_err(|error| error_chain(&error))?;
     let zone = TimeZone::get(&config.record.time_zone).map_err(|error| format!("record.time_zone: {error}"))?;
+    let opened = folders::open_all(&data, &config.more_data_folders).map_err(|error| error.to_string())?;
+    for absent in &opened.absent {
+        eprintln!("capstan: {}; its recordings are entered when it is there", absent.why);
+    }
+    let absent = opened.absent_labels();
+    let all = DataFolders::new(data.clone(), opened.folders);
     let path = data.join(CATALOG_NAME);
     let rebuild_all = || -> Result<(Option<PathBuf>, Rebuilt), RescueError> {
         // If it still can be read, opening and closing it brings the copy of templates, rules and tasks up to date.
@@ -248,7 +280,7 @@ fn rebuild_now(config: &Config) -> Result<(Option<PathBuf>, Rebuilt), String> {
         File::create(&mark).map_err(at("creating", &mark))?;
         let aside = if path.exists() { Some(put_aside(&path, "replaced")?) } else { None };
         let catalog = Catalog::open(&path).map_err(|source| RescueError::Catalog { path: path.clone(), source })?;
-        let rebuilt = rebuild(&data, &catalog, &zone, &AtomicBool::new(false))?;
+        let rebuilt = rebuild(&all, &absent, &catalog, &zone, &AtomicBool::new(false))?;
         catalog.close();
         Ok((aside, rebuilt))
     };
@@ -303,6 +335,10 @@ mod tests {
         file_id
     }
 
+    fn single(data: &Path) -> DataFolders {
+        DataFolders::new(data.to_owned(), [])
+    }
+
     fn ids(catalog: &Catalog) -> Vec<FileId> {
         let page = catalog.search(&MediaQuery { ascending: true, limit: 1000, ..MediaQuery::default() }).expect("a page");
         assert!(page.rows.iter().all(|row| row.file.folder.starts_with("media/2026-01-0") && row.create_time >= row.file.end));
@@ -326,31 +362,54 @@ mod tests {
         for (name, damage) in cases {
             let folder = tempfile::tempdir().expect("a folder");
             let data = folder.path();
-            let (catalog, incomplete) = open_catalog(data).expect("a new catalog");
+            let (catalog, incomplete) = open_catalog(&single(data)).expect("a new catalog");
             assert!(!incomplete, "{name}: a new data folder");
             let template = RecordTemplate::empty(TemplateId(0), "kept");
             let template = catalog.create_template(template, 10).expect("a template");
             let files: Vec<FileId> = (0..600).map(|number| recording(data, number)).collect();
-            rebuild(data, &catalog, &TimeZone::UTC, &AtomicBool::new(false)).expect("entered");
+            rebuild(&single(data), &[], &catalog, &TimeZone::UTC, &AtomicBool::new(false)).expect("entered");
             catalog.close();
             drop(catalog);
             damage(&data.join(CATALOG_NAME));
 
-            let (catalog, incomplete) = open_catalog(data).expect(name);
+            let (catalog, incomplete) = open_catalog(&single(data)).expect(name);
             assert_eq!(incomplete, name != "nothing happened", "{name}");
             assert_eq!(
                 catalog.templates::<RecordTemplate>().expect("templates").iter().map(|template| template.id).collect::<Vec<_>>(),
                 [template],
                 "{name}"
             );
-            assert_eq!(last_file_id(data).expect("listed"), files.last().copied());
-            let stopped = rebuild(data, &catalog, &TimeZone::UTC, &AtomicBool::new(true)).expect("stopped");
+            assert_eq!(last_file_id(&single(data)).expect("listed"), files.last().copied());
+            let stopped = rebuild(&single(data), &[], &catalog, &TimeZone::UTC, &AtomicBool::new(true)).expect("stopped");
             assert!(stopped.stopped && data.join(MARK_NAME).exists() == incomplete, "{name}");
-            let rebuilt = rebuild(data, &catalog, &TimeZone::UTC, &AtomicBool::new(false)).expect("rebuilt");
+            let rebuilt = rebuild(&single(data), &[], &catalog, &TimeZone::UTC, &AtomicBool::new(false)).expect("rebuilt");
             assert_eq!(rebuilt, Rebuilt { files: 600, ..Rebuilt::default() }, "{name}");
             assert!(!data.join(MARK_NAME).exists(), "{name}");
             assert_eq!(ids(&catalog), files, "{name}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_was_not_there_comes_late() {
+        let all = tempfile::tempdir().expect("a folder");
+        let [first, more] = ["first", "more"].map(|name| all.path().join(name));
+        let [one, two] = [(&first, 0), (&more, 1)].map(|(data, number)| recording(data, number));
+        let (catalog, incomplete) = open_catalog(&single(&first)).expect("a catalog");
+        assert!(incomplete);
+        rebuild(&single(&first), &["d1".to_owned()], &catalog, &TimeZone::UTC, &AtomicBool::new(false)).expect("rebuilt");
+        catalog.close();
+        drop(catalog);
+        let both = DataFolders::new(first.clone(), [crate::domain::DataFolder { label: "d1".to_owned(), path: more }]);
+        assert!(!open_catalog(&single(&first)).expect("a catalog").1, "it is still not there");
+        let (catalog, incomplete) = open_catalog(&both).expect("a catalog");
+        assert!(incomplete);
+        rebuild(&both, &[], &catalog, &TimeZone::UTC, &AtomicBool::new(false)).expect("rebuilt");
+        let page = catalog.search(&MediaQuery { ascending: true, limit: 10, ..MediaQuery::default() }).expect("a page");
+        let places: Vec<String> = page.rows.iter().map(|row| row.file.folder.clone()).collect();
+        assert_eq!(places, [format!("media/2026-01-01/{one}"), format!("d1/media/2026-01-02/{two}")]);
+        catalog.close();
+        drop(catalog);
+        assert!(!open_catalog(&both).expect("a catalog").1);
     }
 
     #[test]
@@ -362,9 +421,9 @@ mod tests {
         fs::create_dir_all(data.join("media/2026-01-02/no-recording")).expect("a folder");
         fs::create_dir_all(data.join("recording")).expect("a folder");
         fs::write(data.join(format!("recording/{noted}.finished")), "").expect("a note");
-        let (catalog, incomplete) = open_catalog(data).expect("a catalog");
+        let (catalog, incomplete) = open_catalog(&single(data)).expect("a catalog");
         assert!(incomplete);
-        let rebuilt = rebuild(data, &catalog, &TimeZone::UTC, &AtomicBool::new(false)).expect("rebuilt");
+        let rebuilt = rebuild(&single(data), &[], &catalog, &TimeZone::UTC, &AtomicBool::new(false)).expect("rebuilt");
         assert_eq!(rebuilt, Rebuilt { files: 1, unreadable: 1, stopped: false });
         assert_eq!(ids(&catalog), [good]);
     }

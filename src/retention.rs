@@ -10,9 +10,7 @@ use std::time::Duration;
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 
 use crate::catalog::{Catalog, CatalogError};
-use crate::segment::DiskHealth;
-use crate::segment::finish::FinishSettings;
-use crate::segment::remove::remove;
+use crate::segment::Storage;
 use crate::units::WallTime;
 
 /// How often the thread looks for files whose time has come. It is woken for deletions.
@@ -34,14 +32,14 @@ impl Retention {
     ///
     /// # Errors
     /// If there is no thread.
-    pub fn start(catalog: Catalog, settings: FinishSettings, clock: fn() -> WallTime) -> io::Result<Self> {
+    pub fn start(catalog: Catalog, storage: Arc<Storage>, clock: fn() -> WallTime) -> io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new().name("retention".to_owned()).spawn({
             let (stopping, catalog) = (Arc::clone(&stopping), catalog.clone());
             move || {
                 while !stopping.load(Ordering::SeqCst) {
                     let seen = catalog.removals_seen();
-                    if let Err(error) = round(&catalog, &settings, clock, &stopping) {
+                    if let Err(error) = round(&catalog, &storage, clock, &stopping) {
                         tracing::error!(%error, "expired or deleted files cannot be removed; trying again");
                     }
                     catalog.wait_for_removal(seen, LOOK);
@@ -62,7 +60,7 @@ impl Retention {
 }
 
 /// Everything there is to do now.
-fn round(catalog: &Catalog, settings: &FinishSettings, clock: fn() -> WallTime, stopping: &AtomicBool) -> Result<(), CatalogError> {
+fn round(catalog: &Catalog, storage: &Storage, clock: fn() -> WallTime, stopping: &AtomicBool) -> Result<(), CatalogError> {
     let goes_on = || !stopping.load(Ordering::SeqCst);
     while goes_on() {
         let count = catalog.expire(clock(), EXPIRE_BATCH)?;
@@ -79,8 +77,9 @@ fn round(catalog: &Catalog, settings: &FinishSettings, clock: fn() -> WallTime, 
         let Some((last, _)) = removals.last() else { break };
         after = *last;
         for (id, removal) in removals {
-            match remove(settings, &removal) {
-                Ok(()) => catalog.removed(id, clock())?,
+            match storage.remove(&removal) {
+                Ok(true) => catalog.removed(id, clock())?,
+                Ok(false) => {}
                 // It stays noted, for the next round.
                 Err(error) => tracing::warn!(file_id = %removal.file_id, folder = removal.folder, %error, "a deleted file's bytes cannot be removed"),
             }
@@ -113,31 +112,29 @@ pub enum EvictionOrder {
 impl Eviction {
     /// # Errors
     /// If there is no thread.
-    pub fn start(
-        catalog: Catalog,
-        disks: Vec<Arc<DiskHealth>>,
-        reserve_bytes: u64,
-        order: EvictionOrder,
-        clock: fn() -> WallTime,
-    ) -> io::Result<Self> {
+    pub fn start(catalog: Catalog, storage: Arc<Storage>, reserve_bytes: u64, order: EvictionOrder, clock: fn() -> WallTime) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
         let thread = std::thread::Builder::new().name("eviction".to_owned()).spawn(move || {
             // Not for every file anew, and no more than has to go.
             let target = reserve_bytes.saturating_mul(2).saturating_add(reserve_bytes / 64);
-            let mut told = false;
+            let several = storage.health.len() > 1;
+            let mut told = vec![false; storage.health.len()];
             while stopped.recv_timeout(EVICTION_LOOK) == Err(RecvTimeoutError::Timeout) {
-                let missing = disks.iter().filter(|disk| disk.is_low()).filter_map(|disk| Some(target.saturating_sub(disk.free_bytes()?))).max();
-                let Some(missing) = missing else {
-                    told = false;
-                    continue;
-                };
-                match evict(&catalog, missing.max(1), order, clock) {
-                    Ok(Some(0)) if !told => {
-                        told = true;
-                        tracing::warn!(missing_mib = missing >> 20, "the disk is nearly full, and there is no finished recording that may go");
+                for ((disk, folder), told) in storage.health.iter().zip(storage.folders.iter()).zip(&mut told) {
+                    let missing = disk.free_bytes().filter(|_| disk.is_low() && !disk.is_missing()).map(|free| target.saturating_sub(free));
+                    let Some(missing) = missing else {
+                        *told = false;
+                        continue;
+                    };
+                    match evict(&catalog, several.then_some(folder.label.as_str()), missing.max(1), order, clock) {
+                        Ok(Some(0)) if !*told => {
+                            *told = true;
+                            let (missing_mib, folder) = (missing >> 20, folder.path.display());
+                            tracing::warn!(missing_mib, %folder, "the disk is nearly full, and there is no finished recording that may go");
+                        }
+                        Ok(_) => {}
+                        Err(error) => tracing::error!(%error, "no room can be made on a disk that is nearly full; trying again"),
                     }
-                    Ok(_) => {}
-                    Err(error) => tracing::error!(%error, "no room can be made on a disk that is nearly full; trying again"),
                 }
             }
         })?;
@@ -152,12 +149,12 @@ impl Eviction {
     }
 }
 
-/// `None`: the bytes of files deleted before are still being removed.
-fn evict(catalog: &Catalog, bytes: u64, order: EvictionOrder, clock: fn() -> WallTime) -> Result<Option<usize>, CatalogError> {
-    if !catalog.removals(0, 1)?.is_empty() {
+/// `label`: of the folder, if there are several. `None`: the bytes of files deleted before are still being removed.
+fn evict(catalog: &Catalog, label: Option<&str>, bytes: u64, order: EvictionOrder, clock: fn() -> WallTime) -> Result<Option<usize>, CatalogError> {
+    if catalog.is_removing(label)? {
         return Ok(None);
     }
-    let count = catalog.evict(order == EvictionOrder::Expiring, bytes, EVICT_BATCH, clock())?;
+    let count = catalog.evict(label, order == EvictionOrder::Expiring, bytes, EVICT_BATCH, clock())?;
     if count > 0 {
         tracing::warn!(count, ?order, "finished recordings were deleted to make room on a disk that is nearly full");
     }

@@ -669,6 +669,9 @@ impl Simulation {
         let entered = Arc::new(Mutex::new(Vec::new()));
         let metrics = Metrics::new(1);
         let disk = SteppedDisk::new(DiskSettings {
+            index: 0,
+            descriptors_max: 1 + self.random.below(8) as usize,
+            places: Arc::default(),
             finish: self.finish.clone(),
             finished: Box::new({
                 let entered = Arc::clone(&entered);

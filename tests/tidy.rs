@@ -47,6 +47,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("inspect", &["domain", "codec", "media", "container", "segment", "logging"]),
     // What a killed process left, through a recorder.
     ("replay", &["recorder", "segment"]),
+    // The data folders and their threads, for `app` alone.
+    ("disks", &["config", "domain", "segment", "replay"]),
     // Calls a running appliance; signs as the control plane checks.
     ("client", &["config", "logging", "control::auth::sign_tc3", "control::protocol::Version"]),
     // What `app` starts with, and a command of its own.

@@ -20,6 +20,10 @@ const REMEMBERED_MICROS: i64 = 86_400 * 1_000_000;
 /// Done removals forgotten in one transaction.
 const FORGOTTEN_MAX: i64 = 10_000;
 
+/// As the index `media_file_by_folder` has it.
+const FOLDER_OF_FILE: &str =
+    r#"CASE substr(file, instr(file, '"folder":"') + 10, 6) WHEN 'media/' THEN 'media' ELSE substr(file, instr(file, '"folder":"') + 10, 9) END"#;
+
 impl Catalog {
     /// Deletes a file, or some parts of it. It is gone from every answer when this returns; its bytes follow.
     ///
@@ -56,11 +60,14 @@ impl Catalog {
 
     /// Deletes files to make room, the oldest first or (`expiring`) those that expire first, until about `bytes` are freed or there were `count_max`.
     /// Returns how many.
-    pub fn evict(&self, expiring: bool, bytes: u64, count_max: usize, now: WallTime) -> Result<usize, CatalogError> {
+    ///
+    /// `label`: only of the data folder with this label.
+    pub fn evict(&self, label: Option<&str>, expiring: bool, bytes: u64, count_max: usize, now: WallTime) -> Result<usize, CatalogError> {
         let writer = self.event_writer();
+        let label = label.map(str::to_owned);
         let (count, told) = self.write(move |connection| {
             let (mut count, mut freed, mut told) = (0, 0_u64, Told::default());
-            for entry in evictable(connection, expiring, count_max)? {
+            for entry in evictable(connection, label.as_deref(), expiring, count_max)? {
                 if freed >= bytes {
                     break;
                 }
@@ -80,6 +87,14 @@ impl Catalog {
     fn after_deletion(&self, told: Told) {
         self.inner.removals.notify();
         self.tell(told);
+    }
+
+    /// Are bytes still to be removed (`label`: in the data folder with this label)?
+    pub fn is_removing(&self, label: Option<&str>) -> Result<bool, CatalogError> {
+        self.read(|connection| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM removal WHERE done IS NULL AND (?1 IS NULL OR substr(folder, 1, instr(folder, '/') - 1) = ?1))";
+            Ok(connection.prepare_cached(sql)?.query_row([label.map(begin_of_places)], |row| row.get(0))?)
+        })
     }
 
     /// Files whose bytes are to be removed, in the order of their deletion, after the one with the number `after`; with their numbers.
@@ -148,8 +163,20 @@ fn due(connection: &Connection, now: WallTime, count_max: usize) -> Result<Vec<i
 }
 
 /// Entries in the order in which they go.
-fn evictable(connection: &Connection, expiring: bool, count_max: usize) -> Result<Vec<i64>, CatalogError> {
+fn evictable(connection: &Connection, label: Option<&str>, expiring: bool, count_max: usize) -> Result<Vec<i64>, CatalogError> {
     let count_max = i64::try_from(count_max).unwrap_or(i64::MAX);
+    if let Some(begin) = label.map(begin_of_places) {
+        let is_there = format!("{FOLDER_OF_FILE} = ?1");
+        let sql = match expiring {
+            false => format!("SELECT entry FROM media_file INDEXED BY media_file_by_folder WHERE {is_there} ORDER BY entry LIMIT ?2"),
+            true => format!(
+                "SELECT media.entry FROM media_file INDEXED BY media_file_by_folder JOIN media ON media.entry = media_file.entry
+                 WHERE {is_there} AND expire_time IS NOT NULL ORDER BY expire_time, media.entry LIMIT ?2"
+            ),
+        };
+        let mut statement = connection.prepare_cached(&sql)?;
+        return Ok(statement.query_map(params![begin, count_max], |row| row.get(0))?.collect::<Result<_, _>>()?);
+    }
     if !expiring {
         let mut statement = connection.prepare_cached("SELECT entry FROM media ORDER BY entry LIMIT ?1")?;
         return Ok(statement.query_map([count_max], |row| row.get(0))?.collect::<Result<_, _>>()?);
@@ -165,6 +192,11 @@ fn evictable(connection: &Connection, expiring: bool, count_max: usize) -> Resul
     }
     found.sort_unstable();
     Ok(found.into_iter().take(count_max as usize).map(|(_, entry)| entry).collect())
+}
+
+/// The begin of places in the data folder with this label: the first one has none.
+fn begin_of_places(label: &str) -> &str {
+    if label.is_empty() { "media" } else { label }
 }
 
 /// Takes an entry, or parts of it, out of the catalog.

@@ -51,6 +51,28 @@ fn bodies(events: &[PulledEvent]) -> Vec<&str> {
 }
 
 #[test]
+fn room_is_made_on_the_disk_that_needs_it() {
+    let fixture = Fixture::new();
+    for number in 1..=6 {
+        // A name that looks like the field must not be taken for it.
+        let mut one = file(number, "\"folder\":\"d00000000/x", Format::Mp4);
+        one.folder = format!("{}media/2026-01-01/{}", if number % 2 == 0 { "d0123abcd/" } else { "" }, one.identity.file_id);
+        one.size_bytes = 7;
+        one.identity.storage_time_s = if number < 4 { 1_000 - number } else { 0 };
+        fixture.catalog.enter_file(one, format!("name {number}"), at(1000 + number as i64)).expect("enter");
+    }
+    let left = || found(&fixture, MediaQuery { ascending: true, ..MediaQuery::default() });
+    let evict = |label, expiring, count| fixture.catalog.evict(label, expiring, u64::MAX, count, at(5_000)).expect("evicted");
+    assert_eq!((evict(Some("d0123abcd"), false, 2), left()), (2, vec![1, 3, 5, 6]));
+    assert!(fixture.catalog.is_removing(Some("d0123abcd")).expect("read") && !fixture.catalog.is_removing(Some("")).expect("read"));
+    assert!(fixture.catalog.is_removing(None).expect("read"));
+    assert_eq!((evict(Some(""), true, 1), left()), (1, vec![1, 5, 6]), "the third expires before the first");
+    assert_eq!((evict(Some("d0123abcd"), true, 9), left()), (0, vec![1, 5, 6]), "it does not expire");
+    assert_eq!((evict(None, false, 2), left()), (2, vec![6]));
+    assert_eq!(evict(Some("d9999abcd"), false, 2), 0);
+}
+
+#[test]
 fn applications_are_made_changed_and_destroyed() {
     let mut fixture = Fixture::new();
     let create = |fixture: &Fixture, limit| fixture.catalog.create_sub_app(app("a"), limit, 1_500_000_002);

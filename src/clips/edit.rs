@@ -133,11 +133,12 @@ fn make(maker: &ClipMaker, task: &VodTask, work: &EditWork, file_id: FileId) -> 
     }
     let plan = mp4::plan_cut(&movies, &chosen);
     let model = rows.values().next().ok_or_else(|| fail(BAD_INPUT, "NoInput", "There is no input."))?;
-    let made = store::begin(&maker.finish, file_id).map_err(ours("making a folder"))?;
+    let making = store::begin(&maker.storage, file_id).map_err(ours("making a folder"))?;
+    let made = &making.folder;
     let files: Vec<&File> = sources.iter().map(|source| &source.file).collect();
     let (entry, mut summary) = match work.format {
         Format::Hls => {
-            (write_hls(maker, &made, &files, &plan, &model.file.identity.key.stream).map_err(ours("writing the segments"))?, plan.summary.clone())
+            (write_hls(maker, made, &files, &plan, &model.file.identity.key.stream).map_err(ours("writing the segments"))?, plan.summary.clone())
         }
         _ => {
             let entry = format!("{}.mp4", disk_slug(&model.file.identity.key.stream));
@@ -164,15 +165,14 @@ fn make(maker: &ClipMaker, task: &VodTask, work: &EditWork, file_id: FileId) -> 
     let file = FinishedFile {
         end: now,
         reason: EndReason::TaskEnded,
-        folder: format!("media/{}/{file_id}", crate::segment::finish::day(now, &maker.finish.time_zone)),
+        folder: format!("media/{}/{file_id}", crate::segment::finish::day(now, &maker.storage.settings().time_zone)),
         entry,
-        size_bytes: folder_bytes(&made).map_err(ours("measuring"))?,
+        size_bytes: folder_bytes(made).map_err(ours("measuring"))?,
         receipt: Default::default(),
         summary,
         identity,
     };
-    store::publish(&maker.finish, &made, &file).map_err(ours("moving the file to its place"))?;
-    Ok(file)
+    store::publish(&maker.storage, &making, file).map_err(ours("moving the file to its place"))
 }
 
 /// What the container does not say of its tracks is what it was in the recording.
@@ -188,7 +188,7 @@ pub fn name_codecs(summary: &mut crate::container::MediaSummary, model: &MediaRo
 /// The media files of an input, in their order.
 fn open(maker: &ClipMaker, row: &MediaRow) -> Result<Vec<Source>, EditError> {
     let identity = &row.file.identity;
-    let folder = maker.finish.data_folder.join(&row.file.folder);
+    let folder = maker.storage.path_of(&row.file.folder).map_err(ours("finding a recording"))?;
     if row.extras.original_deleted {
         return Err(fail(BAD_SOURCE, "FileNotExist", format!("The original of {} was deleted.", identity.file_id)));
     }
@@ -259,11 +259,11 @@ fn write_hls(maker: &ClipMaker, folder: &std::path::Path, files: &[&File], plan:
     let source = File::open(&whole)?;
     let length = source.metadata()?.len();
     let movie = mp4::read_movie(&FileReader::new(&source, length)).map_err(io::Error::other)?;
-    let segments = mp4::segments(&movie, maker.finish.hls_segment_ms);
+    let segments = mp4::segments(&movie, maker.storage.settings().hls_segment_ms);
     std::fs::write(folder.join("init-1.m4s"), mp4::init(&movie))?;
     let out = store::create(&folder.join("media-1.m4s"))?;
     let longest = segments.iter().map(|segment| segment.duration_ms).max().unwrap_or(0);
-    let mut text = hls::header(hls::SegmentContainer::Fmp4, maker.finish.hls_segment_ms.max(longest.div_ceil(2)), false);
+    let mut text = hls::header(hls::SegmentContainer::Fmp4, maker.storage.settings().hls_segment_ms.max(longest.div_ceil(2)), false);
     hls::push_part(&mut text, Some("init-1.m4s"), false);
     let mut offset = 0;
     for (number, segment) in segments.iter().enumerate() {

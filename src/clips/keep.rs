@@ -88,7 +88,8 @@ fn read_small(maker: &ClipMaker, part: &ClipPart, name: &str) -> io::Result<Vec<
 pub fn keep(maker: &ClipMaker, parts: &[ClipPart], request: &KeepRequest) -> io::Result<FinishedFile> {
     let source = &parts.first().ok_or_else(|| io::Error::other("the clip is empty"))?.entry.identity;
     let file_id = maker.ids.next();
-    let folder = store::begin(&maker.finish, file_id)?;
+    let making = store::begin(&maker.storage, file_id)?;
+    let folder = &making.folder;
     let mut listed: Vec<ListedSegment> = Vec::with_capacity(parts.len());
     let mut number = 0;
     let mut from: Option<(crate::units::FileId, String)> = None;
@@ -147,13 +148,12 @@ pub fn keep(maker: &ClipMaker, parts: &[ClipPart], request: &KeepRequest) -> io:
     let file = FinishedFile {
         end: now,
         reason: EndReason::TaskEnded,
-        folder: format!("media/{}/{file_id}", day(now, &maker.finish.time_zone)),
+        folder: format!("media/{}/{file_id}", day(now, &maker.storage.settings().time_zone)),
         entry,
-        size_bytes: folder_bytes(&folder)?,
+        size_bytes: folder_bytes(folder)?,
         receipt: Default::default(),
         summary: describe(maker, parts)?.summary,
         identity,
     };
-    store::publish(&maker.finish, &folder, &file)?;
-    Ok(file)
+    store::publish(&maker.storage, &making, file)
 }

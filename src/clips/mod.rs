@@ -20,7 +20,7 @@ use crate::domain::VodTaskKind;
 use crate::units::WallTime;
 
 /// What a [`ClipMaker`] is made with.
-pub use crate::segment::{FileIds, finish::FinishSettings};
+pub use crate::segment::{FileIds, Storage, finish::FinishSettings};
 pub use edit::{EditWork, Stretch};
 pub use keep::{KeepRequest, Kept, describe, keep};
 
@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_secs(5);
 pub struct ClipMaker {
     pub catalog: Catalog,
     pub media: Arc<Context>,
-    pub finish: FinishSettings,
+    pub storage: Arc<Storage>,
     pub ids: Arc<FileIds>,
     pub clock: fn() -> WallTime,
     /// Begin of addresses in what tasks show.
@@ -55,7 +55,7 @@ impl Clips {
     /// # Errors
     /// If there is no thread, or what an earlier run left half-made cannot be removed.
     pub fn start(maker: ClipMaker) -> io::Result<Arc<Self>> {
-        store::clear(&maker.finish)?;
+        store::clear(&maker.storage);
         let maker = Arc::new(maker);
         let (wake, woken) = bounded(1);
         let stopping = Arc::new(AtomicBool::new(false));

@@ -6,36 +6,52 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::domain::FinishedFile;
-use crate::segment::finish::{FINISHED_NAME, FinishSettings};
+use crate::segment::Storage;
+use crate::segment::finish::FINISHED_NAME;
 use crate::units::FileId;
 
 /// Half-made files lie here; nobody looks for anything in it.
 const FOLDER: &str = "clips";
 const COPY_STEP_BYTES: usize = 8 << 20;
 
-pub fn clear(settings: &FinishSettings) -> io::Result<()> {
-    let folder = settings.data_folder.join(FOLDER);
-    match std::fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+/// Removes what an earlier run left half-made.
+pub fn clear(storage: &Storage) {
+    for settings in &storage.finish {
+        let folder = settings.data_folder.join(FOLDER);
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(folder = %folder.display(), %error, "half-made clips of an earlier run cannot be removed");
+            }
+            _ => {}
+        }
     }
-    std::fs::create_dir_all(folder)
 }
 
-/// An empty folder for the file `id`.
-pub fn begin(settings: &FinishSettings, id: FileId) -> io::Result<PathBuf> {
-    let folder = settings.data_folder.join(FOLDER).join(id.to_string());
+/// A file that is being made.
+pub struct Making {
+    /// Empty at first.
+    pub folder: PathBuf,
+    /// Which of the data folders.
+    index: usize,
+}
+
+/// An empty folder for the file `id`, on the disk that is the best for it.
+pub fn begin(storage: &Storage, id: FileId) -> io::Result<Making> {
+    let index = storage.best().ok_or_else(|| io::Error::other("no disk takes a file"))?;
+    let folder = storage.finish[index].data_folder.join(FOLDER).join(id.to_string());
     match std::fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     std::fs::create_dir_all(&folder)?;
-    Ok(folder)
+    Ok(Making { folder, index })
 }
 
-/// Moves what was made to its place, durable. A file of this id that an interrupted attempt left there is replaced.
-pub fn publish(settings: &FinishSettings, made: &Path, file: &FinishedFile) -> io::Result<()> {
-    std::fs::write(made.join(FINISHED_NAME), serde_json::to_vec_pretty(file).map_err(io::Error::other)?)?;
+/// Moves what was made to `file.folder` of its data folder, durable, and returns the file as the catalog has to know it. A file of this id that an
+/// interrupted attempt left there is replaced.
+pub fn publish(storage: &Storage, making: &Making, file: FinishedFile) -> io::Result<FinishedFile> {
+    let (settings, made) = (&storage.finish[making.index], &making.folder);
+    std::fs::write(made.join(FINISHED_NAME), serde_json::to_vec_pretty(&file).map_err(io::Error::other)?)?;
     for entry in std::fs::read_dir(made)? {
         File::open(entry?.path())?.sync_all()?;
     }
@@ -50,7 +66,8 @@ pub fn publish(settings: &FinishSettings, made: &Path, file: &FinishedFile) -> i
         std::fs::rename(made, &target)?;
         File::open(parent)?.sync_all()?;
     }
-    File::open(settings.media_folder())?.sync_all()
+    File::open(settings.media_folder())?.sync_all()?;
+    Ok(storage.placed(making.index, file))
 }
 
 pub fn create(path: &Path) -> io::Result<File> {

@@ -159,6 +159,9 @@ declare! {
     top {
         /// Folder of everything Capstan keeps: catalog, open and finished recordings. Created if absent.
         data_folder: PathBuf = PathBuf::from("./capstan-data");
+        /// Further folders for recordings, usually on other disks, which have to exist. A recording goes where there is most room, and away from a disk that is
+        /// full, fails or hangs. One that is not mounted is done without until the next start.
+        more_data_folders: Vec<PathBuf> = Vec::new();
     }
 
     /// Taking streams in.
@@ -231,7 +234,9 @@ declare! {
         hls_container: HlsContainer = HlsContainer::Fmp4;
         /// An HLS segment ends at the first key frame after this.
         hls_segment_ms: u64 = 4_000, in 500..=60_000, unit "ms";
-        /// Space left free on the disk: before less is left, open files are finished, and nothing is recorded until there is more.
+        /// Record into `data_folder` too. `false`: only while no folder of `more_data_folders` can take recordings.
+        in_data_folder: bool = true;
+        /// Space left free on each disk: before less is left, open files are finished, and nothing is recorded until there is more.
         reserve_mib: u64 = 256, in 16..=16_777_216, unit "MiB";
         /// What goes when twice the reserve is reached: nothing (`none`), the oldest finished recordings (`oldest`), or those that their template's
         /// `StorageTime` would delete next (`expiring`).

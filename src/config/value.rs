@@ -215,6 +215,39 @@ impl Value for PathBuf {
     }
 }
 
+/// As many disks as a machine has; each has threads of its own.
+const PATHS_MAX: usize = 32;
+
+impl Value for Vec<PathBuf> {
+    type Bounds = ();
+    fn read(value: &Spanned<DeValue<'_>>, _: &(), reader: &mut Reader<'_>) -> Option<Self> {
+        let Some(array) = value.get_ref().as_array() else {
+            reader.wrong_type(value, "an array of paths");
+            return None;
+        };
+        if array.len() > PATHS_MAX {
+            reader.out_of_bounds(value, format!("[{} entries]", array.len()), Self::values(&()));
+            return None;
+        }
+        let mut paths = Vec::with_capacity(array.len());
+        for item in array.iter() {
+            let path = PathBuf::read(item, &(), reader)?;
+            if paths.contains(&path) {
+                reader.refuse(item.span().start, &format!("names {} twice", path.display()));
+                return None;
+            }
+            paths.push(path);
+        }
+        Some(paths)
+    }
+    fn show(&self) -> String {
+        format!("[{}]", self.iter().map(Value::show).collect::<Vec<_>>().join(", "))
+    }
+    fn values(_: &()) -> String {
+        format!("at most {PATHS_MAX} different paths")
+    }
+}
+
 /// What a text setting may hold, in words and as a check.
 pub(super) struct TextRule {
     what: &'static str,

@@ -187,6 +187,16 @@ pub enum Room {
     Full,
     /// No file is to begin: the disk does not answer.
     Stalled,
+    /// Not on the disk where the rest lies, which is full, fails or does not answer; another one takes it.
+    Elsewhere(Unfit),
+}
+
+/// What is wrong with a disk that recordings leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unfit {
+    Full,
+    Failing,
+    Stalled,
 }
 
 /// Where a recorder keeps its files. Implemented by the arena and the disk writer, and in memory for tests. No call blocks.
@@ -208,6 +218,10 @@ pub trait Store {
     fn has_failed(&self, file: &Self::File) -> bool;
     /// How it stands with the disk of `file`, or, for a file that is to begin, with the best of all disks.
     fn room(&self, file: Option<&Self::File>) -> Room;
+    /// How it stands for the next file of a recording that has begun: all of them lie on one disk.
+    fn room_beside(&self, _: FileId) -> Room {
+        self.room(None)
+    }
     /// Appends a text to a small file of a recording (the live playlist), behind everything flushed before.
     fn append_text(&mut self, folder: FileId, name: &'static str, text: String);
     /// No more bytes come to `file`. `plan`: how to make it final, where the writer knows; else the file is scanned.
@@ -220,7 +234,7 @@ pub trait Store {
     /// A file that stays in memory: frames that no file has taken.
     fn open_log(&mut self) -> Self::File;
     fn close_log(&mut self, log: Self::File);
-    /// `count` new ids for files that recovery may have to make; none: this store keeps no notes.
+    /// `count` new ids for files that recovery may have to make; none: this store keeps no notes, or has no room for one now.
     fn spare_ids(&mut self, count: usize) -> Vec<FileId>;
     /// Keeps `bytes` beside `log` for whoever comes after this process, until the note is closed. `None`: there is no free block.
     fn open_note(&mut self, log: &Self::File, bytes: &[u8]) -> Option<Self::Note>;

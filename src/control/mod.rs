@@ -28,7 +28,6 @@ pub mod server;
 pub mod times;
 pub mod tree;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -50,8 +49,6 @@ pub struct ControlContext {
     pub live: Arc<Mutex<LiveStreams>>,
     /// Asks the ingest core of a stream to end its publication. False: the core takes no commands at the moment.
     pub end_stream: Box<dyn Fn(&LiveStream, StreamEnd) -> bool + Send + Sync>,
-    /// Root of finished files: `FinishedFile::folder` is relative to it.
-    pub media_root: PathBuf,
     /// How addresses of recordings are answered.
     pub media: Arc<crate::delivery::Context>,
     /// Who makes clips.

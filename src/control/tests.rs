@@ -37,25 +37,26 @@ impl Running {
     fn with(change: impl FnOnce(&mut ControlContext)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let catalog = Catalog::open(&folder.path().join("catalog.sqlite")).unwrap();
-        let media = crate::delivery::Context::new(crate::delivery::ContextParts {
-            catalog: catalog.clone(),
-            data_folder: folder.path().to_owned(),
-            app_id: 1_300_000_001,
-            clock: now,
-            hls_segment_ms: 4_000,
-            open: Arc::default(),
-        });
-        let media = Arc::new(media);
         let finish = crate::clips::FinishSettings {
             data_folder: folder.path().to_owned(),
             insert_supported: false,
             time_zone: jiff::tz::TimeZone::UTC,
             hls_segment_ms: 4_000,
         };
+        let storage = Arc::new(crate::clips::Storage::single(finish, crate::units::MonoTime::default));
+        let media = crate::delivery::Context::new(crate::delivery::ContextParts {
+            catalog: catalog.clone(),
+            storage: Arc::clone(&storage),
+            app_id: 1_300_000_001,
+            clock: now,
+            hls_segment_ms: 4_000,
+            open: Arc::default(),
+        });
+        let media = Arc::new(media);
         let maker = crate::clips::ClipMaker {
             catalog: catalog.clone(),
             media: Arc::clone(&media),
-            finish,
+            storage,
             ids: Arc::new(crate::clips::FileIds::new(None, now)),
             clock: now,
             public_base: "http://127.0.0.1:8080".to_owned(),
@@ -69,7 +70,6 @@ impl Running {
             policy: Arc::new(ArcSwap::from_pointee(Policy::default())),
             live: Arc::new(Mutex::new(LiveStreams::default())),
             end_stream: Box::new(|_, _| true),
-            media_root: folder.path().to_owned(),
             public_base: "http://127.0.0.1:8080".to_owned(),
             app_id: 1_300_000_001,
             clock: now,

@@ -17,12 +17,12 @@ pub mod playlist;
 pub mod resolve;
 pub mod sender;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::catalog::Catalog;
 use crate::domain::Busy;
+use crate::segment::Storage;
 use crate::segment::open::OpenRecordings;
 use crate::units::WallTime;
 
@@ -31,7 +31,7 @@ use cache::Cache;
 /// What answers depend on; built by `app`.
 pub struct Context {
     pub catalog: Catalog,
-    pub data_folder: PathBuf,
+    pub storage: Arc<Storage>,
     pub app_id: u64,
     pub clock: fn() -> WallTime,
     /// Wanted length of HLS segments that are packaged on request.
@@ -49,7 +49,7 @@ pub type Pages = Box<dyn Fn(&http::Request<'_>) -> Option<http::Answer> + Send +
 /// What [`Context::new`] takes.
 pub struct ContextParts {
     pub catalog: Catalog,
-    pub data_folder: PathBuf,
+    pub storage: Arc<Storage>,
     pub app_id: u64,
     pub clock: fn() -> WallTime,
     pub hls_segment_ms: u64,
@@ -58,10 +58,10 @@ pub struct ContextParts {
 
 impl Context {
     pub fn new(parts: ContextParts) -> Self {
-        let ContextParts { catalog, data_folder, app_id, clock, hls_segment_ms, open } = parts;
+        let ContextParts { catalog, storage, app_id, clock, hls_segment_ms, open } = parts;
         Self {
             catalog,
-            data_folder,
+            storage,
             app_id,
             clock,
             hls_segment_ms,

@@ -76,7 +76,7 @@ pub fn served_text(context: &Context, entry: &Entry) -> Option<String> {
     if entry.growing {
         return Some(text);
     }
-    let folder = context.data_folder.join(&entry.folder);
+    let folder = context.storage.path_of(&entry.folder).ok()?;
     Some(hls::unshift_ranges(&text, |part| moves::noted(&folder, part)).unwrap_or(text))
 }
 

@@ -19,6 +19,7 @@ use crate::container::hls::LIVE_PLAYLIST_NAME;
 use crate::domain::flow::FileResults;
 use crate::domain::naming::disk_slug;
 use crate::domain::{FinishedFile, RecordingIdentity};
+use crate::segment::Storage;
 use crate::segment::finish::IDENTITY_NAME;
 use crate::segment::moves::{self, FileKey, MOVES};
 use crate::units::{FileId, Format};
@@ -44,7 +45,7 @@ pub enum Answered {
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub identity: RecordingIdentity,
-    /// Relative to the data folder.
+    /// Its place.
     pub folder: String,
     /// The file in it that a player opens.
     pub entry: String,
@@ -117,6 +118,9 @@ fn vod(context: &Context, request: &Request<'_>, path: &str) -> Option<Answered>
             tracing::warn!(%error, file = %file_id, part, "a file of a recording cannot be opened");
         }
     });
+    if stored.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+        return Some(Answered::Now(refused(503, "The disk of this recording does not answer.")));
+    }
     if let Some(token) = token {
         return playlist::with_token_of(stored.ok()?, token).map(Answered::Now);
     }
@@ -162,7 +166,9 @@ fn cataloged(context: &Context, file_id: FileId) -> Result<Option<Arc<Entry>>, c
 
 /// A recording that is not in the catalog: in the folder of open ones, or finished a moment ago.
 fn open_entry(context: &Context, file_id: FileId) -> Option<Entry> {
-    let recording = context.data_folder.join("recording");
+    // Only what is known to be there is looked for: a disk that hangs would hold up everybody.
+    let index = context.storage.of_open(file_id)?;
+    let recording = context.storage.finish[index].recording_folder();
     let entry = |identity: RecordingIdentity, folder: String, entry: String, growing: bool| {
         let sub_app_id = identity.vod_sub_app_id;
         let is_played = context.catalog.is_app_on(sub_app_id).unwrap_or(false);
@@ -175,10 +181,10 @@ fn open_entry(context: &Context, file_id: FileId) -> Option<Entry> {
             // The one media file of the recording.
             format => crate::segment::finish::media_name(1, format.extension()),
         };
-        return Some(entry(identity, format!("recording/{file_id}"), name, true));
+        return Some(entry(identity, context.storage.folders.place(index, &format!("recording/{file_id}")), name, true));
     }
     let bytes = std::fs::read(recording.join(format!("{file_id}.finished"))).ok()?;
-    let file: FinishedFile = serde_json::from_slice(&bytes).ok()?;
+    let file = context.storage.placed(index, serde_json::from_slice(&bytes).ok()?);
     Some(entry(file.identity, file.folder, file.entry, false))
 }
 
@@ -219,12 +225,14 @@ pub fn is_part(name: &str) -> bool {
 pub fn stored(context: &Context, entry: &Entry, part: &str) -> io::Result<Stored> {
     let id = entry.identity.file_id;
     let version = context.catalog.version();
+    // Also what is open already is not read from a disk that hangs: whoever sends would wait for it.
+    context.storage.locate(&entry.folder)?;
     if !entry.growing
         && let Some(stored) = context.cache.file(version, id, part)
     {
         return Ok(stored);
     }
-    let folder = inside(&context.data_folder, &entry.folder)?;
+    let folder = inside(&context.storage, &entry.folder)?;
     let is_addressed_as_recorded = entry.identity.format == Format::Hls && part.ends_with(".m4s");
     let stored = loop {
         let file = open(&folder, part)?;
@@ -251,7 +259,9 @@ pub fn stored(context: &Context, entry: &Entry, part: &str) -> io::Result<Stored
 }
 
 /// A folder of a recording, and nothing outside of where recordings lie, wherever links point.
-fn inside(data: &Path, folder: &str) -> io::Result<PathBuf> {
+fn inside(storage: &Storage, place: &str) -> io::Result<PathBuf> {
+    let (_, settings, folder) = storage.locate(place)?;
+    let data = &settings.data_folder;
     let outside = || io::Error::new(io::ErrorKind::PermissionDenied, "the file lies outside the media folder");
     let (room, rest) = folder.split_once('/').ok_or_else(outside)?;
     if !matches!(room, "media" | "recording") {
@@ -267,8 +277,8 @@ fn inside(data: &Path, folder: &str) -> io::Result<PathBuf> {
 ///
 /// # Errors
 /// If it cannot be read or is longer than `bytes_max`.
-pub fn read_receipt(data: &Path, folder: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let file = open(&inside(data, folder)?, crate::segment::finish::FINISHED_NAME)?;
+pub fn read_receipt(storage: &Storage, place: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let file = open(&inside(storage, place)?, crate::segment::finish::FINISHED_NAME)?;
     if file.metadata()?.len() > bytes_max {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the receipt is too large"));
     }
@@ -380,7 +390,17 @@ mod tests {
         std::os::unix::fs::symlink(outside.path().join("secret.mp4"), folder.join("link.mp4")).unwrap();
         std::os::unix::fs::symlink(outside.path(), root.path().join("media/2")).unwrap();
         std::fs::write(root.path().join("catalog.sqlite"), b"x").unwrap();
-        let opened = |folder: &str, part: &str| inside(root.path(), folder).and_then(|folder| open(&folder, part));
+        let storage = |path: &Path| {
+            let settings = crate::segment::finish::FinishSettings {
+                data_folder: path.to_owned(),
+                insert_supported: false,
+                time_zone: jiff::tz::TimeZone::UTC,
+                hls_segment_ms: 4_000,
+            };
+            Storage::single(settings, crate::units::MonoTime::default)
+        };
+        let ours = storage(root.path());
+        let opened = |folder: &str, part: &str| inside(&ours, folder).and_then(|folder| open(&folder, part));
         assert!(opened("media/1", "a.mp4").is_ok());
         for (folder, part) in [
             ("media/1", "link.mp4"),
@@ -392,6 +412,8 @@ mod tests {
             ("media/.", "1/a.mp4"),
             (".", "catalog.sqlite"),
             ("..", "x"),
+            ("d1/media/1", "a.mp4"),
+            ("/media/1", "a.mp4"),
         ] {
             assert!(opened(folder, part).is_err(), "{folder} {part}");
         }
@@ -399,6 +421,6 @@ mod tests {
         let other = tempfile::tempdir().unwrap();
         std::fs::create_dir(other.path().join("data")).unwrap();
         std::os::unix::fs::symlink(root.path().join("media"), other.path().join("data/media")).unwrap();
-        assert!(inside(&other.path().join("data"), "media/1").and_then(|folder| open(&folder, "a.mp4")).is_ok());
+        assert!(inside(&storage(&other.path().join("data")), "media/1").and_then(|folder| open(&folder, "a.mp4")).is_ok());
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::units::FileId;
+
 /// Gaps that are listed one by one; the others are only counted.
 pub const GAPS_MAX: usize = 100;
 
@@ -18,6 +20,17 @@ pub struct Receipt {
     pub damaged: Vec<Damage>,
     /// Checksums of the media as they were handed to the disk. None of files that were recovered.
     pub checksums: Vec<MediaChecksum>,
+    /// The recording that this one goes on from, because its disk was full, failed or hung.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Continued>,
+}
+
+/// A recording that had to end before its time.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Continued {
+    pub file_id: FileId,
+    /// `disk_full`, `storage_failed` or `storage_busy`.
+    pub reason: String,
 }
 
 /// Of one track, as it was written. Times are the publisher's timestamps, milliseconds, unwrapped.
@@ -125,6 +138,9 @@ impl Receipt {
         next.lost.iter().for_each(|loss| self.lose(&loss.reason, loss.frames));
         self.damaged.extend_from_slice(&next.damaged);
         self.checksums.extend_from_slice(&next.checksums);
+        if self.continues.is_none() {
+            self.continues.clone_from(&next.continues);
+        }
     }
 
     pub fn lose(&mut self, reason: &str, frames: u64) {
@@ -148,7 +164,8 @@ impl Receipt {
         let damaged = self.damaged.iter().map(|damage| {
             format!("{} damaged, bytes {} to {} ({})", damage.file, damage.offset, damage.offset.saturating_add(damage.bytes), damage.error)
         });
-        lost.chain(damaged).collect::<Vec<_>>().join("; ")
+        let continues = self.continues.iter().map(|before| format!("goes on from file {} ({})", before.file_id, before.reason));
+        lost.chain(damaged).chain(continues).collect::<Vec<_>>().join("; ")
     }
 }
 

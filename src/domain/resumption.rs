@@ -159,12 +159,13 @@ impl Resumptions {
         }
     }
 
-    /// Takes out the settled recordings that nobody goes on with.
-    pub fn take_over(&mut self, is_awaited: impl Fn(&PausedRecording) -> bool) -> Vec<PausedRecording> {
-        let mut over: Vec<PausedRecording> = self.superseded.extract_if(.., |waiting| waiting.settled).map(|waiting| waiting.recording).collect();
+    /// Takes out the settled recordings that nobody goes on with, of those that are the caller's.
+    pub fn take_over(&mut self, is_ours: impl Fn(&PausedRecording) -> bool, is_awaited: impl Fn(&PausedRecording) -> bool) -> Vec<PausedRecording> {
+        let is_over = |waiting: &mut Waiting| waiting.settled && is_ours(&waiting.recording);
+        let mut over: Vec<PausedRecording> = self.superseded.extract_if(.., is_over).map(|waiting| waiting.recording).collect();
         let superseded = over.len();
         self.entries.retain(|_, entry| match entry {
-            Entry::Paused(Waiting { recording, settled: true }) if !is_awaited(recording) => {
+            Entry::Paused(Waiting { recording, settled: true }) if is_ours(recording) && !is_awaited(recording) => {
                 over.push(recording.clone());
                 false
             }
@@ -219,7 +220,7 @@ mod tests {
         assert_eq!(table.claim(&claim(2), true), Resume::Wait, "the first has not ended yet");
         assert_eq!(table.pause(paused(1, 7)), Ok(()));
         assert!(!table.is_quiet());
-        assert_eq!(table.take_over(|_| false), [], "its files are not closed yet");
+        assert_eq!(table.take_over(|_| true, |_| false), [], "its files are not closed yet");
         assert_eq!(table.claim(&claim(2), true), Resume::Continue(Box::new(paused(1, 7))));
         assert!(table.is_quiet());
         assert!(!table.settle(&paused(1, 7)), "somebody goes on with it");
@@ -229,8 +230,8 @@ mod tests {
         let task = ResumeClaim { source: RecordingSource::Task(crate::units::TaskId("t".into())), ..claim(3) };
         assert_eq!(table.claim(&task, true), Resume::No);
         assert_eq!(table.claim(&ResumeClaim { transport_stream: true, ..claim(3) }, true), Resume::No);
-        assert_eq!(table.take_over(|_| true), [paused(2, 7)], "superseded");
-        assert_eq!(table.take_over(|_| false), []);
+        assert_eq!(table.take_over(|_| true, |_| true), [paused(2, 7)], "superseded");
+        assert_eq!(table.take_over(|_| true, |_| false), []);
     }
 
     #[test]
@@ -242,7 +243,7 @@ mod tests {
         assert_eq!(table.pause(paused(2, 8)), Ok(()));
         assert!(table.settle(&paused(2, 8)));
         table.end(&claim(2).key, &claim(2).source, claim(2).publication);
-        assert_eq!(table.take_over(|_| false), [paused(2, 8)]);
+        assert_eq!(table.take_over(|_| true, |_| false), [paused(2, 8)]);
         table.claim(&claim(3), true);
         table.end(&claim(3).key, &claim(3).source, claim(3).publication);
         assert_eq!(table.claim(&claim(4), true), Resume::No);
@@ -293,7 +294,7 @@ mod tests {
                             Err(_) => over.push(file),
                         }
                     },
-                    _ => for recording in table.take_over(|_| false) {
+                    _ => for recording in table.take_over(|_| true, |_| false) {
                         let file = recording.file_id.get() - FileId::MIN;
                         prop_assert!(waiting.contains(&file) && !over.contains(&file));
                         waiting.retain(|other| *other != file);

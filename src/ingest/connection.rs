@@ -22,6 +22,7 @@ use crate::rtmp::session::{Event, PublishRequest, RefuseReason, Session};
 use crate::segment::CoreStore;
 use crate::units::{MonoTime, PublicationId, WallTime};
 
+use super::pace::{PACE_MS, Pace};
 use super::publish::{self, EndCause, PublishName, publish_name, push_url};
 use super::tls::{Tls, TlsError};
 use super::{DuplicatePublisher, Shared};
@@ -94,30 +95,13 @@ pub enum Served {
     Blocked,
 }
 
-/// How often a connection is read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pace {
-    /// It does not publish yet: as soon as it speaks.
-    Young,
-    /// In every tick.
-    Full,
-    /// Its stream is weak: in one of several ticks.
-    Weak,
-}
-
-/// A stream below this rate becomes a weak one, and above the other it is none any more.
-const WEAK_BYTES_PER_S: u64 = 112 << 10;
-const FULL_BYTES_PER_S: u64 = 144 << 10;
-/// The rate is taken over at least this: longer than the pauses between key frames of most.
-const PACE_MS: u64 = 2_000;
-
 /// Why a publication is not admitted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     TooMany,
     /// `bandwidth_max_mib` is reached.
     TooMuch,
-    /// No file descriptors are left for its files.
+    /// No file descriptors are left.
     NoFiles,
     /// No memory is left between network and disk.
     NoMemory,
@@ -150,13 +134,9 @@ impl Refusal {
     }
 }
 
-/// Descriptors of everything but publications: listeners, rings, catalog, HTTP connections.
-const FILES_BESIDE: u64 = 200;
-/// A socket, and a file for each format.
-const FILES_OF_PUBLICATION: u64 = 6;
 /// With less than this part of the arena free, or less than this many units, nobody new is taken in: the rest is for those who are.
 const NO_MEMORY_PART: usize = 32;
-const NO_MEMORY_UNITS: usize = 4;
+const NO_MEMORY_UNITS: usize = 16;
 
 /// `errcode` of every refused publication.
 const REFUSED: u32 = 18;
@@ -253,6 +233,9 @@ pub struct Connection {
     /// Its number on its core.
     pub token: u64,
     pub pace: Pace,
+    /// It is on the core's list of those that have something to flush.
+    pub to_flush: bool,
+    pub looked_after: MonoTime,
     /// Bytes read, and what it was when the pace was last looked at, at that moment.
     received_bytes: u64,
     paced: (u64, MonoTime),
@@ -276,6 +259,8 @@ impl Connection {
             peer,
             token,
             pace: Pace::Young,
+            to_flush: false,
+            looked_after: now,
             received_bytes: 0,
             paced: (0, now),
             session,
@@ -302,11 +287,7 @@ impl Connection {
             return self.pace;
         }
         self.paced = (self.received_bytes, now);
-        match (self.received_bytes - bytes) * 1_000 / elapsed_ms {
-            0..WEAK_BYTES_PER_S => Pace::Weak,
-            FULL_BYTES_PER_S.. => Pace::Full,
-            _ => self.pace,
-        }
+        self.pace.at((self.received_bytes - bytes) * 1_000 / elapsed_ms)
     }
 
     pub fn is_publishing(&self) -> bool {
@@ -517,6 +498,11 @@ impl Connection {
     /// When a task's window begins or ends next.
     pub fn next_task_check(&self) -> Option<WallTime> {
         self.publishing.as_ref().and_then(|publishing| publishing.next_task_check)
+    }
+
+    /// Something was recorded that [`Connection::flush`] with `rest` has not handed on.
+    pub fn has_unflushed(&self) -> bool {
+        self.publishing.as_ref().is_some_and(|publishing| publishing.recorder.has_unflushed())
     }
 
     /// What was received shall go to the disk; `rest`: also what waited for the next frame.
@@ -768,13 +754,12 @@ impl Publishing {
 
 /// What one more publication would take from those that run.
 fn no_room(service: &Service<'_>) -> Option<Refusal> {
-    let Shared { settings, metrics, live, bytes_per_second, .. } = service.shared;
+    let Shared { settings, live, bytes_per_second, .. } = service.shared;
     let rate = bytes_per_second.load(std::sync::atomic::Ordering::Relaxed);
     if settings.bytes_per_second_max > 0 && rate >= settings.bytes_per_second_max {
         return Some(Refusal::TooMuch);
     }
-    let publishers = live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len() as u64;
-    if metrics.open_files() + publishers + FILES_BESIDE + FILES_OF_PUBLICATION > settings.files_max {
+    if live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).len() >= settings.sockets_max {
         return Some(Refusal::NoFiles);
     }
     (service.store.units_free() < (service.store.units_total() / NO_MEMORY_PART).max(NO_MEMORY_UNITS)).then_some(Refusal::NoMemory)

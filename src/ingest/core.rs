@@ -22,7 +22,8 @@ use crate::rtmp::session::{Session, SessionConfig};
 use crate::segment::CoreStore;
 use crate::units::{MonoTime, WallTime};
 
-use super::connection::{CloseReason, Connection, Ending, Pace, Served, Service};
+use super::connection::{CloseReason, Connection, Ending, Served, Service};
+use super::pace::{MIDDLING_LISTS, Pace, Rounds, WEAK_LISTS};
 use super::publish::EndCause;
 use super::tls::Tls;
 use super::{CoreCommand, Shared};
@@ -43,12 +44,9 @@ const ACCEPT_PAUSE_MS: u64 = 200;
 const TIMEOUT_CHECK_MS: u64 = 500;
 /// The rate of all cores is measured over this long.
 const RATE_MS: u64 = 1_000;
-/// Each publisher is looked after this often: waiting outputs, counters, its pace.
+/// Each publisher is looked after this often: waiting outputs, counters, its pace. A weak one, of which there may be thousands, less often.
 const LOOK_AFTER_MS: u64 = 400;
-/// Weak streams are read in one tick of so many: what a read costs beside the bytes is most of their cost. Never longer than [`WEAK_PERIOD_MS_MAX`].
-const WEAK_TICKS_MAX: usize = 4;
-/// What a weak stream sends in this time fits well into the smallest receive window.
-const WEAK_PERIOD_MS_MAX: u64 = 200;
+const LOOK_AFTER_WEAK_MS: u64 = 1_000;
 /// A core that spends more of its time than this with the publishers' sockets is busy.
 const BUSY_PERCENT: u64 = 75;
 /// Readiness events fetched at once.
@@ -75,9 +73,11 @@ struct Core {
     /// The listener and connections that do not publish yet.
     young: rustix::fd::OwnedFd,
     publishers: rustix::fd::OwnedFd,
-    /// Publishers of weak streams, each list read in its own tick of the round.
-    weak: Vec<rustix::fd::OwnedFd>,
-    tick_number: usize,
+    /// Publishers of middling streams, each list read in its own tick of the round.
+    middling: [rustix::fd::OwnedFd; MIDDLING_LISTS],
+    /// Publishers of weak streams, each list read in its own ticks between two flushes.
+    weak: [rustix::fd::OwnedFd; WEAK_LISTS],
+    rounds: Rounds,
     connections: Vec<Option<Box<Connection>>>,
     free: Vec<usize>,
     /// Makes a token differ from that of an earlier connection in the same place.
@@ -106,6 +106,8 @@ struct Core {
     next_flush: MonoTime,
     /// The last tick has flushed.
     sync_due: bool,
+    /// Places of publishers with something to flush. Each at most once: [`Connection::to_flush`] says that it is here.
+    to_flush: Vec<usize>,
     /// Nanoseconds spent with the publishers' sockets since the last tick, and their share of the time, on average.
     passed: u64,
     load_percent: u64,
@@ -131,8 +133,8 @@ impl Core {
             epoll::add(&young, tls_listener, epoll::EventData::new_u64(TLS_LISTENER), epoll::EventFlags::IN)?;
         }
         let metrics = shared.metrics.core(index);
-        let weak_ticks = (WEAK_PERIOD_MS_MAX / shared.settings.tick.as_millis().max(1) as u64).clamp(1, WEAK_TICKS_MAX as u64);
-        let weak = (0..weak_ticks).map(|_| epoll::create(epoll::CreateFlags::CLOEXEC)).collect::<Result<_, _>>()?;
+        let list = || epoll::create(epoll::CreateFlags::CLOEXEC);
+        let rounds = Rounds::new(shared.settings.tick, shared.settings.flush_period);
         Ok(Self {
             index,
             listener,
@@ -142,8 +144,9 @@ impl Core {
             metrics,
             young,
             publishers,
-            weak,
-            tick_number: 0,
+            middling: [list()?, list()?],
+            weak: [list()?, list()?, list()?, list()?],
+            rounds,
             connections: Vec::new(),
             free: Vec::new(),
             generation: 0,
@@ -163,6 +166,7 @@ impl Core {
             slice: 0,
             next_flush: MonoTime::default(),
             sync_due: false,
+            to_flush: Vec::new(),
             passed: 0,
             load_percent: 0,
             policy_version: 0,
@@ -204,9 +208,10 @@ impl Core {
             return true;
         }
         self.ready.extend(self.blocked.drain(..));
-        self.tick_number += 1;
-        // What is flushed now holds the weak streams' newest bytes too.
-        self.fetch_ready(now.mono >= self.next_flush);
+        // What is flushed now holds the newest bytes of all.
+        let all = now.mono >= self.next_flush;
+        self.rounds.tick(all);
+        self.fetch_ready(all);
         self.drain(now);
         self.tick_publishers(now);
         self.tick_ending(now);
@@ -382,6 +387,7 @@ impl Core {
         if publishing && !was_publishing {
             self.note_task_check(&connection);
         }
+        self.note_to_flush(place, &mut connection);
         self.connections[place] = Some(connection);
         match served {
             Ok(served) => {
@@ -416,7 +422,8 @@ impl Core {
         let list = |pace| match pace {
             Pace::Young => &self.young,
             Pace::Full => &self.publishers,
-            Pace::Weak => &self.weak[place % self.weak.len()],
+            Pace::Middling => &self.middling[place % MIDDLING_LISTS],
+            Pace::Weak => &self.weak[place % WEAK_LISTS],
         };
         let (from, to) = (list(connection.pace), list(pace));
         let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
@@ -428,13 +435,13 @@ impl Core {
         }
     }
 
-    /// Puts the publishers that have sent something on the list of those to read: the weak streams only in their tick, or all of them.
+    /// Puts the publishers that have sent something on the list of those to read: the weaker streams only in their ticks, or all of them.
     fn fetch_ready(&mut self, all: bool) {
-        Self::fetch(self.index, &self.publishers, &mut self.events, &mut self.connections, &mut self.ready);
-        for (index, weak) in self.weak.iter().enumerate() {
-            if all || self.tick_number % self.weak.len() == index {
-                Self::fetch(self.index, weak, &mut self.events, &mut self.connections, &mut self.ready);
-            }
+        let rounds = &self.rounds;
+        let middling = self.middling.iter().enumerate().filter(|(list, _)| all || rounds.reads_middling(*list));
+        let weak = self.weak.iter().enumerate().filter(|(list, _)| all || rounds.reads_weak(*list));
+        for (_, list) in [(0, &self.publishers)].into_iter().chain(middling).chain(weak) {
+            Self::fetch(self.index, list, &mut self.events, &mut self.connections, &mut self.ready);
         }
     }
 
@@ -501,7 +508,11 @@ impl Core {
             return;
         }
         for place in (self.slice..self.connections.len()).step_by(slices) {
-            self.tick_publisher(place, &policy, now);
+            let seldom =
+                |connection: &Connection| connection.pace == Pace::Weak && now.mono.millis_since(connection.looked_after) < LOOK_AFTER_WEAK_MS;
+            if !self.connections[place].as_deref().is_some_and(seldom) {
+                self.tick_publisher(place, &policy, now);
+            }
         }
         for index in 0..self.blocked.len() {
             let place = self.blocked[index] as u32 as usize;
@@ -526,11 +537,19 @@ impl Core {
         let result = catch_unwind(AssertUnwindSafe(|| connection.tick(policy, &mut service)));
         self.note_task_check(&connection);
         let (pace, new_pace) = (connection.pace, connection.new_pace(now.mono));
+        connection.looked_after = now.mono;
+        self.note_to_flush(place, &mut connection);
         self.connections[place] = Some(connection);
         if result.is_err() {
             self.close(token, &CloseReason::Panic, now);
         } else if pace != new_pace {
             self.watch(token, new_pace);
+        }
+    }
+
+    fn note_to_flush(&mut self, place: usize, connection: &mut Connection) {
+        if connection.has_unflushed() && !std::mem::replace(&mut connection.to_flush, true) {
+            self.to_flush.push(place);
         }
     }
 
@@ -551,17 +570,21 @@ impl Core {
             self.next_flush = MonoTime::from_nanos(now.mono.nanos() + self.shared.settings.flush_period.as_nanos() as u64);
             self.sync_due = true;
         }
-        for place in 0..self.connections.len() {
-            let Some(mut connection) = self.connections[place].take() else { continue };
+        for index in 0..self.to_flush.len() {
+            let place = self.to_flush[index];
+            // A connection that was closed has flushed; a new one in its place has nothing here.
+            let Some(mut connection) = self.connections[place].take_if(|connection| connection.to_flush) else { continue };
             let token = connection.token;
             let store = &mut self.store;
             let result = catch_unwind(AssertUnwindSafe(|| connection.flush(rest, store)));
+            connection.to_flush = !rest;
             self.connections[place] = Some(connection);
             if result.is_err() {
                 self.close(token, &CloseReason::Panic, now);
             }
         }
         if rest {
+            self.to_flush.clear();
             self.store.sync();
         }
     }

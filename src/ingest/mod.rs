@@ -6,6 +6,7 @@
 
 pub mod connection;
 pub mod core;
+mod pace;
 pub mod publish;
 pub mod tls;
 
@@ -51,8 +52,8 @@ pub struct IngestSettings {
     pub publishers_max: usize,
     /// Media bytes a second of all publishers together; 0: any number.
     pub bytes_per_second_max: u64,
-    /// File descriptors of this process.
-    pub files_max: u64,
+    /// Publishers for whose connections there are file descriptors.
+    pub sockets_max: usize,
     pub duplicate_publisher: DuplicatePublisher,
     pub default_domain: String,
     /// Refuse publications of domains that nobody has added.

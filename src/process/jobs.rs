@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::catalog::{Catalog, CatalogError, MediaRow};
+use crate::domain::DataFolders;
 use crate::domain::content_key::{ContentKey, MasterKey, NONCE_BYTES};
 use crate::domain::definition::{
     AdaptiveDefinition, Definition, ImageSpriteDefinition, SampleSnapshotDefinition, SnapshotDefinition, TranscodeDefinition,
@@ -34,8 +35,8 @@ pub struct Tools {
     pub launcher: Launcher,
     pub encoder: Encoder,
     pub bounds: Bounds,
-    /// `MediaRow`'s folders are relative to it.
-    pub data_folder: PathBuf,
+    /// Where recordings lie, without links.
+    pub folders: DataFolders,
     pub master_key: MasterKey,
     /// Segments to a key; 0: one key for all.
     pub key_rotation: u64,
@@ -107,7 +108,7 @@ impl Job<'_> {
         if self.row.extras.original_deleted {
             return Err(failed(FailKind::Source, "The original of the file was deleted."));
         }
-        let source = self.source();
+        let source = self.source()?;
         let output = match input {
             SubtaskInput::Transcode(input) => self.transcode(&source, input).map(SubtaskOutput::Transcode),
             SubtaskInput::AdaptiveDynamicStreaming(input) => self.adaptive(&source, input).map(SubtaskOutput::AdaptiveDynamicStreaming),
@@ -120,11 +121,16 @@ impl Job<'_> {
         Ok(output)
     }
 
-    fn source(&self) -> Source {
+    /// Where the recording lies.
+    fn recording_folder(&self) -> Result<PathBuf, Failure> {
+        self.tools.folders.path_of(&self.row.file.folder).map_err(|absent| failed(FailKind::Source, absent.to_string()))
+    }
+
+    fn source(&self) -> Result<Source, Failure> {
         let file = &self.row.file;
         let rate = |bytes: u64, duration_ms: u64| (bytes * 8).checked_div(duration_ms).unwrap_or(0);
-        Source {
-            path: self.tools.data_folder.join(&file.folder).join(&file.entry).to_string_lossy().into_owned(),
+        Ok(Source {
+            path: self.recording_folder()?.join(&file.entry).to_string_lossy().into_owned(),
             duration_ms: file.summary.duration_ms,
             video: file.summary.video.as_ref().map(|track| SourceVideo {
                 width: track.width.into(),
@@ -134,7 +140,7 @@ impl Job<'_> {
                 duration_ms: track.duration_ms,
             }),
             audio: file.summary.audio.as_ref().map(|track| SourceAudio { bitrate: rate(track.bytes, track.duration_ms) }),
-        }
+        })
     }
 
     fn definition<D: Definition>(&self, number: i64) -> Result<D, Failure> {
@@ -192,7 +198,7 @@ impl Job<'_> {
 
     /// Puts everything that was made into the recording's folder: written to the disk first, the files that are opened first last.
     fn move_in(&self) -> Result<(), Failure> {
-        let target = self.tools.data_folder.join(&self.row.file.folder);
+        let target = self.recording_folder()?;
         let moved = || -> io::Result<()> {
             let mut names = Vec::new();
             for file in fs::read_dir(self.folder)? {

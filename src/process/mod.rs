@@ -87,10 +87,16 @@ impl Processor {
     /// # Errors
     /// If the folder cannot be made, or there is no thread.
     pub fn start(catalog: Catalog, settings: ProcessSettings, tools: Tools, clock: fn() -> WallTime) -> io::Result<Self> {
-        let folder = tools.data_folder.join(FOLDER);
-        match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::create_dir_all(&folder)?,
+        for root in tools.folders.iter().map(|folder| &folder.path) {
+            let folder = root.join(FOLDER);
+            let cleared = match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => fs::create_dir_all(&folder),
+            };
+            if let Err(error) = cleared {
+                // Made when a flow needs it; recording does not wait for that.
+                tracing::warn!(folder = %folder.display(), %error, "the folder of task flows cannot be cleared");
+            }
         }
         let encoder = Arc::new(Mutex::new(Err("ffmpeg has not been looked for yet".to_owned())));
         let jobs = settings.jobs_max;
@@ -255,7 +261,10 @@ impl Shared {
         if let Err(sentence) = &*self.encoder.lock().unwrap_or_else(PoisonError::into_inner) {
             return Err(Failure::Final(internal(sentence)));
         }
-        let folder = JobFolder::make(&self.tools.data_folder, id, index).map_err(|error| Failure::Again(internal(&error.to_string())))?;
+        // On the disk of the recording, so that what is made is only moved.
+        let located = self.tools.folders.locate(&row.file.folder).map_err(std::io::Error::from);
+        let folder =
+            located.and_then(|located| JobFolder::make(located.root, id, index)).map_err(|error| Failure::Again(internal(&error.to_string())))?;
         let looked = Mutex::new(Instant::now());
         let stop = || {
             if self.is_stopping() {

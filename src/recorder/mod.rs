@@ -201,6 +201,7 @@ pub struct Recorder<S: Store> {
     first_frame: Option<MonoTime>,
     media_start_ms: i64,
     blocked_since: Option<MonoTime>,
+    unflushed: bool,
     totals: Totals,
     unsupported: Vec<&'static str>,
     left_out: Vec<LeftOut>,
@@ -236,6 +237,7 @@ impl<S: Store> Recorder<S> {
             first_frame: None,
             media_start_ms: 0,
             blocked_since: None,
+            unflushed: false,
             totals: Totals::default(),
             unsupported: Vec::new(),
             left_out: Vec::new(),
@@ -681,6 +683,7 @@ impl<S: Store> Recorder<S> {
     fn store_frame(&mut self, frame: &Frame<'_>, now: Now, store: &mut S) {
         let (sequence, epoch) = (self.cache.end(), self.epoch().number);
         let data_end = self.data.end();
+        self.unflushed |= !self.sessions.is_empty();
         let mut place = None;
         let mut behind = false;
         for session in &mut self.sessions {
@@ -844,6 +847,7 @@ impl<S: Store> Recorder<S> {
 
     /// Lets every output take what it can, and ends the sessions that have taken all of theirs.
     fn pump(&mut self, now: Now, store: &mut S) {
+        self.unflushed = true;
         let mut needed = self.cache.end();
         let mut needed_data = self.data.end();
         let mut blocked = false;
@@ -917,8 +921,14 @@ impl<S: Store> Recorder<S> {
         }
     }
 
+    /// Something was recorded since the last [`Recorder::flush_rest`].
+    pub fn has_unflushed(&self) -> bool {
+        self.unflushed
+    }
+
     /// The next frames have come, or are not waited for.
     pub fn flush_rest(&mut self, store: &mut S) {
+        self.unflushed = false;
         for output in self.sessions.iter_mut().flat_map(|session| &mut session.outputs) {
             output.flush_rest(store);
         }

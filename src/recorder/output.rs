@@ -7,9 +7,9 @@ use crate::container::flv::{self, FlvWriter, PREVIOUS_TAG_SIZE_BYTES};
 use crate::container::hls::{self, LIVE_PLAYLIST_NAME, SegmentContainer, Segmenter, TsStart};
 use crate::container::mp4::{self, Mp4Writer};
 use crate::container::mpegts::{self, SEGMENT_START_BYTES, TsWriter};
-use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Room, Sink, SmallFile, Store};
+use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Room, Sink, SmallFile, Store, Unfit};
 use crate::domain::event::{RecordExceptionKind, RecordSessionId, RecordState};
-use crate::domain::receipt::TrackReceipt;
+use crate::domain::receipt::{Continued, TrackReceipt};
 use crate::domain::{
     EndReason, FormatParam, PausedRecording, Receipt, RecordTemplate, RecordingIdentity, RecordingSource, Resume, ResumeClaim, ResumeTerms,
 };
@@ -266,6 +266,7 @@ struct OpenFile<F> {
     opened: MonoTime,
     video: TrackReceipt,
     audio: TrackReceipt,
+    continues: Option<Continued>,
 }
 
 /// What an open file does with a frame.
@@ -354,6 +355,12 @@ pub struct Output<F> {
     lacks: [Option<RecordExceptionKind>; 2],
     /// Its storage has failed: frames that are lost by now, to be told.
     failed: Option<u64>,
+    /// The disk of the open file is to be left at the next place where files may be cut.
+    leaving: Option<Unfit>,
+    /// It has left a disk: what was wrong, to be told.
+    left: Option<Unfit>,
+    /// The file and the HLS recording that ended because of their storage: what begins next goes on from them.
+    before: [Option<Continued>; 2],
 }
 
 impl<F: Sink> Output<F> {
@@ -404,6 +411,9 @@ impl<F: Sink> Output<F> {
                 resumed: false,
                 lacks: [None; 2],
                 failed: None,
+                leaving: None,
+                left: None,
+                before: [None, None],
             })
             .collect()
     }
@@ -444,9 +454,17 @@ impl<F: Sink> Output<F> {
         Trouble { session: self.session, formats: self.format_pair(), kind, description }
     }
 
-    /// The storage has failed since the last call: what is to be told of it.
+    /// The storage has failed since the last call, or a disk was left: what is to be told of it.
     pub fn take_failure(&mut self, changes: &mut Vec<RecordChange>) -> Option<Trouble> {
-        let lost = self.failed.take()?;
+        let left = self.left.take();
+        let Some(lost) = self.failed.take() else {
+            let what = match left? {
+                Unfit::Full => "is full",
+                Unfit::Failing => "fails",
+                Unfit::Stalled => "does not follow",
+            };
+            return Some(self.trouble(RecordExceptionKind::CannotRead, format!("the disk {what}; recording goes on in a new file on another one")));
+        };
         changes.extend(self.formats().map(|format| self.change(format, self.session, RecordState::Error)));
         let lost = if lost == 0 { String::new() } else { format!("; {lost} frames are lost") };
         Some(self.trouble(RecordExceptionKind::CannotRead, format!("the storage has failed or did not follow{lost}")))
@@ -501,7 +519,8 @@ impl<F: Sink> Output<F> {
             return Offered::Later;
         }
         let State::Writing(open) = &mut self.state else { return Offered::Later };
-        match open.step(frame.track, frame.key, frame.dts_ms, epoch, self.interval_ms) {
+        let interval_ms = if self.leaving.is_some() { Some(0) } else { self.interval_ms };
+        match open.step(frame.track, frame.key, frame.dts_ms, epoch, interval_ms) {
             Step::Write if store.reserve(&mut open.file, open.writer.push_bytes_max(frame)) => {}
             Step::Unwanted => {
                 self.next += 1;
@@ -541,23 +560,31 @@ impl<F: Sink> Output<F> {
                 return Pumped::Blocked;
             }
             let head = *context.cache.head(self.next);
+            let interval_ms = if self.leaving.is_some() { Some(0) } else { self.interval_ms };
             match &mut self.state {
                 State::Starting => {
                     if !self.begin(&head, context, store) {
                         return Pumped::Done;
                     }
                 }
-                State::Writing(open) => match open.step(head.track, head.key, head.dts_ms, head.epoch, self.interval_ms) {
+                State::Writing(open) => match open.step(head.track, head.key, head.dts_ms, head.epoch, interval_ms) {
                     Step::NewEpoch => {
                         let reason = context.epoch(head.epoch).reason;
                         self.close_file(reason, context.now, store);
                     }
-                    Step::Cut => self.close_file(EndReason::Interval, context.now, store),
+                    Step::Cut => match self.leaving {
+                        Some(unfit) => self.leave(unfit, context.now, store),
+                        None => self.close_file(EndReason::Interval, context.now, store),
+                    },
                     Step::Unwanted => self.next += 1,
                     Step::Write => {
                         let frame = context.cache.get(self.next, scratch);
                         if !store.reserve(&mut open.file, open.writer.push_bytes_max(&frame)) {
-                            return Pumped::Blocked;
+                            let Some(unfit) = self.leaving else { return Pumped::Blocked };
+                            // The disk that is left has no memory for the frames up to the next place for a cut.
+                            self.leave(unfit, context.now, store);
+                            (self.need_key, self.skipping) = (true, Some(DropReason::StorageBusy));
+                            continue;
                         }
                         if !self.write(&frame, store) {
                             self.lose(DropReason::Unfit, context);
@@ -610,8 +637,16 @@ impl<F: Sink> Output<F> {
             }
             self.retry_at = None;
         }
-        match store.room(None) {
+        let room = match &self.hls {
+            Some(hls) => store.room_beside(hls.file_id),
+            None => store.room(None),
+        };
+        match room {
             Room::Free => {}
+            Room::Elsewhere(unfit) => {
+                self.leave(unfit, context.now, store);
+                return true;
+            }
             Room::Full => {
                 self.skip(DropReason::StorageFull, context);
                 return true;
@@ -657,6 +692,11 @@ impl<F: Sink> Output<F> {
             Some((head, writer)) => {
                 if !self.begin_hls(context, store) {
                     return false;
+                }
+                // The one that it goes on with may lie on a disk that takes no more.
+                if let Some(Room::Elsewhere(unfit)) = self.hls.as_ref().map(|hls| store.room_beside(hls.file_id)) {
+                    self.leave(unfit, context.now, store);
+                    return true;
                 }
                 self.need_key = false;
                 self.skipping = None;
@@ -840,6 +880,12 @@ impl<F: Sink> Output<F> {
             (None, None) => unreachable!("every kind has a recording"),
         };
         let file = store.open(OpenMedia { media, link, writer: self.number(), begin, small_files, head });
+        let [continues, hls_continues] = std::mem::take(&mut self.before);
+        if let Some(recording_hls) = &mut self.hls
+            && hls_continues.is_some()
+        {
+            recording_hls.receipt.continues = hls_continues;
+        }
         if let (false, Some(recording_hls)) = (hls_text.is_empty(), &self.hls) {
             store.append_text(recording_hls.file_id, LIVE_PLAYLIST_NAME, hls_text);
         }
@@ -864,6 +910,7 @@ impl<F: Sink> Output<F> {
             opened: context.now.mono,
             video: TrackReceipt::default(),
             audio: TrackReceipt::default(),
+            continues,
         }));
     }
 
@@ -976,11 +1023,14 @@ impl<F: Sink> Output<F> {
             _ => None,
         };
         store.close(open.file, plan);
-        let receipt = Box::new(receipt(open.video, open.audio, &std::mem::take(&mut self.lost)));
+        let mut receipt = Box::new(receipt(open.video, open.audio, &std::mem::take(&mut self.lost)));
         if let Some(hls) = &mut self.hls {
             hls.receipt.add(&receipt);
         }
+        receipt.continues = open.continues;
+        self.leaving = None;
         if let Some(file_id) = open.recording {
+            self.before[0] = continued(file_id, reason);
             let shared_with = self.hls.as_ref().map(|hls| MediaPath { folder: hls.file_id, part: hls.part, extension: "m4s" });
             store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with, receipt, claim: None });
         }
@@ -997,6 +1047,7 @@ impl<F: Sink> Output<F> {
         let single = self.formats().filter(|format| *format != Format::Hls || self.hls.is_none());
         changes.extend(single.map(|format| self.change(format, self.session, state)));
         let Some(HlsRecording { file_id, part, resumable, receipt: mut total, .. }) = self.hls.take() else { return };
+        self.before[1] = continued(file_id, reason);
         total.add(&receipt(TrackReceipt::default(), TrackReceipt::default(), &std::mem::take(&mut self.lost)));
         let is_interruption = matches!(reason, EndReason::PublicationEnded | EndReason::Shutdown);
         match resumable {
@@ -1075,12 +1126,18 @@ impl<F: Sink> Output<F> {
 
     /// Ends a file that the disk has refused; another is begun later.
     pub fn check_storage<S: Store<File = F>>(&mut self, now: Now, store: &mut S) {
-        let full = match &self.state {
-            State::Writing(open) if store.has_failed(&open.file) => return self.fail(DropReason::StorageFailed, now, store),
-            State::Writing(open) => store.room(Some(&open.file)) == Room::Full,
-            State::Starting => self.hls.is_some() && store.room(None) == Room::Full,
+        let room = match (&self.state, &self.hls) {
+            (State::Writing(open), _) if store.has_failed(&open.file) => return self.fail(DropReason::StorageFailed, now, store),
+            (State::Writing(open), _) => store.room(Some(&open.file)),
+            (State::Starting, Some(hls)) => store.room_beside(hls.file_id),
+            (State::Starting, None) => Room::Free,
         };
-        if full {
+        // What is open there ends where files may be cut, so that nothing is lost.
+        self.leaving = match room {
+            Room::Elsewhere(unfit) if matches!(self.state, State::Writing(_)) => Some(unfit),
+            _ => None,
+        };
+        if room == Room::Full {
             // Also an HLS recording: later there is no room to complete it.
             // It goes on when there is room: what is told is the failure, not an end.
             self.end(EndReason::StorageFull, now, store, &mut Vec::new());
@@ -1089,16 +1146,41 @@ impl<F: Sink> Output<F> {
         }
     }
 
+    /// Ends what lies on a disk that is unfit; another disk takes what follows.
+    fn leave<S: Store<File = F>>(&mut self, unfit: Unfit, now: Now, store: &mut S) {
+        let reason = match unfit {
+            Unfit::Full => EndReason::StorageFull,
+            Unfit::Failing | Unfit::Stalled => EndReason::StorageFailed,
+        };
+        // It goes on: no end is told.
+        self.end(reason, now, store, &mut Vec::new());
+        self.left = Some(unfit);
+    }
+
     fn fail<S: Store<File = F>>(&mut self, reason: DropReason, now: Now, store: &mut S) {
         let soon = matches!(&self.state, State::Writing(open) if now.mono.millis_since(open.opened) < SOON_MS);
-        // An HLS recording goes on with its next part.
-        self.close_file(EndReason::StorageFailed, now, store);
+        // An HLS recording goes on with its next part, if it has a first one.
+        if self.hls.as_ref().is_some_and(|hls| hls.part <= 1) {
+            self.end(EndReason::StorageFailed, now, store, &mut Vec::new());
+        } else {
+            self.close_file(EndReason::StorageFailed, now, store);
+        }
         self.failed.get_or_insert(0);
         (self.need_key, self.skipping) = (true, Some(reason));
         self.failures = if soon { self.failures + 1 } else { 0 };
         let wait_ms = if self.failures <= 1 { 0 } else { (RETRY_MS << self.failures.min(10)).min(RETRY_MS_MAX) };
         self.retry_at = Some(MonoTime::from_nanos(now.mono.nanos() + wait_ms * 1_000_000));
     }
+}
+
+/// For what goes on from recording `file_id`, if its storage ended it.
+fn continued(file_id: FileId, reason: EndReason) -> Option<Continued> {
+    let reason = match reason {
+        EndReason::StorageFailed => DropReason::StorageFailed,
+        EndReason::StorageFull => DropReason::StorageFull,
+        _ => return None,
+    };
+    Some(Continued { file_id, reason: reason.name().to_owned() })
 }
 
 fn receipt(video: TrackReceipt, audio: TrackReceipt, lost: &Losses) -> Receipt {

@@ -22,15 +22,15 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, fallocate};
 
-/// The smallest block: enough for a second of a weak stream (0.5 Mbit/s).
-pub const UNIT_BYTES: usize = 64 << 10;
+/// The smallest block: enough for a second of a picture now and then, so that ten thousand such streams fit into the usual arena.
+pub const UNIT_BYTES: usize = 16 << 10;
 /// The largest block: one efficient direct write.
 pub const SLAB_BYTES: usize = 1 << 20;
 const SLAB_UNITS: usize = SLAB_BYTES / UNIT_BYTES;
 const HEADER_BYTES: usize = 64;
 /// "CAPARENA", then the format version.
 const MAGIC: u64 = u64::from_le_bytes(*b"CAPARENA");
-const VERSION: u64 = 3;
+const VERSION: u64 = 4;
 
 /// Words of a block header, in this order.
 #[derive(Clone, Copy)]
@@ -89,18 +89,27 @@ pub enum BlockKind {
 }
 
 /// Block sizes. A weak stream gets small ones, so that ten thousand fit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum BlockClass {
+    Tiny,
     Small,
     Medium,
     Large,
 }
 
 impl BlockClass {
+    const ALL: [Self; 4] = [BlockClass::Tiny, BlockClass::Small, BlockClass::Medium, BlockClass::Large];
+
+    /// The smallest class that holds `bytes`; the largest if none does.
+    pub fn holding(bytes: usize) -> Self {
+        Self::ALL.into_iter().find(|class| class.bytes() >= bytes).unwrap_or(BlockClass::Large)
+    }
+
     pub const fn units(self) -> usize {
         match self {
-            BlockClass::Small => 1,
-            BlockClass::Medium => 4,
+            BlockClass::Tiny => 1,
+            BlockClass::Small => 4,
+            BlockClass::Medium => 16,
             BlockClass::Large => SLAB_UNITS,
         }
     }
@@ -110,17 +119,14 @@ impl BlockClass {
     /// The class that one to two seconds of `bytes_per_second` fill: fewer writes than that cost little, larger blocks only memory.
     pub const fn for_rate(bytes_per_second: u64) -> Self {
         match bytes_per_second {
-            0..=131_071 => BlockClass::Small,
+            0..=16_383 => BlockClass::Tiny,
+            16_384..=131_071 => BlockClass::Small,
             131_072..=393_215 => BlockClass::Medium,
             _ => BlockClass::Large,
         }
     }
     const fn index(self) -> usize {
-        match self {
-            BlockClass::Small => 0,
-            BlockClass::Medium => 1,
-            BlockClass::Large => 2,
-        }
+        self as usize
     }
 }
 
@@ -283,7 +289,7 @@ impl SealedBytes {
 struct Slab {
     class: Option<BlockClass>,
     /// One bit per unit; set: the block beginning there is free. Only bits at multiples of the class's units are used.
-    free: u16,
+    free: u64,
 }
 
 /// The allocator of one core's arena. Not shared: blocks come back to it through a channel.
@@ -292,7 +298,7 @@ pub struct Arena {
     slabs: Vec<Slab>,
     unused: Vec<usize>,
     /// Slabs with at least one free block, by class. May hold stale entries, dropped when met.
-    partial: [Vec<usize>; 3],
+    partial: [Vec<usize>; BlockClass::ALL.len()],
     free_units: usize,
     /// Freed blocks that are pinned still.
     parked: Vec<Block>,
@@ -334,6 +340,10 @@ impl Arena {
         self.slabs.len() * SLAB_UNITS
     }
 
+    pub fn bytes_total(&self) -> usize {
+        self.units_total() * UNIT_BYTES
+    }
+
     pub fn units_free(&self) -> usize {
         self.free_units
     }
@@ -343,7 +353,8 @@ impl Arena {
         self.allocate_exact(class).or_else(|| match class {
             BlockClass::Large => self.allocate(BlockClass::Medium),
             BlockClass::Medium => self.allocate(BlockClass::Small),
-            BlockClass::Small => None,
+            BlockClass::Small => self.allocate(BlockClass::Tiny),
+            BlockClass::Tiny => None,
         })
     }
 
@@ -363,7 +374,7 @@ impl Arena {
             partial.pop();
         }
         let slab_index = self.unused.pop()?;
-        let mut free = 0_u16;
+        let mut free = 0_u64;
         for first in (0..SLAB_UNITS).step_by(class.units()).skip(1) {
             free |= 1 << first;
         }
@@ -551,7 +562,7 @@ mod tests {
     #[test]
     fn a_request_falls_back_to_a_smaller_class() {
         let (_folder, mut arena) = arena(1);
-        let first = arena.allocate(BlockClass::Small).unwrap();
+        let first = arena.allocate(BlockClass::Tiny).unwrap();
         let second = arena.allocate(BlockClass::Large).unwrap();
         assert_eq!(second.bytes(), UNIT_BYTES);
         arena.free(first);

@@ -30,7 +30,7 @@ use super::finish::{self, Checksum, ClosedFile, ClosedFiles, FinishSettings};
 use super::health::DiskHealth;
 use super::open::OpenRecordings;
 use super::ring::{Job, Ring, WRITES_MAX};
-use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, WRITE_ALIGN_BYTES};
+use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, Places, WRITE_ALIGN_BYTES};
 
 /// Commands on their way from all cores to one writer: two for each of some thousands of streams a second. When full, commands wait on the core.
 const DISK_QUEUE_MAX: usize = 8192;
@@ -55,12 +55,23 @@ const BATCH_BYTES_MAX: usize = 64 << 20;
 /// The first write of a batch waits for others this long.
 const GATHER: Duration = Duration::from_millis(3);
 
+/// Descriptors on their way to the finisher; beyond them it opens the files anew.
+const CLOSING_MAX: usize = 128;
+
 /// Interrupted recordings are looked at this often: their time may be over, their task stopped.
 const RESUMPTION_CHECK: Duration = Duration::from_millis(250);
 
+/// At the end a disk that hangs is waited for this long: the stop has to come, and the next start writes what is left.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
 /// How the helper threads of a folder work.
 pub struct DiskSettings {
+    /// Which of the data folders.
+    pub index: usize,
     pub finish: FinishSettings,
+    /// Media files that have a descriptor at once, at least 1. More may be open: those that were not written to for the longest time get one again when
+    /// they are.
+    pub descriptors_max: usize,
     /// Finished recordings go here. Called on the finisher thread; may wait.
     pub finished: Box<dyn FnMut(FinishedFile) + Send>,
     pub metrics: Arc<Metrics>,
@@ -69,6 +80,8 @@ pub struct DiskSettings {
     pub health: Arc<DiskHealth>,
     /// Where it is noted which recordings are open.
     pub open: Arc<OpenRecordings>,
+    /// What came to nothing is taken out of it.
+    pub places: Arc<Places>,
     pub resumption: ResumptionSettings,
 }
 
@@ -87,6 +100,9 @@ pub struct Disk {
     queue: Receiver<DiskCommand>,
     health: Arc<DiskHealth>,
     threads: Vec<JoinHandle<()>>,
+    /// Disconnected when all threads have ended.
+    ended: Receiver<()>,
+    clock: fn() -> MonoTime,
 }
 
 /// Where the cores send their commands, and how the disk is.
@@ -98,7 +114,8 @@ pub struct DiskHandle {
 
 enum FinishCommand {
     Close {
-        file: File,
+        /// `None`: it has no descriptor now.
+        file: Option<File>,
         bytes: u64,
         path: PathBuf,
         link: Option<PathBuf>,
@@ -123,18 +140,20 @@ impl Disk {
     /// # Errors
     /// If a thread cannot be started or the recording folder cannot be opened.
     pub fn start(settings: DiskSettings) -> io::Result<Self> {
+        let (index, clock) = (settings.index, settings.clock);
         let Parts { mut writer, mut finisher, syncer, sender, queue, to_finish: finisher_queue } =
             Parts::new(settings, (DISK_QUEUE_MAX, FINISH_QUEUE_MAX))?;
         let (receiver, health) = (queue.clone(), Arc::clone(&writer.health));
+        let (alive, ended) = bounded::<()>(0);
         let threads = vec![
-            thread("disk-writer", move || {
+            thread("disk-writer", index, &alive, move || {
                 // Dropping the senders in `writer` ends the other threads.
                 writer.run(&receiver);
             })?,
-            thread("finisher", move || finisher.run(&finisher_queue))?,
-            thread("disk-sync", move || syncer.run())?,
+            thread("finisher", index, &alive, move || finisher.run(&finisher_queue))?,
+            thread("disk-sync", index, &alive, move || syncer.run())?,
         ];
-        Ok(Self { sender, queue, health, threads })
+        Ok(Self { sender, queue, health, threads, ended, clock })
     }
 
     pub fn handle(&self) -> DiskHandle {
@@ -147,14 +166,21 @@ impl Disk {
         move || queue.len()
     }
 
-    /// Carries out everything queued, then ends the threads. All handles must be gone.
-    pub fn stop(self) {
+    /// Carries out everything queued, then ends the threads. All handles must be gone. False: the disk hangs, and its threads with it; what was for it is
+    /// written at the next start.
+    pub fn stop(self) -> bool {
         drop(self.sender);
+        while self.ended.recv_timeout(STOP_WAIT) == Err(RecvTimeoutError::Timeout) {
+            if self.health.is_stalled((self.clock)()) {
+                return false;
+            }
+        }
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a disk thread panicked");
             }
         }
+        true
     }
 }
 
@@ -170,7 +196,7 @@ struct Parts {
 
 impl Parts {
     fn new(settings: DiskSettings, (queue_max, finish_queue_max): (usize, usize)) -> io::Result<Self> {
-        let DiskSettings { finish, finished, metrics, clock, health, open, resumption } = settings;
+        let DiskSettings { index, finish, descriptors_max, finished, metrics, clock, health, open, places, resumption } = settings;
         let (sender, receiver) = bounded(queue_max);
         let (to_finisher, finisher_queue) = bounded(finish_queue_max);
         // One sync may wait while another runs: it covers whatever was written until it begins.
@@ -181,12 +207,14 @@ impl Parts {
         let writer = Writer {
             recording,
             open: HashMap::new(),
+            descriptors: 0,
+            descriptors_max,
             failed: HashSet::new(),
             bounce: AlignedBuffer::new(256 << 10),
             ring: None,
             batch: Vec::with_capacity(BATCH_WRITES_MAX),
             batch_bytes: 0,
-            batch_number: 0,
+            batch_number: 1,
             to_finisher,
             to_sync,
             resumptions: Arc::clone(&resumption.table),
@@ -198,7 +226,9 @@ impl Parts {
             recordings: Arc::clone(&open),
         };
         let finisher = Finisher {
+            index,
             settings: finish,
+            places,
             closed: HashMap::new(),
             unfinished: VecDeque::new(),
             health: Arc::clone(&health),
@@ -234,6 +264,7 @@ impl SteppedDisk {
         self.0.writer.note_failed_sync();
         self.0.writer.take(command);
         self.0.writer.write_batch();
+        self.0.writer.health.waits();
         true
     }
 
@@ -244,7 +275,7 @@ impl SteppedDisk {
         let data = write.bytes.as_slice();
         let data = &data[..data.len().min(pages * WRITE_ALIGN_BYTES as usize)];
         // Best effort, as a dying process's.
-        let _ = open.file.write_all_at(self.0.writer.bounce.padded(data), write.offset);
+        let _ = open_media(&open.path, false).and_then(|file| file.write_all_at(self.0.writer.bounce.padded(data), write.offset));
     }
 
     /// The finisher carries out its next command. False: there is none.
@@ -279,8 +310,14 @@ impl SteppedDisk {
     }
 }
 
-fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(body)
+/// `alive` is kept for as long as the thread runs.
+fn thread(name: &str, index: usize, alive: &Sender<()>, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let name = if index == 0 { name.to_owned() } else { format!("{name}-{index}") };
+    let alive = alive.clone();
+    std::thread::Builder::new().name(name).spawn(move || {
+        body();
+        drop(alive);
+    })
 }
 
 /// Memory that a direct write accepts.
@@ -316,7 +353,8 @@ impl AlignedBuffer {
 }
 
 struct OpenOnDisk {
-    file: File,
+    /// `None`: it was not written to for long, and others need the descriptor.
+    file: Option<File>,
     path: PathBuf,
     /// False where the file system refuses O_DIRECT: buffered writes, pushed out by the sync thread.
     direct: bool,
@@ -338,6 +376,9 @@ struct OpenOnDisk {
 struct Writer {
     recording: PathBuf,
     open: HashMap<FileSerial, OpenOnDisk>,
+    /// Those of them that have a descriptor.
+    descriptors: usize,
+    descriptors_max: usize,
     /// Files that could not even be created: what comes for them is dropped.
     failed: HashSet<FileSerial>,
     bounce: AlignedBuffer,
@@ -368,7 +409,6 @@ impl Writer {
             if matches!(command, DiskCommand::Write(_)) && receiver.len() < BATCH_WRITES_MAX {
                 std::thread::sleep(GATHER);
             }
-            self.health.begins((self.clock)());
             self.note_failed_sync();
             self.take(command);
             while let Ok(command) = receiver.try_recv() {
@@ -391,7 +431,11 @@ impl Writer {
             DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
             DiskCommand::Close { serial, bytes, plan } => {
                 self.failed.remove(&serial);
-                if let Some(open) = self.open.remove(&serial) {
+                if let Some(mut open) = self.open.remove(&serial) {
+                    self.descriptors -= usize::from(open.file.is_some());
+                    if self.to_finisher.len() > CLOSING_MAX {
+                        open.file = None;
+                    }
                     self.metrics.file_closed();
                     // A file that failed is not what its writer thinks.
                     let plan = plan.filter(|_| !open.failed.load(Ordering::Relaxed));
@@ -441,19 +485,22 @@ impl Writer {
 
     fn open(&mut self, command: OpenFile) {
         let OpenFile { serial, open, failed, record } = command;
+        self.health.begins((self.clock)());
         let started = Instant::now();
+        self.spare_descriptor();
         match create(&self.recording, &open, &mut self.bounce) {
             Ok((file, path, direct)) => {
                 let allocated = open.head.len() as u64;
                 let link = open.link.map(|link| finish::media_path(&self.recording, link));
+                self.descriptors += 1;
                 let on_disk = OpenOnDisk {
-                    file,
+                    file: Some(file),
                     path,
                     direct,
                     allocated,
                     allocate_step: ALLOCATE_BYTES_MIN,
                     length: allocated,
-                    batch: (0, 0),
+                    batch: (self.batch_number - 1, 0),
                     failed,
                     link,
                     end: allocated,
@@ -492,6 +539,7 @@ impl Writer {
                 self.write_batch();
             }
             let end = (write.offset + write.bytes.as_slice().len() as u64).next_multiple_of(WRITE_ALIGN_BYTES);
+            self.wake(&write);
             if let Some(open) = self.open.get_mut(&write.serial) {
                 open.batch = (self.batch_number, end);
             }
@@ -505,10 +553,57 @@ impl Writer {
         }
     }
 
+    /// Gives the file of a write its descriptor back.
+    fn wake(&mut self, write: &BlockWrite) {
+        if self.open.get(&write.serial).is_none_or(|open| open.file.is_some() || open.failed.load(Ordering::Relaxed)) {
+            return;
+        }
+        self.spare_descriptor();
+        let Some(open) = self.open.get_mut(&write.serial) else { return };
+        match open_media(&open.path, open.direct) {
+            Ok(file) => {
+                open.file = Some(file);
+                self.descriptors += 1;
+            }
+            Err(error) => {
+                tracing::error!(path = %open.path.display(), %error, "opening the recording again failed; it ends here");
+                open.fail(write.offset, write.offset, &error);
+                self.metrics.file_failed(self.failure(&error, FileFailure::Write));
+            }
+        }
+    }
+
+    /// Sees to it that one more file may have a descriptor.
+    fn spare_descriptor(&mut self) {
+        if self.descriptors < self.descriptors_max {
+            return;
+        }
+        // Those of the batch need theirs until it is written.
+        if self.open.values().filter(|open| open.file.is_some()).all(|open| open.batch.0 == self.batch_number) {
+            self.write_batch();
+        }
+        // Many at once, so that they are not looked for at every write.
+        let mut idle: Vec<(u64, FileSerial)> = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.file.is_some() && open.batch.0 != self.batch_number)
+            .map(|(serial, open)| (open.batch.0, *serial))
+            .collect();
+        let count = (self.descriptors_max / 4).clamp(1, idle.len().max(1));
+        idle.sort_unstable_by_key(|(batch, _)| *batch);
+        for (_, serial) in idle.into_iter().take(count) {
+            if let Some(open) = self.open.get_mut(&serial) {
+                open.file = None;
+                self.descriptors -= 1;
+            }
+        }
+    }
+
     fn write_batch(&mut self) {
         if self.batch.is_empty() {
             return;
         }
+        self.health.begins((self.clock)());
         let started = Instant::now();
         let mut batch = std::mem::take(&mut self.batch);
         let together = self.write_together(&batch);
@@ -517,6 +612,9 @@ impl Writer {
             let Some(open) = self.open.get_mut(&write.serial) else { continue };
             if !open.takes(write.offset, data) {
                 continue;
+            }
+            if !written {
+                self.health.begins((self.clock)());
             }
             match if written { Ok(()) } else { open.write_alone(write.offset, data, &mut self.bounce, &self.health) } {
                 Ok(()) => {
@@ -571,7 +669,12 @@ impl Writer {
         }
         let job = |(place, (range, length)): &(usize, (Range<usize>, Option<u64>))| {
             let BlockWrite { serial, bytes, offset, .. } = &batch[*place];
-            Job { file: &self.open[serial].file, bytes: &bytes.as_slice()[range.clone()], offset: offset + range.start as u64, length: *length }
+            Job {
+                file: self.open[serial].descriptor(),
+                bytes: &bytes.as_slice()[range.clone()],
+                offset: offset + range.start as u64,
+                length: *length,
+            }
         };
         let jobs: Vec<Job<'_>> = parts.iter().map(job).collect();
         for ((place, _), (result, job)) in parts.iter().zip(ring.write(&jobs).into_iter().zip(&jobs)) {
@@ -612,6 +715,10 @@ impl OpenOnDisk {
         !data.is_empty() && !self.failed.load(Ordering::Relaxed)
     }
 
+    fn descriptor(&self) -> &File {
+        self.file.as_ref().expect("a file gets its descriptor when a write to it is gathered")
+    }
+
     fn fail(&mut self, from: u64, to: u64, error: &io::Error) {
         self.failed.store(true, Ordering::Relaxed);
         let file = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -650,15 +757,15 @@ impl OpenOnDisk {
         // The write itself makes the file longer.
         self.make_room(offset + data.len() as u64)?;
         if !self.direct {
-            return self.file.write_all_at(data, offset);
+            return self.descriptor().write_all_at(data, offset);
         }
         let whole = data.len() - data.len() % WRITE_ALIGN_BYTES as usize;
         // The last, partial page goes out padded from the bounce buffer, in the same call: each call is a trip to the device.
-        match write_both_at(&self.file, &data[..whole], bounce.padded(&data[whole..]), offset) {
+        match write_both_at(self.descriptor(), &data[..whole], bounce.padded(&data[whole..]), offset) {
             Ok(()) => Ok(()),
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
                 // Some file systems take the flag and refuse the write.
-                self.file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+                self.file = Some(open_media(&self.path, false)?);
                 self.direct = false;
                 self.write(offset, data, bounce)
             }
@@ -669,7 +776,7 @@ impl OpenOnDisk {
     fn allocate(&mut self, end: u64) -> io::Result<()> {
         let length = (end - self.allocated).max(self.allocate_step).next_multiple_of(WRITE_ALIGN_BYTES);
         // KEEP_SIZE: the length stays what was written, so that an unfinished file has no tail of zeros for a player.
-        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.allocated, length) {
+        match rustix::fs::fallocate(self.descriptor(), FallocateFlags::KEEP_SIZE, self.allocated, length) {
             Ok(()) => {
                 self.allocated += length;
                 self.allocate_step = (self.allocate_step * 2).min(ALLOCATE_BYTES_MAX);
@@ -717,8 +824,7 @@ fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io:
     let path = finish::media_path(recording, open.media);
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true);
-    let direct_flag = i32::try_from(OFlags::DIRECT.bits()).unwrap_or_default();
-    let (file, mut direct) = match options.clone().custom_flags(direct_flag).open(&path) {
+    let (file, mut direct) = match options.custom_flags(direct_flag()).open(&path) {
         Ok(file) => (file, true),
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
             // The failed open may have created the file already.
@@ -736,7 +842,7 @@ fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io:
             if !direct || error.raw_os_error() != Some(rustix::io::Errno::INVAL.raw_os_error()) {
                 return Err(error);
             }
-            file = OpenOptions::new().read(true).write(true).open(&path)?;
+            file = open_media(&path, false)?;
             direct = false;
             file.write_all_at(piece, offset)?;
         }
@@ -747,8 +853,19 @@ fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io:
     Ok((file, path, direct))
 }
 
+fn direct_flag() -> i32 {
+    i32::try_from(OFlags::DIRECT.bits()).unwrap_or_default()
+}
+
+/// A media file that is there.
+fn open_media(path: &Path, direct: bool) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(if direct { direct_flag() } else { 0 }).open(path)
+}
+
 struct Finisher {
+    index: usize,
     settings: FinishSettings,
+    places: Arc<Places>,
     /// Files that are closed and whose recording ends next.
     closed: ClosedFiles,
     /// Recordings whose finishing failed.
@@ -790,7 +907,8 @@ impl Finisher {
             FinishCommand::Close { file, bytes, path, link, plan, damage, checksum } => {
                 let started = Instant::now();
                 // Cuts the preallocation and the padding of the last page.
-                if let Err(error) = cut(&file, bytes) {
+                let file = file.map_or_else(|| open_media(&path, false), Ok);
+                if let Err(error) = file.and_then(|file| cut(&file, bytes)) {
                     tracing::error!(path = %path.display(), bytes, %error, "truncating the recording failed");
                     self.metrics.file_failed(FileFailure::Write);
                 }
@@ -840,7 +958,9 @@ impl Finisher {
     fn end_paused(&mut self) {
         let policy = self.resumption.policy.load_full();
         let is_awaited = self.is_awaited(&policy);
-        let over = self.resumptions().take_over(is_awaited);
+        // Those on another disk are its finisher's.
+        let is_ours = |paused: &PausedRecording| self.places.get(paused.file_id).unwrap_or(0) == self.index;
+        let over = self.resumptions().take_over(is_ours, is_awaited);
         for paused in over {
             self.end_for_good(&paused);
         }
@@ -890,6 +1010,7 @@ impl Finisher {
                 (self.finished)(file);
             }
             Err(finish::FinishError::Empty { file_id }) => {
+                self.places.forget(file_id);
                 self.metrics.file_failed(FileFailure::Empty);
                 // What it was given and the disk did not take has no receipt to stand in.
                 let lost = end.receipt.frames();

@@ -1,4 +1,4 @@
-//! What the threads of one data folder tell each other of its disk: is there space, does it answer.
+//! What the threads of one data folder tell each other and the cores of its disk: is there space, does it answer, does it fail.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -7,10 +7,13 @@ use crate::units::MonoTime;
 
 /// A step of the disk writer that takes longer than this: the disk hangs, and nothing new is begun on it.
 pub const STALL_MS: u64 = 5_000;
+/// And longer than this: where there are other disks, they are preferred.
+pub const SLOW_MS: u64 = 1_500;
 
 /// How much is written, and for how long the rest suffices.
 #[derive(Debug)]
 pub struct DiskHealth {
+    label: String,
     /// Space that other programs cannot take; given up for the files that are open when the disk is full all the same.
     ballast: PathBuf,
     full: AtomicBool,
@@ -23,6 +26,14 @@ pub struct DiskHealth {
     busy_since: AtomicU64,
     errors: AtomicU64,
     failed_syncs: AtomicU64,
+    /// Something has failed, and no write has shown since that it was for once.
+    failing: AtomicBool,
+    /// The folder is gone: its disk was unmounted.
+    missing: AtomicBool,
+    /// The folder is for the catalog: recordings go elsewhere if they can.
+    spared: bool,
+    /// Files that are open here, as the cores count them.
+    open_files: AtomicU64,
 }
 
 /// For metrics and `/healthz`.
@@ -35,6 +46,10 @@ pub enum DiskState {
     Full,
     /// The disk does not answer.
     Stalled,
+    /// The last writes or syncs have failed.
+    Failing,
+    /// The folder is not there.
+    Missing,
 }
 
 impl DiskState {
@@ -44,6 +59,8 @@ impl DiskState {
             DiskState::Low => "low",
             DiskState::Full => "full",
             DiskState::Stalled => "stalled",
+            DiskState::Failing => "failing",
+            DiskState::Missing => "missing",
         }
     }
 }
@@ -52,6 +69,7 @@ impl DiskHealth {
     /// Of the data folder at `folder`; nothing is known of it yet.
     pub fn new(folder: &Path) -> Self {
         Self {
+            label: String::new(),
             ballast: folder.join("ballast"),
             full: AtomicBool::new(false),
             low: AtomicBool::new(false),
@@ -61,7 +79,25 @@ impl DiskHealth {
             busy_since: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             failed_syncs: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            missing: AtomicBool::new(false),
+            spared: false,
+            open_files: AtomicU64::new(0),
         }
+    }
+
+    /// Of the data folder with this label.
+    pub fn labeled(self, label: &str) -> Self {
+        Self { label: label.to_owned(), ..self }
+    }
+
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Recordings go to other disks as long as one takes them.
+    pub fn spared(self) -> Self {
+        Self { spared: true, ..self }
     }
 
     pub fn ballast(&self) -> &Path {
@@ -83,10 +119,50 @@ impl DiskHealth {
         since != 0 && now.nanos().saturating_sub(since) > STALL_MS * 1_000_000
     }
 
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Relaxed)
+    }
+
+    pub fn is_missing(&self) -> bool {
+        self.missing.load(Relaxed)
+    }
+
+    /// Files can begin here.
+    pub fn is_open_to_files(&self, now: MonoTime) -> bool {
+        !self.is_full() && !self.is_missing() && !self.is_stalled(now)
+    }
+
+    /// Files can begin here, and there is no sign that they would not end well.
+    pub fn is_well(&self, now: MonoTime) -> bool {
+        self.is_open_to_files(now) && !self.is_failing()
+    }
+
+    /// The writer is at a step that takes long.
+    pub fn is_slow(&self, now: MonoTime) -> bool {
+        let since = self.busy_since.load(Relaxed);
+        since != 0 && now.nanos().saturating_sub(since) > SLOW_MS * 1_000_000
+    }
+
+    /// How good this disk is for one more file: the greatest is the best of several. Where all else is alike, each gets files by its free space.
+    pub fn fitness(&self, now: MonoTime) -> impl Ord + use<> {
+        let room = self.free_bytes().unwrap_or(u64::MAX) / (self.open_files.load(Relaxed) + 1);
+        (self.is_open_to_files(now), self.is_well(now), !self.spared, !self.is_slow(now), !self.is_low(), room)
+    }
+
+    pub(super) fn file_begins(&self) {
+        self.open_files.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn file_ends(&self) {
+        self.open_files.fetch_sub(1, Relaxed);
+    }
+
     pub fn state(&self, now: MonoTime) -> DiskState {
         match () {
+            () if self.is_missing() => DiskState::Missing,
             () if self.is_stalled(now) => DiskState::Stalled,
             () if self.is_full() => DiskState::Full,
+            () if self.is_failing() => DiskState::Failing,
             () if self.is_low() => DiskState::Low,
             () => DiskState::Ok,
         }
@@ -109,6 +185,17 @@ impl DiskHealth {
 
     pub(super) fn failed(&self) {
         self.errors.fetch_add(1, Relaxed);
+        self.failing.store(true, Relaxed);
+    }
+
+    /// A write went well after those that failed.
+    pub(super) fn recovered(&self) {
+        self.failing.store(false, Relaxed);
+    }
+
+    /// Says whether the folder is there. True: that is news.
+    pub(super) fn note_missing(&self, missing: bool) -> bool {
+        self.missing.swap(missing, Relaxed) != missing
     }
 
     pub(super) fn failed_sync(&self) {

@@ -52,6 +52,9 @@ struct Small {
 /// See the module.
 #[derive(Serialize, Deserialize)]
 pub struct OpenRecord {
+    /// Of its data folder.
+    #[serde(default)]
+    pub label: String,
     media: RecordPath,
     link: Option<RecordPath>,
     begin: Vec<RecordingIdentity>,
@@ -61,9 +64,11 @@ pub struct OpenRecord {
 }
 
 impl OpenRecord {
-    pub fn of(open: &OpenMedia) -> Self {
+    /// `label`: of the data folder where it is to be.
+    pub fn of(open: &OpenMedia, label: &str) -> Self {
         let pieces = open.head.chunks(PIECE_BYTES).enumerate().filter(|(_, piece)| piece.iter().any(|byte| *byte != 0));
         Self {
+            label: label.to_owned(),
             media: RecordPath::of(open.media),
             link: open.link.map(RecordPath::of),
             begin: open.begin.clone(),
@@ -73,6 +78,16 @@ impl OpenRecord {
             head_bytes: open.head.len(),
             head: pieces.map(|(index, piece)| Piece { at: index * PIECE_BYTES, base64: BASE64.encode(piece) }).collect(),
         }
+    }
+
+    /// The folders of recordings that its files lie in.
+    pub fn folders(&self) -> impl Iterator<Item = FileId> {
+        std::iter::once(&self.media).chain(&self.link).map(|path| path.folder)
+    }
+
+    /// Do recordings begin with it?
+    pub fn is_begin(&self) -> bool {
+        !self.begin.is_empty()
     }
 
     /// The bytes of the record.

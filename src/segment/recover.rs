@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::statvfs;
+
 use crate::container::RecordingEnd;
 use crate::domain::{FinishedFile, PausedRecording};
 use crate::units::{FileId, WallTime};
@@ -37,6 +39,8 @@ pub struct LeftBehind {
     recordings: Vec<FileId>,
     /// Notes of finished files.
     notes: Vec<FileId>,
+    /// Notes of files that are in the catalog and have no checksums yet.
+    unsummed: Vec<FileId>,
     /// The newest change of any recording: when the last run wrote for the last time.
     died: WallTime,
     paused: Vec<PausedRecording>,
@@ -63,6 +67,8 @@ impl LeftBehind {
             let name = entry?.file_name().to_string_lossy().into_owned();
             if let Some(id) = name.strip_suffix(".finished").and_then(FileId::parse) {
                 left.notes.push(id);
+            } else if let Some(id) = name.strip_suffix(".unsummed").and_then(FileId::parse) {
+                left.unsummed.push(id);
             } else if let Some(id) = FileId::parse(&name) {
                 left.recordings.push(id);
                 left.died = left.died.max(newest_change(&settings.recording_folder().join(name))?);
@@ -83,24 +89,54 @@ impl LeftBehind {
         &self.paused
     }
 
+    /// What lies in the recording folder: open recordings, and finished ones that the catalog may lack.
+    pub fn files(&self) -> impl Iterator<Item = FileId> {
+        self.recordings.iter().chain(&self.notes).copied()
+    }
+
+    /// Files whose checksums are still to be made.
+    pub fn unsummed(&self) -> &[FileId] {
+        &self.unsummed
+    }
+
     /// New ids must stay above these.
     pub fn last_file_id(&self) -> Option<FileId> {
         self.recordings.iter().chain(&self.notes).max().copied()
     }
 }
 
-impl LeftBehind {
+/// Blocks of recordings on a disk that is not mounted just now; in the first data folder.
+pub const KEPT_NAME: &str = "left-behind";
+
+/// The folders into which the arenas of the dead process are written back.
+pub struct WriteBack<'a> {
+    pub settings: &'a [FinishSettings],
+    /// Of the folders.
+    pub labels: &'a [&'a str],
+    /// What was found in each.
+    pub left: &'a mut [LeftBehind],
+    /// What belongs to a folder that is not there is kept here until it is. `None`: all are there.
+    pub keep_in: Option<PathBuf>,
+}
+
+impl WriteBack<'_> {
     /// Writes what the dead process had in memory into its recordings, lets `replay` make files of frames that no file had taken (it returns their
     /// recordings), and removes its arena files: the new ones take their place.
-    pub fn write_back_arenas(&mut self, settings: &FinishSettings, mut replay: impl FnMut(&Journal) -> io::Result<Vec<FileId>>) {
-        for path in std::mem::take(&mut self.arenas) {
-            self.write_back_arena(settings, &path);
+    ///
+    /// `replay` gets the folders of open recordings, that with the most room first.
+    pub fn run(&mut self, mut replay: impl FnMut(Vec<PathBuf>, &Journal) -> io::Result<Vec<FileId>>) {
+        let arenas = std::mem::take(&mut self.left[0].arenas);
+        for path in arenas {
+            self.write_back_arena(&path);
             match read_journals(&path) {
-                Ok(journals) => journals.iter().for_each(|journal| match replay(journal) {
-                    Ok(begun) => self.recordings.extend(begun),
-                    Err(error) => {
-                        self.recovered.failed += 1;
-                        tracing::error!(%error, "frames that no file had taken could not be brought into one");
+                Ok(journals) => journals.iter().for_each(|journal| {
+                    let begun = replay(self.by_room().map(|index| self.settings[index].recording_folder()).collect(), journal);
+                    match begun {
+                        Ok(begun) => begun.into_iter().for_each(|id| self.note_begun(id)),
+                        Err(error) => {
+                            self.left[0].recovered.failed += 1;
+                            tracing::error!(%error, "frames that no file had taken could not be brought into one");
+                        }
                     }
                 }),
                 Err(error) => tracing::debug!(path = %path.display(), %error, "no frames are taken from the arena file of the last run"),
@@ -109,24 +145,40 @@ impl LeftBehind {
                 tracing::warn!(path = %path.display(), %error, "the arena file of the last run could not be removed");
             }
         }
-        self.recordings.sort();
-        self.recordings.dedup();
+        self.write_back_kept();
+        for left in &mut *self.left {
+            left.recordings.sort();
+            left.recordings.dedup();
+        }
+    }
+
+    /// The folders, that with the most room first.
+    fn by_room(&self) -> impl Iterator<Item = usize> + use<> {
+        let room = |index: &usize| statvfs(&self.settings[*index].data_folder).map_or(0, |state| state.f_bavail.saturating_mul(state.f_frsize));
+        let mut order: Vec<usize> = (0..self.settings.len()).collect();
+        order.sort_by_key(|index| std::cmp::Reverse(room(index)));
+        order.into_iter()
+    }
+
+    /// The folder in which a recording lies open.
+    fn folder_of(&self, recording: u64) -> Option<usize> {
+        self.settings.iter().position(|settings| settings.recording_folder().join(recording.to_string()).exists())
+    }
+
+    fn note_begun(&mut self, recording: FileId) {
+        if let Some(index) = self.folder_of(recording.get()) {
+            self.left[index].recordings.push(recording);
+        }
     }
 
     /// Opens the files that it had not opened yet, then writes the blocks of an arena file into their recordings.
-    fn write_back_arena(&mut self, settings: &FinishSettings, path: &Path) {
+    fn write_back_arena(&mut self, path: &Path) {
         for kind in [BlockKind::OpenRecord, BlockKind::Media] {
             let take = |orphan: OrphanBlock| {
                 let OrphanBlock { file, part, offset, ref bytes, .. } = orphan;
-                let written = if kind == BlockKind::Media {
-                    write_back(settings, file, part, offset, bytes).map(|()| self.recovered.arena_bytes += bytes.len() as u64)
-                } else {
-                    OpenRecord::decode(bytes)
-                        .and_then(|record| record.carry_out(&settings.recording_folder()))
-                        .map(|begun| self.recordings.extend(begun))
-                };
+                let written = if kind == BlockKind::Media { self.write_block(file, part, offset, bytes) } else { self.open_record(bytes) };
                 if let Err(error) = written {
-                    self.recovered.failed += 1;
+                    self.left[0].recovered.failed += 1;
                     tracing::error!(file_id = file, part, offset, bytes = bytes.len(), %error, "what the last run had in memory could not be written back");
                 }
             };
@@ -134,6 +186,69 @@ impl LeftBehind {
                 tracing::warn!(path = %path.display(), %error, "the arena file of the last run is not readable");
             }
         }
+    }
+
+    fn open_record(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let record = OpenRecord::decode(bytes)?;
+        let begun = record.folders().find_map(|recording| self.folder_of(recording.get()));
+        let own = begun.or_else(|| self.labels.iter().position(|label| *label == record.label));
+        // What begins may as well begin on another disk.
+        let index = own.or_else(|| if record.is_begin() { self.by_room().next() } else { None });
+        let index = index.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "its disk is not there"))?;
+        let begun = record.carry_out(&self.settings[index].recording_folder())?;
+        self.left[index].recordings.extend(begun);
+        Ok(())
+    }
+
+    fn write_block(&mut self, file: u64, part: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        match (self.folder_of(file), &self.keep_in) {
+            (Some(index), _) => {
+                write_back(&self.settings[index], file, part, offset, bytes)?;
+                self.left[index].recovered.arena_bytes += bytes.len() as u64;
+                Ok(())
+            }
+            (None, Some(keep_in)) => {
+                tracing::warn!(
+                    file_id = file,
+                    part,
+                    offset,
+                    bytes = bytes.len(),
+                    "the disk of a recording is not there; what the last run had of it in memory is kept"
+                );
+                std::fs::create_dir_all(keep_in)?;
+                std::fs::write(keep_in.join(format!("{file}-{part}-{offset}")), bytes)
+            }
+            (None, None) => Err(io::Error::new(io::ErrorKind::NotFound, "the recording is not there")),
+        }
+    }
+
+    /// Writes back what was kept while a disk was not there.
+    fn write_back_kept(&mut self) {
+        let folder = self.settings[0].data_folder.join(KEPT_NAME);
+        let Ok(entries) = std::fs::read_dir(&folder) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let numbers: Option<Vec<u64>> = name.split('-').map(|number| number.parse().ok()).collect();
+            let Some([file, part, offset]) = numbers.as_deref().and_then(|numbers| <[u64; 3]>::try_from(numbers).ok()) else { continue };
+            if self.folder_of(file).is_none() && self.keep_in.is_some() {
+                continue;
+            }
+            match std::fs::read(&path).and_then(|bytes| self.write_block(file, part, offset, &bytes)) {
+                Ok(()) => {}
+                Err(error) => tracing::error!(path = %path.display(), %error, "what was kept of a recording belongs to none any more"),
+            }
+            let _ = std::fs::remove_file(&path);
+        }
+        // Only if nothing is left in it.
+        let _ = std::fs::remove_dir(&folder);
+    }
+}
+
+impl LeftBehind {
+    /// [`WriteBack`] where there is one data folder.
+    pub fn write_back_arenas(&mut self, settings: &FinishSettings, mut replay: impl FnMut(&Journal) -> io::Result<Vec<FileId>>) {
+        let left = std::slice::from_mut(self);
+        WriteBack { settings: std::slice::from_ref(settings), labels: &[""], left, keep_in: None }.run(|_, journal| replay(journal));
     }
 
     /// Finishes every open recording but those that may be resumed, and hands over every file that the catalog may not have.

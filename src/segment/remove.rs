@@ -12,13 +12,15 @@ use super::finish::{FinishSettings, note_path};
 ///
 /// The note of the finished file goes too: found at the next start, it would bring the entry back.
 ///
+/// `settings`: of the data folder where it lies. `within`: its place there.
+///
 /// # Errors
 /// If something is left; the next call goes on there.
-pub fn remove(settings: &FinishSettings, removal: &Removal) -> io::Result<()> {
+pub fn remove(settings: &FinishSettings, within: &str, removal: &Removal) -> io::Result<()> {
     if removal.parts.is_empty() && unless_absent(std::fs::remove_file(note_path(settings, removal.file_id)))? {
         sync(&settings.recording_folder())?;
     }
-    let relative = Path::new(&removal.folder);
+    let relative = Path::new(within);
     // Every folder of a file lies two below ours. A damaged row must not delete anything else.
     let is_ours =
         relative.components().all(|part| matches!(part, Component::Normal(_))) && relative.components().count() == 3 && relative.starts_with("media");
@@ -114,12 +116,12 @@ mod tests {
         };
         // Twice: the second time after a crash that lost the tick.
         for _ in 0..2 {
-            remove(&settings, &removal(1, true)).expect("removed");
+            remove(&settings, &removal(1, true).folder, &removal(1, true)).expect("removed");
             assert_eq!(names(&day), [id(2).to_string()]);
             assert_eq!(names(&settings.recording_folder()), [format!("{}.finished", id(2))]);
         }
         for _ in 0..2 {
-            remove(&settings, &removal(2, false)).expect("removed");
+            remove(&settings, &removal(2, false).folder, &removal(2, false)).expect("removed");
             assert_eq!(names(&day.join(id(2).to_string())), ["cover.png", "media-x.ts", "recording.json"]);
         }
         let folder = day.join(id(2).to_string());
@@ -128,7 +130,7 @@ mod tests {
         }
         let parts = Removal { entry: String::new(), parts: vec!["v.f10.mp4".to_owned(), "v.f210.a.".to_owned()], ..removal(2, false) };
         for _ in 0..2 {
-            remove(&settings, &parts).expect("removed");
+            remove(&settings, &parts.folder, &parts).expect("removed");
             assert_eq!(names(&folder), ["adp.10.a.1.ts", "cover.png", "media-x.ts", "recording.json", "v.f210.ab.ts"]);
         }
     }
@@ -146,7 +148,7 @@ mod tests {
                 whole: true,
                 parts: Vec::new(),
             };
-            assert!(remove(&settings, &removal).is_err(), "{folder}");
+            assert!(remove(&settings, folder, &removal).is_err(), "{folder}");
         }
         assert!(data.path().join("media/a/b").exists());
     }

@@ -1,8 +1,9 @@
-//! Watches the free space of a data folder: ends recording while a reserve is left, and lets it begin again.
+//! Watches the free space of a data folder: ends recording while a reserve is left, and lets it begin again. Also whether the folder is still there, and
+//! whether a disk that has failed takes writes again.
 
-use std::fs::OpenOptions;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,7 +11,10 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
+use super::faults;
+use super::folders;
 use super::health::DiskHealth;
+use crate::domain::DataFolder;
 
 /// At 1 GB/s a quarter of the smallest reserve.
 const LOOK: Duration = Duration::from_millis(100);
@@ -19,6 +23,13 @@ const RATE_SECONDS: f64 = 20.0;
 /// The ballast is this part of the reserve.
 const BALLAST_PART: u64 = 4;
 const BALLAST_BYTES_MAX: u64 = 64 << 20;
+/// It is looked this often whether the folder is there.
+const MARK_LOOK: Duration = Duration::from_secs(1);
+/// A disk that has failed is left alone for this long, then tried.
+const TRY_AFTER: Duration = Duration::from_secs(10);
+/// Bytes of a trial.
+const TRIAL_BYTES: usize = 1 << 20;
+const TRIAL_NAME: &str = "trial";
 
 /// The running thread; [`SpaceWatch::stop`] ends it.
 pub struct SpaceWatch {
@@ -31,24 +42,38 @@ impl SpaceWatch {
     ///
     /// # Errors
     /// If there is no thread.
-    pub fn start(folder: PathBuf, reserve_bytes: u64, health: Arc<DiskHealth>) -> io::Result<Self> {
+    pub fn start(folder: &DataFolder, reserve_bytes: u64, health: Arc<DiskHealth>) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
-        let mut watch = Watch { folder, reserve_bytes, health, last_written: 0, last_look: Instant::now(), rate: 0.0, told: false };
+        let now = Instant::now();
+        let folder = folder.clone();
+        let mut watch = Watch {
+            folder,
+            reserve_bytes,
+            health,
+            last_written: 0,
+            last_look: now,
+            rate: 0.0,
+            told: false,
+            next_mark_look: now,
+            errors: 0,
+            failed_at: now,
+        };
         watch.look();
         let thread = std::thread::Builder::new().name("disk-space".to_owned()).spawn(move || watch.run(&stopped))?;
         Ok(Self { stop, thread })
     }
 
-    pub fn stop(self) {
+    /// `answers`: its disk does, so that the thread is waited for.
+    pub fn stop(self, answers: bool) {
         drop(self.stop);
-        if self.thread.join().is_err() {
+        if answers && self.thread.join().is_err() {
             tracing::error!("the thread that watches the disk space panicked");
         }
     }
 }
 
 struct Watch {
-    folder: PathBuf,
+    folder: DataFolder,
     reserve_bytes: u64,
     health: Arc<DiskHealth>,
     last_written: u64,
@@ -57,6 +82,10 @@ struct Watch {
     rate: f64,
     /// The log says that the disk is full.
     told: bool,
+    next_mark_look: Instant,
+    /// Errors that were known at the last look, and when the last was.
+    errors: u64,
+    failed_at: Instant,
 }
 
 impl Watch {
@@ -69,9 +98,13 @@ impl Watch {
     }
 
     fn look(&mut self) {
-        let free = match statvfs(&self.folder) {
+        if !self.is_there() {
+            return;
+        }
+        self.try_again();
+        let free = match statvfs(&self.folder.path) {
             Ok(state) => state.f_bavail.saturating_mul(state.f_frsize),
-            Err(error) => return tracing::error!(folder = %self.folder.display(), %error, "the free space cannot be read"),
+            Err(error) => return tracing::error!(folder = %self.folder.path.display(), %error, "the free space cannot be read"),
         };
         self.measure();
         let ballast = self.ballast_bytes();
@@ -88,8 +121,46 @@ impl Watch {
         self.tell(free, full);
     }
 
+    /// Without the folder nothing is looked at and nothing is made: what is in its place is none of ours.
+    fn is_there(&mut self) -> bool {
+        let now = Instant::now();
+        if now >= self.next_mark_look {
+            self.next_mark_look = now + MARK_LOOK;
+            let missing = !folders::is_there(&self.folder);
+            if self.health.note_missing(missing) {
+                let folder = self.folder.path.display();
+                match missing {
+                    true => tracing::error!(%folder, "the data folder is gone, its disk was unmounted or has failed: nothing is recorded there"),
+                    false => tracing::warn!(%folder, "the data folder is there again"),
+                }
+            }
+        }
+        !self.health.is_missing()
+    }
+
+    /// Finds out whether a disk that has failed takes writes again.
+    fn try_again(&mut self) {
+        let errors = self.health.errors();
+        let now = Instant::now();
+        if errors != self.errors {
+            (self.errors, self.failed_at) = (errors, now);
+        }
+        if !self.health.is_failing() || now < self.failed_at + TRY_AFTER {
+            return;
+        }
+        self.failed_at = now;
+        let folder = self.folder.path.display();
+        match try_disk(&self.folder.path.join(TRIAL_NAME)) {
+            Ok(()) => {
+                self.health.recovered();
+                tracing::warn!(%folder, "the disk that has failed takes writes again");
+            }
+            Err(error) => tracing::debug!(%folder, %error, "the disk fails still"),
+        }
+    }
+
     fn tell(&mut self, free: u64, full: bool) {
-        let (folder, free_mib, reserve_mib) = (self.folder.display(), free >> 20, self.reserve_bytes >> 20);
+        let (folder, free_mib, reserve_mib) = (self.folder.path.display(), free >> 20, self.reserve_bytes >> 20);
         match (full, self.told) {
             (true, false) => {
                 tracing::error!(%folder, free_mib, reserve_mib, "the disk is full: open files are finished, nothing is recorded until there is space")
@@ -122,6 +193,19 @@ impl Watch {
     }
 }
 
+/// Writes, syncs and removes a file.
+fn try_disk(path: &Path) -> io::Result<()> {
+    for step in [faults::Step::Create, faults::Step::Write, faults::Step::Sync] {
+        faults::before(step, path)?;
+    }
+    let tried = File::create(path).and_then(|mut file| {
+        file.write_all(&vec![0x5a; TRIAL_BYTES])?;
+        file.sync_all()
+    });
+    std::fs::remove_file(path)?;
+    tried
+}
+
 fn create_ballast(path: &Path, bytes: u64) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
     fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
@@ -149,15 +233,16 @@ mod tests {
     fn the_ballast_is_taken_and_given_up() {
         let folder = tempfile::tempdir().expect("a folder");
         let health = Arc::new(DiskHealth::new(folder.path()));
-        let watch = SpaceWatch::start(folder.path().to_owned(), 1 << 20, Arc::clone(&health)).expect("a thread");
+        let first = DataFolder { label: String::new(), path: folder.path().to_owned() };
+        let watch = SpaceWatch::start(&first, 1 << 20, Arc::clone(&health)).expect("a thread");
         assert!(!health.is_full());
         assert_eq!(std::fs::metadata(health.ballast()).expect("the ballast").len(), 1 << 18);
         assert!(health.no_space());
         assert!(health.is_full() && !health.ballast().exists());
-        watch.stop();
-        let watch = SpaceWatch::start(folder.path().to_owned(), u64::MAX >> 1, Arc::clone(&health)).expect("a thread");
+        watch.stop(true);
+        let watch = SpaceWatch::start(&first, u64::MAX >> 1, Arc::clone(&health)).expect("a thread");
         assert!(health.is_full() && !health.ballast().exists(), "nobody has that much space");
         assert_eq!(health.full_in_s(), Some(0));
-        watch.stop();
+        watch.stop(true);
     }
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::container::{FinishPlan, MemorySink, OpenMedia, Pinned, RecordingEnd, Room, Sink, Store};
@@ -18,7 +18,8 @@ type Bytes = Rc<RefCell<MemorySink>>;
 
 /// See the module.
 pub struct WholeStore {
-    recording: PathBuf,
+    /// Of all data folders; what begins goes into the first.
+    recording: Vec<PathBuf>,
     ids: std::collections::VecDeque<FileId>,
     last_id: FileId,
     begun: Vec<FileId>,
@@ -38,7 +39,7 @@ pub struct WholePin {
 
 impl WholeStore {
     /// Files get `ids` in this order; more files than there are ids are not written.
-    pub fn new(recording: PathBuf, ids: &[FileId]) -> Self {
+    pub fn new(recording: Vec<PathBuf>, ids: &[FileId]) -> Self {
         let last_id = ids.last().copied().unwrap_or(FileId::new(FileId::MIN).expect("the least id"));
         Self { recording, ids: ids.iter().copied().collect(), last_id, begun: Vec::new(), failed: None }
     }
@@ -51,9 +52,21 @@ impl WholeStore {
         self.failed.map_or(Ok(self.begun), Err)
     }
 
+    /// Where the recordings lie that a file belongs to.
+    fn folder_for(&self, open: &OpenMedia) -> io::Result<&Path> {
+        let holds = |recording: &PathBuf| {
+            let mut folders = [Some(open.media), open.link].into_iter().flatten().map(|path| recording.join(path.folder.to_string()));
+            folders.any(|folder| folder.exists())
+        };
+        let found = self.recording.iter().find(|recording| holds(recording)).or(self.recording.first());
+        found.map(PathBuf::as_path).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
     fn write(&mut self, open: &OpenMedia, bytes: &MemorySink) -> io::Result<()> {
-        self.begun.extend(OpenRecord::of(open).carry_out(&self.recording)?);
-        let path = finish::media_path(&self.recording, open.media);
+        let recording = self.folder_for(open)?;
+        let begun = OpenRecord::of(open, "").carry_out(recording)?;
+        let path = finish::media_path(recording, open.media);
+        self.begun.extend(begun);
         let head = open.head.len();
         OpenOptions::new().write(true).open(path)?.write_all_at(&bytes.bytes[head..], head as u64)
     }

@@ -108,6 +108,11 @@ class Appliance:
         self.session = requests.Session()
 
     @property
+    def roots(self):
+        """All data folders."""
+        return [self.data, *map(Path, self.settings.get("more_data_folders", []))]
+
+    @property
     def http(self):
         return f"http://127.0.0.1:{self.http_port}"
 
@@ -244,7 +249,7 @@ class Appliance:
 
     def folder_of(self, file):
         """Where the finished file lies."""
-        folders = list((self.data / "media").glob(f"*/{file['FileId']}"))
+        folders = [folder for root in self.roots for folder in (root / "media").glob(f"*/{file['FileId']}")]
         assert len(folders) == 1, f"{file['FileId']} lies in {folders}"
         return folders[0]
 

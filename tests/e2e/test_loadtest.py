@@ -21,8 +21,10 @@ def loadtest(appliance, *options, timeout=120):
 
 def test_twenty_streams_in_real_time(start):
     appliance = start()
-    appliance.record("localhost", flv=True)
-    report = loadtest(appliance, "--streams", 20, "--bitrate-kbit", 1000, "--seconds", 3)
+    appliance.record("localhost", flv=True, mp4=True, hls=True)
+    report = loadtest(appliance, "--streams", 20, "--bitrate-kbit", 1000, "--seconds", 3, "--formats", "flv,mp4,hls")
+    assert report["files"] == {"flv": 20, "mp4": 20, "hls": 20}
+    assert report["different_frames"] == report["wrong_times"] == 0
     assert report["errors"] == 0 and report["streams"] == 20 and report["verified_streams"] == 20
     assert report["wrong_streams"] == report["missing_frames"] == report["surplus_frames"] == 0
     assert report["frames"] == report["verified_frames"] > 20 * 200
@@ -41,6 +43,25 @@ def test_flat_out(start):
     report = loadtest(appliance, "--streams", 3, "--bitrate-kbit", 4000, "--seconds", 1, "--rate", 0)
     assert report["errors"] == 0 and report["wrong_streams"] == 0 and report["verified_streams"] == 3
     assert appliance.metric("capstan_dropped_frames_total") == 0
+
+
+def test_publishers_come_and_go(start):
+    """Weak, fat and idle ones side by side, every one of them recorded in full, whether it says goodbye or not."""
+    appliance = start()
+    appliance.record("localhost", flv=True)
+    report = loadtest(appliance, "--mix", "6x300", "--mix", "1x6000", "--idle", 3, "--churn", 8, "--abrupt", "--seconds", 4, "--core", "0,1")
+    assert report["errors"] == 0 and report["wrong_streams"] == 0
+    assert report["publications"] == report["verified_streams"] > report["streams"] + 10
+
+
+def test_what_is_missing_is_found(start):
+    appliance = start()
+    appliance.record("localhost", flv=True)
+    command = [LOADTEST, "--target", f"rtmp://127.0.0.1:{appliance.rtmp_port}/live", "--verify", appliance.http]
+    options = ["--streams", "2", "--seconds", "1", "--formats", "flv,mp4", "--verify-seconds", "1"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60)
+    report = json.loads(done.stdout)
+    assert done.returncode == 1 and report["wrong_streams"] == 2 and report["missing_frames"] == report["frames"], done.stderr
 
 
 def test_publishes_a_file_in_a_loop(start):

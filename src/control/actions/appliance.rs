@@ -65,6 +65,7 @@ fn state(scope: &Scope<'_>, request: StateRequest) -> Result<Reply, ApiError> {
     };
     live.sort_by(|left, right| left.key.cmp(&right.key));
     let bits_per_second: u64 = live.iter().map(|live| live.figures.bits_per_second.load(Relaxed)).sum();
+    let disks = disks(scope);
     let skipped = usize::try_from((page_num - 1) * page_size).unwrap_or(usize::MAX);
     let shown: Vec<Value> = live.iter().skip(skipped).take(page_size as usize).map(stream_info).collect();
     Ok(reply(json!({
@@ -78,7 +79,8 @@ fn state(scope: &Scope<'_>, request: StateRequest) -> Result<Reply, ApiError> {
         "PageSize": page_size,
         "BitsPerSecond": bits_per_second,
         "Streams": shown,
-        "Disk": disk(scope),
+        "Disk": disks.first(),
+        "Disks": disks,
         "Memory": memory(),
         "Threads": threads(),
     })))
@@ -119,13 +121,20 @@ fn recording_info(source: &RecordingSource, format: Format) -> Value {
     json!({ "Format": format.name(), "StartedBy": by, "TemplateId": template, "TaskId": task })
 }
 
-/// The file system of the data folder; zeros if it cannot be asked.
-fn disk(scope: &Scope<'_>) -> Value {
-    let (total, free) = rustix::fs::statvfs(&scope.context.media_root).map_or((0, 0), |stat| {
-        let block = stat.f_frsize.max(1);
-        (stat.f_blocks.saturating_mul(block), stat.f_bavail.saturating_mul(block))
+/// The file systems of the data folders; zeros where one cannot be asked.
+fn disks(scope: &Scope<'_>) -> Vec<Value> {
+    let storage = &scope.context.media.storage;
+    let each = storage.folders.iter().zip(&storage.health).enumerate();
+    let disks = each.map(|(index, (folder, health))| {
+        let stat = if storage.answers(index) { rustix::fs::statvfs(&folder.path).ok() } else { None };
+        let (total, free) = stat.map_or((0, 0), |stat| {
+            let block = stat.f_frsize.max(1);
+            (stat.f_blocks.saturating_mul(block), stat.f_bavail.saturating_mul(block))
+        });
+        let (path, state) = (folder.path.display().to_string(), health.state((storage.clock)()).name());
+        json!({ "Folder": path, "Label": folder.label, "State": state, "TotalBytes": total, "FreeBytes": free, "Errors": health.errors() })
     });
-    json!({ "Folder": scope.context.media_root.display().to_string(), "TotalBytes": total, "FreeBytes": free })
+    disks.collect()
 }
 
 fn memory() -> Value {
@@ -211,7 +220,7 @@ fn receipt(scope: &Scope<'_>, request: ReceiptRequest) -> Result<Reply, ApiError
     let not_found = || refuse("ResourceNotFound.FileNotExist", "There is no such file.");
     let file_id = FileId::parse(&request.file_id).ok_or_else(not_found)?;
     let row: MediaRow = scope.context.catalog.files(sub_app_id, &[file_id])?.remove(&file_id).ok_or_else(not_found)?;
-    let text = crate::delivery::resolve::read_receipt(&scope.context.media_root, &row.file.folder, RECEIPT_BYTES_MAX);
+    let text = crate::delivery::resolve::read_receipt(&scope.context.media.storage, &row.file.folder, RECEIPT_BYTES_MAX);
     let noted = text.ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
     let noted = noted.ok_or_else(|| refuse("ResourceNotFound", "The recording has no receipt beside it."))?;
     Ok(reply(json!({ "FileId": request.file_id, "Receipt": as_answer(noted) })))

@@ -136,9 +136,10 @@ fn modify(scope: &Scope<'_>, request: ModifyRequest) -> Result<Reply, ApiError> 
     let mut url = String::new();
     if let Some(cover) = &edit.cover {
         // The picture first: an entry never names one that is not there.
-        let folder = scope.context.media_root.join(&row.file.folder);
-        write_cover(&folder, cover)
-            .map_err(|error| ApiError::internal(format!("a cover picture cannot be written into {}: {error}", folder.display())))?;
+        let folder = scope.context.media.storage.path_of(&row.file.folder);
+        folder
+            .and_then(|folder| write_cover(&folder, cover))
+            .map_err(|error| ApiError::internal(format!("a cover picture cannot be written to {}: {error}", row.file.folder)))?;
         url = cover_url(file_id, cover.extension, &scope.context.public_base, scope.context.app_id);
     }
     let no_class = ApiError::value(format!("There is no class {}.", edit.class_id.unwrap_or(CLASS_OTHER)));

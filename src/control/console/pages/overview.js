@@ -134,7 +134,8 @@ export default (context) => {
         h("dt", {}, "Recordings finished"), h("dd", {}, number(sum("capstan_files_finished_total")), " since the start"),
         h("dt", {}, "Waiting for the disk"), h("dd", {}, `${number(sum("capstan_disk_queue_depth"))} jobs`),
         h("dt", {}, "Other threads"), h("dd", {}, `${Math.round(load * 100)} % of one CPU`),
-        h("dt", {}, "Data"), h("dd", { class: "mono" }, state.Disk.Folder)));
+        state.Disks.map((disk) => [h("dt", {}, "Data"), h("dd", {}, h("span", { class: "mono" }, disk.Folder),
+          state.Disks.length > 1 && ` ${bytes(disk.FreeBytes)} free `, disk.State !== "ok" && badge(disk.State, "bad"))])));
   }
 
   return {

@@ -1,0 +1,139 @@
+//! How often a publisher is read: what a read costs beside the bytes (the system call, a cold connection) is most of the cost of a weak stream.
+
+use std::time::Duration;
+
+/// How often a connection is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// It does not publish yet: as soon as it speaks.
+    Young,
+    /// In every tick.
+    Full,
+    /// In one of two ticks.
+    Middling,
+    /// Some times a second.
+    Weak,
+}
+
+/// The rate is taken over at least this: longer than the pauses between key frames of most.
+pub const PACE_MS: u64 = 2_000;
+
+impl Pace {
+    /// The pace of a publisher that sends so much; near a bound it stays as it is.
+    pub fn at(self, bytes_per_s: u64) -> Self {
+        match bytes_per_s {
+            0..WEAK_BYTES_PER_S => Pace::Weak,
+            WEAK_BYTES_PER_S..NO_LONGER_WEAK_BYTES_PER_S if self == Pace::Weak => Pace::Weak,
+            // What was at full pace goes on so until it is clearly below the bound.
+            MIDDLING_BYTES_PER_S..NO_LONGER_MIDDLING_BYTES_PER_S if self == Pace::Full => Pace::Full,
+            WEAK_BYTES_PER_S..NO_LONGER_MIDDLING_BYTES_PER_S => Pace::Middling,
+            NO_LONGER_MIDDLING_BYTES_PER_S.. => Pace::Full,
+        }
+    }
+}
+
+/// What a weak stream sends in [`WEAK_GAP_MAX`] fits into the smallest receive window, 64 KiB.
+const WEAK_BYTES_PER_S: u64 = 112 << 10;
+const NO_LONGER_WEAK_BYTES_PER_S: u64 = 128 << 10;
+/// What a middling stream sends in two ticks fits into the window that the kernel gives to one that is read so.
+const MIDDLING_BYTES_PER_S: u64 = 896 << 10;
+const NO_LONGER_MIDDLING_BYTES_PER_S: u64 = 1 << 20;
+
+/// Middling publishers are on so many lists: one is read in each tick.
+pub const MIDDLING_LISTS: usize = 2;
+/// Weak publishers are on so many lists, so that they are not all read in the same tick.
+pub const WEAK_LISTS: usize = 4;
+/// The longest time between two reads of a weak publisher.
+const WEAK_GAP_MAX: Duration = Duration::from_millis(450);
+
+/// Which lists are read in which tick. All are read before a flush; the weak ones between two flushes only as often as they must be.
+pub struct Rounds {
+    number: usize,
+    /// Ticks since the last flush.
+    since_flush: usize,
+    /// Longest time between two reads of a weak list, and ticks after a flush in which each is read first.
+    gap: usize,
+    first: [usize; WEAK_LISTS],
+}
+
+impl Rounds {
+    pub fn new(tick: Duration, flush_period: Duration) -> Self {
+        let ticks = |time: Duration| (time.as_nanos() / tick.as_nanos().max(1)) as usize;
+        let gap = ticks(WEAK_GAP_MAX).max(1);
+        let period = ticks(flush_period).max(1);
+        // With one read fewer there would not be room for all lists to have ticks of their own.
+        let reads = if period <= gap { 0 } else { (period + WEAK_LISTS - 1).div_ceil(gap) - 1 };
+        let earliest = period.saturating_sub(reads * gap).max(1);
+        let step = |list: usize| earliest + list * gap.saturating_sub(earliest) / (WEAK_LISTS - 1);
+        Self { number: 0, since_flush: 0, gap, first: std::array::from_fn(step) }
+    }
+
+    /// The next tick; `flush`: all are read in it.
+    pub fn tick(&mut self, flush: bool) {
+        self.number = self.number.wrapping_add(1);
+        self.since_flush = if flush { 0 } else { self.since_flush + 1 };
+    }
+
+    pub fn reads_middling(&self, list: usize) -> bool {
+        self.number % MIDDLING_LISTS == list
+    }
+
+    pub fn reads_weak(&self, list: usize) -> bool {
+        self.since_flush >= self.first[list] && (self.since_flush - self.first[list]).is_multiple_of(self.gap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weak_publisher_is_read_seldom_but_often_enough() {
+        // Tick and flush period in milliseconds, reads of each list from one flush to the next, that one included.
+        for (tick, flush, reads) in
+            [(50, 600, 2), (50, 750, 2), (50, 450, 1), (50, 300, 1), (50, 60, 1), (50, 3_000, 7), (20, 600, 2), (200, 600, 2), (500, 600, 1)]
+        {
+            let mut rounds = Rounds::new(Duration::from_millis(tick), Duration::from_millis(flush));
+            let period = (flush / tick).max(1);
+            for list in 0..WEAK_LISTS {
+                let (mut last, mut count) = (0, 0);
+                for number in 0..period * 5 {
+                    let all = number % period == 0;
+                    rounds.tick(all);
+                    if all || rounds.reads_weak(list) {
+                        assert!((number - last) * tick <= 450.max(tick), "tick {tick}, flush {flush}: list {list} waits from {last} to {number}");
+                        (last, count) = (number, count + 1);
+                    }
+                }
+                assert_eq!(count, reads * 5, "tick {tick}, flush {flush}: reads of list {list}");
+            }
+            assert!((0..MIDDLING_LISTS).all(|list| {
+                (0..MIDDLING_LISTS)
+                    .filter(|_| {
+                        rounds.tick(false);
+                        rounds.reads_middling(list)
+                    })
+                    .count()
+                    == 1
+            }));
+        }
+    }
+
+    #[test]
+    fn the_pace_follows_the_rate_and_does_not_swing() {
+        let kib = |rate: u64| rate << 10;
+        for (pace, rate, next) in [
+            (Pace::Full, kib(10), Pace::Weak),
+            (Pace::Weak, kib(120), Pace::Weak),
+            (Pace::Middling, kib(120), Pace::Middling),
+            (Pace::Weak, kib(500), Pace::Middling),
+            (Pace::Full, kib(500), Pace::Middling),
+            (Pace::Full, kib(1_000), Pace::Full),
+            (Pace::Middling, kib(1_000), Pace::Middling),
+            (Pace::Middling, kib(1_100), Pace::Full),
+            (Pace::Weak, kib(5_000), Pace::Full),
+        ] {
+            assert_eq!(pace.at(rate), next, "{pace:?} at {rate}");
+        }
+    }
+}

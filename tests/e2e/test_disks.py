@@ -1,0 +1,157 @@
+"""Several data folders: one that hangs, fails or is not there costs its own streams a new file, and the others nothing."""
+
+import json
+
+import pytest
+
+import media
+from appliance import Appliance, until
+from check import read
+from rtmp import is_configuration
+from test_storage import FAULTS, Looped, check_sum, receipt
+
+
+class TwoDisks(Appliance):
+    def __init__(self, folder, **settings):
+        self.more = folder / "more"
+        super().__init__(folder, more_data_folders=[str(self.more)], ingest={"arena_mib": 32}, **settings)
+        self.more.mkdir(parents=True)
+
+    def open_recordings(self, name):
+        """The data folders that a stream is recorded in, by its open recordings."""
+        found = []
+        for root in self.roots:
+            for identity in (root / "recording").glob("*/identity.json"):
+                if json.loads(identity.read_text())["key"]["stream"] == name:
+                    found.append(root)
+        return found
+
+    def disks(self):
+        answer = self.session.get(f"{self.http}/healthz", timeout=5)
+        return answer.status_code, {disk["folder"]: disk["state"] for disk in answer.json()["disks"]}
+
+    def root_of(self, file):
+        return self.folder_of(file).parents[2]
+
+
+@pytest.fixture
+def two(tmp_path, monkeypatch):
+    """A server with two data folders, and a function that makes its disks fail as a text says."""
+    script = tmp_path / "faults"
+    script.write_text("")
+    monkeypatch.setenv(FAULTS, str(script))
+    appliance = TwoDisks(tmp_path).start()
+
+    def fault(text):
+        new = script.with_suffix(".new")
+        new.write_text(text + "\n")
+        new.rename(script)
+
+    yield appliance, fault
+    fault("")
+    if appliance.process.poll() is None:
+        appliance.stop()
+
+
+def assert_untouched(appliance, file, sent):
+    """The file holds what was pushed, frame by frame, and nothing else."""
+    packets = read(appliance, file)
+    source = media.packets(media.source("live"))
+    assert sum(len(packets[kind]) for kind in packets.kinds) == sent
+    for kind in packets.kinds:
+        once = [packet.md5 for packet in source[kind]]
+        for number, packet in enumerate(packets[kind]):
+            assert packet.md5 == once[number % len(once)], f"{kind} {number}"
+
+
+@pytest.mark.parametrize("fault_of_disk, state", [("hang", "stalled"), ("eio", "failing")])
+def test_a_disk_that_dies_costs_the_others_nothing(two, fault_of_disk, state):
+    appliance, fault = two
+    appliance.record("localhost", flv=True, hls=True)
+    streams = {name: Looped(appliance, name, "live", speed=2) for name in ("one", "two")}
+    where = {name: until(lambda name=name: appliance.open_recordings(name), 10, "an open recording")[0] for name in streams}
+    for stream in streams.values():
+        until(lambda stream=stream: stream.frames > 200, 20, "frames")
+    # Each stream's recordings lie together, the streams apart.
+    assert len(set(where.values())) == 2, where
+    hit, spared = ("one", "two") if where["one"] == appliance.more else ("two", "one")
+    fault(f"write {fault_of_disk} {appliance.more}")
+    until(lambda: appliance.disks()[1][str(appliance.more)] == state, 20, "the trouble being noticed")
+    # Recording goes on: the appliance is degraded, not down.
+    assert appliance.disks()[0] == 200
+    until(lambda: appliance.data in appliance.open_recordings(hit), 20, "the stream being recorded on the other disk")
+    frames = streams[hit].frames
+    until(lambda: streams[hit].frames > frames + 200, 20, "frames")
+    # No core waits for the disk.
+    passes = {name: value for name, value in appliance.metrics().items() if name.startswith("capstan_tick_pass_seconds_bucket")}
+    within, all_passes = (sum(value for name, value in passes.items() if f'le="{le}"' in name) for le in ("1", "+Inf"))
+    assert within == all_passes > 0, passes
+    fault("")
+    sent = {name: stream.stop() for name, stream in streams.items()}
+    until(lambda: not list((appliance.more / "recording").iterdir()), 20, "everything being finished")
+    files = {name: appliance.files(name, count=2 if name == spared else 4) for name in streams}
+    kind = {name: [[file for file in files[name] if file["BasicInfo"]["Type"] == kind] for kind in ("flv", "hls")] for name in files}
+    for file in files[spared]:
+        assert appliance.root_of(file) == appliance.data
+    assert_untouched(appliance, kind[spared][0][0], sent[spared])
+    for before, after in kind[hit]:
+        assert (appliance.root_of(before), appliance.root_of(after)) == (appliance.more, appliance.data)
+        assert receipt(appliance, after)["receipt"]["continues"] == {"file_id": int(before["FileId"]), "reason": "storage_failed"}
+        assert "goes on from file" in after["BasicInfo"]["Description"]
+    held, lost = check_sum(appliance, kind[hit][0], sent[hit])
+    if fault_of_disk == "hang":
+        # What was for the disk that hung waited in memory, and the files were cut at a key frame.
+        assert lost == 0
+    else:
+        assert receipt(appliance, kind[hit][0][0])["receipt"]["damaged"]
+    # Files of both folders are played and deleted alike.
+    for file in kind[hit][0]:
+        path = appliance.path_of(file)
+        assert appliance.session.get(file["BasicInfo"]["MediaUrl"], timeout=10).content == path.read_bytes()
+        appliance.call("DeleteMedia", FileId=file["FileId"])
+        until(lambda path=path: not path.exists(), 10, "the bytes to go")
+    state = appliance.call("DescribeApplianceState")
+    assert [disk["Folder"] for disk in state["Disks"]] == [str(root) for root in appliance.roots]
+
+
+def test_a_disk_that_is_not_mounted(tmp_path):
+    appliance = TwoDisks(tmp_path / "a").start()
+    appliance.record("localhost", flv=True)
+    streams = {name: Looped(appliance, name, "live", speed=1) for name in ("one", "two")}
+    where = {name: until(lambda name=name: appliance.open_recordings(name), 10, "an open recording")[0] for name in streams}
+    for stream in streams.values():
+        until(lambda stream=stream: stream.frames > 100, 20, "frames")
+    appliance.kill()
+    for stream in streams.values():
+        stream.ending.set()
+        stream.join(20)
+    there, away = ("one", "two") if where["one"] == appliance.data else ("two", "one")
+
+    # The mount point is there, its disk is not.
+    disk = tmp_path / "disk"
+    appliance.more.rename(disk)
+    appliance.more.mkdir()
+    appliance.start()
+    code, disks = appliance.disks()
+    assert (code, disks[str(appliance.more)]) == (200, "missing")
+    assert "its disk is not mounted" in appliance.log
+    kept = appliance.file(there)
+    live = Looped(appliance, "three", "live", speed=4)
+    until(lambda: live.frames > 200, 20, "frames")
+    sent = live.stop()
+    assert_untouched(appliance, appliance.file("three"), sent)
+    assert appliance.search(StreamIds=[away]) == []
+    assert list(appliance.more.iterdir()) == [], "nothing was written into the mount point"
+    appliance.stop()
+
+    appliance.more.rmdir()
+    disk.rename(appliance.more)
+    appliance.start()
+    back = appliance.file(away)
+    assert appliance.root_of(back) == appliance.more and appliance.root_of(kept) == appliance.data
+    # What had been received and was in memory alone waited for its disk.
+    packets = read(appliance, back)
+    found = sum(len(packets[kind]) for kind in packets.kinds)
+    assert found > 90 and not (appliance.data / "left-behind").exists()
+    assert appliance.session.get(back["BasicInfo"]["MediaUrl"], timeout=10).content == appliance.path_of(back).read_bytes()
+    appliance.stop()
