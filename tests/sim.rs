@@ -656,6 +656,10 @@ impl Simulation {
         }
         FUSE.set(None);
         self.recover();
+        if self.faulty {
+            // What the disk refused to begin is cleared away by the start after.
+            self.recover();
+        }
         self.check();
     }
 
