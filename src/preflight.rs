@@ -31,6 +31,9 @@ const ARENA_BYTES_MIN: u64 = 8 << 20;
 const ARENA_FOLDER_PREFIX: &str = "capstan-arena-";
 /// Held by the running process; also the proof that the folder can be written.
 const LOCK_FILE: &str = "capstan.lock";
+/// A child of a killed process that has not become its own program yet holds the lock for a moment longer: a restart must not fail for that.
+const LOCK_WAIT: std::time::Duration = std::time::Duration::from_millis(1_000);
+const LOCK_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
 
 const MIB: u64 = 1 << 20;
 
@@ -230,10 +233,14 @@ pub fn open_data_folder(folder: &Path) -> Result<(PathBuf, File), StartError> {
     fs::create_dir_all(&folder).map_err(refuse)?;
     // Truncating writes to the inode: that a read-only file can be opened proves nothing on some network file systems.
     let lock = OpenOptions::new().create(true).write(true).truncate(false).open(folder.join(LOCK_FILE)).map_err(refuse)?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(StartError::DataFolderInUse { folder }),
-        Err(TryLockError::Error(error)) => return Err(refuse(error)),
+    let patience = std::time::Instant::now() + LOCK_WAIT;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if std::time::Instant::now() < patience => std::thread::sleep(LOCK_LOOK),
+            Err(TryLockError::WouldBlock) => return Err(StartError::DataFolderInUse { folder }),
+            Err(TryLockError::Error(error)) => return Err(refuse(error)),
+        }
     }
     match io::Write::write_all(&mut &lock, format!("{}\n", std::process::id()).as_bytes()) {
         // Whoever looks there for our number finds none; a full disk is no reason not to start, for what is received has to go somewhere.
