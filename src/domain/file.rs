@@ -17,6 +17,8 @@ pub enum RecordingSource {
     OlderTask(TaskId),
     /// Nobody recorded it: it was made of recordings.
     Made(MadeBy),
+    /// Nobody asked yet: a stretch of what is kept for a while, so that a recording may begin in the past.
+    Ring,
 }
 
 /// The call that made a file of recordings.

@@ -5,6 +5,7 @@ pub mod describe;
 pub mod enhanced;
 pub mod flv_tag;
 pub mod frame;
+mod header;
 pub mod payload;
 pub mod timeline;
 pub mod track;

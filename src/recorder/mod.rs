@@ -8,6 +8,9 @@ pub mod clock;
 pub mod data;
 pub mod journal;
 pub mod output;
+mod past;
+#[cfg(test)]
+mod past_tests;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -32,6 +35,7 @@ use clock::Clocks;
 use data::{DataLog, DataMessage};
 use journal::{NotedEpoch, OPEN_END};
 use output::{Context, LeftOut, Losses, Offered, Output, Pumped, Trouble};
+use past::{Past, Ring};
 use watch::Watch;
 
 /// A publication that has sent one track only is taken as complete after this much media (or time): encoders send both sequence headers at once.
@@ -163,9 +167,11 @@ pub struct RecordChange {
 }
 
 /// Who asked for what, and the files that come of it.
-struct Session<F> {
+struct Session<F, P> {
     source: RecordingSource,
     outputs: Vec<Output<F>>,
+    /// What the outputs take first: frames of before the session began.
+    past: Option<Box<Past<P>>>,
     /// It ends before this frame, for this reason; it waits for storage that is busy.
     ending: Option<(Sequence, EndReason)>,
 }
@@ -180,7 +186,9 @@ struct Waiting<S: Store> {
 pub struct Recorder<S: Store> {
     publication: Publication,
     settings: RecorderSettings,
-    sessions: Vec<Session<S::File>>,
+    sessions: Vec<Session<S::File, S::Pin>>,
+    /// What is kept for sessions that begin in the past.
+    ring: Option<Ring>,
     cache: Cache<S::Pin>,
     /// Frames in the cache that are in no file.
     log: Option<(S::File, ChainId)>,
@@ -224,6 +232,7 @@ impl<S: Store> Recorder<S> {
             publication,
             settings,
             sessions: Vec::with_capacity(SESSIONS_MAX),
+            ring: None,
             cache: Cache::default(),
             log: None,
             waiting: None,
@@ -266,7 +275,7 @@ impl<S: Store> Recorder<S> {
 
     /// What is being recorded, and for whom.
     pub fn recordings(&self) -> impl Iterator<Item = (&RecordingSource, Format)> {
-        let open = self.sessions.iter().filter(|session| session.ending.is_none());
+        let open = self.sessions.iter().filter(|session| session.ending.is_none() && session.source != RecordingSource::Ring);
         open.flat_map(|session| session.outputs.iter().flat_map(|output| output.formats().map(|format| (&session.source, format))))
     }
 
@@ -290,7 +299,7 @@ impl<S: Store> Recorder<S> {
     fn gather(&mut self, now: Now, at_once: bool) {
         let exceptions = self.watch.take_exceptions(now, at_once);
         if !exceptions.is_empty() {
-            for session in self.sessions.iter().filter(|session| session.ending.is_none()) {
+            for session in self.sessions.iter().filter(|session| session.ending.is_none() && session.source != RecordingSource::Ring) {
                 for (output, format) in session.outputs.iter().flat_map(|output| output.formats().map(move |format| (output, format))) {
                     for level in [ExceptionLevel::Error, ExceptionLevel::Warning, ExceptionLevel::Info] {
                         let exceptions: Vec<_> = exceptions.iter().filter(|one| one.kind.level() == level).cloned().collect();
@@ -301,7 +310,8 @@ impl<S: Store> Recorder<S> {
                 }
             }
         }
-        for Trouble { session, formats, kind, description } in self.troubles.drain(..) {
+        let ring = self.ring.as_ref().map(Ring::session);
+        for Trouble { session, formats, kind, description } in self.troubles.drain(..).filter(|trouble| Some(trouble.session) != ring) {
             for format in formats.into_iter().flatten() {
                 let exceptions = vec![RecordException { kind, occurs: 1, description: description.clone() }];
                 self.events.push(LiveEventKind::RecordException { session, format, level: kind.level(), exceptions });
@@ -320,6 +330,7 @@ impl<S: Store> Recorder<S> {
 
     /// Begins, interruptions and ends of recordings since the last call.
     pub fn take_changes(&mut self) -> Vec<RecordChange> {
+        self.changes.retain(|change| change.source != RecordingSource::Ring);
         std::mem::take(&mut self.changes)
     }
 
@@ -339,12 +350,23 @@ impl<S: Store> Recorder<S> {
     /// Begins to record for `source` by `template`, with the GOP that is in memory.
     pub fn start(&mut self, source: RecordingSource, template: &Arc<RecordTemplate>, now: Now, store: &mut S) {
         let from = self.cache.join_point(self.epoch().tracks.video.is_some());
+        self.begin(source, template, (from, !self.wait_for_key && from == self.cache.end()), None);
+        self.pump(now, store);
+    }
+
+    fn begin(
+        &mut self,
+        source: RecordingSource,
+        template: &RecordTemplate,
+        from: (Sequence, bool),
+        past: Option<Box<Past<S::Pin>>>,
+    ) -> RecordSessionId {
         let session = RecordSessionId::new(self.publication.id, self.sessions_begun);
         self.sessions_begun += 1;
-        let outputs = Output::for_template(template, &source, session, (from, !self.wait_for_key && from == self.cache.end()), &self.settings);
-        self.sessions.push(Session { source, outputs, ending: None });
+        let outputs = Output::for_template(template, &source, session, from, &self.settings);
+        self.sessions.push(Session { source, outputs, past, ending: None });
         self.note_is_old = true;
-        self.pump(now, store);
+        session
     }
 
     /// Begins to record what a killed process had in memory. `hls`: the HLS recording that goes on, and its last part.
@@ -686,7 +708,12 @@ impl<S: Store> Recorder<S> {
         self.unflushed |= !self.sessions.is_empty();
         let mut place = None;
         let mut behind = false;
+        let mut has_past = false;
         for session in &mut self.sessions {
+            if session.past.is_some() {
+                has_past = true;
+                continue;
+            }
             if session.ending.is_some() {
                 behind = true;
                 continue;
@@ -709,7 +736,7 @@ impl<S: Store> Recorder<S> {
         let place = if behind { self.log_frame(frame, true, store) } else { place.or_else(|| self.log_frame(frame, false, store)) };
         let Some(place) = place else { return self.cache.pass() };
         self.cache.push(frame, epoch, place);
-        if behind {
+        if behind || has_past {
             self.pump(now, store);
         } else {
             self.trim(self.cache.end(), store);
@@ -732,8 +759,10 @@ impl<S: Store> Recorder<S> {
     /// Keeps beside the log what recovery needs to know as long as an output waits for frames.
     fn note_waiting(&mut self, now: Now, store: &mut S) {
         let end = self.cache.end();
-        let range = |session: &Session<S::File>, output: &Output<S::File>| (output.next(), session.ending.map_or(OPEN_END, |(end, _)| end));
-        let outputs = || self.sessions.iter().flat_map(|session| session.outputs.iter().map(move |output| (session, output)));
+        let range = |session: &Session<S::File, S::Pin>, output: &Output<S::File>| (output.next(), session.ending.map_or(OPEN_END, |(end, _)| end));
+        // What those take that are in the past is in the ring.
+        let present = || self.sessions.iter().filter(|session| session.past.is_none());
+        let outputs = || present().flat_map(|session| session.outputs.iter().map(move |output| (session, output)));
         if outputs().all(|(session, output)| output.next() >= session.ending.map_or(end, |(end, _)| end)) {
             if let Some(waiting) = self.waiting.take() {
                 store.close_note(waiting.note);
@@ -787,6 +816,7 @@ impl<S: Store> Recorder<S> {
             outputs: self
                 .sessions
                 .iter()
+                .filter(|session| session.past.is_none())
                 .flat_map(|session| &session.outputs)
                 .zip(ids.chunks(journal::IDS_PER_OUTPUT))
                 .map(|(output, ids)| output.noted(ids.to_vec()))
@@ -847,6 +877,7 @@ impl<S: Store> Recorder<S> {
 
     /// Lets every output take what it can, and ends the sessions that have taken all of theirs.
     fn pump(&mut self, now: Now, store: &mut S) {
+        self.pump_past(now, store);
         self.unflushed = true;
         let mut needed = self.cache.end();
         let mut needed_data = self.data.end();
@@ -868,9 +899,14 @@ impl<S: Store> Recorder<S> {
             data: &self.data,
             changes: &mut self.changes,
             troubles: &mut self.troubles,
+            anchor: None,
         };
         let mut scratch = Vec::new();
+        let mut ring_events = Vec::new();
         self.sessions.retain_mut(|session| {
+            if session.past.is_some() {
+                return true;
+            }
             context.closing = session.ending.is_some();
             context.limit = session.ending.map_or(context.cache.end(), |(limit, _)| limit);
             context.tracks_complete = tracks_complete || context.closing;
@@ -881,20 +917,26 @@ impl<S: Store> Recorder<S> {
                 needed = needed.min(output.next());
                 needed_data = needed_data.min(output.next_data());
             }
-            match session.ending {
+            let is_over = match session.ending {
                 Some((_, reason)) if !behind => {
                     for output in &mut session.outputs {
                         output.end(reason, now, store, context.changes);
                     }
-                    false
+                    true
                 }
-                _ => true,
+                _ => false,
+            };
+            if session.source == RecordingSource::Ring {
+                session.outputs.iter_mut().for_each(|output| ring_events.extend(output.take_ring_events()));
             }
+            !is_over
         });
         let (files_begun, lost) = (context.files_begun, context.lost);
         self.totals.files += files_begun;
         DropReason::ALL.into_iter().for_each(|reason| self.totals.drop_frames(reason, lost[reason as usize]));
         self.blocked_since = if blocked { self.blocked_since.or(Some(now.mono)) } else { None };
+        self.note_ring(&ring_events, now);
+        needed = self.sessions.iter().filter_map(|session| session.past.as_ref()?.hold()).fold(needed, Sequence::min);
         self.data.trim(needed_data);
         self.note_waiting(now, store);
         self.trim(needed, store);
@@ -934,12 +976,14 @@ impl<S: Store> Recorder<S> {
 
     /// From time to time: lets blocked outputs go on, ends what the storage has failed.
     pub fn tick(&mut self, now: Now, store: &mut S) {
-        if self.blocked_since.is_some() || self.sessions.iter().flat_map(|session| &session.outputs).any(|output| output.next() < self.cache.end()) {
+        let end = self.cache.end();
+        let waits = |session: &Session<S::File, S::Pin>| session.past.is_some() || session.outputs.iter().any(|output| output.next() < end);
+        if self.blocked_since.is_some() || self.sessions.iter().any(waits) {
             self.pump(now, store);
         }
         if self.blocked_since.is_some_and(|since| now.mono.millis_since(since) >= STORAGE_WAIT_MS) {
             let end = self.cache.end();
-            for output in self.sessions.iter_mut().flat_map(|session| &mut session.outputs) {
+            for output in self.sessions.iter_mut().filter(|session| session.past.is_none()).flat_map(|session| &mut session.outputs) {
                 let lost = output.give_up(end, now, store);
                 self.totals.drop_frames(DropReason::StorageBusy, lost);
             }

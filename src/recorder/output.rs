@@ -64,6 +64,8 @@ pub struct Context<'a, P> {
     pub changes: &'a mut Vec<RecordChange>,
     /// What is wrong with one output.
     pub troubles: &'a mut Vec<Trouble>,
+    /// The frames are from the past: the wall-clock time of one of them, and its DTS.
+    pub anchor: Option<(WallTime, i64)>,
 }
 
 /// Something is wrong with the recordings of one output.
@@ -110,6 +112,17 @@ impl<P: Pinned> Context<'_, P> {
 
     fn leave_out(&mut self, container: &'static str, codec: &'static str) {
         LeftOut::note(self.left_out, container, codec);
+    }
+
+    /// When a frame was received.
+    fn wall_at(&self, dts_ms: i64) -> WallTime {
+        self.anchor.map_or(self.now.wall, |(wall, anchor_ms)| {
+            WallTime::from_unix_micros(wall.unix_micros().saturating_add((dts_ms - anchor_ms).saturating_mul(1_000)))
+        })
+    }
+
+    fn now_at(&self, dts_ms: i64) -> Now {
+        Now { wall: self.wall_at(dts_ms), ..self.now }
     }
 
     fn newest_epoch(&self) -> u32 {
@@ -313,6 +326,30 @@ struct HlsRecording {
     resumable: Option<(ResumeClaim, ResumeTerms)>,
 }
 
+/// What an output of the ring tells of its files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RingEvent {
+    Opened {
+        file_id: FileId,
+        epoch: u32,
+        first_dts_ms: i64,
+        wall: WallTime,
+    },
+    /// With every frame before this one.
+    Closed {
+        next: Sequence,
+        wall: WallTime,
+    },
+}
+
+/// What an output of the ring has beside.
+#[derive(Default)]
+struct RingFiles {
+    events: Vec<RingEvent>,
+    /// The open file is wanted: it ends at the next key frame.
+    cut: bool,
+}
+
 enum State<F> {
     /// The next file has not begun.
     Starting,
@@ -355,6 +392,8 @@ pub struct Output<F> {
     lacks: [Option<RecordExceptionKind>; 2],
     /// Its storage has failed: frames that are lost by now, to be told.
     failed: Option<u64>,
+    /// It writes the ring: each of its files is a recording.
+    ring: Option<RingFiles>,
     /// The disk of the open file is to be left at the next place where files may be cut.
     leaving: Option<Unfit>,
     /// It has left a disk: what was wrong, to be told.
@@ -390,7 +429,11 @@ impl<F: Sink> Output<F> {
             .into_iter()
             .zip(1..)
             .map(|(kind, place)| Self {
-                interval_ms: kind.interval_ms(),
+                ring: (*source == RecordingSource::Ring).then(RingFiles::default),
+                interval_ms: match source {
+                    RecordingSource::Ring => kind.hls().and_then(|param| i64::try_from(param.record_interval_s * 1_000).ok()),
+                    _ => kind.interval_ms(),
+                },
                 audio_only: template.audio_only || kind.is_audio_only(),
                 kind,
                 source: source.clone(),
@@ -420,6 +463,38 @@ impl<F: Sink> Output<F> {
 
     pub fn session(&self) -> RecordSessionId {
         self.session
+    }
+
+    /// What became of the files of the ring since the last call.
+    pub fn take_ring_events(&mut self) -> Vec<RingEvent> {
+        self.ring.as_mut().map(|ring| std::mem::take(&mut ring.events)).unwrap_or_default()
+    }
+
+    /// The open file of the ring is wanted: it ends at the next key frame.
+    pub fn cut_ring(&mut self) {
+        if let Some(ring) = &mut self.ring {
+            ring.cut = true;
+        }
+    }
+
+    /// When a file is to end, ms after its begin.
+    fn file_ms(&self) -> Option<i64> {
+        if self.leaving.is_some() {
+            return Some(0);
+        }
+        if self.ring.as_ref().is_some_and(|ring| ring.cut) { Some(1) } else { self.interval_ms }
+    }
+
+    /// It has taken what is past, and goes on with the frames of the cache from `next` on.
+    pub fn join(&mut self, next: Sequence) {
+        self.next = next;
+    }
+
+    /// What is past cannot be read further: the file ends, another begins with the key frame `next` or one behind it.
+    pub fn break_off<S: Store<File = F>>(&mut self, next: Sequence, why: &str, now: Now, store: &mut S) -> Trouble {
+        self.close_file(EndReason::StorageFailed, now, store);
+        (self.next, self.need_key) = (next, true);
+        self.trouble(RecordExceptionKind::CannotRead, format!("what was kept of the past could not be read: {why}"))
     }
 
     pub fn next(&self) -> Sequence {
@@ -518,9 +593,9 @@ impl<F: Sink> Output<F> {
         if self.next != sequence || self.next_data != data_end {
             return Offered::Later;
         }
+        let file_ms = self.file_ms();
         let State::Writing(open) = &mut self.state else { return Offered::Later };
-        let interval_ms = if self.leaving.is_some() { Some(0) } else { self.interval_ms };
-        match open.step(frame.track, frame.key, frame.dts_ms, epoch, interval_ms) {
+        match open.step(frame.track, frame.key, frame.dts_ms, epoch, file_ms) {
             Step::Write if store.reserve(&mut open.file, open.writer.push_bytes_max(frame)) => {}
             Step::Unwanted => {
                 self.next += 1;
@@ -560,22 +635,25 @@ impl<F: Sink> Output<F> {
                 return Pumped::Blocked;
             }
             let head = *context.cache.head(self.next);
-            let interval_ms = if self.leaving.is_some() { Some(0) } else { self.interval_ms };
+            let file_ms = self.file_ms();
             match &mut self.state {
                 State::Starting => {
                     if !self.begin(&head, context, store) {
                         return Pumped::Done;
                     }
                 }
-                State::Writing(open) => match open.step(head.track, head.key, head.dts_ms, head.epoch, interval_ms) {
+                State::Writing(open) => match open.step(head.track, head.key, head.dts_ms, head.epoch, file_ms) {
                     Step::NewEpoch => {
-                        let reason = context.epoch(head.epoch).reason;
-                        self.close_file(reason, context.now, store);
+                        let (reason, end) = (context.epoch(head.epoch).reason, context.now_at(open.last_dts_ms));
+                        self.close_file(reason, end, store);
                     }
-                    Step::Cut => match self.leaving {
-                        Some(unfit) => self.leave(unfit, context.now, store),
-                        None => self.close_file(EndReason::Interval, context.now, store),
-                    },
+                    Step::Cut => {
+                        let end = context.now_at(open.last_dts_ms);
+                        match self.leaving {
+                            Some(unfit) => self.leave(unfit, end, store),
+                            None => self.close_file(EndReason::Interval, end, store),
+                        }
+                    }
                     Step::Unwanted => self.next += 1,
                     Step::Write => {
                         let frame = context.cache.get(self.next, scratch);
@@ -688,7 +766,7 @@ impl<F: Sink> Output<F> {
         let epoch_zero_ms = *context.epoch(epoch).zero_ms.get_or_insert(zero_ms);
         match self.writer(&tracks, zero_ms, epoch_zero_ms, context.settings) {
             Some((head, writer)) => {
-                if !self.begin_hls(context, store) {
+                if !self.begin_hls(frame, context, store) {
                     return false;
                 }
                 // The one that it goes on with may lie on a disk that takes no more.
@@ -771,7 +849,7 @@ impl<F: Sink> Output<F> {
 
     /// Sees to it that there is an HLS recording if one is wanted: the one in which the publication before was interrupted, or a new one. False: the
     /// publication before is just ending.
-    fn begin_hls<S: Store<File = F>>(&mut self, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
+    fn begin_hls<S: Store<File = F>>(&mut self, frame: &FrameHead, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
         if self.hls.is_some() || self.kind.hls().is_none() {
             return true;
         }
@@ -802,7 +880,7 @@ impl<F: Sink> Output<F> {
             epoch: None,
             segmenter: Segmenter::new(context.settings.hls_segment_ms),
             listed_ms: 0,
-            start: context.now.wall,
+            start: context.wall_at(frame.dts_ms),
             receipt,
             resumable: claim.map(|claim| (claim, ResumeTerms { wait_s: self.resume_wait_s, session })),
         });
@@ -822,6 +900,7 @@ impl<F: Sink> Output<F> {
         store: &mut S,
     ) {
         let epoch = frame.epoch;
+        let start = context.wall_at(frame.dts_ms);
         let (head, writer) = writer;
         let extension = self.kind.extension();
         let mut begin = Vec::new();
@@ -831,12 +910,12 @@ impl<F: Sink> Output<F> {
         match &self.kind {
             Kind::Single(format, param) => {
                 let file_id = store.next_file_id();
-                begin.push(self.identity(file_id, *format, param, context));
+                begin.push(self.identity(file_id, *format, param, start, context));
                 recording = Some(file_id);
             }
             Kind::Hybrid { mp4: Some(param), .. } => {
                 let file_id = store.next_file_id();
-                begin.push(self.identity(file_id, Format::Mp4, param, context));
+                begin.push(self.identity(file_id, Format::Mp4, param, start, context));
                 recording = Some(file_id);
             }
             Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(_) => {}
@@ -847,7 +926,7 @@ impl<F: Sink> Output<F> {
                 && let Some(param) = self.kind.hls()
             {
                 let resume = recording_hls.resumable.as_ref().map(|(_, terms)| *terms);
-                begin.push(RecordingIdentity { resume, ..self.identity(recording_hls.file_id, Format::Hls, param, context) });
+                begin.push(RecordingIdentity { resume, ..self.identity(recording_hls.file_id, Format::Hls, param, start, context) });
                 let container = if extension == "ts" { SegmentContainer::Ts } else { SegmentContainer::Fmp4 };
                 // A publication that goes on with it may bring pictures.
                 let independent = tracks.video.is_none() && resume.is_none();
@@ -857,7 +936,7 @@ impl<F: Sink> Output<F> {
             let part = recording_hls.part;
             if recording_hls.epoch.is_none() && part > 1 {
                 // Its media do not say how long the interruption was.
-                small_files.push(hls::part_start_file(recording_hls.file_id, part, context.now.wall));
+                small_files.push(hls::part_start_file(recording_hls.file_id, part, start));
             }
             if recording_hls.epoch != Some(epoch) {
                 let map = (extension != "ts").then(|| format!("init-{part}.m4s"));
@@ -888,6 +967,9 @@ impl<F: Sink> Output<F> {
             store.append_text(recording_hls.file_id, LIVE_PLAYLIST_NAME, hls_text);
         }
         context.files_begun += 1;
+        if let (Some(ring), Some(hls)) = (&mut self.ring, &self.hls) {
+            ring.events.push(RingEvent::Opened { file_id: hls.file_id, epoch, first_dts_ms: frame.dts_ms, wall: start });
+        }
         if self.begun != Begun::Told {
             self.begun = Begun::Told;
             let begun = self.formats().filter(|format| *format != Format::Hls || !self.resumed);
@@ -914,15 +996,23 @@ impl<F: Sink> Output<F> {
 
     fn moov_reserve_bytes(&self, settings: &RecorderSettings) -> usize {
         match settings.moov_reserve {
-            MoovReserve::Insert => MOOV_RESERVE_BYTES,
-            MoovReserve::Whole => {
-                let seconds = self.kind.interval_ms().map_or(HLS_RESERVE_S, |interval_ms| interval_ms as u64 / 1_000);
+            MoovReserve::Insert if self.ring.is_none() => MOOV_RESERVE_BYTES,
+            // The ring's files are short, and many end.
+            _ => {
+                let seconds = self.interval_ms.map_or(HLS_RESERVE_S, |interval_ms| interval_ms as u64 / 1_000);
                 (seconds as usize).saturating_mul(MOOV_BYTES_PER_SECOND).clamp(MOOV_RESERVE_BYTES, MOOV_RESERVE_BYTES_MAX)
             }
         }
     }
 
-    fn identity(&self, file_id: FileId, format: Format, param: &FormatParam, context: &Context<'_, impl Pinned>) -> RecordingIdentity {
+    fn identity(
+        &self,
+        file_id: FileId,
+        format: Format,
+        param: &FormatParam,
+        start: WallTime,
+        context: &Context<'_, impl Pinned>,
+    ) -> RecordingIdentity {
         RecordingIdentity {
             file_id,
             format,
@@ -931,7 +1021,7 @@ impl<F: Sink> Output<F> {
             source: self.source.clone(),
             push_url: context.publication.push_url.clone(),
             stream_param: context.publication.stream_param.clone(),
-            start: context.now.wall,
+            start,
             media_start_ms: context.media_start_ms,
             storage_time_s: param.storage_time_s,
             vod_sub_app_id: param.vod_sub_app_id,
@@ -1031,6 +1121,13 @@ impl<F: Sink> Output<F> {
             self.before[0] = continued(file_id, reason);
             let shared_with = self.hls.as_ref().map(|hls| MediaPath { folder: hls.file_id, part: hls.part, extension: "m4s" });
             store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with, receipt, claim: None });
+        }
+        if let Some(ring) = &mut self.ring
+            && let Some(HlsRecording { file_id, receipt, .. }) = self.hls.take()
+        {
+            store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with: None, receipt, claim: None });
+            ring.cut = false;
+            ring.events.push(RingEvent::Closed { next: self.next, wall: now.wall });
         }
     }
 
