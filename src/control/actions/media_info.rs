@@ -14,7 +14,7 @@ use crate::units::{FileId, Format};
 pub const STORAGE_REGION: &str = "local";
 
 /// Everything but letters, digits and `-._~` (RFC 3986, 2.3).
-const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Addresses of an entry's files.
 struct Urls {
