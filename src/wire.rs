@@ -256,9 +256,22 @@ pub fn fuzz_wire(data: &[u8]) {
     assert_eq!(reader.position() + reader.left(), bytes.len());
 }
 
+/// The CRC of MPEG-2 sections (ISO/IEC 13818-1, annex A): polynomial 0x04c11db7, most significant bit first. 0 over a section with its CRC. Bit by bit: it
+/// runs for few and short ones.
+pub fn crc32_mpeg(bytes: &[u8]) -> u32 {
+    bytes
+        .iter()
+        .fold(0xffff_ffff, |crc, byte| (0..8).fold(crc ^ u32::from(*byte) << 24, |crc, _| crc << 1 ^ if crc >> 31 == 1 { 0x04c1_1db7 } else { 0 }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn crc_of_the_check_text() {
+        assert_eq!(crc32_mpeg(b"123456789"), 0x0376_e6e7);
+    }
 
     #[test]
     fn fields_written_are_read_back_and_short_input_is_refused_without_moving() {

@@ -63,7 +63,7 @@ fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
     let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)), Arc::default());
 
     let Ok(AudioUnit::Config(audio)) = parse_audio(Payload::contiguous(&[0xaf, 0, 0x12, 0x10])) else { panic!("no track") };
-    let tracks = Tracks { video: None, audio: Some(audio) };
+    let tracks = Tracks { audio: Some(audio), ..Tracks::default() };
     let head = flv::head(&tracks, 60);
     let mut writer = FlvWriter::new(&tracks, &head, 0);
     let file_id = store.next_file_id();

@@ -92,7 +92,7 @@ pub(super) fn file(number: u64, stream: &str, format: Format) -> FinishedFile {
         folder: format!("media/2026-01-01/{number}"),
         entry: "x.mp4".to_owned(),
         size_bytes: u64::MAX,
-        summary: MediaSummary { duration_ms: 100_000, video: Some(TrackSummary::default()), audio: None },
+        summary: MediaSummary { duration_ms: 100_000, video: Some(TrackSummary::default()), ..MediaSummary::default() },
     }
 }
 

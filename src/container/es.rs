@@ -167,7 +167,7 @@ impl Counts {
             channels,
             ..TrackSummary::default()
         };
-        let summary = MediaSummary { duration_ms, video: None, audio: Some(audio) };
+        let summary = MediaSummary { duration_ms, audio: Some(audio), ..MediaSummary::default() };
         let torn_bytes = window.torn_bytes(end)?;
         Ok(FinishPlan { truncate_to: end, insert: None, writes: Vec::new(), append: Vec::new(), torn_bytes, summary })
     }

@@ -121,6 +121,28 @@ pub struct MediaSummary {
     pub duration_ms: u64,
     pub video: Option<TrackSummary>,
     pub audio: Option<TrackSummary>,
+    /// Tracks beside the first of their kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_video: Vec<TrackSummary>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_audio: Vec<TrackSummary>,
+    /// Samples of the timed-metadata track.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub data_messages: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl MediaSummary {
+    /// Every track with its kind, the first ones first.
+    pub fn tracks(&self) -> impl Iterator<Item = (&'static str, &TrackSummary)> {
+        let video = self.video.iter().map(|track| ("video", track));
+        let audio = self.audio.iter().map(|track| ("audio", track));
+        let further_video = self.further_video.iter().map(|track| ("further video", track));
+        video.chain(audio).chain(further_video).chain(self.further_audio.iter().map(|track| ("further audio", track)))
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -712,7 +712,7 @@ impl Publishing {
         }
         if *self.recorder.tracks() != self.told_tracks {
             self.told_tracks = self.recorder.tracks().clone();
-            let Tracks { video, audio } = &self.told_tracks;
+            let Tracks { video, audio, .. } = &self.told_tracks;
             let video = video.as_ref().map(|video| format!("{} {}x{}", video.codecs(), video.width, video.height)).unwrap_or_default();
             let audio =
                 audio.as_ref().map(|audio| format!("{} {} Hz {} ch", audio.codecs(), audio.sample_rate_hz, audio.channels)).unwrap_or_default();

@@ -186,7 +186,6 @@ fn check_playlist(folder: &Path, text: &str, faults: &mut Vec<String>) {
 }
 
 fn shown(summary: &MediaSummary) -> String {
-    let tracks = [("video", &summary.video), ("audio", &summary.audio)].into_iter().filter_map(|(kind, track)| Some((kind, track.as_ref()?)));
-    let tracks: Vec<String> = tracks.map(|(kind, track)| format!("{} {kind} frames of {} bytes", track.frames, track.bytes)).collect();
+    let tracks: Vec<String> = summary.tracks().map(|(kind, track)| format!("{} {kind} frames of {} bytes", track.frames, track.bytes)).collect();
     format!("{} in {} ms", if tracks.is_empty() { "nothing".to_owned() } else { tracks.join(" and ") }, summary.duration_ms)
 }

@@ -69,6 +69,11 @@ impl Packet<'_> {
         matches!(self.packet_type, PACKET_CODED_FRAMES | PACKET_CODED_FRAMES_X)
     }
 
+    /// The codec has no sequence header: its frames say what they are.
+    pub fn describes_itself(&self) -> bool {
+        matches!(&self.fourcc, b".mp3" | b"ac-3" | b"ec-3" | b"vp08" | b"vp09")
+    }
+
     /// Header and body: a tag body of this track alone.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut sent = self.header.as_slice().to_vec();

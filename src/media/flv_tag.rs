@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::describe::{self, audio_track, video_track};
 use super::enhanced::{self, Enhanced, Packet, Packets, Tag};
-use super::{AudioCodec, AudioTrack, Colour, Frame, Payload, TagHeader, TrackKind, VideoCodec, VideoTrack, colour};
+use super::{AudioCodec, AudioTrack, Colour, Frame, FurtherDescription, Payload, TagHeader, TrackKind, VideoCodec, VideoTrack, colour};
 use crate::codec::aac::AacError;
 use crate::codec::avc::AvcError;
 use crate::codec::hevc::HevcError;
@@ -321,6 +321,59 @@ pub fn audio_packet(packet: Packet<'_>) -> Result<AudioUnit<'_>, TagError> {
         enhanced::PACKET_SEQUENCE_START => audio_config(codec, sequence_header_of(&packet)?, header.as_slice().len()),
         _ => Ok(AudioUnit::Unsupported { codec: "enhanced: unknown packet of audio" }),
     }
+}
+
+/// What a packet tells of its track beyond what is `known`; `None`: nothing, or what cannot be read.
+pub fn further_track(kind: TrackKind, packet: Packet<'_>, known: Option<&FurtherDescription>) -> Option<FurtherDescription> {
+    match kind {
+        TrackKind::Video => {
+            let known = known.and_then(|known| match known {
+                FurtherDescription::Video(track) => Some(track),
+                FurtherDescription::Audio(_) => None,
+            });
+            match video_packet(packet).ok()? {
+                VideoUnit::Config(track) => {
+                    let colour = known.and_then(|known| known.colour.clone());
+                    Some(FurtherDescription::Video(Arc::new(VideoTrack { colour, ..(*track).clone() })))
+                }
+                VideoUnit::Colour(colour, _) => {
+                    known.map(|known| FurtherDescription::Video(Arc::new(VideoTrack { colour: Some(colour), ..(**known).clone() })))
+                }
+                VideoUnit::Frame(codec, part) if part.key => {
+                    let known = known.map(|known| &**known).filter(|known| known.codec == codec);
+                    described_video(codec, &part.media, known).map(|track| FurtherDescription::Video(Arc::new(track)))
+                }
+                _ => None,
+            }
+        }
+        TrackKind::Audio => match audio_packet(packet).ok()? {
+            AudioUnit::Config(track) => Some(FurtherDescription::Audio(track)),
+            AudioUnit::Frame(codec, part) => described_audio(codec, &part.media)
+                .filter(|track| !matches!(known, Some(FurtherDescription::Audio(known)) if known.is_like(track)))
+                .map(|track| FurtherDescription::Audio(Arc::new(track))),
+            _ => None,
+        },
+    }
+}
+
+/// The frame in the tag body of a further track, with the number of the track. `None`: it is no frame.
+pub fn further_frame(kind: TrackKind, body: &[u8]) -> Option<(u8, FramePart<'_>)> {
+    let tag = match kind {
+        TrackKind::Video => Tag::Video,
+        TrackKind::Audio => Tag::Audio,
+    };
+    let Ok(Enhanced::One(packet)) = enhanced::parse(tag, Payload::contiguous(body)) else { return None };
+    let part = match kind {
+        TrackKind::Video => match video_packet(packet) {
+            Ok(VideoUnit::Frame(_, part)) => part,
+            _ => return None,
+        },
+        TrackKind::Audio => match audio_packet(packet) {
+            Ok(AudioUnit::Frame(_, part)) => part,
+            _ => return None,
+        },
+    };
+    Some((packet.track_id?, part))
 }
 
 /// SoundFormat of E.4.2.1.

@@ -6,10 +6,13 @@ pub mod enhanced;
 pub mod flv_tag;
 pub mod frame;
 mod header;
+pub mod note;
 pub mod payload;
 pub mod timeline;
 pub mod track;
 
 pub use frame::{Frame, TagHeader, TrackKind};
 pub use payload::Payload;
-pub use track::{AudioCodec, AudioTrack, Colour, MasteringDisplay, Tracks, VideoCodec, VideoTrack};
+pub use track::{
+    AudioCodec, AudioTrack, Colour, FURTHER_TRACKS_MAX, FurtherDescription, FurtherTrack, MasteringDisplay, Tracks, VideoCodec, VideoTrack,
+};

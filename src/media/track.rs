@@ -12,6 +12,9 @@ use crate::codec::vvc::parse_vvc_config;
 
 use super::TrackKind;
 
+/// Tracks beside the first of each kind that are recorded: a ladder of pictures and some languages.
+pub const FURTHER_TRACKS_MAX: usize = 14;
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum VideoCodec {
     Avc,
@@ -227,14 +230,56 @@ impl AudioTrack {
     }
 }
 
+/// One more track of a kind (Enhanced RTMP multitrack).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FurtherTrack {
+    /// `videoTrackId` or `audioTrackId`; not 0, which is the first track.
+    pub number: u8,
+    pub description: FurtherDescription,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FurtherDescription {
+    Video(Arc<VideoTrack>),
+    Audio(Arc<AudioTrack>),
+}
+
+impl FurtherTrack {
+    pub fn kind(&self) -> TrackKind {
+        match self.description {
+            FurtherDescription::Video(_) => TrackKind::Video,
+            FurtherDescription::Audio(_) => TrackKind::Audio,
+        }
+    }
+
+    pub fn codec_name(&self) -> &'static str {
+        match &self.description {
+            FurtherDescription::Video(track) => track.codec.name(),
+            FurtherDescription::Audio(track) => track.codec.name(),
+        }
+    }
+}
+
 /// The tracks of a publication as known now.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tracks {
     pub video: Option<Arc<VideoTrack>>,
     pub audio: Option<Arc<AudioTrack>>,
+    /// In the order in which they appeared; at most [`FURTHER_TRACKS_MAX`].
+    pub further: Vec<FurtherTrack>,
 }
 
 impl Tracks {
+    /// The first track of each kind.
+    pub fn first_ones(&self) -> Self {
+        Self { further: Vec::new(), ..self.clone() }
+    }
+
+    /// Where in `further` a track stands.
+    pub fn further_index(&self, kind: TrackKind, number: u8) -> Option<usize> {
+        self.further.iter().position(|track| track.number == number && track.kind() == kind)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.video.is_none() && self.audio.is_none()
     }

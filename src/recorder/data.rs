@@ -5,12 +5,12 @@
 
 use std::collections::VecDeque;
 
-use super::cache::Sequence;
+use super::cache::{CACHE_BYTES_MAX, Sequence};
 use crate::media::TrackKind;
 
-/// Messages that wait at the same time, until a file has begun: a second of some further tracks.
-const MESSAGES_MAX: usize = 1024;
-const BYTES_MAX: usize = 2 << 20;
+/// Messages that are kept at the same time, as the cache keeps frames: a group of pictures of some further tracks.
+const MESSAGES_MAX: usize = 8192;
+const BYTES_MAX: usize = CACHE_BYTES_MAX;
 
 /// One message as it was sent: a tag of a further track, or, without `track`, a name and values in AMF0.
 #[derive(Debug)]
@@ -30,11 +30,16 @@ pub struct DataLog {
     /// Number of `messages[0]`, counted up over the publication.
     first: u64,
     bytes: usize,
+    /// Number of the first message that an output still has to take; those before are kept for tasks that join.
+    needed: u64,
 }
 
 impl DataLog {
     /// False: there is no room, so that the message is lost.
     pub fn push(&mut self, message: DataMessage) -> bool {
+        while (self.messages.len() >= MESSAGES_MAX || self.bytes + message.body.len() > BYTES_MAX) && self.first < self.needed {
+            self.pop();
+        }
         let fits = self.messages.len() < MESSAGES_MAX && self.bytes + message.body.len() <= BYTES_MAX;
         if fits {
             self.bytes += message.body.len();
@@ -58,11 +63,16 @@ impl DataLog {
         number.max(self.first) + 1
     }
 
-    /// Lets go what stands before message `needed`.
-    pub fn trim(&mut self, needed: u64) {
-        while self.first < needed
-            && let Some(message) = self.messages.pop_front()
-        {
+    /// Lets go what stands before message `needed` and before frame `first_frame`, the oldest that a task could begin with.
+    pub fn trim(&mut self, needed: u64, first_frame: Sequence) {
+        self.needed = needed;
+        while self.first < needed && self.messages.front().is_some_and(|message| message.before < first_frame) {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) {
+        if let Some(message) = self.messages.pop_front() {
             self.bytes -= message.body.len();
             self.first += 1;
         }
@@ -84,11 +94,16 @@ mod tests {
         assert!(!log.push(message(3000, 10)));
         let end = MESSAGES_MAX as u64;
         assert_eq!((log.end(), log.get(5).map(|message| message.before)), (end, Some(5)));
-        log.trim(100);
+        log.trim(100, 100);
         assert_eq!((log.end(), log.get(0).map(|message| message.before), log.get(255).map(|message| message.before)), (end, Some(100), Some(255)));
         assert!(log.get(end).is_none());
-        log.trim(end);
+        log.trim(end, 200);
+        assert_eq!((log.end(), log.get(0).map(|message| message.before)), (end, Some(200)));
+        log.trim(end, Sequence::MAX);
         assert_eq!((log.end(), log.bytes), (end, 0));
         assert!(log.push(message(1000, BYTES_MAX)) && log.get(0).is_some_and(|message| message.before == 1000));
+        // What is only kept for tasks that may join makes room.
+        log.trim(end + 1, 0);
+        assert!(log.push(message(1001, BYTES_MAX)) && log.get(0).is_some_and(|message| message.before == 1001));
     }
 }

@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod clock;
 pub mod data;
+mod further;
 pub mod journal;
 pub mod output;
 mod past;
@@ -18,16 +19,12 @@ mod watch;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::codec::nal::{is_annexb, with_lengths};
 use crate::container::{Sink, Store};
 use crate::domain::event::{ExceptionLevel, LiveEventKind, RecordException, RecordExceptionKind, RecordSessionId, RecordState};
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
-use crate::limits::SEQUENCE_HEADER_BYTES_MAX;
-use crate::media::enhanced::Packet;
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
-use crate::media::{AudioTrack, Frame, Payload, TrackKind, Tracks, VideoCodec, VideoTrack};
+use crate::media::{AudioTrack, Frame, FurtherTrack, Payload, TrackKind, Tracks, VideoCodec, VideoTrack};
 use crate::units::{FileId, Format, MonoTime, PublicationId, StreamKey, WallTime};
 
 use cache::{CACHE_BYTES_MAX, Cache, ChainId, Place, Sequence};
@@ -42,8 +39,6 @@ use watch::Watch;
 const TRACK_WAIT_MS: u64 = 1_000;
 /// Storage that takes nothing for this long: the frames are lost, counted, and the file ends.
 const STORAGE_WAIT_MS: u64 = 10_000;
-/// Sequence headers and the like of further tracks that are kept for files to begin: some for each of a few tracks.
-const OTHER_HEADERS_MAX: usize = 32;
 /// Sessions of one publication: one by rule and [`TASKS_RECORDING_MAX`](crate::domain::task::TASKS_RECORDING_MAX) by task, and one that is ending.
 pub const SESSIONS_MAX: usize = 8;
 
@@ -155,6 +150,8 @@ pub struct Epoch {
     pub reason: EndReason,
     /// The DTS that is 0 in fragment and transport-stream time; known once a file begins.
     pub zero_ms: Option<i64>,
+    /// The frame behind which the sequence header of the sound came: what an encoder puts before the first sound begins there.
+    pub audio_begins: Sequence,
 }
 
 /// A recording has changed its state.
@@ -223,11 +220,13 @@ pub struct Recorder<S: Store> {
     events: Vec<LiveEventKind>,
     /// It was looked whether the tracks that were announced have come.
     announced_is_checked: bool,
+    /// Further tracks as the next file will have them, if that is not what the open ones have.
+    pending_further: Option<Vec<FurtherTrack>>,
 }
 
 impl<S: Store> Recorder<S> {
     pub fn new(publication: Publication, settings: RecorderSettings) -> Self {
-        let first = Epoch { number: 0, tracks: Tracks::default(), reason: EndReason::PublicationEnded, zero_ms: None };
+        let first = Epoch { number: 0, tracks: Tracks::default(), reason: EndReason::PublicationEnded, zero_ms: None, audio_begins: 0 };
         Self {
             publication,
             settings,
@@ -257,6 +256,7 @@ impl<S: Store> Recorder<S> {
             troubles: Vec::new(),
             events: Vec::new(),
             announced_is_checked: false,
+            pending_further: None,
         }
     }
 
@@ -499,7 +499,7 @@ impl<S: Store> Recorder<S> {
     }
 
     /// One data message but for onMetaData: a name and values in AMF0. It is kept where it stands between the frames, by containers that have a place for
-    /// it: FLV.
+    /// it: FLV as it was sent, MP4 and HLS in JSON.
     pub fn data(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) {
         self.between_frames(None, timestamp_ms, payload.to_vec(), now, store);
     }
@@ -510,49 +510,6 @@ impl<S: Store> Recorder<S> {
             self.totals.drop_frames(DropReason::StorageBusy, 1);
         }
         self.pump(now, store);
-    }
-
-    /// A packet of another track than the first of its kind: FLV holds them all, other containers the first.
-    fn other_track(&mut self, kind: TrackKind, packet: Packet<'_>, timestamp_ms: u32, now: Now, store: &mut S) {
-        let name = match kind {
-            TrackKind::Video => "video track beyond the first",
-            TrackKind::Audio => "audio track beyond the first",
-        };
-        LeftOut::note(&mut self.left_out, "all but FLV", name);
-        let sent = packet.to_vec();
-        if !packet.is_coded() && sent.len() <= SEQUENCE_HEADER_BYTES_MAX {
-            self.other_header(kind, &packet, &sent);
-            if self.epoch().zero_ms.is_none() {
-                // Files that begin from here on have it in front.
-                return;
-            }
-        }
-        self.between_frames(Some(kind), timestamp_ms, sent, now, store);
-    }
-
-    /// Keeps what a further track needs in front of every file.
-    fn other_header(&mut self, kind: TrackKind, packet: &Packet<'_>, sent: &[u8]) {
-        let replace = |others: &mut Vec<Bytes>| {
-            let header = packet.header.as_slice();
-            match others.iter().position(|known| known.starts_with(header)) {
-                Some(index) => others[index] = Bytes::copy_from_slice(sent),
-                None if others.len() < OTHER_HEADERS_MAX => others.push(Bytes::copy_from_slice(sent)),
-                None => {}
-            }
-        };
-        let tracks = &mut self.epoch_mut().tracks;
-        match kind {
-            TrackKind::Video => {
-                if let Some(track) = &mut tracks.video {
-                    replace(&mut Arc::make_mut(track).others);
-                }
-            }
-            TrackKind::Audio => {
-                if let Some(track) = &mut tracks.audio {
-                    replace(&mut Arc::make_mut(track).others);
-                }
-            }
-        }
     }
 
     /// One audio message.
@@ -640,6 +597,7 @@ impl<S: Store> Recorder<S> {
             |known: &Arc<AudioTrack>| (known.codec, &known.config, &known.sequence_header) == (track.codec, &track.config, &track.sequence_header);
         if !self.epoch().tracks.audio.as_ref().is_some_and(same) {
             self.new_parameters(|tracks| tracks.audio = Some(track), TrackKind::Audio);
+            self.epoch_mut().audio_begins = self.cache.end();
         }
     }
 
@@ -680,7 +638,8 @@ impl<S: Store> Recorder<S> {
     fn new_epoch(&mut self, tracks: Tracks, reason: EndReason) {
         let number = self.epoch().number + 1;
         self.note_is_old = true;
-        self.epochs.push_back(Epoch { number, tracks, reason, zero_ms: None });
+        let audio_begins = self.epoch().audio_begins;
+        self.epochs.push_back(Epoch { number, tracks, reason, zero_ms: None, audio_begins });
     }
 
     fn frame(&mut self, track: TrackKind, timestamp_ms: u32, part: FramePart<'_>, now: Now, store: &mut S) {
@@ -688,6 +647,9 @@ impl<S: Store> Recorder<S> {
         self.watch.frame(track, &step, now);
         if step.late {
             self.totals.late_frames += 1;
+        }
+        if self.pending_further.is_some() && part.key && (track == TrackKind::Video || self.epoch().tracks.video.is_none()) {
+            self.take_further();
         }
         if step.jump && !self.epoch_is_empty() {
             let tracks = self.epoch().tracks.clone();
@@ -903,6 +865,7 @@ impl<S: Store> Recorder<S> {
         };
         let mut scratch = Vec::new();
         let mut ring_events = Vec::new();
+        let mut outputs_are_new = false;
         self.sessions.retain_mut(|session| {
             if session.past.is_some() {
                 return true;
@@ -911,8 +874,20 @@ impl<S: Store> Recorder<S> {
             context.limit = session.ending.map_or(context.cache.end(), |(limit, _)| limit);
             context.tracks_complete = tracks_complete || context.closing;
             let mut behind = false;
-            for output in &mut session.outputs {
-                blocked |= output.pump(&mut context, &mut scratch, store) == Pumped::Blocked;
+            let mut index = 0;
+            while index < session.outputs.len() {
+                let output = &mut session.outputs[index];
+                match output.pump(&mut context, &mut scratch, store) {
+                    Pumped::Done => {}
+                    Pumped::Blocked => blocked = true,
+                    Pumped::Part => {
+                        outputs_are_new = true;
+                        let parted = output.part();
+                        session.outputs.push(parted);
+                        continue;
+                    }
+                }
+                index += 1;
                 behind |= output.next() < context.limit;
                 needed = needed.min(output.next());
                 needed_data = needed_data.min(output.next_data());
@@ -932,12 +907,13 @@ impl<S: Store> Recorder<S> {
             !is_over
         });
         let (files_begun, lost) = (context.files_begun, context.lost);
+        self.note_is_old |= outputs_are_new;
         self.totals.files += files_begun;
         DropReason::ALL.into_iter().for_each(|reason| self.totals.drop_frames(reason, lost[reason as usize]));
         self.blocked_since = if blocked { self.blocked_since.or(Some(now.mono)) } else { None };
         self.note_ring(&ring_events, now);
         needed = self.sessions.iter().filter_map(|session| session.past.as_ref()?.hold()).fold(needed, Sequence::min);
-        self.data.trim(needed_data);
+        self.data.trim(needed_data, self.cache.first());
         self.note_waiting(now, store);
         self.trim(needed, store);
         if self.finishing && self.sessions.is_empty() {

@@ -13,11 +13,11 @@ use crate::domain::receipt::{Continued, TrackReceipt};
 use crate::domain::{
     EndReason, FormatParam, PausedRecording, Receipt, RecordTemplate, RecordingIdentity, RecordingSource, Resume, ResumeClaim, ResumeTerms,
 };
-use crate::media::{AudioCodec, Frame, TrackKind, Tracks};
+use crate::media::{AudioCodec, Frame, TrackKind, Tracks, flv_tag, note};
 use crate::units::{FileId, Format, MonoTime, TemplateId, WallTime};
 
 use super::cache::{Cache, ChainId, FrameHead, Place, Sequence};
-use super::data::DataLog;
+use super::data::{DataLog, DataMessage};
 use super::journal::NotedOutput;
 use super::{DropReason, Epoch, MoovReserve, Now, Publication, RecordChange, RecorderSettings};
 
@@ -36,6 +36,8 @@ const MOOV_BYTES_PER_SECOND: usize = 2_000;
 const MOOV_RESERVE_BYTES_MAX: usize = 8 << 20;
 /// A publication that takes over from another waits this long for the interruption of the other's recording.
 const RESUME_WAIT_MS: u64 = 3_000;
+/// Of the output that goes on with HLS where MP4 and HLS cannot be one file: behind the others of a session, in three bits.
+const PARTED_PLACE: u8 = 7;
 /// HLS recordings have no interval; their MP4 part is sized like one of this length.
 const HLS_RESERVE_S: u64 = 1_800;
 
@@ -139,6 +141,8 @@ pub enum Pumped {
     Done,
     /// The storage has no room now.
     Blocked,
+    /// The next file must be two: see [`Output::part`].
+    Part,
 }
 
 /// What became of a frame that just arrived.
@@ -194,16 +198,29 @@ impl Kind {
 
     /// The tracks of the epoch that this output can hold.
     fn suitable(&self, tracks: &Tracks) -> Tracks {
-        let audio_of = |codec| Tracks { video: None, audio: tracks.audio.clone().filter(|audio| audio.codec == codec) };
+        let audio_of = |codec| Tracks { audio: tracks.audio.clone().filter(|audio| audio.codec == codec), ..Tracks::default() };
         match self {
             Kind::Single(Format::Aac, _) => audio_of(AudioCodec::Aac),
             Kind::Single(Format::Mp3, _) => audio_of(AudioCodec::Mp3),
             Kind::TransportStream(_) => Tracks {
                 video: tracks.video.clone().filter(|video| mpegts::holds_video(video.codec)),
                 audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio.codec)),
+                further: Vec::new(),
             },
+            // A player of HLS takes one picture and one sound from a segment.
+            Kind::Hybrid { hls: Some(_), .. } => tracks.first_ones(),
             _ => tracks.clone(),
         }
+    }
+
+    /// Can it hold more than one track of a kind?
+    fn holds_further(&self) -> bool {
+        matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { hls: None, .. })
+    }
+
+    /// Has it a place for what stands between the frames?
+    fn holds_messages(&self) -> bool {
+        matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { .. })
     }
 
     /// The container by its name for the log.
@@ -212,7 +229,8 @@ impl Kind {
             Kind::Single(Format::Flv, _) => "FLV",
             Kind::Single(Format::Mp3, _) => "MP3",
             Kind::Single(..) => "ADTS",
-            Kind::Hybrid { .. } => "MP4",
+            Kind::Hybrid { mp4: Some(_), .. } => "MP4",
+            Kind::Hybrid { mp4: None, .. } => "HLS",
             Kind::TransportStream(_) => "MPEG-TS",
         }
     }
@@ -270,6 +288,8 @@ struct OpenFile<F> {
     recording: Option<FileId>,
     has_video: bool,
     has_audio: bool,
+    /// Further tracks in the file, in their order.
+    further: Vec<(TrackKind, u8)>,
     first_dts_ms: i64,
     last_dts_ms: i64,
     /// Transport stream: the last place where a segment may begin.
@@ -305,6 +325,44 @@ impl<F> OpenFile<F> {
         }
         let may_cut = !self.has_video || (track == TrackKind::Video && key);
         if may_cut && interval_ms.is_some_and(|interval_ms| dts_ms - self.first_dts_ms >= interval_ms) { Step::Cut } else { Step::Write }
+    }
+}
+
+impl<F: Sink> OpenFile<F> {
+    /// Writes what is no frame of the first tracks, if the container has a place for it. False: the storage has no room now.
+    /// `next`: the frame behind it.
+    fn push_message<S: Store<File = F>>(&mut self, message: &DataMessage, next: Sequence, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
+        match &mut self.writer {
+            Writer::Flv(writer) => {
+                if !store.reserve(&mut self.file, writer.push_message_bytes_max(&message.body)) {
+                    return false;
+                }
+                writer.push_message(message.track, message.time_ms, &message.body, &mut self.file);
+            }
+            Writer::Mp4(writer) => match message.track {
+                None => {
+                    if note::parse(&message.body).is_some_and(|note| !writer.push_message(message.time_ms, &note)) {
+                        context.lost[DropReason::Unfit as usize] += 1;
+                    }
+                    return true;
+                }
+                Some(_) if self.further.is_empty() => return true,
+                Some(kind) => {
+                    let Some((number, part)) = flv_tag::further_frame(kind, &message.body) else { return true };
+                    let Some(index) = self.further.iter().position(|known| *known == (kind, number)) else {
+                        context.lost[DropReason::BeforeSequenceHeader as usize] += 1;
+                        return true;
+                    };
+                    if !store.reserve(&mut self.file, writer.push_bytes_max(part.media.len())) {
+                        return false;
+                    }
+                    writer.push_further(index, &part.at(kind, message.time_ms), &mut self.file);
+                }
+            },
+            Writer::Ts(_) | Writer::Adts(_) | Writer::Mp3(_) => return true,
+        }
+        store.commit(&mut self.file, next);
+        true
     }
 }
 
@@ -394,6 +452,8 @@ pub struct Output<F> {
     failed: Option<u64>,
     /// It writes the ring: each of its files is a recording.
     ring: Option<RingFiles>,
+    /// It is told that further tracks are not in its files.
+    further_told: bool,
     /// The disk of the open file is to be left at the next place where files may be cut.
     leaving: Option<Unfit>,
     /// It has left a disk: what was wrong, to be told.
@@ -454,11 +514,56 @@ impl<F: Sink> Output<F> {
                 resumed: false,
                 lacks: [None; 2],
                 failed: None,
+                further_told: false,
                 leaving: None,
                 left: None,
                 before: [None, None],
             })
             .collect()
+    }
+
+    /// MP4 and HLS cannot be one file any more: HLS has no place for all the tracks of the next one.
+    fn must_part(&self, epoch: u32, context: &mut Context<'_, impl Pinned>) -> bool {
+        matches!(self.kind, Kind::Hybrid { mp4: Some(_), hls: Some(_) })
+            && (context.tracks_complete || epoch != context.newest_epoch())
+            && !context.epoch(epoch).tracks.further.is_empty()
+    }
+
+    /// Goes on without HLS; returns the output that goes on with it.
+    ///
+    /// # Panics
+    /// If [`Output::pump`] has not asked for it.
+    pub fn part(&mut self) -> Self {
+        let Kind::Hybrid { hls, .. } = &mut self.kind else { unreachable!("it was asked for") };
+        let kind = Kind::Hybrid { mp4: None, hls: hls.take() };
+        Self {
+            interval_ms: kind.interval_ms(),
+            kind,
+            source: self.source.clone(),
+            session: self.session,
+            place: PARTED_PLACE,
+            resume_wait_s: self.resume_wait_s,
+            awaiting: self.awaiting.take(),
+            audio_only: self.audio_only,
+            state: State::Starting,
+            hls: self.hls.take(),
+            next: self.next,
+            next_data: self.next_data,
+            need_key: self.need_key,
+            skipping: self.skipping,
+            lost: Losses::default(),
+            retry_at: self.retry_at,
+            failures: self.failures,
+            begun: self.begun,
+            resumed: self.resumed,
+            lacks: self.lacks,
+            failed: None,
+            further_told: false,
+            leaving: None,
+            left: None,
+            before: [None, self.before[1].take()],
+            ring: None,
+        }
     }
 
     pub fn session(&self) -> RecordSessionId {
@@ -638,6 +743,9 @@ impl<F: Sink> Output<F> {
             let file_ms = self.file_ms();
             match &mut self.state {
                 State::Starting => {
+                    if self.must_part(head.epoch, context) {
+                        return Pumped::Part;
+                    }
                     if !self.begin(&head, context, store) {
                         return Pumped::Done;
                     }
@@ -676,7 +784,7 @@ impl<F: Sink> Output<F> {
         if self.pump_data(context, store) { Pumped::Done } else { Pumped::Blocked }
     }
 
-    /// Takes the data messages that stand before the next frame; FLV alone has a place for them. False: the storage has no room now.
+    /// Takes what stands before the next frame and is none of the first tracks'. False: the storage has no room now.
     fn pump_data<S: Store<File = F>>(&mut self, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
         while let Some(message) = context.data.get(self.next_data).filter(|message| message.before <= self.next) {
             if let State::Writing(open) = &mut self.state {
@@ -684,16 +792,10 @@ impl<F: Sink> Output<F> {
                 if message.epoch > open.epoch {
                     return true;
                 }
-                if let Writer::Flv(writer) = &mut open.writer
-                    && message.epoch == open.epoch
-                {
-                    if !store.reserve(&mut open.file, writer.push_message_bytes_max(&message.body)) {
-                        return false;
-                    }
-                    writer.push_message(message.track, message.time_ms, &message.body, &mut open.file);
-                    store.commit(&mut open.file, self.next);
+                if message.epoch == open.epoch && !open.push_message(message, self.next, context, store) {
+                    return false;
                 }
-            } else if matches!(self.kind, Kind::Single(Format::Flv, _)) && message.before == self.next {
+            } else if self.kind.holds_messages() && message.before == self.next {
                 // It goes into the file that begins with this frame.
                 return true;
             }
@@ -735,8 +837,8 @@ impl<F: Sink> Output<F> {
         if newest && !context.tracks_complete {
             return false;
         }
-        let all = &context.epoch(epoch).tracks;
-        let mut tracks = self.kind.suitable(all);
+        let all = context.epoch(epoch).tracks.clone();
+        let mut tracks = self.kind.suitable(&all);
         let video = all.video.as_ref().filter(|_| tracks.video.is_none() && !self.audio_only).map(|video| video.codec.name());
         let audio = all.audio.as_ref().filter(|_| tracks.audio.is_none()).map(|audio| audio.codec.name());
         for (kind, codec) in [(RecordExceptionKind::VideoMissing, video), (RecordExceptionKind::AudioMissing, audio)] {
@@ -747,7 +849,31 @@ impl<F: Sink> Output<F> {
                 context.troubles.push(self.trouble(kind, format!("{} has no place for {codec}", self.kind.container())));
             }
         }
-        tracks.video = tracks.video.filter(|_| !self.audio_only);
+        if self.audio_only {
+            tracks.video = None;
+            tracks.further.retain(|track| track.kind() == TrackKind::Audio);
+        }
+        let left_out = all.further.iter().find(|track| !self.kind.holds_further() && (!self.audio_only || track.kind() == TrackKind::Audio));
+        if let Some((kind, number, codec)) = left_out.map(|track| (track.kind(), track.number, track.codec_name()))
+            && !self.further_told
+        {
+            self.further_told = true;
+            let (missing, name, which) = match kind {
+                TrackKind::Video => (RecordExceptionKind::VideoMissing, "video", "video track beyond the first"),
+                TrackKind::Audio => (RecordExceptionKind::AudioMissing, "audio", "audio track beyond the first"),
+            };
+            let container = self.kind.container();
+            context.leave_out(container, which);
+            let description =
+                format!("{container} holds the first {name} track alone: track {number} ({codec}) and what else there is are in FLV and MP4");
+            context.troubles.push(self.trouble(missing, description));
+        }
+        if self.next > context.epoch(epoch).audio_begins
+            && let Some(audio) = tracks.audio.as_mut().filter(|audio| audio.pre_skip > 0)
+        {
+            // The encoder's priming lies in a file before this one.
+            std::sync::Arc::make_mut(audio).pre_skip = 0;
+        }
         if tracks.is_empty() || (self.audio_only && frame.track == TrackKind::Video) {
             if tracks.is_empty() {
                 self.cannot_begin("none of the tracks can be recorded in this format", context.changes, context.troubles);
@@ -983,6 +1109,7 @@ impl<F: Sink> Output<F> {
             recording,
             has_video: tracks.video.is_some(),
             has_audio: tracks.audio.is_some(),
+            further: tracks.further.iter().map(|track| (track.kind(), track.number)).collect(),
             first_dts_ms: frame.dts_ms,
             last_dts_ms: frame.dts_ms,
             ts_start: None,
@@ -1088,7 +1215,10 @@ impl<F: Sink> Output<F> {
         let State::Writing(mut open) = std::mem::replace(&mut self.state, State::Starting) else { return };
         match &mut open.writer {
             Writer::Mp4(writer) => {
-                let fragment = writer.close_fragment(&mut open.file);
+                let mut fragment = writer.close_fragment(&mut open.file);
+                if writer.finish_bytes() > 0 && store.reserve(&mut open.file, writer.finish_bytes()) {
+                    fragment = writer.finish(fragment, &mut open.file);
+                }
                 if let Some(recording) = &mut self.hls {
                     let segments = [fragment.and_then(|fragment| recording.segmenter.push(&fragment)), recording.segmenter.finish()];
                     store.commit(&mut open.file, self.next);

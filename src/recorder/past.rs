@@ -31,6 +31,8 @@ struct RingFile {
     number: u64,
     id: FileId,
     epoch: u32,
+    /// No file before it is of this epoch.
+    begins_epoch: bool,
     tracks: Tracks,
     reason: crate::domain::EndReason,
     zero_ms: Option<i64>,
@@ -146,7 +148,8 @@ impl<S: Store> Recorder<S> {
                     let Some(of) = self.epochs.iter().find(|known| known.number == epoch) else { continue };
                     let (tracks, reason, zero_ms) = (of.tracks.clone(), of.reason, of.zero_ms);
                     ring.opened += 1;
-                    ring.files.push_back(RingFile { number: ring.opened, id, epoch, tracks, reason, zero_ms, first_dts_ms, wall, end: None });
+                    let begins_epoch = ring.files.back().is_none_or(|before| before.epoch != epoch);
+                    ring.files.push_back(RingFile { number: ring.opened, id, epoch, begins_epoch, tracks, reason, zero_ms, first_dts_ms, wall, end: None });
                     ring.forget(needed, now.wall);
                 }
                 RingEvent::Closed { next, wall } => {
@@ -264,11 +267,20 @@ impl<S: Store> Recorder<S> {
         };
         let mut scratch = Vec::new();
         let (mut pumped, mut needed) = (Pumped::Done, past.cache.end());
-        for output in &mut self.sessions[index].outputs {
-            if output.pump(&mut context, &mut scratch, store) == Pumped::Blocked {
-                pumped = Pumped::Blocked;
+        let outputs = &mut self.sessions[index].outputs;
+        let mut place = 0;
+        while let Some(output) = outputs.get_mut(place) {
+            match output.pump(&mut context, &mut scratch, store) {
+                Pumped::Done => {}
+                Pumped::Blocked => pumped = Pumped::Blocked,
+                Pumped::Part => {
+                    let parted = output.part();
+                    outputs.push(parted);
+                    continue;
+                }
             }
             needed = needed.min(output.next());
+            place += 1;
         }
         let (files_begun, lost) = (context.files_begun, context.lost);
         self.totals.files += files_begun;
@@ -295,7 +307,12 @@ impl<P: Pinned> Past<P> {
         let first = last.map_or(file.epoch, |last| last + 1);
         // Epochs stand in a row, also those of which the ring has no file.
         for number in first..=file.epoch {
-            self.epochs.push_back(Epoch { number, tracks: file.tracks.clone(), reason: file.reason, zero_ms: file.zero_ms });
+            let mut tracks = file.tracks.clone();
+            if let Some(audio) = tracks.audio.as_mut().filter(|audio| audio.pre_skip > 0 && !file.begins_epoch) {
+                // The encoder's priming is not in what is kept any more.
+                Arc::make_mut(audio).pre_skip = 0;
+            }
+            self.epochs.push_back(Epoch { number, tracks, reason: file.reason, zero_ms: file.zero_ms, audio_begins: 0 });
         }
     }
 

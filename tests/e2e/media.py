@@ -97,8 +97,9 @@ class Packets:
         return Packets({kind: packets for kind, packets in self.tracks.items() if kind in kinds})
 
 
-def packets(path, video_filter=None, audio_filter=None, quiet=True, ffmpeg=FFMPEG, timeout=120, input_format=None):
-    """Every packet that ffmpeg finds, by framemd5. `quiet`: a word of warning fails the test. `input_format`: for files too short to tell it."""
+def packets(path, video_filter=None, audio_filter=None, quiet=True, ffmpeg=FFMPEG, timeout=120, input_format=None, each=False):
+    """Every packet that ffmpeg finds, by framemd5. `quiet`: a word of warning fails the test. `input_format`: for files too short to tell it. `each`: tracks
+    of one kind apart, as `video0`, `video1` and so on."""
     filters = (["-bsf:v", video_filter] if video_filter else []) + (["-bsf:a", audio_filter] if audio_filter else [])
     command = [ffmpeg, "-v", "warning", "-nostdin", "-copyts", *(["-f", input_format] if input_format else []), "-i", path, "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-copyinkf"]
     command += [*filters, "-avoid_negative_ts", "disabled", "-f", "framemd5", "-"]
@@ -115,7 +116,9 @@ def packets(path, video_filter=None, audio_filter=None, quiet=True, ffmpeg=FFMPE
             index, dts, pts, duration, size, md5 = (part.strip() for part in line.split(",")[:6])
             base = bases[int(index)]
             packet = Packet(int(dts) * base, int(pts) * base, int(duration) * base, int(size), md5)
-            found.tracks.setdefault(kinds[int(index)], []).append(packet)
+            kind = kinds[int(index)]
+            number = [kinds[other] for other in range(int(index))].count(kind)
+            found.tracks.setdefault(f"{kind}{number}" if each else kind, []).append(packet)
     return found
 
 

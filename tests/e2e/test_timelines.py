@@ -1,6 +1,8 @@
 """Odd timelines, one case a row: what arrived is in the files with the times it had, and nothing else is."""
 
+import base64
 import hashlib
+import json
 from dataclasses import dataclass, field
 
 import pytest
@@ -300,12 +302,15 @@ def check_mp4(path, expected):
     assert max(shifts) - min(shifts) <= 1, sorted(map(float, shifts))
 
 
-def test_data_messages_stay_in_flv(capstan, domain):
-    """What stands between the frames: texts, cue points, times of day."""
-    capstan.record(domain, flv=True, mp4=True)
+SPLICE = "/DA0AAAAAAAA///wBQb+cr0AUAAeAhxDVUVJSAAAjn/PAAGlmbAICAAAAAAsoKGKNAIAmsnRfg=="
+
+
+def test_data_messages(capstan, domain):
+    """What stands between the frames (texts, cue points, times of day): in FLV as it is, in MP4 as a track of JSON, in HLS as events."""
+    capstan.record(domain, flv=True, mp4=True, hls=True)
     connection = rtmp.publisher(capstan.rtmp_port, f"cam?vhost={domain}")
     sent = base()
-    notes = []
+    notes, values = [], []
     count = 0
     for kind, timestamp, body in sent:
         connection.tag(kind, timestamp, body)
@@ -314,13 +319,30 @@ def test_data_messages_stay_in_flv(capstan, domain):
             # The first ones come before any file has begun.
             if count % 25 == 1:
                 name = ("onTextData", "onCuePoint", "onFI", "onSCTE35")[len(notes) % 4]
-                note = rtmp.amf(name) + rtmp.amf({"text": f"note {len(notes)}", "sd": "26-11-2026", "st": "02:00:00.000"})
+                value = {"text": f"note {len(notes)}", "sd": "26-11-2026", "st": SPLICE if name == "onSCTE35" else "02:00:00.000"}
+                note = rtmp.amf(name) + rtmp.amf(value)
                 connection.send(DATA, note, timestamp=timestamp, stream=1)
                 notes.append((timestamp, note))
+                values.append({"name": name, "values": [value]})
     connection.close()
-    files = capstan.by_format("cam", domain, "flv", "mp4")
-    found = [(timestamp, body) for kind, timestamp, body in media.flv_tags(capstan.path_of(files["flv"])) if kind == DATA][1:]
+    files = capstan.by_format("cam", domain, "flv", "hls", "mp4")
+    flv, mp4, playlist = (capstan.path_of(files[container]) for container in ("flv", "mp4", "hls"))
+    found = [(timestamp, body) for kind, timestamp, body in media.flv_tags(flv) if kind == DATA][1:]
     assert found == notes
-    assert media.probe(capstan.path_of(files["flv"]), quiet=False)["format"]
-    check_flv(capstan.path_of(files["flv"]), [tag for tag in sent if is_frame(tag[0], tag[2])])
-    check_mp4(capstan.path_of(files["mp4"]), [tag for tag in sent if is_frame(tag[0], tag[2])])
+    assert media.probe(flv, quiet=False)["format"]
+    check_flv(flv, [tag for tag in sent if is_frame(tag[0], tag[2])])
+    check_mp4(mp4, [tag for tag in sent if is_frame(tag[0], tag[2])])
+    # ffmpeg finds the track: texts and times.
+    rows = media.run(["ffprobe", "-v", "error", "-select_streams", "d", "-show_entries", "packet=pts_time,size", "-of", "csv=p=0", mp4]).stdout.decode().split()
+    assert [round(float(row.split(",")[0]) * 1000) for row in rows] == [timestamp for timestamp, _ in notes]
+    text = media.run(["ffmpeg", "-v", "error", "-i", mp4, "-map", "0:d", "-c", "copy", "-f", "data", "-"]).stdout.decode()
+    decoder, at, read = json.JSONDecoder(), 0, []
+    while at < len(text):
+        value, at = decoder.raw_decode(text, at)
+        read.append(value)
+    assert read == values
+    # As events in front of the segments, and a splice as it is.
+    segments = b"".join(file.read_bytes() for file in sorted(playlist.parent.glob("media-*.m4s")))
+    assert segments.count(b"https://aomedia.org/emsg/ID3\0") == len(notes)
+    assert segments.count(b"urn:scte:scte35:2013:bin\0\0" + base64.b64decode(SPLICE)) == sum(value["name"] == "onSCTE35" for value in values) > 0
+    check_mp4(playlist, [tag for tag in sent if is_frame(tag[0], tag[2])])

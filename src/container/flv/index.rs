@@ -63,6 +63,7 @@ impl Index {
                     tracks.audio.as_ref().map_or(("", 0, 0), |track| (track.codec.name(), track.sample_rate_hz, track.channels));
                 TrackSummary { sample_rate_hz, channels, ..audio.summary(codec, span) }
             }),
+            ..MediaSummary::default()
         };
         let mut metadata = Metadata {
             tracks: &tracks,

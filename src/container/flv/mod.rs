@@ -61,7 +61,7 @@ mod tests {
     fn tracks(video: bool, audio: bool) -> Tracks {
         let Ok(VideoUnit::Config(video_track)) = parse_video(Payload::contiguous(VIDEO_HEADER)) else { panic!("a configuration") };
         let Ok(AudioUnit::Config(audio_track)) = parse_audio(Payload::contiguous(AUDIO_HEADER)) else { panic!("a configuration") };
-        Tracks { video: video.then_some(video_track), audio: audio.then_some(audio_track) }
+        Tracks { video: video.then_some(video_track), audio: audio.then_some(audio_track), ..Tracks::default() }
     }
 
     /// Decoding time, tag body.
@@ -147,7 +147,7 @@ mod tests {
             ("video and audio", tracks(true, true), 5, 3),
             ("video", tracks(true, false), 1, 2),
             ("audio", tracks(false, true), 4, 2),
-            ("MP3", Tracks { video: None, audio: Some(mp3) }, 4, 1),
+            ("MP3", Tracks { audio: Some(mp3), ..Tracks::default() }, 4, 1),
         ];
         for (name, tracks, flags, tag_count) in cases {
             for interval_s in [0, 1, 300, 7200, u64::MAX] {

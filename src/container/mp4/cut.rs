@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::movie::{Movie, MovieTrack};
-use super::tables::{SampleTable, TableSample};
+use super::tables::{SampleTable, Scale, TableSample};
 use crate::container::boxes::{BoxWriter, HEADER_BYTES, LARGE_HEADER_BYTES};
 use crate::container::{MediaSummary, TrackSummary};
 use crate::media::TrackKind;
@@ -257,7 +257,7 @@ fn moov(tracks: &[OutTrack<'_>], media_at: u64) -> Vec<u8> {
                 duration_ms(track),
                 track.media_end,
                 |out| edts(out, &track.edits),
-                |out| table.write(out, 0),
+                |out| table.write(out, 0, &Scale::default()),
             );
         }
     });

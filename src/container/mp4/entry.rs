@@ -1,9 +1,12 @@
 //! Sample entries: what a file says of the codec of each track, and reading it back.
 
-use super::fragment::{AUDIO_TRACK_ID, VIDEO_TRACK_ID};
+use super::MEDIA_TIME_BIAS_MS;
+use super::fragment::{TRACKS_MAX, further_track_id, track_id};
+use super::tables::{SampleTable, Scale};
+use crate::codec::aac::parse_aac_config;
 use crate::codec::flac;
 use crate::container::boxes::{BoxWriter, be16, be32, boxes, find};
-use crate::media::{AudioCodec, AudioTrack, Colour, TrackKind, Tracks, VideoCodec, VideoTrack};
+use crate::media::{AudioCodec, AudioTrack, Colour, FurtherDescription, TrackKind, Tracks, VideoCodec, VideoTrack};
 
 /// Object type indications (ISO/IEC 14496-1, 7.2.6.6): MPEG-4 audio, MPEG-2 audio part 3, MPEG-1 audio.
 const OTI_AAC: u8 = 0x40;
@@ -18,6 +21,7 @@ const AUDIO_BYTES: usize = 28;
 /// What a file says of one track; the `stsd` box is carried over verbatim from the initial `moov` into the final one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TrackEntry {
+    pub id: u32,
     pub kind: TrackKind,
     /// [`VideoCodec::name`] or [`AudioCodec::name`].
     pub codec: &'static str,
@@ -25,37 +29,108 @@ pub struct TrackEntry {
     pub height: u16,
     pub sample_rate_hz: u32,
     pub channels: u8,
+    /// Samples at the beginning of this file that are not to be heard (Opus).
+    pub pre_skip: u32,
     pub stsd: Vec<u8>,
 }
 
-/// The tracks as the file will name them, video first.
+impl TrackEntry {
+    /// The whole milliseconds of `pre_skip`, rounded up.
+    pub fn pre_skip_ms(&self) -> u64 {
+        (u64::from(self.pre_skip) * 1_000).div_ceil(u64::from(self.sample_rate_hz.max(1)))
+    }
+
+    pub fn pre_skip_ticks(&self, scale: &Scale) -> u32 {
+        (u64::from(self.pre_skip) * u64::from(scale.ticks_per_second()) / u64::from(self.sample_rate_hz.max(1))) as u32
+    }
+
+    /// The time scale of the finished track: for sound one that knows both milliseconds and samples.
+    pub fn scale(&self, table: &SampleTable) -> Scale {
+        if self.kind == TrackKind::Video || self.sample_rate_hz == 0 {
+            return Scale::default();
+        }
+        let (samples, roll) = self.frame();
+        let (mut common, mut rest) = (1_000, self.sample_rate_hz);
+        while rest > 0 {
+            (common, rest) = (rest, common % rest);
+        }
+        let Some(ticks_per_ms) = Some(self.sample_rate_hz / common).filter(|ticks| *ticks <= TICKS_PER_MS_MAX && table.fits(*ticks)) else {
+            return Scale { roll, ..Scale::default() };
+        };
+        // Whole, since the rate divides the time scale.
+        let exact = samples * (ticks_per_ms * 1_000 / self.sample_rate_hz);
+        let said = table.last_ms().map(|last_ms| last_ms * ticks_per_ms);
+        let last = said.filter(|said| samples > 0 && said.abs_diff(exact) < 2 * ticks_per_ms).map(|_| exact);
+        Scale { ticks_per_ms, last, roll }
+    }
+
+    /// Samples of each frame where the codec fixes them, else 0; and how many frames before it a decoder needs.
+    fn frame(&self) -> (u32, u16) {
+        let configuration = || boxes(self.stsd.get(16..)?).next()?.1.get(AUDIO_BYTES..);
+        match self.codec {
+            "aac" => {
+                let config = configuration()
+                    .and_then(|bytes| find(bytes, b"esds"))
+                    .and_then(|esds| esds.get(4 + 4 * DESCRIPTOR_HEAD_BYTES + 3 + 13 - DESCRIPTOR_HEAD_BYTES..));
+                let parsed = config.and_then(|config| parse_aac_config(config).ok()).filter(|parsed| parsed.sample_rate_hz == self.sample_rate_hz);
+                (parsed.map_or(0, |parsed| parsed.samples_per_frame), 1)
+            }
+            "mp3" => (if self.sample_rate_hz >= MPEG1_RATE_HZ_MIN { 1152 } else { 576 }, 0),
+            "ac3" => (1536, 0),
+            // 80 ms (RFC 7845, 4.6), of 20 ms each.
+            "opus" => (0, 4),
+            _ => (0, 0),
+        }
+    }
+}
+
+/// Bound for odd sampling rates: durations must stay small numbers.
+const TICKS_PER_MS_MAX: u32 = 1_000;
+
+/// The tracks as the file will name them: the first video, the first audio, and the others in their order.
 pub fn entries(tracks: &Tracks) -> Vec<TrackEntry> {
-    let video = tracks.video.as_deref().map(|video| TrackEntry {
+    let video = tracks.video.as_deref().map(|video| video_entry(track_id(TrackKind::Video), video));
+    let audio = tracks.audio.as_deref().map(|audio| audio_entry(track_id(TrackKind::Audio), audio));
+    let further = tracks.further.iter().enumerate().map(|(index, track)| match &track.description {
+        FurtherDescription::Video(video) => video_entry(further_track_id(index), video),
+        FurtherDescription::Audio(audio) => audio_entry(further_track_id(index), audio),
+    });
+    video.into_iter().chain(audio).chain(further).collect()
+}
+
+fn video_entry(id: u32, video: &VideoTrack) -> TrackEntry {
+    TrackEntry {
+        id,
         kind: TrackKind::Video,
         codec: video.codec.name(),
         width: side(video.width),
         height: side(video.height),
         sample_rate_hz: 0,
         channels: 0,
+        pre_skip: 0,
         stsd: stsd(|out| visual(out, video)),
-    });
-    let audio = tracks.audio.as_deref().map(|audio| TrackEntry {
+    }
+}
+
+fn audio_entry(id: u32, audio: &AudioTrack) -> TrackEntry {
+    TrackEntry {
+        id,
         kind: TrackKind::Audio,
         codec: audio.codec.name(),
         width: 0,
         height: 0,
         sample_rate_hz: audio.sample_rate_hz,
         channels: audio.channels,
+        pre_skip: audio.pre_skip,
         stsd: stsd(|out| sound(out, audio)),
-    });
-    video.into_iter().chain(audio).collect()
+    }
 }
 
 fn side(pixels: u32) -> u16 {
     u16::try_from(pixels).unwrap_or(u16::MAX)
 }
 
-fn stsd(entry: impl FnOnce(&mut BoxWriter)) -> Vec<u8> {
+pub(super) fn stsd(entry: impl FnOnce(&mut BoxWriter)) -> Vec<u8> {
     let mut out = BoxWriter::default();
     out.full(b"stsd", 0, 0, |out| {
         out.u32(1);
@@ -191,7 +266,7 @@ pub fn parse_entries(moov: &[u8]) -> Option<Vec<TrackEntry>> {
     let body = find(moov, b"moov")?;
     find(body, b"mvex")?;
     let entries: Option<Vec<_>> = boxes(body).filter(|(kind, _)| kind == b"trak").map(|(_, trak)| parse_trak(trak)).collect();
-    entries.filter(|entries| matches!(entries.len(), 1 | 2) && entries.first().map(|entry| entry.kind) != entries.get(1).map(|entry| entry.kind))
+    entries.filter(|entries| (1..=TRACKS_MAX).contains(&entries.len()) && entries.windows(2).all(|pair| pair[0].id < pair[1].id))
 }
 
 fn parse_trak(trak: &[u8]) -> Option<TrackEntry> {
@@ -200,14 +275,25 @@ fn parse_trak(trak: &[u8]) -> Option<TrackEntry> {
     let stsd_box = stbl.get(..8 + stsd.len()).filter(|bytes| &bytes[4..8] == b"stsd")?;
     let (fourcc, entry) = boxes(stsd.get(8..)?).next()?;
     // Track id: behind flags, creation and modification time.
-    match be32(find(trak, b"tkhd")?, 12)? {
-        VIDEO_TRACK_ID => {
+    let id = be32(find(trak, b"tkhd")?, 12)?;
+    match find(find(trak, b"mdia")?, b"hdlr")?.get(8..12)? {
+        b"vide" => {
             let codec = VideoCodec::of_fourcc(&fourcc)?;
             entry.get(VISUAL_BYTES..)?;
             let (width, height) = (be16(entry, 24)?, be16(entry, 26)?);
-            Some(TrackEntry { kind: TrackKind::Video, codec: codec.name(), width, height, sample_rate_hz: 0, channels: 0, stsd: stsd_box.to_vec() })
+            Some(TrackEntry {
+                id,
+                kind: TrackKind::Video,
+                codec: codec.name(),
+                width,
+                height,
+                sample_rate_hz: 0,
+                channels: 0,
+                pre_skip: 0,
+                stsd: stsd_box.to_vec(),
+            })
         }
-        AUDIO_TRACK_ID => {
+        b"soun" => {
             let (codec, configured_rate_hz) = parse_sound(&fourcc, entry)?;
             let channels = u8::try_from(be16(entry, 16)?).ok()?;
             let sample_rate_hz = match be16(entry, 24)? {
@@ -215,7 +301,12 @@ fn parse_trak(trak: &[u8]) -> Option<TrackEntry> {
                 rate_hz => u32::from(rate_hz),
             };
             let kind = TrackKind::Audio;
-            Some(TrackEntry { kind, codec: codec.name(), width: 0, height: 0, sample_rate_hz, channels, stsd: stsd_box.to_vec() })
+            // The edit of a file that begins in the middle of the sound passes over nothing.
+            let media_time = find(trak, b"edts").and_then(|edts| find(edts, b"elst")).and_then(|elst| be32(elst, 12));
+            let primed = media_time.is_some_and(|media_time| u64::from(media_time) > MEDIA_TIME_BIAS_MS);
+            let said = || find(entry.get(AUDIO_BYTES..)?, b"dOps").and_then(|body| be16(body, 2));
+            let pre_skip = if primed { said().map_or(0, u32::from) } else { 0 };
+            Some(TrackEntry { id, kind, codec: codec.name(), width: 0, height: 0, sample_rate_hz, channels, pre_skip, stsd: stsd_box.to_vec() })
         }
         _ => None,
     }

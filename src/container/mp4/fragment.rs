@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::container::boxes::{be32, be64};
-use crate::media::TrackKind;
+use crate::media::{FURTHER_TRACKS_MAX, TrackKind};
 
 /// `moof` header and `mfhd`.
 pub const MOOF_HEAD_BYTES: usize = 8 + 16;
@@ -23,7 +23,9 @@ pub const ROOM_BYTES_MIN: u32 = 256;
 pub const ROOM_BYTES_MAX: u32 = 16 << 10;
 /// For the first fragment: 64 alternating video frames.
 pub const ROOM_BYTES_FIRST: u32 = 2048;
-pub const MOOF_BYTES_MAX: usize = MOOF_HEAD_BYTES + 2 * ROOM_BYTES_MAX as usize;
+/// A picture, a sound and what else there is.
+pub const TRACKS_MAX: usize = 2 + FURTHER_TRACKS_MAX;
+pub const MOOF_BYTES_MAX: usize = MOOF_HEAD_BYTES + TRACKS_MAX * ROOM_BYTES_MAX as usize;
 
 const _: () = assert!(TRAF_HEAD_BYTES + TRUN_KEY_HEAD_BYTES + 12 + FREE_HEAD_BYTES <= ROOM_BYTES_MIN as usize);
 
@@ -43,11 +45,17 @@ pub const FLAGS_NON_SYNC: u32 = 0x0101_0000;
 pub const VIDEO_TRACK_ID: u32 = 1;
 pub const AUDIO_TRACK_ID: u32 = 2;
 
+/// Of the first track of a kind.
 pub const fn track_id(kind: TrackKind) -> u32 {
     match kind {
         TrackKind::Video => VIDEO_TRACK_ID,
         TrackKind::Audio => AUDIO_TRACK_ID,
     }
+}
+
+/// Of `Tracks::further[index]`.
+pub const fn further_track_id(index: usize) -> u32 {
+    AUDIO_TRACK_ID + 1 + index as u32
 }
 
 /// Sample flags of every sample but a key frame that begins a run.
@@ -89,6 +97,7 @@ pub struct Run {
 /// One `traf` that holds samples.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Traf {
+    pub track_id: u32,
     pub kind: TrackKind,
     /// Where it lies in the `moof`.
     pub range: Range<usize>,
@@ -105,28 +114,29 @@ pub fn trafs(moof: &[u8]) -> impl Iterator<Item = Traf> {
             let range = at..at.checked_add(size)?;
             let bytes = moof.get(range.clone()).filter(|bytes| bytes.len() >= FREE_HEAD_BYTES)?;
             at = range.end;
-            if let Some((kind, dts_ms)) = traf_head(bytes) {
-                return Some(Traf { kind, range, dts_ms });
+            if let Some((track_id, kind, dts_ms)) = traf_head(bytes) {
+                return Some(Traf { track_id, kind, range, dts_ms });
             }
         }
     })
 }
 
-fn traf_head(bytes: &[u8]) -> Option<(TrackKind, u64)> {
+fn traf_head(bytes: &[u8]) -> Option<(u32, TrackKind, u64)> {
     if bytes.len() < TRAF_HEAD_BYTES + FREE_HEAD_BYTES || &bytes[4..8] != b"traf" || &bytes[12..16] != b"tfhd" || &bytes[32..36] != b"tfdt" {
         return None;
     }
     if be32(bytes, 8)? != 20 || be32(bytes, 16)? != TFHD_FLAGS || be32(bytes, 28)? != 20 || be32(bytes, 36)? != 1 << 24 {
         return None;
     }
-    let kind = match be32(bytes, 20)? {
-        VIDEO_TRACK_ID => TrackKind::Video,
-        AUDIO_TRACK_ID => TrackKind::Audio,
+    // The flags of its samples tell the kind of the track, and so the form of its runs.
+    let kind = match be32(bytes, 24)? {
+        FLAGS_NON_SYNC => TrackKind::Video,
+        FLAGS_SYNC => TrackKind::Audio,
         _ => return None,
     };
     // Beyond 2^62 ms no sum of times below can overflow; a publisher's clock is 32 bits and its wraps.
     let dts_ms = be64(bytes, 40).filter(|dts_ms| *dts_ms < 1 << 62)?;
-    Some((kind, dts_ms))
+    Some((be32(bytes, 20)?, kind, dts_ms))
 }
 
 impl Traf {

@@ -101,7 +101,7 @@ pub(super) fn sample_tracks(video: bool, audio: bool) -> Tracks {
     let config: &[u8] = &[1, 0x42, 0xC0, 0x1E, 0xFF, 0xE1, 0, 4, 0x67, 0x42, 0xC0, 0x1E, 1, 0, 4, 0x68, 0xCE, 0x3C, 0x80];
     let video = video.then(|| VideoTrack::new(VideoCodec::Avc, config, 640, 360));
     let audio = audio.then(|| AudioTrack::new(AudioCodec::Aac, &[0x11, 0x90][..], 48_000, 2, 1024));
-    Tracks { video: video.map(Arc::new), audio: audio.map(Arc::new) }
+    Tracks { video: video.map(Arc::new), audio: audio.map(Arc::new), ..Tracks::default() }
 }
 
 pub(super) fn sample_frame(track: TrackKind, dts_ms: i64, cts_ms: i32, key: bool, media: &[u8]) -> Frame<'_> {

@@ -12,8 +12,8 @@ const LOCATOR_BYTES: usize = HEADER_BYTES + 8 + LARGE_HEADER_BYTES;
 const LOCATOR_MARK: [u8; 4] = *b"cpst";
 /// Where [`crate::container::Insert`] makes room: the first page boundary, inside the reserve of every head.
 pub const INSERT_AT: u64 = HEAD_ALIGN_BYTES as u64;
-/// The initial `moov` holds no samples; sequence headers are at most 64 KiB each.
-const INITIAL_MOOV_BYTES_MAX: u32 = 1 << 20;
+/// The initial `moov` holds no samples; sequence headers are at most 64 KiB each, of at most 16 tracks.
+const INITIAL_MOOV_BYTES_MAX: u32 = 2 << 20;
 /// Where the first fragment may begin at most: some 2,000 hours of index. A file that is none of ours is read no further.
 const HEAD_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of `ftyp`, which the final `moov` follows.

@@ -22,6 +22,7 @@
 
 mod cut;
 mod entry;
+mod event;
 mod fragment;
 mod fuzz;
 mod head;

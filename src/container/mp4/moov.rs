@@ -1,31 +1,78 @@
 //! The `moov` box, for a file that goes on (with `mvex`) and for a finished one, and reading back what we wrote.
 
 use super::entry::TrackEntry;
-use super::fragment::{AUDIO_TRACK_ID, default_flags, track_id};
-use super::tables::{SampleTable, Timing};
+use super::event;
+use super::fragment::{AUDIO_TRACK_ID, default_flags};
+use super::tables::{SampleTable, Scale};
 use crate::container::boxes::BoxWriter;
 use crate::media::TrackKind;
 
-/// Ticks a second of movie and tracks: RTMP's milliseconds.
+/// Ticks a second of fragments, and of everything that has only RTMP's milliseconds.
 const TIMESCALE: u32 = 1_000;
 /// Unity matrix of `mvhd` and `tkhd` (ISO/IEC 14496-12, 6.2.2).
 const MATRIX: [u32; 9] = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
 /// `und` as packed ISO 639-2/T code (8.4.2.3).
 const LANGUAGE_UNDETERMINED: u16 = 0x55C4;
+/// Flags of `tkhd` (8.3.2).
+const ENABLED: u32 = 1;
+const IN_MOVIE: u32 = 2;
+
+/// What `trak` says of a track beside its samples.
+struct Head<'a> {
+    id: u32,
+    flags: u32,
+    /// Tracks of one group are alternatives to each other; 0: there is none.
+    alternate_group: u16,
+    handler: Handler,
+    width: u16,
+    height: u16,
+    stsd: &'a [u8],
+    scale: Scale,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Handler {
+    Video,
+    Audio,
+    Metadata,
+}
+
+impl<'a> Head<'a> {
+    fn of(entry: &'a TrackEntry, entries: &[TrackEntry], scale: Scale) -> Self {
+        let alike = || entries.iter().filter(|other| other.kind == entry.kind);
+        // Players show the first one unless asked for another.
+        let is_first = alike().next().is_some_and(|first| first.id == entry.id);
+        let (handler, group) = match entry.kind {
+            TrackKind::Video => (Handler::Video, 1),
+            TrackKind::Audio => (Handler::Audio, 2),
+        };
+        Self {
+            id: entry.id,
+            flags: if is_first { ENABLED | IN_MOVIE } else { IN_MOVIE },
+            alternate_group: if alike().count() > 1 { group } else { 0 },
+            handler,
+            width: entry.width,
+            height: entry.height,
+            stsd: &entry.stsd,
+            scale,
+        }
+    }
+}
+
 /// The `moov` before the first fragment. `bias_ms`: media time at which the presentation begins, taken off by an edit list.
 pub fn fragmented_moov(out: &mut BoxWriter, entries: &[TrackEntry], bias_ms: Option<u64>) {
     let empty = SampleTable::default();
     out.container(b"moov", |out| {
-        mvhd(out, 0);
+        mvhd(out, TIMESCALE, 0, next_id(entries));
         for entry in entries {
             // A duration of 0 in a fragmented movie: to the end of what the fragments bring (8.6.6).
-            let timing = Timing { media_time_ms: bias_ms.unwrap_or(0), ..Timing::default() };
-            trak(out, entry, &empty, bias_ms.is_some(), &timing, 0);
+            let edit = bias_ms.map(|bias_ms| Edit { delay: 0, duration: 0, media_time: bias_ms + entry.pre_skip_ms() });
+            trak(out, &Head::of(entry, entries, Scale::default()), &empty, edit.as_ref(), 0);
         }
         out.container(b"mvex", |out| {
             for entry in entries {
                 out.full(b"trex", 0, 0, |out| {
-                    out.u32(track_id(entry.kind));
+                    out.u32(entry.id);
                     out.u32(1);
                     out.u32(0);
                     out.u32(0);
@@ -36,19 +83,73 @@ pub fn fragmented_moov(out: &mut BoxWriter, entries: &[TrackEntry], bias_ms: Opt
     });
 }
 
-/// The `moov` of the finished file. Tracks without a sample are left out. `shift_bytes` is added to every chunk offset.
-pub fn final_moov(tracks: &[(TrackEntry, SampleTable)], shift_bytes: u64) -> Vec<u8> {
+/// The `moov` of the finished file. Tracks without a sample are left out. `messages`: samples of the timed-metadata track, if there are any.
+/// `shift_bytes` is added to every chunk offset.
+///
+/// Times of pictures are milliseconds. Sound has a time scale in which both a millisecond and a sample are whole numbers: the times stay what was sent,
+/// while the last frame lasts, and what precedes the first sample to be heard takes, what it does to the sample.
+pub fn final_moov(tracks: &[(TrackEntry, SampleTable)], messages: Option<&SampleTable>, shift_bytes: u64) -> Vec<u8> {
     let start_ms = first_pts_ms(tracks);
+    let entries: Vec<TrackEntry> = tracks.iter().map(|(entry, _)| entry.clone()).collect();
     let capacity: usize = tracks.iter().map(|(_, table)| table.bytes()).sum();
     let mut out = BoxWriter::with_capacity(capacity + (4 << 10));
     out.container(b"moov", |out| {
-        let timed = || tracks.iter().filter_map(|(entry, table)| Some((entry, table, table.timing(start_ms)?)));
-        mvhd(out, timed().map(|(_, _, timing)| timing.delay_ms + timing.duration_ms).max().unwrap_or(0));
-        for (entry, table, timing) in timed() {
-            trak(out, entry, table, true, &timing, shift_bytes);
+        let timed: Vec<_> = tracks
+            .iter()
+            .filter_map(|(entry, table)| {
+                let timing = table.timing(start_ms)?;
+                let scale = entry.scale(table);
+                Some((entry, table, timing, scale))
+            })
+            .collect();
+        let movie_scale = timed.iter().fold(TIMESCALE, |common, (.., scale)| least_common_multiple(common, scale.ticks_per_second()));
+        // What is known to the millisecond, in ticks of the movie.
+        let movie = |ms: u64| ms * u64::from(movie_scale / TIMESCALE);
+        let edits: Vec<Edit> = timed
+            .iter()
+            .map(|(entry, table, timing, scale)| {
+                let ticks = u64::from(scale.ticks_per_ms);
+                let in_movie = |ticks: u64| ticks * u64::from(movie_scale / scale.ticks_per_second());
+                let (duration, media_time) = (table.presented(scale), timing.media_time_ms * ticks);
+                // No more than there is, else there would be nothing to hear.
+                let skip = u64::from(entry.pre_skip_ticks(scale)).min(duration.saturating_sub(1));
+                Edit { delay: movie(timing.delay_ms) + in_movie(skip), duration: in_movie(duration - skip), media_time: media_time + skip }
+            })
+            .collect();
+        mvhd(out, movie_scale, edits.iter().map(|edit| edit.delay + edit.duration).max().unwrap_or(0), next_id(&entries));
+        for ((entry, table, _, scale), edit) in timed.iter().zip(&edits) {
+            trak(out, &Head::of(entry, &entries, *scale), table, Some(edit), shift_bytes);
+        }
+        if let Some((table, timing)) = messages.and_then(|table| Some((table, table.timing(start_ms)?))) {
+            let stsd = event::description();
+            let head = Head {
+                id: next_id(&entries),
+                flags: ENABLED,
+                alternate_group: 0,
+                handler: Handler::Metadata,
+                width: 0,
+                height: 0,
+                stsd: &stsd,
+                scale: Scale::default(),
+            };
+            let edit = Edit { delay: movie(timing.delay_ms), duration: movie(timing.duration_ms), media_time: timing.media_time_ms };
+            trak(out, &head, table, Some(&edit), shift_bytes);
         }
     });
     out.into_bytes()
+}
+
+fn least_common_multiple(a: u32, b: u32) -> u32 {
+    let (mut high, mut low) = (a, b);
+    while low > 0 {
+        (high, low) = (low, high % low);
+    }
+    // Beyond 32 bits the first is as good as any.
+    (a / high.max(1)).checked_mul(b).unwrap_or(a)
+}
+
+fn next_id(entries: &[TrackEntry]) -> u32 {
+    entries.iter().map(|entry| entry.id).max().unwrap_or(0).max(AUDIO_TRACK_ID) + 1
 }
 
 /// The smallest presentation time of all tracks.
@@ -67,66 +168,79 @@ fn time(out: &mut BoxWriter, version: u8, value: u64) {
     }
 }
 
-fn mvhd(out: &mut BoxWriter, duration_ms: u64) {
-    let version = version_for(duration_ms);
+fn mvhd(out: &mut BoxWriter, timescale: u32, duration: u64, next_id: u32) {
+    let version = version_for(duration);
     out.full(b"mvhd", version, 0, |out| {
         time(out, version, 0);
         time(out, version, 0);
-        out.u32(TIMESCALE);
-        time(out, version, duration_ms);
+        out.u32(timescale);
+        time(out, version, duration);
         out.u32(0x1_0000);
         out.u16(0x0100);
         out.zeros(10);
         MATRIX.iter().for_each(|value| out.u32(*value));
         out.zeros(24);
-        out.u32(AUDIO_TRACK_ID + 1);
+        out.u32(next_id);
     });
 }
 
-fn trak(out: &mut BoxWriter, entry: &TrackEntry, table: &SampleTable, edit: bool, timing: &Timing, shift_bytes: u64) {
-    let is_video = entry.kind == TrackKind::Video;
-    let track_ms = timing.delay_ms + timing.duration_ms;
+/// Where a track is in the movie: delay and duration in ticks of the movie, media time in ticks of the track.
+#[derive(Clone, Copy)]
+struct Edit {
+    delay: u64,
+    duration: u64,
+    media_time: u64,
+}
+
+fn trak(out: &mut BoxWriter, head: &Head<'_>, table: &SampleTable, edit: Option<&Edit>, shift_bytes: u64) {
+    let track_ticks = edit.map_or(0, |edit| edit.delay + edit.duration);
     out.container(b"trak", |out| {
-        let version = version_for(track_ms);
-        // Enabled and in the movie (8.3.2).
-        out.full(b"tkhd", version, 3, |out| {
+        let version = version_for(track_ticks);
+        out.full(b"tkhd", version, head.flags, |out| {
             time(out, version, 0);
             time(out, version, 0);
-            out.u32(track_id(entry.kind));
+            out.u32(head.id);
             out.u32(0);
-            time(out, version, track_ms);
+            time(out, version, track_ticks);
             out.zeros(8);
             out.u16(0);
-            out.u16(0);
-            out.u16(if is_video { 0 } else { 0x0100 });
+            out.u16(head.alternate_group);
+            out.u16(if head.handler == Handler::Audio { 0x0100 } else { 0 });
             out.u16(0);
             MATRIX.iter().for_each(|value| out.u32(*value));
-            out.u32(u32::from(entry.width) << 16);
-            out.u32(u32::from(entry.height) << 16);
+            out.u32(u32::from(head.width) << 16);
+            out.u32(u32::from(head.height) << 16);
         });
-        if edit {
-            edts(out, timing);
+        if let Some(edit) = edit {
+            edts(out, edit);
         }
         out.container(b"mdia", |out| {
-            let version = version_for(timing.media_ms);
+            let media_ticks = table.media_ticks(&head.scale);
+            let version = version_for(media_ticks);
             out.full(b"mdhd", version, 0, |out| {
                 time(out, version, 0);
                 time(out, version, 0);
-                out.u32(TIMESCALE);
-                time(out, version, timing.media_ms);
+                out.u32(head.scale.ticks_per_second());
+                time(out, version, media_ticks);
                 out.u16(LANGUAGE_UNDETERMINED);
                 out.u16(0);
             });
+            let (handler, name): (_, &[u8]) = match head.handler {
+                Handler::Video => (b"vide", b"VideoHandler\0"),
+                Handler::Audio => (b"soun", b"SoundHandler\0"),
+                Handler::Metadata => (b"meta", b"DataHandler\0"),
+            };
             out.full(b"hdlr", 0, 0, |out| {
                 out.u32(0);
-                out.raw(if is_video { b"vide" } else { b"soun" });
+                out.raw(handler);
                 out.zeros(12);
-                out.raw(if is_video { b"VideoHandler\0" } else { b"SoundHandler\0" });
+                out.raw(name);
             });
             out.container(b"minf", |out| {
-                match is_video {
-                    true => out.full(b"vmhd", 0, 1, |out| out.zeros(8)),
-                    false => out.full(b"smhd", 0, 0, |out| out.zeros(4)),
+                match head.handler {
+                    Handler::Video => out.full(b"vmhd", 0, 1, |out| out.zeros(8)),
+                    Handler::Audio => out.full(b"smhd", 0, 0, |out| out.zeros(4)),
+                    Handler::Metadata => out.full(b"nmhd", 0, 0, |_| {}),
                 }
                 out.container(b"dinf", |out| {
                     out.full(b"dref", 0, 0, |out| {
@@ -136,8 +250,8 @@ fn trak(out: &mut BoxWriter, entry: &TrackEntry, table: &SampleTable, edit: bool
                     });
                 });
                 out.container(b"stbl", |out| {
-                    out.raw(&entry.stsd);
-                    table.write(out, shift_bytes);
+                    out.raw(head.stsd);
+                    table.write(out, shift_bytes, &head.scale);
                 });
             });
         });
@@ -145,18 +259,18 @@ fn trak(out: &mut BoxWriter, entry: &TrackEntry, table: &SampleTable, edit: bool
 }
 
 /// Edit list (8.6.5, 8.6.6): an empty edit for a track that starts later than the first, then its media from its first presentation on.
-fn edts(out: &mut BoxWriter, timing: &Timing) {
-    let version = version_for(timing.delay_ms.max(timing.duration_ms).max(timing.media_time_ms));
+fn edts(out: &mut BoxWriter, edit: &Edit) {
+    let version = version_for(edit.delay.max(edit.duration).max(edit.media_time));
     out.container(b"edts", |out| {
         out.full(b"elst", version, 0, |out| {
-            out.u32(if timing.delay_ms > 0 { 2 } else { 1 });
-            if timing.delay_ms > 0 {
-                time(out, version, timing.delay_ms);
+            out.u32(if edit.delay > 0 { 2 } else { 1 });
+            if edit.delay > 0 {
+                time(out, version, edit.delay);
                 time(out, version, u64::MAX);
                 out.u32(0x1_0000);
             }
-            time(out, version, timing.duration_ms);
-            time(out, version, timing.media_time_ms);
+            time(out, version, edit.duration);
+            time(out, version, edit.media_time);
             out.u32(0x1_0000);
         });
     });

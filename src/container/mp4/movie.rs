@@ -178,9 +178,33 @@ fn parse_track(trak: &[u8], movie_ticks: u32, file_bytes: u64) -> Option<Option<
     if ticks_per_second == 0 {
         return None;
     }
-    let samples = parse_samples(stbl, file_bytes)?;
-    let start = find(trak, b"edts").and_then(|edts| find(edts, b"elst")).map_or(Some(0), |elst| edit_start(elst, movie_ticks, ticks_per_second))?;
+    let mut samples = parse_samples(stbl, file_bytes)?;
+    let mut start =
+        find(trak, b"edts").and_then(|edts| find(edts, b"elst")).map_or(Some(0), |elst| edit_start(elst, movie_ticks, ticks_per_second))?;
+    let mut ticks_per_second = ticks_per_second;
+    to_milliseconds(&mut ticks_per_second, &mut samples, &mut start);
     Some(Some(MovieTrack { kind, ticks_per_second, stsd, width: be16(tkhd, size_at)?, height: be16(tkhd, size_at + 4)?, samples, start }))
+}
+
+/// Sound of ours has times in whole milliseconds on a finer scale, of which only the length of the last sample needs more: such a track is read as what it
+/// is in fragments and in FLV, so that they can be joined.
+fn to_milliseconds(ticks_per_second: &mut u32, samples: &mut [MovieSample], start: &mut i64) {
+    let ticks_per_ms = *ticks_per_second / 1_000;
+    if ticks_per_ms <= 1 || !ticks_per_second.is_multiple_of(1_000) {
+        return;
+    }
+    let (fine, ticks) = (i64::from(ticks_per_ms), u64::from(ticks_per_ms));
+    let whole = |sample: &MovieSample| sample.dts.is_multiple_of(ticks) && i64::from(sample.cts) % fine == 0;
+    if *start % fine != 0 || !samples.iter().all(whole) {
+        return;
+    }
+    *ticks_per_second = 1_000;
+    *start /= fine;
+    for sample in samples {
+        sample.dts /= ticks;
+        sample.cts = (i64::from(sample.cts) / fine) as i32;
+        sample.duration = (sample.duration + ticks_per_ms / 2) / ticks_per_ms;
+    }
 }
 
 /// Movie time of media time 0: empty edits in front, then the first edit with media. Later edits of other writers count as if they followed without a gap.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::cut::{mvhd, track_id, trak};
 use super::fragment::default_flags;
 use super::movie::Movie;
-use super::tables::SampleTable;
+use super::tables::{SampleTable, Scale};
 use crate::container::boxes::BoxWriter;
 use crate::media::TrackKind;
 
@@ -75,7 +75,7 @@ pub fn init(movie: &Movie) -> Vec<u8> {
     out.container(b"moov", |out| {
         mvhd(out, 0);
         for track in &movie.tracks {
-            trak(out, track, track_id(track.kind), 0, 0, |_| {}, |out| empty.write(out, 0));
+            trak(out, track, track_id(track.kind), 0, 0, |_| {}, |out| empty.write(out, 0, &Scale::default()));
         }
         out.container(b"mvex", |out| {
             for track in &movie.tracks {

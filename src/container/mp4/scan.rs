@@ -1,7 +1,8 @@
 //! From what lies on the disk to the plan of the finished file; the same for a clean end and after a crash.
 
 use super::entry::TrackEntry;
-use super::fragment::{FREE_HEAD_BYTES, MDAT_HEAD_BYTES, MOOF_BYTES_MAX, MOOF_HEAD_BYTES, Run, Traf, trafs};
+use super::event::{self, Event};
+use super::fragment::{FREE_HEAD_BYTES, MDAT_HEAD_BYTES, MOOF_BYTES_MAX, MOOF_HEAD_BYTES, ROOM_BYTES_MAX, Run, Traf, track_id, trafs};
 use super::head::{FTYP_BYTES, Head, INSERT_AT, read};
 use super::moov::{final_moov, first_pts_ms};
 use super::tables::{SampleTable, TableSample};
@@ -31,12 +32,45 @@ pub fn scan<R: ReadAt + ?Sized>(file: &R, insert_supported: bool) -> Result<Mp4S
     let head = Head::find(file)?;
     let mut walk = Walk::new(file, &head);
     walk.run()?;
-    let Walk { mut tracks, mut fragments, last, .. } = walk;
+    let Walk { mut tracks, mut fragments, last, events, .. } = walk;
     let (Some(last), Some(last_fragment)) = (last, fragments.last_mut()) else { return Err(ScanError::Empty) };
-    last_fragment.bytes = last.media_end - last.moof_at;
+    // Messages behind the last fragment stay where it is whole.
+    let end = last.events_end.filter(|_| last.media_end == last.mdat_end).unwrap_or(last.media_end);
+    last_fragment.bytes = end - last_fragment.offset;
     tracks.iter_mut().for_each(|(_, table)| table.finish());
     let repairs = last.repairs(file)?;
-    plan(file, &head, &tracks, fragments, last.media_end, repairs, insert_supported)
+    let messages = messages(events.iter().filter(|event| event.offset < end), &tracks);
+    plan(file, &head, Found { tracks: &tracks, messages: messages.as_ref(), fragments, end }, repairs, insert_supported)
+}
+
+/// The samples of the timed-metadata track: each lasts until the next, the last to the end of sound and picture. `None` without a message.
+fn messages<'a>(events: impl Iterator<Item = &'a Event>, tracks: &[(TrackEntry, SampleTable)]) -> Option<SampleTable> {
+    let start_ms = first_pts_ms(tracks);
+    let end_ms = tracks
+        .iter()
+        .filter_map(|(_, table)| Some(start_ms + table.timing(start_ms).map(|timing| timing.delay_ms + timing.duration_ms)? as i64))
+        .max();
+    let (start_ms, end_ms) = (start_ms.max(0) as u64, end_ms.unwrap_or(0).max(0) as u64);
+    let mut events: Vec<_> = events.map(|event| Event { time_ms: event.time_ms.max(start_ms), ..*event }).collect();
+    // Encoders interleave them loosely.
+    events.sort_by_key(|event| event.time_ms);
+    let mut table = SampleTable::default();
+    for Event { time_ms, offset, bytes } in &events {
+        table.begin_chunk(*offset);
+        let duration_ms = u32::try_from(end_ms.saturating_sub(*time_ms)).unwrap_or(u32::MAX).max(1);
+        table.push(TableSample { dts_ms: *time_ms, cts_ms: 0, duration_ms, bytes: *bytes, sync: true });
+    }
+    table.finish();
+    (!events.is_empty()).then_some(table)
+}
+
+/// What goes into the plan.
+struct Found<'a> {
+    tracks: &'a [(TrackEntry, SampleTable)],
+    messages: Option<&'a SampleTable>,
+    fragments: Vec<Fragment>,
+    /// Behind the last byte that stays.
+    end: u64,
 }
 
 /// Goes from fragment to fragment.
@@ -46,15 +80,22 @@ struct Walk<'a, R: ReadAt + ?Sized> {
     tracks: Vec<(TrackEntry, SampleTable)>,
     fragments: Vec<Fragment>,
     last: Option<LastFragment>,
+    /// Data messages in the order of the file.
+    events: Vec<Event>,
+    /// Where the messages in front of the next fragment begin.
+    begin_at: u64,
 }
 
 /// The last fragment that holds a sample: the file will end with it.
 struct LastFragment {
     moof_at: u64,
     moof_bytes: usize,
-    /// Of the tracks that the head names.
-    kinds: Vec<TrackKind>,
+    /// Ids of the tracks that the head names.
+    ids: Vec<u32>,
     limit: Limit,
+    mdat_end: u64,
+    /// Where the messages right behind it end.
+    events_end: Option<u64>,
     /// Where its last complete sample ends.
     media_end: u64,
 }
@@ -79,15 +120,20 @@ impl Limit {
 impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
     fn new(file: &'a R, head: &Head) -> Self {
         let tracks = head.entries.iter().map(|entry| (entry.clone(), SampleTable::default())).collect();
-        Self { file, at: head.bytes, tracks, fragments: Vec::new(), last: None }
+        Self { file, at: head.bytes, tracks, fragments: Vec::new(), last: None, events: Vec::new(), begin_at: head.bytes }
     }
 
     /// Ends where no `moof` with its `mdat` follows. Two reads a fragment: the `moof`, then the last media bytes together with the next header.
     fn run(&mut self) -> Result<(), ScanError> {
-        let mut bytes = Vec::with_capacity(MOOF_BYTES_MAX + MDAT_HEAD_BYTES);
+        let mut bytes = Vec::with_capacity(2 * ROOM_BYTES_MAX as usize);
         let mut tail = [0; TAIL_BYTES + 8];
         read(self.file, self.at, &mut tail[TAIL_BYTES..])?;
-        while let Some(moof_bytes) = moof_bytes(&tail[TAIL_BYTES..]) {
+        loop {
+            while let Some(event_bytes) = event::box_bytes(&tail[TAIL_BYTES..]) {
+                self.event(event_bytes)?;
+                read(self.file, self.at, &mut tail[TAIL_BYTES..])?;
+            }
+            let Some(moof_bytes) = moof_bytes(&tail[TAIL_BYTES..]) else { break };
             bytes.resize(moof_bytes + MDAT_HEAD_BYTES, 0);
             read(self.file, self.at, &mut bytes)?;
             let (moof, mdat_head) = bytes.split_at(moof_bytes);
@@ -103,6 +149,24 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
             let limit = self.limit(moof, Limit { start: media_at, end, zeros_from: end }, ends_in_zeros)?;
             self.fragment(moof, mdat_end, limit);
             self.at = mdat_end;
+        }
+        Ok(())
+    }
+
+    /// Takes a data message. What was not written to its end is passed over: behind it lies what was written later, or nothing.
+    fn event(&mut self, bytes: usize) -> Result<(), ScanError> {
+        let mut whole = vec![0; bytes];
+        read(self.file, self.at, &mut whole)?;
+        let found = event::parse(&whole, self.at);
+        if let event::Found::Message(event) = found {
+            self.events.push(event);
+        }
+        self.at += bytes as u64;
+        if found != event::Found::Torn
+            && let Some(last) = &mut self.last
+            && self.begin_at == last.mdat_end
+        {
+            last.events_end = Some(self.at);
         }
         Ok(())
     }
@@ -126,7 +190,7 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
 
     /// Where the last sample ends that `limit` lets stay.
     fn media_end(&self, moof: &[u8], limit: Limit) -> Option<u64> {
-        let ours = trafs(moof).filter(|traf| self.tracks.iter().any(|(entry, _)| entry.kind == traf.kind));
+        let ours = trafs(moof).filter(|traf| self.tracks.iter().any(|(entry, _)| is_of(entry, traf)));
         ours.flat_map(|traf| {
             let kind = traf.kind;
             kept_runs(&traf, moof, self.at, limit).map(move |(run, samples)| {
@@ -141,10 +205,11 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
     fn fragment(&mut self, moof: &[u8], mdat_end: u64, limit: Limit) {
         let moof_at = self.at;
         let mut media_end = 0;
+        let begin_at = self.begin_at;
         let mut fragment = None;
         for traf in trafs(moof) {
             let has_video = self.tracks[0].0.kind == TrackKind::Video;
-            let Some((_, table)) = self.tracks.iter_mut().find(|(entry, _)| entry.kind == traf.kind) else { continue };
+            let Some((_, table)) = self.tracks.iter_mut().find(|(entry, _)| is_of(entry, &traf)) else { continue };
             let mut dts_ms = traf.dts_ms;
             let mut key = None;
             for (run, samples) in kept_runs(&traf, moof, moof_at, limit) {
@@ -162,14 +227,19 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
             let Some(key) = key else { continue };
             let start_ms = traf.dts_ms as i64 - MEDIA_TIME_BIAS_MS as i64;
             // Video comes first, so that it decides where it has samples.
-            fragment.get_or_insert(Fragment { offset: moof_at, bytes: mdat_end - moof_at, start_ms, duration_ms: dts_ms - traf.dts_ms, key });
+            fragment.get_or_insert(Fragment { offset: begin_at, bytes: mdat_end - begin_at, start_ms, duration_ms: dts_ms - traf.dts_ms, key });
         }
         if let Some(fragment) = fragment {
             self.fragments.push(fragment);
-            let kinds = self.tracks.iter().map(|(entry, _)| entry.kind).collect();
-            self.last = Some(LastFragment { moof_at, moof_bytes: moof.len(), kinds, limit, media_end });
+            let ids = self.tracks.iter().map(|(entry, _)| entry.id).collect();
+            self.last = Some(LastFragment { moof_at, moof_bytes: moof.len(), ids, limit, mdat_end, events_end: None, media_end });
+            self.begin_at = mdat_end;
         }
     }
+}
+
+fn is_of(entry: &TrackEntry, traf: &Traf) -> bool {
+    (entry.id, entry.kind) == (traf.track_id, traf.kind)
 }
 
 /// Bytes of media that are read with the next header, to see whether a fragment ends in zeros.
@@ -209,7 +279,7 @@ impl LastFragment {
         let found = moof.clone();
         for traf in trafs(&found) {
             let kept = kept_runs(&traf, &found, self.moof_at, self.limit).last();
-            let Some((run, samples)) = kept.filter(|_| self.kinds.contains(&traf.kind)) else {
+            let Some((run, samples)) = kept.filter(|_| self.ids.contains(&traf.track_id)) else {
                 moof[traf.range.start + 4..traf.range.start + 8].copy_from_slice(b"free");
                 continue;
             };
@@ -265,13 +335,12 @@ fn torn_bytes<R: ReadAt + ?Sized>(file: &R, start: u64) -> Result<u64, ScanError
 fn plan<R: ReadAt + ?Sized>(
     file: &R,
     head: &Head,
-    tracks: &[(TrackEntry, SampleTable)],
-    mut fragments: Vec<Fragment>,
-    media_end: u64,
+    found: Found<'_>,
     repairs: Vec<(u64, Vec<u8>)>,
     insert_supported: bool,
 ) -> Result<Mp4Scan, ScanError> {
-    let mut moov = final_moov(tracks, 0);
+    let Found { tracks, messages, mut fragments, end: media_end } = found;
+    let mut moov = final_moov(tracks, messages, 0);
     let mut shift = 0;
     let mut at_end = false;
     let mut finished = false;
@@ -281,7 +350,7 @@ fn plan<R: ReadAt + ?Sized>(
         // A larger shift may need wider chunk offsets and so, once, a larger moov.
         while !at_end && missing_bytes(head, &moov) > shift {
             shift = missing_bytes(head, &moov).next_multiple_of(HEAD_ALIGN_BYTES as u64);
-            moov = final_moov(tracks, shift);
+            moov = final_moov(tracks, messages, shift);
         }
     }
 
@@ -313,7 +382,7 @@ fn plan<R: ReadAt + ?Sized>(
         writes: needed,
         append: if finished { Vec::new() } else { append },
         torn_bytes: if finished { 0 } else { torn_bytes(file, media_end)? },
-        summary: summary(tracks),
+        summary: MediaSummary { data_messages: messages.map_or(0, SampleTable::samples), ..summary(tracks) },
     };
     Ok(Mp4Scan { plan, fragments, shift })
 }
@@ -353,9 +422,11 @@ fn summary(tracks: &[(TrackEntry, SampleTable)]) -> MediaSummary {
             channels: entry.channels,
             key_frames: table.sync_samples(),
         };
-        match entry.kind {
-            TrackKind::Video => summary.video = Some(track),
-            TrackKind::Audio => summary.audio = Some(track),
+        match (entry.kind, entry.id == track_id(entry.kind)) {
+            (TrackKind::Video, true) => summary.video = Some(track),
+            (TrackKind::Audio, true) => summary.audio = Some(track),
+            (TrackKind::Video, false) => summary.further_video.push(track),
+            (TrackKind::Audio, false) => summary.further_audio.push(track),
         }
     }
     summary

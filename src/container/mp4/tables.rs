@@ -36,6 +36,28 @@ pub struct SampleTable {
     end_pts_ms: i64,
 }
 
+/// What a finished file says of a track's time beside the milliseconds that were sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scale {
+    pub ticks_per_ms: u32,
+    /// How long the last sample lasts, in ticks; `None`: as the sample says.
+    pub last: Option<u32>,
+    /// Samples that a decoder needs before the first good one (`roll`, ISO/IEC 14496-12, 10.1); 0: none.
+    pub roll: u16,
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Self { ticks_per_ms: 1, last: None, roll: 0 }
+    }
+}
+
+impl Scale {
+    pub const fn ticks_per_second(&self) -> u32 {
+        self.ticks_per_ms * 1_000
+    }
+}
+
 /// Where a track lies on the movie's time line; milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Timing {
@@ -45,8 +67,6 @@ pub struct Timing {
     pub duration_ms: u64,
     /// Media time of its first presentation.
     pub media_time_ms: u64,
-    /// All decoding durations.
-    pub media_ms: u64,
 }
 
 impl SampleTable {
@@ -136,25 +156,72 @@ impl SampleTable {
             delay_ms: (first_pts_ms - start_ms).max(0) as u64,
             duration_ms: (self.end_pts_ms - first_pts_ms).max(0) as u64,
             media_time_ms: (first_pts_ms - self.first_dts_ms as i64).max(0) as u64,
-            media_ms: self.stts.iter().map(|(samples, duration_ms)| u64::from(*samples) * u64::from(*duration_ms)).sum(),
         })
+    }
+
+    /// Would every duration fit into 32 bits if a millisecond had so many ticks?
+    pub fn fits(&self, ticks_per_ms: u32) -> bool {
+        self.stts.iter().all(|(_, duration_ms)| duration_ms.checked_mul(ticks_per_ms).is_some())
+            && self.ctts.iter().all(|(_, cts_ms)| i64::from(*cts_ms).abs() < (1 << 31) / i64::from(ticks_per_ms))
+    }
+
+    /// Milliseconds that the last sample lasts; `None` without a sample, and where another is shown later.
+    pub fn last_ms(&self) -> Option<u32> {
+        let last = self.last?;
+        (pts_ms(&last) + i64::from(last.duration_ms) == self.end_pts_ms).then_some(last.duration_ms)
+    }
+
+    /// All decoding durations, in ticks.
+    pub fn media_ticks(&self, scale: &Scale) -> u64 {
+        let ms: u64 = self.stts.iter().map(|(samples, duration_ms)| u64::from(*samples) * u64::from(*duration_ms)).sum();
+        self.with_last(ms, scale)
+    }
+
+    /// From the first presentation to the end of the last, in ticks.
+    pub fn presented(&self, scale: &Scale) -> u64 {
+        let first_pts_ms = self.first_pts_ms().unwrap_or(0);
+        self.with_last((self.end_pts_ms.max(first_pts_ms) - first_pts_ms) as u64, scale)
+    }
+
+    fn with_last(&self, ms: u64, scale: &Scale) -> u64 {
+        let ticks = ms * u64::from(scale.ticks_per_ms);
+        match (scale.last, self.last) {
+            (Some(last), Some(sample)) => (ticks + u64::from(last)).saturating_sub(u64::from(sample.duration_ms) * u64::from(scale.ticks_per_ms)),
+            _ => ticks,
+        }
+    }
+
+    /// Durations in ticks, run-length coded.
+    fn durations(&self, scale: &Scale) -> Vec<(u32, u32)> {
+        let mut durations: Vec<_> = self.stts.iter().map(|(samples, duration_ms)| (*samples, duration_ms * scale.ticks_per_ms)).collect();
+        if let (Some(last), Some((samples, duration))) = (scale.last, durations.last_mut())
+            && *duration != last
+        {
+            *samples -= 1;
+            if *samples == 0 {
+                durations.pop();
+            }
+            durations.push((1, last));
+        }
+        durations
     }
 
     /// Bytes that [`SampleTable::write`] needs, at most.
     pub fn bytes(&self) -> usize {
-        128 + 8 * (self.stts.len() + self.ctts.len() + self.chunks.len()) + 4 * (self.stsz.len() + self.stss.len()) + 12 * self.stsc.len()
+        192 + 8 * (self.stts.len() + self.ctts.len() + self.chunks.len()) + 4 * (self.stsz.len() + self.stss.len()) + 12 * self.stsc.len()
     }
 
     /// The boxes of `stbl` after `stsd`. `shift_bytes` is added to every chunk offset.
-    pub fn write(&self, out: &mut BoxWriter, shift_bytes: u64) {
+    pub fn write(&self, out: &mut BoxWriter, shift_bytes: u64, scale: &Scale) {
         out.full(b"stts", 0, 0, |out| {
-            out.u32(self.stts.len() as u32);
-            for (samples, duration_ms) in &self.stts {
-                out.u32(*samples);
-                out.u32(*duration_ms);
+            let durations = self.durations(scale);
+            out.u32(durations.len() as u32);
+            for (samples, duration) in durations {
+                out.u32(samples);
+                out.u32(duration);
             }
         });
-        self.write_ctts(out);
+        self.write_ctts(out, scale);
         if self.stss.len() < self.stsz.len() {
             out.full(b"stss", 0, 0, |out| {
                 out.u32(self.stss.len() as u32);
@@ -184,15 +251,30 @@ impl SampleTable {
                 }
             }
         });
+        if scale.roll > 0 && !self.stsz.is_empty() {
+            out.full(b"sgpd", 1, 0, |out| {
+                out.raw(b"roll");
+                out.u32(2);
+                out.u32(1);
+                out.u16(0_u16.wrapping_sub(scale.roll));
+            });
+            out.full(b"sbgp", 0, 0, |out| {
+                out.raw(b"roll");
+                out.u32(1);
+                out.u32(self.stsz.len() as u32);
+                out.u32(1);
+            });
+        }
     }
 
-    fn write_ctts(&self, out: &mut BoxWriter) {
+    fn write_ctts(&self, out: &mut BoxWriter, scale: &Scale) {
         // An edit cannot start before media time 0: where a presentation lies before the first decoding time, all offsets move up by that.
         let lift_ms = self.first_pts_ms().map_or(0, |first_pts_ms| (self.first_dts_ms as i64 - first_pts_ms).max(0));
         if self.ctts.iter().all(|(_, cts_ms)| *cts_ms == 0) {
             return;
         }
-        let offset = |cts_ms: i32| (i64::from(cts_ms) + lift_ms).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
+        let offset =
+            |cts_ms: i32| ((i64::from(cts_ms) + lift_ms) * i64::from(scale.ticks_per_ms)).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
         let version = u8::from(self.ctts.iter().any(|(_, cts_ms)| offset(*cts_ms) < 0));
         out.full(b"ctts", version, 0, |out| {
             out.u32(self.ctts.len() as u32);
@@ -237,9 +319,11 @@ mod tests {
             ("dts goes back, pts stays", &[(100, 0, true), (90, 20, false)], (50, 17, 0, 7)),
         ];
         for (name, samples, (delay_ms, duration_ms, media_time_ms, media_ms)) in cases {
-            let timing = table(samples).timing(50).unwrap();
-            let expected = Timing { delay_ms: *delay_ms, duration_ms: *duration_ms, media_time_ms: *media_time_ms, media_ms: *media_ms };
+            let table = table(samples);
+            let timing = table.timing(50).unwrap();
+            let expected = Timing { delay_ms: *delay_ms, duration_ms: *duration_ms, media_time_ms: *media_time_ms };
             assert_eq!(timing, expected, "{name}");
+            assert_eq!((table.media_ticks(&Scale::default()), table.presented(&Scale::default())), (*media_ms, *duration_ms), "{name}");
         }
         assert_eq!(SampleTable::default().timing(0), None);
     }
@@ -249,7 +333,7 @@ mod tests {
         let written = |samples: &[(u64, i32, bool)], shift_bytes: u64| {
             let mut out = BoxWriter::default();
             let table = table(samples);
-            table.write(&mut out, shift_bytes);
+            table.write(&mut out, shift_bytes, &Scale::default());
             assert!(out.len() <= table.bytes());
             out.into_bytes()
         };
@@ -266,6 +350,17 @@ mod tests {
         let negative = written(&[(0, 0, true), (40, -20, false)], 0);
         let ctts = find(&negative, b"ctts").unwrap();
         assert_eq!((be32(ctts, 0), be32(ctts, 20)), (Some(1 << 24), Some(-20_i32 as u32)));
+
+        let fine = table(&[(0, 0, true), (21, 0, true), (43, 0, true)]);
+        let scale = Scale { ticks_per_ms: 48, last: Some(1024), roll: 1 };
+        let mut out = BoxWriter::default();
+        fine.write(&mut out, 0, &scale);
+        assert!(out.len() <= fine.bytes());
+        let bytes = out.into_bytes();
+        let stts = find(&bytes, b"stts").unwrap();
+        assert_eq!((0..7).map(|at| be32(stts, 4 * at).unwrap()).collect::<Vec<_>>(), [0, 3, 1, 21 * 48, 1, 22 * 48, 1]);
+        assert_eq!((be32(stts, 28), fine.media_ticks(&scale), fine.presented(&scale)), (Some(1024), 43 * 48 + 1024, 43 * 48 + 1024));
+        assert_eq!(find(&bytes, b"sgpd").unwrap(), b"\x01\0\0\0roll\0\0\0\x02\0\0\0\x01\xff\xff");
 
         let far = written(&[(0, 0, true)], 1 << 32);
         assert_eq!(be32(find(&far, b"co64").unwrap(), 8), Some(1));

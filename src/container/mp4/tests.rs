@@ -1,14 +1,18 @@
 //! Whole files: written, cut, finished, and read by a second reader.
 
+use std::sync::Arc;
+
 use mp4_atom::{Any, Decode, Moov};
 use proptest::prelude::*;
 
 use super::fuzz::{apply, fuzz_scan, sample_frame, sample_tracks};
+use super::head::FTYP_BYTES;
 use super::{FRAGMENT_MS, Fragment, MEDIA_TIME_BIAS_MS, Mp4Scan, Mp4Writer, head, init_segment, scan};
 use crate::container::boxes::boxes;
 use crate::container::{HEAD_ALIGN_BYTES, MemorySink, ScanError, Sink};
 use crate::media::TrackKind::{self, Audio, Video};
-use crate::media::Tracks;
+use crate::media::note::Note;
+use crate::media::{AudioCodec, AudioTrack, FurtherDescription, FurtherTrack, Tracks};
 
 /// One sample of a case: track, dts, cts, key, bytes.
 type Sent = (TrackKind, i64, i32, bool, usize);
@@ -103,14 +107,18 @@ fn read_back(file: &[u8]) -> (Moov, Vec<(TrackKind, Vec<Read>)>) {
     assert!(moov.mvex.is_none());
     let tracks = moov.trak.iter().map(|trak| {
         let stbl = &trak.mdia.minf.stbl;
-        let mut delay_ms = 0;
-        let mut media_time_ms = 0;
+        let ticks = i64::from(trak.mdia.mdhd.timescale);
+        let (mut delay, mut media_time) = (0, 0);
         for edit in &trak.edts.as_ref().unwrap().elst.as_ref().unwrap().entries {
             match edit.media_time {
-                None => delay_ms = edit.segment_duration as i64,
-                Some(time) => media_time_ms = time as i64,
+                None => delay = edit.segment_duration as i64 * ticks / i64::from(moov.mvhd.timescale),
+                Some(time) => media_time = time as i64,
             }
         }
+        let ms = |time: i64| {
+            assert_eq!(time * 1_000 % ticks, 0, "times are what was sent: whole milliseconds");
+            time * 1_000 / ticks
+        };
         let durations = stbl.stts.entries.iter().flat_map(|entry| std::iter::repeat_n(i64::from(entry.sample_delta), entry.sample_count as usize));
         let mut offsets: Vec<i64> =
             stbl.ctts.iter().flat_map(|ctts| &ctts.entries).flat_map(|e| std::iter::repeat_n(e.sample_offset, e.sample_count as usize)).collect();
@@ -126,22 +134,22 @@ fn read_back(file: &[u8]) -> (Moov, Vec<(TrackKind, Vec<Read>)>) {
         };
         let mut reads = Vec::new();
         let mut durations = durations;
-        let mut dts_ms = 0;
+        let mut dts = 0;
         for (chunk, offset) in chunks.iter().enumerate() {
             let run = stbl.stsc.entries.iter().rev().find(|entry| entry.first_chunk as usize <= chunk + 1).unwrap();
             let mut offset = *offset as usize;
             for _ in 0..run.samples_per_chunk {
                 let index = reads.len();
                 let sync = stbl.stss.as_ref().is_none_or(|stss| stss.entries.contains(&(index as u32 + 1)));
-                let place = dts_ms - media_time_ms + delay_ms;
-                reads.push(Read { dts_ms: place, pts_ms: place + offsets[index], sync, offset, bytes: sizes[index] as usize });
+                let place = dts - media_time + delay;
+                reads.push(Read { dts_ms: ms(place), pts_ms: ms(place + offsets[index]), sync, offset, bytes: sizes[index] as usize });
                 assert!(mdat.contains(&offset) && offset + sizes[index] as usize <= mdat.end);
                 offset += sizes[index] as usize;
-                dts_ms += durations.next().unwrap();
+                dts += durations.next().unwrap();
             }
         }
         assert_eq!((reads.len(), durations.next()), (sizes.len(), None));
-        assert_eq!(trak.mdia.mdhd.duration as i64, dts_ms);
+        assert_eq!(trak.mdia.mdhd.duration as i64, dts);
         let kind = if &<[u8; 4]>::from(trak.mdia.hdlr.handler) == b"vide" { Video } else { Audio };
         (kind, reads)
     });
@@ -516,5 +524,103 @@ proptest! {
     #[test]
     fn damage_never_panics(data in proptest::collection::vec(any::<u8>(), 0..600)) {
         fuzz_scan(&data);
+    }
+}
+
+/// A picture, a sound, one more of each, and messages between them.
+fn several() -> Tracks {
+    let first = sample_tracks(true, true);
+    let video = FurtherTrack { number: 1, description: FurtherDescription::Video(first.video.clone().unwrap()) };
+    let audio = FurtherTrack { number: 4, description: FurtherDescription::Audio(first.audio.clone().unwrap()) };
+    Tracks { further: vec![audio, video], ..first }
+}
+
+#[test]
+fn further_tracks_and_messages_are_in_one_file() {
+    let tracks = several();
+    let note = |index: usize| Note { name: "onTextData".to_owned(), json: format!("{{\"number\":{index}}}"), splice: None };
+    for insert_supported in [true, false] {
+        let mut sink = MemorySink::with_head(&head(&tracks, 0));
+        let mut writer = Mp4Writer::new(&tracks, 1_000);
+        let mut fragments = Vec::new();
+        for index in 0..100_usize {
+            let dts_ms = 1_000 + 40 * index as i64;
+            let media = media(index, 50 + index);
+            let frame = |track, key| sample_frame(track, dts_ms, 0, key, &media);
+            let bound = writer.push_bytes_max(media.len());
+            let before = sink.bytes.len();
+            fragments.extend(writer.push(&frame(Video, index % 25 == 0), &mut sink));
+            assert!(sink.bytes.len() - before <= bound);
+            fragments.extend(writer.push_further(1, &frame(Video, index % 10 == 0), &mut sink));
+            fragments.extend(writer.push(&frame(Audio, true), &mut sink));
+            fragments.extend(writer.push_further(0, &frame(Audio, true), &mut sink));
+            assert!(writer.push_further(2, &frame(Audio, true), &mut sink).is_none(), "there is no such track");
+            if index % 30 == 7 || index == 99 {
+                assert!(writer.push_message(dts_ms, &note(index)));
+            }
+            assert_boxes_fill_the_file(&sink.bytes, index);
+        }
+        let last = writer.close_fragment(&mut sink);
+        let finish_bytes = writer.finish_bytes();
+        let before = sink.bytes.len();
+        fragments.extend(writer.finish(last, &mut sink));
+        assert_eq!(sink.bytes.len() - before, finish_bytes);
+        assert!(finish_bytes > 0);
+        let (file, found) = finished(&sink.bytes, insert_supported);
+        assert_eq!(found.plan.torn_bytes, 0);
+        let moved: Vec<_> = fragments.iter().map(|fragment| Fragment { offset: fragment.offset + found.shift, ..*fragment }).collect();
+        assert_eq!(found.fragments, moved, "fragments as the writer told them");
+        let summary = &found.plan.summary;
+        let frames: Vec<u64> = summary.tracks().map(|(_, track)| track.frames).collect();
+        assert_eq!((frames, summary.data_messages), (vec![100; 4], 5));
+        assert_eq!((summary.further_video[0].key_frames, summary.video.as_ref().unwrap().key_frames), (10, 4));
+
+        // Another reader: ids, kinds, what is enabled, and every sample's bytes.
+        let movie = super::read_movie(file.as_slice()).unwrap();
+        assert_eq!(movie.tracks.len(), 2, "cuts are made of the first tracks");
+        // The one at the top: the initial one lies in a free box.
+        let at = if insert_supported { FTYP_BYTES as usize } else { file.windows(4).rposition(|window| window == b"moov").unwrap() - 4 };
+        let Ok(Any::Moov(moov)) = Any::decode(&mut &file[at..]) else { panic!("no moov") };
+        let seen: Vec<_> = moov.trak.iter().map(|trak| (trak.tkhd.track_id, <[u8; 4]>::from(trak.mdia.hdlr.handler), trak.tkhd.enabled)).collect();
+        assert_eq!(seen, [(1, *b"vide", true), (2, *b"soun", true), (3, *b"soun", false), (4, *b"vide", false), (5, *b"meta", true)]);
+        let second = &moov.trak[3].mdia.minf.stbl;
+        assert_eq!(second.stss.as_ref().unwrap().entries, (0..10).map(|key| 10 * key + 1).collect::<Vec<_>>());
+        let texts = &moov.trak[4].mdia.minf.stbl;
+        for (chunk, index) in texts.stco.as_ref().unwrap().entries.iter().zip([7, 37, 67, 97, 99]) {
+            assert!(file[*chunk as usize..].starts_with(note(index).json.as_bytes()), "message {index}");
+        }
+        // Cut anywhere, what is whole stays, and finishing again changes nothing.
+        for cut in (sink.bytes.len() - 9_000..sink.bytes.len()).step_by(97) {
+            finished(&sink.bytes[..cut], insert_supported);
+        }
+    }
+}
+
+#[test]
+fn priming_is_passed_over_and_the_last_frame_lasts_as_long_as_it_does() {
+    let mut opus = AudioTrack::new(AudioCodec::Opus, &[0, 2, 1, 0x38, 0, 0, 0xBB, 0x80, 0, 0, 0][..], 48_000, 2, 960);
+    opus.pre_skip = 312;
+    let aac = |rate_hz, config: &'static [u8]| AudioTrack::new(AudioCodec::Aac, config, rate_hz, 2, 1024);
+    // Track, frames' ms, time scale, media time, delay and duration in the movie's ticks, duration of the last sample.
+    for (track, times, expected) in [
+        (opus, [0, 20, 40, 60], (48_000, 312, 312, 80 * 48 - 312, 960)),
+        (aac(48_000, &[0x11, 0x90]), [0, 21, 43, 64], (48_000, 0, 0, 64 * 48 + 1024, 1024)),
+        (aac(44_100, &[0x12, 0x10]), [0, 23, 46, 70], (441_000, 0, 0, 70 * 441 + 10_240, 10_240)),
+    ] {
+        let codec = track.codec;
+        let tracks = Tracks { audio: Some(Arc::new(track)), ..Tracks::default() };
+        let sent: Vec<Sent> = times.iter().map(|time| (Audio, *time, 0, true, 10)).collect();
+        let written = write(&tracks, 0, 4096, &sent, true);
+        let (file, _) = finished(&written.file, true);
+        let (moov, read) = read_back(&file);
+        assert_eq!(read[0].1.iter().map(|read| read.dts_ms).collect::<Vec<_>>(), times, "{codec:?}: times are what was sent");
+        let trak = &moov.trak[0];
+        let edits = &trak.edts.as_ref().unwrap().elst.as_ref().unwrap().entries;
+        let shown = edits.last().unwrap();
+        let delay = if edits.len() == 2 { edits[0].segment_duration } else { 0 };
+        let last = trak.mdia.minf.stbl.stts.entries.last().unwrap().sample_delta;
+        let found = (trak.mdia.mdhd.timescale, shown.media_time.unwrap(), delay, shown.segment_duration, last);
+        assert_eq!(found, expected, "{codec:?}");
+        assert_eq!(moov.mvhd.timescale, expected.0);
     }
 }

@@ -1,13 +1,15 @@
 //! Frames to fragments: appends media, keeps the `moof` in front of it true.
 
+use super::event;
 use super::fragment::{
     FLAGS_SYNC, FREE_HEAD_BYTES, MDAT_HEAD_BYTES, MOOF_HEAD_BYTES, ROOM_BYTES_FIRST, ROOM_BYTES_MAX, ROOM_BYTES_MIN, TFHD_FLAGS, TRAF_HEAD_BYTES,
-    TRUN_AUDIO, TRUN_HEAD_BYTES, TRUN_KEY_HEAD_BYTES, TRUN_VIDEO, TRUN_VIDEO_KEY, default_flags, entry_bytes, track_id,
+    TRUN_AUDIO, TRUN_HEAD_BYTES, TRUN_KEY_HEAD_BYTES, TRUN_VIDEO, TRUN_VIDEO_KEY, default_flags, entry_bytes, further_track_id, track_id,
 };
 use super::{FRAGMENT_MEDIA_BYTES_MAX, FRAGMENT_MS, Fragment, MEDIA_TIME_BIAS_MS, SAMPLE_MS_MAX};
 use crate::container::Sink;
 use crate::limits::MESSAGE_BYTES_MAX;
-use crate::media::{Frame, TrackKind, Tracks};
+use crate::media::note::Note;
+use crate::media::{AudioTrack, Frame, FurtherDescription, TrackKind, Tracks};
 
 /// Duration of a video frame before a second one tells: 25 frames a second.
 const VIDEO_FRAME_MS: u32 = 40;
@@ -21,23 +23,41 @@ pub struct Mp4Writer {
     sequence_number: u32,
     video: Option<Track>,
     audio: Option<Track>,
+    /// In the order of [`Tracks::further`].
+    further: Vec<Track>,
     running: Option<Running>,
     /// The running fragment ends with the next frame.
     to_close: bool,
+    /// Boxes of data messages, which stand in front of the next fragment.
+    events: Vec<u8>,
+    event_count: u32,
 }
+
+/// One of the tracks of a writer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Slot {
+    First(TrackKind),
+    Further(usize),
+}
+
+/// Messages in front of one fragment: more are an encoder out of hand.
+const EVENTS_BYTES_MAX: usize = 1 << 20;
 
 /// The fragment being written.
 #[derive(Debug)]
 struct Running {
+    /// Where the messages in front of it begin.
+    begin_at: u64,
     moof_at: u64,
     mdat_at: u64,
     media_bytes: u64,
     /// The track of the last sample: if the next is of the same, it continues the run.
-    last: TrackKind,
+    last: Slot,
 }
 
 #[derive(Debug)]
 struct Track {
+    id: u32,
     kind: TrackKind,
     /// Bytes of its `traf` in the running fragment or, between two, in the next.
     room_bytes: u32,
@@ -72,22 +92,74 @@ struct Samples {
 impl Mp4Writer {
     /// `zero_ms` is the decoding time that all files of the publication count from. Frames of tracks that `tracks` does not name are ignored.
     pub fn new(tracks: &Tracks, zero_ms: i64) -> Self {
-        let audio_frame_ms =
-            tracks.audio.as_ref().map_or(0, |audio| (audio.samples_per_frame.saturating_mul(1_000) / audio.sample_rate_hz.max(1)).clamp(1, 1_000));
+        let video = |id| Track::new(id, TrackKind::Video, VIDEO_FRAME_MS);
+        let audio = |id, audio: &AudioTrack| {
+            Track::new(id, TrackKind::Audio, (audio.samples_per_frame.saturating_mul(1_000) / audio.sample_rate_hz.max(1)).clamp(1, 1_000))
+        };
+        let further = tracks.further.iter().enumerate().map(|(index, track)| match &track.description {
+            FurtherDescription::Video(_) => video(further_track_id(index)),
+            FurtherDescription::Audio(track) => audio(further_track_id(index), track),
+        });
         Self {
             zero_ms,
             sequence_number: 0,
-            video: tracks.video.is_some().then(|| Track::new(TrackKind::Video, VIDEO_FRAME_MS)),
-            audio: tracks.audio.is_some().then(|| Track::new(TrackKind::Audio, audio_frame_ms)),
+            video: tracks.video.is_some().then(|| video(track_id(TrackKind::Video))),
+            audio: tracks.audio.as_ref().map(|track| audio(track_id(TrackKind::Audio), track)),
+            further: further.collect(),
             running: None,
             to_close: false,
+            events: Vec::new(),
+            event_count: 0,
         }
+    }
+
+    fn tracks(&self) -> impl Iterator<Item = &Track> {
+        [&self.video, &self.audio].into_iter().flatten().chain(&self.further)
+    }
+
+    fn tracks_mut(&mut self) -> impl Iterator<Item = &mut Track> {
+        [&mut self.video, &mut self.audio].into_iter().flatten().chain(&mut self.further)
     }
 
     /// Upper bound of the bytes that the next push of a frame with `media_bytes` appends.
     pub fn push_bytes_max(&self, media_bytes: usize) -> usize {
-        let rooms: u32 = [&self.video, &self.audio].into_iter().flatten().map(|track| track.room_bytes.max(track.next_room_bytes())).sum();
-        MOOF_HEAD_BYTES + rooms as usize + MDAT_HEAD_BYTES + media_bytes
+        let rooms: u32 = self.tracks().map(|track| track.room_bytes.max(track.next_room_bytes())).sum();
+        self.events.len() + MOOF_HEAD_BYTES + rooms as usize + MDAT_HEAD_BYTES + media_bytes
+    }
+
+    /// Bytes that [`Mp4Writer::finish`] appends.
+    pub fn finish_bytes(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Keeps a data message, at a time in the terms of [`Frame::dts_ms`], for the front of the next fragment. False: it is too large, or there are too many.
+    pub fn push_message(&mut self, time_ms: i64, message: &Note) -> bool {
+        let time_ms = self.time_in_file(time_ms).clamp(0, MEDIA_TIME_MS_MAX) as u64;
+        if self.events.len() > EVENTS_BYTES_MAX || !event::push_message(&mut self.events, self.event_count, time_ms, &message.name, &message.json) {
+            return false;
+        }
+        self.event_count += 1;
+        if let Some(section) = &message.splice {
+            event::push_splice(&mut self.events, self.event_count, time_ms, section);
+            self.event_count += 1;
+        }
+        true
+    }
+
+    /// Messages that came behind the last fragment go to the end of the file, and into that fragment.
+    pub fn finish(&mut self, fragment: Option<Fragment>, sink: &mut impl Sink) -> Option<Fragment> {
+        if self.events.is_empty() {
+            return fragment;
+        }
+        sink.append(&self.events);
+        sink.seal(sink.position());
+        let bytes = self.events.len() as u64;
+        self.events.clear();
+        fragment.map(|fragment| Fragment { bytes: fragment.bytes + bytes, ..fragment })
+    }
+
+    fn time_in_file(&self, dts_ms: i64) -> i64 {
+        dts_ms.saturating_sub(self.zero_ms).saturating_add(MEDIA_TIME_BIAS_MS as i64)
     }
 
     /// Writes one sample; if it must begin a new fragment the running one is closed first and returned. An empty frame is ignored, as is one
@@ -95,28 +167,39 @@ impl Mp4Writer {
     ///
     /// Decoding times that go back within a track become that of the frame before; for video the composition offset makes up for it.
     pub fn push(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) -> Option<Fragment> {
+        self.push_to(Slot::First(frame.track), frame, sink)
+    }
+
+    /// The same for a frame of `Tracks::further[index]`.
+    pub fn push_further(&mut self, index: usize, frame: &Frame<'_>, sink: &mut impl Sink) -> Option<Fragment> {
+        self.push_to(Slot::Further(index), frame, sink)
+    }
+
+    fn push_to(&mut self, slot: Slot, frame: &Frame<'_>, sink: &mut impl Sink) -> Option<Fragment> {
         let media_bytes = u32::try_from(frame.media.len()).ok().filter(|bytes| (1..=MESSAGE_BYTES_MAX).contains(bytes))?;
-        let track = self.track(frame.track)?;
+        let track = self.track(slot)?;
         let last_dts_ms = track.last_dts_ms.unwrap_or(0);
         let (dts_ms, cts_ms) = self.media_time(frame, last_dts_ms);
-        let closed = if self.must_close(frame, media_bytes, dts_ms) { self.close(sink, Some((frame.track, dts_ms))) } else { None };
+        let track_id = track.id;
+        let closed = if self.must_close(slot, frame, media_bytes, dts_ms) { self.close(sink, Some((track_id, dts_ms))) } else { None };
 
         if self.running.is_none() {
-            self.open(frame.track, sink);
+            self.open(slot, sink);
         }
-        let Self { video, audio, running: Some(running), .. } = self else { unreachable!("opened above") };
-        let track = match frame.track {
-            TrackKind::Video => video,
-            TrackKind::Audio => audio,
+        let Self { video, audio, further, running: Some(running), .. } = self else { unreachable!("opened above") };
+        let track = match slot {
+            Slot::First(TrackKind::Video) => video.as_mut(),
+            Slot::First(TrackKind::Audio) => audio.as_mut(),
+            Slot::Further(index) => further.get_mut(index),
         };
-        let track = track.as_mut().expect("looked up above");
+        let track = track.expect("looked up above");
         let data_offset = (sink.position() - running.moof_at) as u32;
         for slice in frame.media.slices() {
             sink.append(slice);
         }
         let sample = Sample { bytes: media_bytes, dts_ms, cts_ms, key: frame.key && frame.track == TrackKind::Video, data_offset };
-        track.add(&sample, running.last == frame.track, sink);
-        running.last = frame.track;
+        track.add(&sample, running.last == slot, sink);
+        running.last = slot;
         running.media_bytes += u64::from(media_bytes);
         // Last of all: until here a reader of the file takes the new bytes for no part of it.
         sink.patch(running.mdat_at, &(MDAT_HEAD_BYTES as u32 + running.media_bytes as u32).to_be_bytes());
@@ -138,45 +221,51 @@ impl Mp4Writer {
         self.close(sink, None)
     }
 
-    fn track(&self, kind: TrackKind) -> Option<&Track> {
-        match kind {
-            TrackKind::Video => self.video.as_ref(),
-            TrackKind::Audio => self.audio.as_ref(),
+    fn track(&self, slot: Slot) -> Option<&Track> {
+        match slot {
+            Slot::First(TrackKind::Video) => self.video.as_ref(),
+            Slot::First(TrackKind::Audio) => self.audio.as_ref(),
+            Slot::Further(index) => self.further.get(index),
         }
     }
 
     /// Decoding time in the media time of the file, not before `last_dts_ms`, and the composition offset that keeps the presentation time.
     fn media_time(&self, frame: &Frame<'_>, last_dts_ms: u64) -> (u64, i32) {
-        let wanted_ms = frame.dts_ms.saturating_sub(self.zero_ms).saturating_add(MEDIA_TIME_BIAS_MS as i64);
+        let wanted_ms = self.time_in_file(frame.dts_ms);
         let dts_ms = wanted_ms.clamp(last_dts_ms as i64, MEDIA_TIME_MS_MAX);
         let moved_ms = wanted_ms.saturating_sub(dts_ms);
         let cts_ms = i64::from(frame.cts_ms).saturating_add(moved_ms).clamp(i64::from(i32::MIN), i64::from(i32::MAX));
         (dts_ms as u64, cts_ms as i32)
     }
 
-    fn must_close(&self, frame: &Frame<'_>, media_bytes: u32, dts_ms: u64) -> bool {
-        let (Some(running), Some(track)) = (&self.running, self.track(frame.track)) else { return false };
+    fn must_close(&self, slot: Slot, frame: &Frame<'_>, media_bytes: u32, dts_ms: u64) -> bool {
+        let (Some(running), Some(track)) = (&self.running, self.track(slot)) else { return false };
         if self.to_close || running.media_bytes + u64::from(media_bytes) > FRAGMENT_MEDIA_BYTES_MAX {
             return true;
         }
         // A track without samples here always has room for one, and a key frame may follow audio: it is still the first video sample.
         let Some(samples) = &track.samples else { return false };
-        (frame.key && frame.track == TrackKind::Video)
+        (frame.key && slot == Slot::First(TrackKind::Video))
             || dts_ms - samples.first_dts_ms >= FRAGMENT_MS
-            || samples.used_bytes as usize + TRUN_HEAD_BYTES + entry_bytes(track.kind) + FREE_HEAD_BYTES > track.room_bytes as usize
+            || samples.used_bytes as usize + TRUN_KEY_HEAD_BYTES + entry_bytes(track.kind) + FREE_HEAD_BYTES > track.room_bytes as usize
     }
 
-    fn open(&mut self, first: TrackKind, sink: &mut impl Sink) {
+    fn open(&mut self, first: Slot, sink: &mut impl Sink) {
         self.sequence_number = self.sequence_number.wrapping_add(1);
+        let begin_at = sink.position();
+        if !self.events.is_empty() {
+            sink.append(&self.events);
+            self.events.clear();
+        }
         let moof_at = sink.position();
-        let rooms: u32 = [&self.video, &self.audio].into_iter().flatten().map(|track| track.room_bytes).sum();
+        let rooms: u32 = self.tracks().map(|track| track.room_bytes).sum();
         let mut patch = Patch::default();
         patch.header(MOOF_HEAD_BYTES as u32 + rooms, b"moof");
         patch.header(16, b"mfhd");
         patch.u32(0);
         patch.u32(self.sequence_number);
         sink.append(patch.bytes());
-        for track in [&mut self.video, &mut self.audio].into_iter().flatten() {
+        for track in self.tracks_mut() {
             track.room_at = sink.position();
             let mut patch = Patch::default();
             patch.header(track.room_bytes, b"free");
@@ -187,22 +276,22 @@ impl Mp4Writer {
         let mut patch = Patch::default();
         patch.header(MDAT_HEAD_BYTES as u32, b"mdat");
         sink.append(patch.bytes());
-        self.running = Some(Running { moof_at, mdat_at, media_bytes: 0, last: first });
+        self.running = Some(Running { begin_at, moof_at, mdat_at, media_bytes: 0, last: first });
     }
 
     /// `next`: the frame that comes after, by track and media time, so that its predecessor's duration is known.
-    fn close(&mut self, sink: &mut impl Sink, next: Option<(TrackKind, u64)>) -> Option<Fragment> {
+    fn close(&mut self, sink: &mut impl Sink, next: Option<(u32, u64)>) -> Option<Fragment> {
         let running = self.running.take()?;
         self.to_close = false;
         let has_video = self.video.is_some();
         let mut fragment = None;
-        for track in [&mut self.video, &mut self.audio].into_iter().flatten() {
-            let next_dts_ms = next.filter(|(kind, _)| *kind == track.kind).map(|(_, dts_ms)| dts_ms);
+        for track in self.tracks_mut() {
+            let next_dts_ms = next.filter(|(id, _)| *id == track.id).map(|(_, dts_ms)| dts_ms);
             let Some(closed) = track.close(next_dts_ms, sink) else { continue };
             // Video comes first, so that it decides where it has samples.
             fragment.get_or_insert(Fragment {
-                offset: running.moof_at,
-                bytes: sink.position() - running.moof_at,
+                offset: running.begin_at,
+                bytes: sink.position() - running.begin_at,
                 start_ms: closed.first_dts_ms as i64 - MEDIA_TIME_BIAS_MS as i64,
                 duration_ms: closed.duration_ms,
                 key: closed.key || !has_video,
@@ -231,8 +320,8 @@ struct Sample {
 }
 
 impl Track {
-    fn new(kind: TrackKind, nominal_ms: u32) -> Self {
-        Self { kind, room_bytes: ROOM_BYTES_FIRST, room_at: 0, last_delta_ms: nominal_ms, last_dts_ms: None, samples: None }
+    fn new(id: u32, kind: TrackKind, nominal_ms: u32) -> Self {
+        Self { id, kind, room_bytes: ROOM_BYTES_FIRST, room_at: 0, last_delta_ms: nominal_ms, last_dts_ms: None, samples: None }
     }
 
     /// Room in the fragment after the running one: a quarter more than this one took, but shrinking slowly, for fragments that a key frame cut short.
@@ -260,13 +349,13 @@ impl Track {
         let delta_ms = (sample.dts_ms - last_dts_ms) as u32;
         patch.entry(self.kind, delta_ms, samples.entry_size, samples.entry_cts_ms);
         let (patch_at, entry_before_bytes) = (samples.entry_at, entry_bytes(self.kind) as u32);
-        if same_track {
+        // A key frame of the first pictures begins a fragment; one of others begins a run, whose head says what it is.
+        let same_run = same_track && !sample.key;
+        if same_run {
             samples.run_samples += 1;
         } else {
-            // Key frames begin fragments, so a later run never begins with one.
             samples.run_at = patch_at + u64::from(entry_before_bytes);
-            samples.run_head_bytes = TRUN_HEAD_BYTES as u32;
-            samples.run_flags = if self.kind == TrackKind::Video { TRUN_VIDEO } else { TRUN_AUDIO };
+            (samples.run_flags, samples.run_head_bytes) = run_form(self.kind, sample.key);
             samples.run_samples = 1;
             patch.run(self.kind, samples.run_flags, sample.data_offset);
         }
@@ -277,7 +366,7 @@ impl Track {
         samples.used_bytes = (patch_at - self.room_at) as u32 + patch.bytes().len() as u32;
         patch.header(self.room_bytes - samples.used_bytes, b"free");
         sink.patch(patch_at, patch.bytes());
-        if same_track {
+        if same_run {
             let mut patch = Patch::default();
             patch.header(samples.run_head_bytes + samples.run_samples * entry_before_bytes, b"trun");
             patch.u32(samples.run_flags);
@@ -288,16 +377,12 @@ impl Track {
 
     /// The first sample turns the track's `free` box into its `traf`, in one store.
     fn first(&self, sample: &Sample, sink: &mut impl Sink) -> Samples {
-        let (run_flags, run_head_bytes) = match (self.kind, sample.key) {
-            (TrackKind::Video, true) => (TRUN_VIDEO_KEY, TRUN_KEY_HEAD_BYTES),
-            (TrackKind::Video, false) => (TRUN_VIDEO, TRUN_HEAD_BYTES),
-            (TrackKind::Audio, _) => (TRUN_AUDIO, TRUN_HEAD_BYTES),
-        };
+        let (run_flags, run_head_bytes) = run_form(self.kind, sample.key);
         let mut patch = Patch::default();
         patch.header(self.room_bytes, b"traf");
         patch.header(20, b"tfhd");
         patch.u32(TFHD_FLAGS);
-        patch.u32(track_id(self.kind));
+        patch.u32(self.id);
         patch.u32(default_flags(self.kind));
         patch.header(20, b"tfdt");
         patch.u32(1 << 24);
@@ -312,7 +397,7 @@ impl Track {
             key: sample.key,
             used_bytes,
             run_at: self.room_at + TRAF_HEAD_BYTES as u64,
-            run_head_bytes: run_head_bytes as u32,
+            run_head_bytes,
             run_flags,
             run_samples: 1,
             entry_at: self.room_at + u64::from(used_bytes) - entry_bytes(self.kind) as u64,
@@ -332,6 +417,15 @@ impl Track {
             sink.patch(samples.entry_at, &(delta_ms as u32).to_be_bytes());
         }
         Some(Closed { first_dts_ms: samples.first_dts_ms, duration_ms: last_dts_ms - samples.first_dts_ms + last_ms, key: samples.key })
+    }
+}
+
+/// Flags and length of the head of a run whose first sample is a key frame of a picture, or not.
+fn run_form(kind: TrackKind, key: bool) -> (u32, u32) {
+    match (kind, key) {
+        (TrackKind::Video, true) => (TRUN_VIDEO_KEY, TRUN_KEY_HEAD_BYTES as u32),
+        (TrackKind::Video, false) => (TRUN_VIDEO, TRUN_HEAD_BYTES as u32),
+        (TrackKind::Audio, _) => (TRUN_AUDIO, TRUN_HEAD_BYTES as u32),
     }
 }
 

@@ -301,7 +301,7 @@ impl Walk {
             let codec = self.program.audio.map_or("", |audio| audio.codec().name());
             TrackSummary { sample_rate_hz, channels, ..self.audio.summary(codec, span) }
         });
-        let summary = MediaSummary { duration_ms: milliseconds(end - start), video, audio };
+        let summary = MediaSummary { duration_ms: milliseconds(end - start), video, audio, ..MediaSummary::default() };
         let plan = FinishPlan { truncate_to: self.whole_end, insert: None, writes: Vec::new(), append: Vec::new(), torn_bytes, summary };
         Ok(TsScan { plan, segments: self.segments })
     }

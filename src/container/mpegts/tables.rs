@@ -2,7 +2,7 @@
 
 use super::{HAS_PAYLOAD, PACKET_BYTES, PACKET_HEADER_BYTES, PAYLOAD_UNIT_START, PID_AUDIO, PID_PAT, PID_PMT, PID_VIDEO, SYNC_BYTE};
 use crate::media::{AudioCodec, VideoCodec};
-use crate::wire::{Put, Reader, Truncated};
+use crate::wire::{Put, Reader, Truncated, crc32_mpeg};
 
 const STREAM_TYPE_MPEG1_AUDIO: u8 = 0x03;
 const STREAM_TYPE_MPEG2_AUDIO: u8 = 0x04;
@@ -130,7 +130,7 @@ impl Program {
         let section = rest.get(usize::from(pointer)..)?;
         let length = usize::from(u16::from_be_bytes([*section.get(1)? & 0x0f, *section.get(2)?]));
         let section = section.get(..3 + length)?;
-        if section[0] != TABLE_PMT || length < 9 + CRC_BYTES || crc32(section) != 0 {
+        if section[0] != TABLE_PMT || length < 9 + CRC_BYTES || crc32_mpeg(section) != 0 {
             return None;
         }
         Self::streams(&section[8..section.len() - CRC_BYTES]).ok()
@@ -170,7 +170,7 @@ fn section_packet(pid: u16, table_id: u8, body: &[u8]) -> [u8; PACKET_BYTES] {
     section.put_u16(PROGRAM_NUMBER); // the transport stream id of a PAT is 1 too
     section.put(&[0xc1, 0, 0]);
     section.put(body);
-    let crc = crc32(&section);
+    let crc = crc32_mpeg(&section);
     section.put_u32(crc);
 
     let [pid_high, pid_low] = pid.to_be_bytes();
@@ -180,21 +180,9 @@ fn section_packet(pid: u16, table_id: u8, body: &[u8]) -> [u8; PACKET_BYTES] {
     packet
 }
 
-/// The CRC of annex A: polynomial 0x04c11db7, most significant bit first. 0 over a section with its CRC. Bit by bit: it runs once per file.
-fn crc32(bytes: &[u8]) -> u32 {
-    bytes
-        .iter()
-        .fold(0xffff_ffff, |crc, byte| (0..8).fold(crc ^ u32::from(*byte) << 24, |crc, _| crc << 1 ^ if crc >> 31 == 1 { 0x04c1_1db7 } else { 0 }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn crc_of_the_check_text() {
-        assert_eq!(crc32(b"123456789"), 0x0376_e6e7);
-    }
 
     #[test]
     fn the_pmt_tells_its_streams_and_damage_is_seen() {

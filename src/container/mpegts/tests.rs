@@ -26,7 +26,7 @@ fn audio_track(codec: AudioCodec) -> Arc<AudioTrack> {
 }
 
 fn tracks(video: bool, audio: bool) -> Tracks {
-    Tracks { video: video.then(|| video_track(4)), audio: audio.then(|| audio_track(AudioCodec::Aac)) }
+    Tracks { video: video.then(|| video_track(4)), audio: audio.then(|| audio_track(AudioCodec::Aac)), ..Tracks::default() }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -220,7 +220,7 @@ fn every_size_is_cut_into_packets_whole() {
 #[test]
 fn short_nal_lengths_grow_within_the_promise() {
     for nal_length_bytes in 1..=4 {
-        let tracks = Tracks { video: Some(video_track(nal_length_bytes)), audio: None };
+        let tracks = Tracks { video: Some(video_track(nal_length_bytes)), ..Tracks::default() };
         for units in [1, 2, 500, 5000] {
             let unit = [vec![0; usize::from(nal_length_bytes) - 1], vec![1, 0x41]].concat();
             let sample = Sample { track: TrackKind::Video, dts_ms: 0, cts_ms: 0, key: false, media: unit.repeat(units) };
@@ -243,7 +243,7 @@ fn parameter_sets_inside_are_not_doubled() {
 #[test]
 fn audio_alone_carries_the_clock() {
     for codec in [AudioCodec::Aac, AudioCodec::Mp3] {
-        let tracks = Tracks { video: None, audio: Some(audio_track(codec)) };
+        let tracks = Tracks { audio: Some(audio_track(codec)), ..Tracks::default() };
         let samples: Vec<Sample> = (0..100)
             .map(|n| {
                 let mut sample = Sample::audio(n * 24, 384);
@@ -351,7 +351,7 @@ fn stamps_wrap_after_26_hours_and_frames_before_the_beginning_stay_positive() {
 fn what_the_program_cannot_hold_is_refused() {
     let mut track = (*audio_track(AudioCodec::Aac)).clone();
     track.config = vec![0x11, 0x94].into();
-    let tracks_960 = Tracks { video: None, audio: Some(Arc::new(track)) };
+    let tracks_960 = Tracks { audio: Some(Arc::new(track)), ..Tracks::default() };
     assert!(matches!(TsWriter::new(&tracks_960, 0).unwrap_err(), TsError::Aac(AacError::NotInAdts { .. })));
 
     let mut sink = MemorySink::default();

@@ -174,7 +174,7 @@ struct Original {
 impl Original {
     fn of(summary: &MediaSummary) -> Self {
         let (mut video, mut audio) = (Vec::new(), Vec::new());
-        if let Some(track) = &summary.video {
+        for track in summary.video.iter().chain(&summary.further_video) {
             let frames_per_s = (u128::from(track.frames) * 1_000 + u128::from(track.duration_ms) / 2).checked_div(u128::from(track.duration_ms));
             video.push(json!({
                 "Bitrate": bitrate(track.bytes, track.duration_ms),
@@ -185,15 +185,14 @@ impl Original {
                 "CodecTag": if track.codec == "h264" { "avc1" } else { "" },
             }));
         }
-        if let Some(track) = &summary.audio {
+        for track in summary.audio.iter().chain(&summary.further_audio) {
             audio.push(json!({
                 "Bitrate": bitrate(track.bytes, track.duration_ms),
                 "SamplingRate": track.sample_rate_hz,
                 "Codec": track.codec,
             }));
         }
-        let bytes = |track: &Option<_>, of: fn(&_) -> u64| track.as_ref().map_or(0, of);
-        let media_bytes = bytes(&summary.video, |track| track.bytes) + bytes(&summary.audio, |track| track.bytes);
+        let media_bytes = summary.tracks().map(|(_, track)| track.bytes).sum();
         Self {
             bitrate: bitrate(media_bytes, summary.duration_ms),
             width: summary.video.as_ref().map_or(0, |track| track.width),

@@ -1,0 +1,166 @@
+//! Data messages in MP4: an event message box where it stood between the fragments, and the timed-metadata track that the finished file makes of them.
+//!
+//! A message is an `emsg` box (ISO/IEC 23009-1, 5.10.3.3) with an ID3 tag as players of HLS take it (AOM, "Carriage of ID3 Timed Metadata in CMAF"): a text
+//! frame whose description is the name of the message and whose value is the message in JSON. The same bytes of JSON are the samples of a `mett` track
+//! (ISO/IEC 14496-12, 12.3.3) in the finished file, so nothing is written twice and nobody has to know before the first message that there will be one.
+//! SCTE-35 sections go beside it as they are (SCTE 214-3).
+
+use std::io;
+
+use super::entry::stsd;
+use crate::container::boxes::{BoxWriter, HEADER_BYTES, be32, be64};
+use crate::wire::crc32_mpeg;
+
+/// The largest box: a message of 256 KiB, most of whose bytes need an escape in JSON, is not kept.
+pub const EVENT_BYTES_MAX: usize = 512 << 10;
+
+const SCHEME_ID3: &[u8] = b"https://aomedia.org/emsg/ID3\0\0";
+const SCHEME_SCTE35: &[u8] = b"urn:scte:scte35:2013:bin\0\0";
+/// Version and flags, timescale, presentation time, duration, id.
+const FIXED_BYTES: usize = 4 + 4 + 8 + 4 + 4;
+/// Tag header, frame header, encoding.
+const ID3_BYTES: usize = 10 + 10 + 1;
+
+/// One message of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// Media time, bias included.
+    pub time_ms: u64,
+    /// File offset and length of the JSON.
+    pub offset: u64,
+    pub bytes: u32,
+}
+
+/// Appends the box of a message. False: it is too large.
+pub fn push_message(out: &mut Vec<u8>, id: u32, time_ms: u64, name: &str, json: &str) -> bool {
+    // The description ends with a zero byte.
+    let name = name.split('\0').next().unwrap_or_default();
+    let text_bytes = 1 + name.len() + 1 + json.len();
+    if HEADER_BYTES + FIXED_BYTES + SCHEME_ID3.len() + 20 + text_bytes > EVENT_BYTES_MAX {
+        return false;
+    }
+    let start = out.len();
+    begin(out, SCHEME_ID3, id, time_ms);
+    out.extend_from_slice(b"ID3\x04\0\0");
+    out.extend_from_slice(&syncsafe(10 + text_bytes));
+    out.extend_from_slice(b"TXXX");
+    out.extend_from_slice(&syncsafe(text_bytes));
+    // No flags; UTF-8.
+    out.extend_from_slice(&[0, 0, 3]);
+    out.extend_from_slice(name.as_bytes());
+    out.push(0);
+    out.extend_from_slice(json.as_bytes());
+    end(out, start);
+    true
+}
+
+/// Appends the box of a `splice_info_section`.
+pub fn push_splice(out: &mut Vec<u8>, id: u32, time_ms: u64, section: &[u8]) {
+    let start = out.len();
+    begin(out, SCHEME_SCTE35, id, time_ms);
+    out.extend_from_slice(section);
+    end(out, start);
+}
+
+fn begin(out: &mut Vec<u8>, scheme: &[u8], id: u32, time_ms: u64) {
+    out.extend_from_slice(b"\0\0\0\0emsg\x01\0\0\0");
+    out.extend_from_slice(&1_000_u32.to_be_bytes());
+    out.extend_from_slice(&time_ms.to_be_bytes());
+    out.extend_from_slice(&0_u32.to_be_bytes());
+    out.extend_from_slice(&id.to_be_bytes());
+    out.extend_from_slice(scheme);
+}
+
+fn end(out: &mut [u8], start: usize) {
+    let bytes = (out.len() - start) as u32;
+    out[start..start + 4].copy_from_slice(&bytes.to_be_bytes());
+}
+
+fn syncsafe(value: usize) -> [u8; 4] {
+    [21, 14, 7, 0].map(|shift| (value >> shift) as u8 & 0x7F)
+}
+
+/// The size of an event message box that we may have written, from its header.
+pub fn box_bytes(header: &[u8]) -> Option<usize> {
+    let bytes = be32(header, 0)? as usize;
+    (&header[4..8] == b"emsg" && (HEADER_BYTES + FIXED_BYTES + SCHEME_SCTE35.len()..=EVENT_BYTES_MAX).contains(&bytes)).then_some(bytes)
+}
+
+/// What one box holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    Message(Event),
+    Splice,
+    /// It was not written to its end.
+    Torn,
+}
+
+/// Reads a whole box that lies at `at`.
+pub fn parse(bytes: &[u8], at: u64) -> Found {
+    let Some(body) = bytes.get(HEADER_BYTES + FIXED_BYTES..) else { return Found::Torn };
+    if let Some(section) = body.strip_prefix(SCHEME_SCTE35) {
+        return if crc32_mpeg(section) == 0 && !section.is_empty() { Found::Splice } else { Found::Torn };
+    }
+    match json_at(body) {
+        Some(json_at) => {
+            let start = HEADER_BYTES + FIXED_BYTES + json_at;
+            let time_ms = be64(bytes, HEADER_BYTES + 8).unwrap_or(0).min(1 << 62);
+            Found::Message(Event { time_ms, offset: at + start as u64, bytes: (bytes.len() - start) as u32 })
+        }
+        None => Found::Torn,
+    }
+}
+
+/// Where the JSON begins in what follows the fixed fields.
+fn json_at(body: &[u8]) -> Option<usize> {
+    let tag = body.strip_prefix(SCHEME_ID3)?;
+    if !tag.starts_with(b"ID3\x04\0\0") || tag.get(10..14)? != b"TXXX" {
+        return None;
+    }
+    let text = tag.get(ID3_BYTES..)?;
+    let zero = text.iter().position(|byte| *byte == 0)?;
+    let json = &text[zero + 1..];
+    // Zeros where the disk has lost a page are no JSON.
+    serde_json::from_reader::<_, serde::de::IgnoredAny>(io::Cursor::new(json)).ok()?;
+    Some(body.len() - json.len())
+}
+
+/// The sample description of the track.
+pub fn description() -> Vec<u8> {
+    stsd(|out: &mut BoxWriter| {
+        out.container(b"mett", |out| {
+            out.zeros(6);
+            out.u16(1);
+            // No encoding of the content; its type.
+            out.raw(b"\0application/json\0");
+        });
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_read_back_and_torn_ones_do_not() {
+        let json = r#"{"name":"onTextData","values":[{"text":"grüße"}]}"#;
+        let mut out = b"before".to_vec();
+        assert!(push_message(&mut out, 7, 12_345, "onTextData", json));
+        let bytes = &out[6..];
+        assert_eq!(box_bytes(bytes), Some(bytes.len()));
+        let Found::Message(event) = parse(bytes, 6) else { panic!("torn") };
+        assert_eq!(event.time_ms, 12_345);
+        assert_eq!(&out[event.offset as usize..], json.as_bytes());
+        assert_eq!(event.bytes as usize, json.len());
+        for cut in 0..bytes.len() {
+            let mut torn = bytes[..cut].to_vec();
+            torn.resize(bytes.len(), 0);
+            assert_eq!(parse(&torn, 6), Found::Torn, "cut at {cut}");
+        }
+        let mut splice = Vec::new();
+        let section = [&[0xFC, 0x30, 1][..], &crc32_mpeg(&[0xFC, 0x30, 1]).to_be_bytes()].concat();
+        push_splice(&mut splice, 8, 1, &section);
+        assert_eq!((box_bytes(&splice), parse(&splice, 0)), (Some(splice.len()), Found::Splice));
+        assert!(!push_message(&mut out, 9, 1, "n", &"x".repeat(EVENT_BYTES_MAX)));
+    }
+}
