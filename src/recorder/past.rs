@@ -149,7 +149,18 @@ impl<S: Store> Recorder<S> {
                     let (tracks, reason, zero_ms) = (of.tracks.clone(), of.reason, of.zero_ms);
                     ring.opened += 1;
                     let begins_epoch = ring.files.back().is_none_or(|before| before.epoch != epoch);
-                    ring.files.push_back(RingFile { number: ring.opened, id, epoch, begins_epoch, tracks, reason, zero_ms, first_dts_ms, wall, end: None });
+                    ring.files.push_back(RingFile {
+                        number: ring.opened,
+                        id,
+                        epoch,
+                        begins_epoch,
+                        tracks,
+                        reason,
+                        zero_ms,
+                        first_dts_ms,
+                        wall,
+                        end: None,
+                    });
                     ring.forget(needed, now.wall);
                 }
                 RingEvent::Closed { next, wall } => {
