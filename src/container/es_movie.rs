@@ -70,7 +70,7 @@ pub fn mp3<R: ReadAt + ?Sized>(file: &R) -> Result<Movie, ScanError> {
 
 fn movie(track: AudioTrack, samples: Vec<MovieSample>) -> Result<Movie, ScanError> {
     let rate_hz = track.sample_rate_hz;
-    let tracks = Tracks { video: None, audio: Some(track.into()) };
+    let tracks = Tracks { audio: Some(track.into()), ..Tracks::default() };
     let mut movie = Movie::from_samples(&tracks, Vec::new(), samples).ok_or(ScanError::Empty)?;
     movie.tracks.iter_mut().for_each(|track| track.ticks_per_second = rate_hz);
     Ok(movie)
