@@ -418,6 +418,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
             let metrics = Arc::clone(&metrics);
             Box::new(move || metrics.render())
         },
+        slow_passes: {
+            let metrics = Arc::clone(&metrics);
+            Box::new(move || metrics.slow_passes())
+        },
         health: health_answer(catalog.clone(), processor.encoder(), Arc::clone(&storage), folders.absent.clone()),
         url_is_safe: {
             let forbidden = dispatch.forbidden.clone();
