@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(audio_specific_config(sink.bytes[..7].try_into().unwrap()), [0x12, 0x10]);
         assert_eq!(movie.duration_ms(), 100 * 1024 * 1000 / 44_100);
         // 23.2 ms each: the one that sounds at 0.5 s is number 21.
-        assert_eq!(select(&movie, 500, 1_000).unwrap().ranges, [21..44]);
+        assert_eq!(select(&movie, 500, 1_000).unwrap().ranges[0], 21..44);
         for cut in 0..whole as usize {
             assert_eq!(adts(&sink.bytes[..cut]).map_or(0, |movie| movie.tracks[0].samples.len()), cut / 10, "cut at {cut}");
         }
