@@ -341,7 +341,7 @@ def test_the_time_of_day_that_the_encoder_sends(tmp_path, domain):
         files = appliance.by_format("cam", domain, "hls", "mp4")
         lines = [line for line in appliance.path_of(files["hls"]).read_text().splitlines() if "DATE-TIME" in line]
         assert [line.split("TIME:")[1] for line in lines][:2] == ["2031-06-05T14:03:05.200Z", "2031-06-05T14:03:06.200Z"], lines
-        receipt = appliance.call("DescribeRecordingReceipt", FileId=files["mp4"]["FileId"])["Receipt"]
+        receipt = appliance.call("DescribeRecordingReceipt", version="2018-07-17", FileId=files["mp4"]["FileId"])["Receipt"]
         assert "1938434585200000" in json.dumps(receipt)
         created = media.run(["ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", appliance.path_of(files["mp4"])]).stdout.decode()
         assert created.startswith("2031-06-05T14:03:05")
