@@ -324,7 +324,12 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let processor = start_processor(config, &storage.folders, &cores, &catalog, &master_key)?;
 
     let moov_reserve = if folders.inserts() { MoovReserve::Insert } else { MoovReserve::Whole };
-    let recorder = RecorderSettings { hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts, hls_segment_ms, moov_reserve };
+    let recorder = RecorderSettings {
+        hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts,
+        hls_segment_ms,
+        trust_encoder_clock: config.record.trust_encoder_clock,
+        moov_reserve,
+    };
     let arena_bytes = usize::try_from(checked.arena_bytes_per_core).map_err(|_| StartError("ingest.arena_mib is too large".to_owned()))?;
     let handles = segment::Disks::new(threads.disks.iter().map(Disk::handle).collect(), Arc::clone(&storage.places));
     let mut stores = make_stores(&arenas, cores.len(), arena_bytes, &handles, (&ids, &serials, &resumptions))?;

@@ -7,6 +7,7 @@ pub mod flv_tag;
 pub mod frame;
 mod header;
 pub mod note;
+pub mod parameter_sets;
 pub mod payload;
 pub mod timeline;
 pub mod track;

@@ -19,12 +19,15 @@ mod watch;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::codec::nal::{is_annexb, with_lengths};
 use crate::container::{Sink, Store};
 use crate::domain::event::{ExceptionLevel, LiveEventKind, RecordException, RecordExceptionKind, RecordSessionId, RecordState};
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
 use crate::media::{AudioTrack, Frame, FurtherTrack, Payload, TrackKind, Tracks, VideoCodec, VideoTrack};
+use crate::media::{note, parameter_sets};
 use crate::units::{FileId, Format, MonoTime, PublicationId, StreamKey, WallTime};
 
 use cache::{CACHE_BYTES_MAX, Cache, ChainId, Place, Sequence};
@@ -60,6 +63,8 @@ pub struct RecorderSettings {
     pub hls_transport_stream: bool,
     /// Wanted length of an HLS segment.
     pub hls_segment_ms: u64,
+    /// The time of day that the encoder sends (`onFI`) counts, not when its frames came.
+    pub trust_encoder_clock: bool,
     /// Room left for the final `moov`, by seconds of file.
     pub moov_reserve: MoovReserve,
 }
@@ -152,6 +157,16 @@ pub struct Epoch {
     pub zero_ms: Option<i64>,
     /// The frame behind which the sequence header of the sound came: what an encoder puts before the first sound begins there.
     pub audio_begins: Sequence,
+    /// A timestamp and the time of day that belongs to it: when that frame was taken from the network, or what the encoder says.
+    pub clock: Option<(i64, WallTime)>,
+}
+
+impl Epoch {
+    /// The time of day of a timestamp.
+    pub fn wall(&self, dts_ms: i64) -> Option<WallTime> {
+        self.clock
+            .map(|(at_ms, wall)| WallTime::from_unix_micros(wall.unix_micros().saturating_add(dts_ms.saturating_sub(at_ms).saturating_mul(1_000))))
+    }
 }
 
 /// A recording has changed its state.
@@ -220,13 +235,15 @@ pub struct Recorder<S: Store> {
     events: Vec<LiveEventKind>,
     /// It was looked whether the tracks that were announced have come.
     announced_is_checked: bool,
+    /// The sequence header that the parameter sets of key frames contradict.
+    overruled_header: Option<Bytes>,
     /// Further tracks as the next file will have them, if that is not what the open ones have.
     pending_further: Option<Vec<FurtherTrack>>,
 }
 
 impl<S: Store> Recorder<S> {
     pub fn new(publication: Publication, settings: RecorderSettings) -> Self {
-        let first = Epoch { number: 0, tracks: Tracks::default(), reason: EndReason::PublicationEnded, zero_ms: None, audio_begins: 0 };
+        let first = Epoch { number: 0, tracks: Tracks::default(), reason: EndReason::PublicationEnded, zero_ms: None, audio_begins: 0, clock: None };
         Self {
             publication,
             settings,
@@ -256,6 +273,7 @@ impl<S: Store> Recorder<S> {
             troubles: Vec::new(),
             events: Vec::new(),
             announced_is_checked: false,
+            overruled_header: None,
             pending_further: None,
         }
     }
@@ -463,18 +481,22 @@ impl<S: Store> Recorder<S> {
                 } else if self.wait_for_key && !part.key {
                     self.totals.drop_frames(DropReason::BeforeKeyFrame, 1);
                 } else {
-                    self.wait_for_key = false;
                     self.totals.video_frames += 1;
                     if part.key && codec.is_nal_units() {
                         self.annexb = begins_with_start_code(&part.media) && is_annexb(&part.media.to_vec());
                     }
-                    if self.annexb {
-                        let unit = with_lengths(&part.media.to_vec());
-                        let part = FramePart { media: Payload::contiguous(&unit), ..part };
-                        self.frame(TrackKind::Video, timestamp_ms, part, now, store);
+                    let unit;
+                    let part = if self.annexb {
+                        unit = with_lengths(&part.media.to_vec());
+                        FramePart { media: Payload::contiguous(&unit), ..part }
                     } else {
-                        self.frame(TrackKind::Video, timestamp_ms, part, now, store);
+                        part
+                    };
+                    if part.key {
+                        self.take_parameter_sets(&part.media);
                     }
+                    self.wait_for_key = false;
+                    self.frame(TrackKind::Video, timestamp_ms, part, now, store);
                 }
             }
             VideoUnit::Colour(colour, sent) => {
@@ -501,6 +523,12 @@ impl<S: Store> Recorder<S> {
     /// One data message but for onMetaData: a name and values in AMF0. It is kept where it stands between the frames, by containers that have a place for
     /// it: FLV as it was sent, MP4 and HLS in JSON.
     pub fn data(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) {
+        if self.settings.trust_encoder_clock
+            && let Some(wall) = note::time_of_day(&payload)
+        {
+            let at_ms = self.clocks.other_ms(timestamp_ms);
+            self.epoch_mut().clock = Some((at_ms, wall));
+        }
         self.between_frames(None, timestamp_ms, payload.to_vec(), now, store);
     }
 
@@ -576,7 +604,21 @@ impl<S: Store> Recorder<S> {
         }
     }
 
+    /// Some encoders change the picture without a new sequence header: what stands in front of the key frame counts.
+    fn take_parameter_sets(&mut self, key_frame: &Payload<'_>) {
+        let Some(known) = &self.epoch().tracks.video else { return };
+        let Some(track) = parameter_sets::changed_by(known, key_frame) else { return };
+        let sent = known.sequence_header.clone();
+        self.overruled_header.get_or_insert(sent);
+        self.new_video(Arc::new(track));
+    }
+
     fn set_video(&mut self, track: Arc<VideoTrack>) {
+        if self.overruled_header.as_ref().is_some_and(|header| *header == track.sequence_header) {
+            // Repeated although the key frames say otherwise.
+            return;
+        }
+        self.overruled_header = None;
         let Some(known) = &self.epoch().tracks.video else { return self.new_video(track) };
         let same = |known: &VideoTrack| (known.codec, &known.config, &known.sequence_header) == (track.codec, &track.config, &track.sequence_header);
         if !same(known) {
@@ -638,8 +680,10 @@ impl<S: Store> Recorder<S> {
     fn new_epoch(&mut self, tracks: Tracks, reason: EndReason) {
         let number = self.epoch().number + 1;
         self.note_is_old = true;
-        let audio_begins = self.epoch().audio_begins;
-        self.epochs.push_back(Epoch { number, tracks, reason, zero_ms: None, audio_begins });
+        let Epoch { audio_begins, clock, .. } = *self.epoch();
+        // Behind a jump the timestamps say something else.
+        let clock = clock.filter(|_| reason != EndReason::TimestampJump);
+        self.epochs.push_back(Epoch { number, tracks, reason, zero_ms: None, audio_begins, clock });
     }
 
     fn frame(&mut self, track: TrackKind, timestamp_ms: u32, part: FramePart<'_>, now: Now, store: &mut S) {
@@ -658,6 +702,9 @@ impl<S: Store> Recorder<S> {
         if self.first_frame.is_none() {
             self.first_frame = Some(now.mono);
             self.media_start_ms = step.dts_ms;
+        }
+        if self.epoch().clock.is_none() {
+            self.epoch_mut().clock = Some((step.dts_ms, now.wall));
         }
         self.totals.media_bytes += part.media.len() as u64;
         self.store_frame(&part.at(track, step.dts_ms), now, store);

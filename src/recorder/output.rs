@@ -889,8 +889,11 @@ impl<F: Sink> Output<F> {
             return true;
         }
         let Some(zero_ms) = self.file_zero_ms(&tracks, epoch, context) else { return false };
+        let now = context.now.wall;
         let epoch_zero_ms = *context.epoch(epoch).zero_ms.get_or_insert(zero_ms);
-        match self.writer(&tracks, zero_ms, epoch_zero_ms, context.settings) {
+        let epoch = context.epoch(epoch);
+        let times = (epoch.wall(zero_ms).unwrap_or(now), epoch.wall(epoch_zero_ms));
+        match self.writer(&tracks, (zero_ms, epoch_zero_ms), times, context.settings) {
             Some((head, writer)) => {
                 if !self.begin_hls(frame, context, store) {
                     return false;
@@ -902,7 +905,7 @@ impl<F: Sink> Output<F> {
                 }
                 self.need_key = false;
                 self.skipping = None;
-                self.open_file(frame, &tracks, (head, writer), context, store);
+                self.open_file(frame, &tracks, (head, writer, times.0), context, store);
             }
             None => {
                 self.cannot_begin("the format cannot hold what the track is made of", context.changes, context.troubles);
@@ -914,7 +917,13 @@ impl<F: Sink> Output<F> {
     }
 
     /// The head and the writer of the next file. `None`: this container cannot hold these tracks (an AAC profile that ADTS does not know).
-    fn writer(&self, tracks: &Tracks, zero_ms: i64, epoch_zero_ms: i64, settings: &RecorderSettings) -> Option<(Vec<u8>, Writer)> {
+    fn writer(
+        &self,
+        tracks: &Tracks,
+        (zero_ms, epoch_zero_ms): (i64, i64),
+        (first_frame, clock): (WallTime, Option<WallTime>),
+        settings: &RecorderSettings,
+    ) -> Option<(Vec<u8>, Writer)> {
         Some(match &self.kind {
             Kind::Single(Format::Flv, param) => {
                 let head = flv::head(tracks, param.record_interval_s);
@@ -923,9 +932,10 @@ impl<F: Sink> Output<F> {
             }
             Kind::Single(Format::Mp3, _) => (Vec::new(), Writer::Mp3(Mp3Writer::new())),
             Kind::Single(..) => (Vec::new(), Writer::Adts(AdtsWriter::new(tracks.audio.as_ref()?).ok()?)),
-            Kind::Hybrid { .. } => {
-                (mp4::head(tracks, self.moov_reserve_bytes(settings)), Writer::Mp4(Box::new(Mp4Writer::new(tracks, epoch_zero_ms))))
-            }
+            Kind::Hybrid { .. } => (
+                mp4::head_of(tracks, self.moov_reserve_bytes(settings), Some(first_frame)),
+                Writer::Mp4(Box::new(Mp4Writer::new(tracks, epoch_zero_ms).with_clock(clock, settings.trust_encoder_clock))),
+            ),
             Kind::TransportStream(_) => (Vec::new(), Writer::Ts(Box::new(TsWriter::new(tracks, epoch_zero_ms).ok()?))),
         })
     }
@@ -1021,13 +1031,12 @@ impl<F: Sink> Output<F> {
         &mut self,
         frame: &FrameHead,
         tracks: &Tracks,
-        writer: (Vec<u8>, Writer),
+        (head, writer, first_frame): (Vec<u8>, Writer, WallTime),
         context: &mut Context<'_, S::Pin>,
         store: &mut S,
     ) {
         let epoch = frame.epoch;
         let start = context.wall_at(frame.dts_ms);
-        let (head, writer) = writer;
         let extension = self.kind.extension();
         let mut begin = Vec::new();
         let mut small_files = Vec::new();
@@ -1036,12 +1045,12 @@ impl<F: Sink> Output<F> {
         match &self.kind {
             Kind::Single(format, param) => {
                 let file_id = store.next_file_id();
-                begin.push(self.identity(file_id, *format, param, start, context));
+                begin.push(self.identity(file_id, *format, param, (start, first_frame), context));
                 recording = Some(file_id);
             }
             Kind::Hybrid { mp4: Some(param), .. } => {
                 let file_id = store.next_file_id();
-                begin.push(self.identity(file_id, Format::Mp4, param, start, context));
+                begin.push(self.identity(file_id, Format::Mp4, param, (start, first_frame), context));
                 recording = Some(file_id);
             }
             Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(_) => {}
@@ -1052,7 +1061,7 @@ impl<F: Sink> Output<F> {
                 && let Some(param) = self.kind.hls()
             {
                 let resume = recording_hls.resumable.as_ref().map(|(_, terms)| *terms);
-                begin.push(RecordingIdentity { resume, ..self.identity(recording_hls.file_id, Format::Hls, param, start, context) });
+                begin.push(RecordingIdentity { resume, ..self.identity(recording_hls.file_id, Format::Hls, param, (start, first_frame), context) });
                 let container = if extension == "ts" { SegmentContainer::Ts } else { SegmentContainer::Fmp4 };
                 // A publication that goes on with it may bring pictures.
                 let independent = tracks.video.is_none() && resume.is_none();
@@ -1060,10 +1069,8 @@ impl<F: Sink> Output<F> {
             }
             recording_hls.part += 1;
             let part = recording_hls.part;
-            if recording_hls.epoch.is_none() && part > 1 {
-                // Its media do not say how long the interruption was.
-                small_files.push(hls::part_start_file(recording_hls.file_id, part, start));
-            }
+            // The media before it do not say how long an interruption or a jump was.
+            (recording_hls.start, recording_hls.listed_ms) = (first_frame, 0);
             if recording_hls.epoch != Some(epoch) {
                 let map = (extension != "ts").then(|| format!("init-{part}.m4s"));
                 hls::push_part(&mut hls_text, map.as_deref(), part > 1);
@@ -1071,6 +1078,9 @@ impl<F: Sink> Output<F> {
                     small_files.push(SmallFile { folder: recording_hls.file_id, name, bytes: mp4::init_segment(tracks) });
                 }
                 recording_hls.epoch = Some(epoch);
+            }
+            if part > 1 {
+                small_files.push(hls::part_start_file(recording_hls.file_id, part, first_frame));
             }
             let own = MediaPath { folder: recording_hls.file_id, part, extension: if extension == "ts" { "ts" } else { "m4s" } };
             link = Some(own);
@@ -1137,7 +1147,7 @@ impl<F: Sink> Output<F> {
         file_id: FileId,
         format: Format,
         param: &FormatParam,
-        start: WallTime,
+        (start, first_frame): (WallTime, WallTime),
         context: &Context<'_, impl Pinned>,
     ) -> RecordingIdentity {
         RecordingIdentity {
@@ -1149,6 +1159,7 @@ impl<F: Sink> Output<F> {
             push_url: context.publication.push_url.clone(),
             stream_param: context.publication.stream_param.clone(),
             start,
+            first_frame: Some(first_frame),
             media_start_ms: context.media_start_ms,
             storage_time_s: param.storage_time_s,
             vod_sub_app_id: param.vod_sub_app_id,

@@ -36,6 +36,7 @@ struct RingFile {
     tracks: Tracks,
     reason: crate::domain::EndReason,
     zero_ms: Option<i64>,
+    clock: Option<(i64, WallTime)>,
     first_dts_ms: i64,
     /// When its first frame was received.
     wall: WallTime,
@@ -146,7 +147,7 @@ impl<S: Store> Recorder<S> {
             match *event {
                 RingEvent::Opened { file_id: id, epoch, first_dts_ms, wall } => {
                     let Some(of) = self.epochs.iter().find(|known| known.number == epoch) else { continue };
-                    let (tracks, reason, zero_ms) = (of.tracks.clone(), of.reason, of.zero_ms);
+                    let (tracks, reason, zero_ms, clock) = (of.tracks.clone(), of.reason, of.zero_ms, of.clock);
                     ring.opened += 1;
                     let begins_epoch = ring.files.back().is_none_or(|before| before.epoch != epoch);
                     ring.files.push_back(RingFile {
@@ -157,6 +158,7 @@ impl<S: Store> Recorder<S> {
                         tracks,
                         reason,
                         zero_ms,
+                        clock,
                         first_dts_ms,
                         wall,
                         end: None,
@@ -323,7 +325,7 @@ impl<P: Pinned> Past<P> {
                 // The encoder's priming is not in what is kept any more.
                 Arc::make_mut(audio).pre_skip = 0;
             }
-            self.epochs.push_back(Epoch { number, tracks, reason: file.reason, zero_ms: file.zero_ms, audio_begins: 0 });
+            self.epochs.push_back(Epoch { number, tracks, reason: file.reason, zero_ms: file.zero_ms, audio_begins: 0, clock: file.clock });
         }
     }
 

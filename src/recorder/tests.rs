@@ -268,7 +268,8 @@ pub(super) fn recorder() -> Recorder<MemoryStore> {
         stream_param: String::new(),
         alias_domain: String::new(),
     };
-    let settings = RecorderSettings { hls_transport_stream: false, hls_segment_ms: 4_000, moov_reserve: MoovReserve::Insert };
+    let settings =
+        RecorderSettings { hls_transport_stream: false, hls_segment_ms: 4_000, trust_encoder_clock: false, moov_reserve: MoovReserve::Insert };
     Recorder::new(publication, settings)
 }
 
