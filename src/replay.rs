@@ -23,8 +23,8 @@ pub fn replay(settings: &FinishSettings, left: &Journal) -> io::Result<Vec<FileI
 /// As [`replay`].
 pub fn replay_into(recording: Vec<PathBuf>, left: &Journal) -> io::Result<Vec<FileId>> {
     let mut begun = Vec::new();
-    let (frames, stores) =
-        journal::replay(&left.note, &left.log, &left.taken, |ids| WholeStore::new(recording.clone(), ids)).map_err(io::Error::other)?;
+    let (frames, stores) = journal::replay(&left.note, &left.log, (&left.taken, &left.parts), |ids| WholeStore::new(recording.clone(), ids))
+        .map_err(io::Error::other)?;
     for store in stores {
         begun.extend(store.finish()?);
     }

@@ -10,6 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+#[allow(dead_code, reason = "the other test draws otherwise")]
+mod seeded;
+
 use capstan::container::OpenMedia;
 use capstan::domain::{FinishedFile, RecordTemplate, RecordingSource};
 use capstan::media::Payload;
@@ -19,6 +22,8 @@ use capstan::segment::recover::{Found, LeftBehind};
 use capstan::segment::{Arena, CoreStore, DiskCommand, DiskHandle, DiskHealth, FileIds};
 use capstan::units::{Format, MonoTime, PublicationId, StreamKey, TemplateId, WallTime};
 
+use seeded::Random;
+
 /// `record.durability_ms`, the part of it between two flushes (as the ingest core takes it), and a tick.
 const DURABILITY_MS: u64 = 1_000;
 const FLUSH_MS: u64 = 600;
@@ -27,18 +32,6 @@ const TICK_MS: u64 = 50;
 const SYNC_MS_MAX: u64 = DURABILITY_MS - FLUSH_MS - 2 * TICK_MS;
 const PAGE: usize = 4096;
 const SECTOR: usize = 512;
-
-/// xorshift64*: the same numbers for the same seed, always.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % end
-    }
-}
 
 enum Step {
     Open(u64, Box<OpenMedia>),
@@ -204,7 +197,7 @@ fn image(random: &mut Random, steps: &[(u64, Step)], cut: u64, recording: &Path)
 }
 
 fn run(seed: u64) {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(seed);
     let folder = tempfile::tempdir().expect("a folder");
     let settings =
         FinishSettings { data_folder: folder.path().to_owned(), insert_supported: false, time_zone: jiff::tz::TimeZone::UTC, hls_segment_ms: 1_000 };

@@ -148,6 +148,13 @@ impl MediaSummary {
     }
 }
 
+impl MediaSummary {
+    /// Of both tracks.
+    pub fn frames(&self) -> u64 {
+        [&self.video, &self.audio].into_iter().flatten().map(|track| track.frames).sum()
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackSummary {
     /// `h264`, `aac`, `mp3`.

@@ -20,7 +20,7 @@ use crate::container::{ReadAt, ScanError};
 use crate::segment::finish::FileReader;
 
 pub use report::{Report, TrackReport};
-pub use verify::verify_command;
+pub use verify::{VerifyError, verify, verify_command};
 
 /// What looks at the first bytes to tell the container.
 const HEAD_BYTES: usize = 1024;

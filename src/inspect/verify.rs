@@ -18,7 +18,7 @@ const DEPTH_MAX: u32 = 3;
 const TEXT_BYTES_MAX: u64 = 256 << 20;
 
 #[derive(Debug, thiserror::Error)]
-enum VerifyError {
+pub enum VerifyError {
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: io::Error },
     #[error("{path}")]
@@ -81,7 +81,10 @@ fn each_recording(path: &Path, depth: u32, found: &mut impl FnMut(&Path)) {
 }
 
 /// What is not as it was when the recording was finished.
-fn verify(folder: &Path) -> Result<Vec<String>, VerifyError> {
+///
+/// # Errors
+/// If it cannot be read.
+pub fn verify(folder: &Path) -> Result<Vec<String>, VerifyError> {
     let path = folder.join(FINISHED_NAME);
     let recorded: FinishedFile = serde_json::from_str(&text(&path)?).map_err(|error| reading(&path)(error.into()))?;
     let mut faults = Vec::new();

@@ -185,6 +185,7 @@ pub struct Metrics {
     files_closed: AtomicU64,
     files_finished: Counters,
     files_failed: Counters,
+    unwritten_frames: AtomicU64,
     recv_to_stored: Histogram,
     disk_steps: Vec<Histogram>,
     disk_queue_wait: Histogram,
@@ -201,6 +202,7 @@ impl Metrics {
             files_closed: AtomicU64::new(0),
             files_finished: Counters::new(Format::ALL.len()),
             files_failed: Counters::of::<FileFailure>(),
+            unwritten_frames: AtomicU64::new(0),
             recv_to_stored: Histogram::new(),
             disk_steps: DiskStep::ALL.iter().map(|_| Histogram::new()).collect(),
             disk_queue_wait: Histogram::new(),
@@ -256,6 +258,13 @@ impl Metrics {
     }
     pub fn file_failed(&self, reason: FileFailure) {
         self.files_failed.0[reason.index()].fetch_add(1, Relaxed);
+    }
+    /// Frames that were handed to the disk and are in no file, because it failed.
+    pub fn frames_unwritten(&self, count: u64) {
+        self.unwritten_frames.fetch_add(count, Relaxed);
+    }
+    pub fn unwritten_frames(&self) -> u64 {
+        self.unwritten_frames.load(Relaxed)
     }
     /// From `recv` to the return of the write, where a disk writer notices it.
     pub fn record_recv_to_stored(&self, nanos: u64) {
@@ -408,6 +417,8 @@ impl Metrics {
         for reason in FileFailure::ALL {
             text.sample(&[("reason", reason.name())], self.files_failed.get(reason.index()) as f64);
         }
+        text.family("unwritten_frames_total", "counter", "Frames that were handed to the disk and are in no file, because it failed.");
+        text.sample(&[], self.unwritten_frames() as f64);
         let steps: Vec<_> =
             DiskStep::ALL.iter().map(|step| (Some(("step", step.name())), Merged::read([&self.disk_steps[step.index()]].into_iter()))).collect();
         text.durations("disk_step", "Steps of the disk writers and the finisher.", &steps);

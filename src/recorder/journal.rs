@@ -156,15 +156,16 @@ pub fn range_bytes((next, end): Range) -> [u8; RANGE_BYTES] {
 pub struct UnreadableNote;
 
 /// Puts the frames of `log` (its blocks in order, each with its offset) through a recorder for every output that `note` says was waiting. `taken`: the
-/// first frame that each writer had not taken, as its blocks tell; the note follows a moment later, and a kill may come in between. `store` makes the store
-/// of one output from the ids that are kept ready for it. Returns how many frames were replayed, and the stores.
+/// first frame that each writer had not taken, as its blocks tell, and `parts`: the last part of each HLS recording; the note follows a moment later, and a
+/// kill may come in between. `store` makes the store of one output from the ids that are kept ready for it. Returns how many frames were replayed, and the
+/// stores.
 ///
 /// # Errors
 /// [`UnreadableNote`].
 pub fn replay<S: Store>(
     note: &[u8],
     log: &[(u64, Vec<u8>)],
-    taken: &HashMap<u64, Sequence>,
+    (taken, parts): (&HashMap<u64, Sequence>, &HashMap<FileId, u32>),
     mut store: impl FnMut(&[FileId]) -> S,
 ) -> Result<(u64, Vec<S>), UnreadableNote> {
     let (note, ranges) = Note::decode(note).ok_or(UnreadableNote)?;
@@ -182,7 +183,8 @@ pub fn replay<S: Store>(
         if !waiting.is_empty() {
             replayed += waiting.len() as u64;
             let mut store = store(&output.ids);
-            replay_output(&note, output, &waiting, &mut store);
+            let hls = output.hls.map(|(id, part)| (id, parts.get(&id).map_or(part, |last| part.max(*last))));
+            replay_output(&note, (output, hls), &waiting, &mut store);
             stores.push(store);
         }
     }
@@ -208,7 +210,7 @@ fn runs(log: &[(u64, Vec<u8>)]) -> Vec<Vec<u8>> {
     runs.into_iter().map(|(_, run)| run).collect()
 }
 
-fn replay_output<S: Store>(note: &Note, output: &NotedOutput, frames: &[&LoggedFrame<'_>], store: &mut S) {
+fn replay_output<S: Store>(note: &Note, (output, hls): (&NotedOutput, Option<(FileId, u32)>), frames: &[&LoggedFrame<'_>], store: &mut S) {
     let publication = Publication {
         id: note.publication,
         key: note.key.clone(),
@@ -224,7 +226,7 @@ fn replay_output<S: Store>(note: &Note, output: &NotedOutput, frames: &[&LoggedF
     };
     let now = Now { mono: MonoTime::default(), wall: note.wall };
     let mut recorder = Recorder::<S>::new(publication, settings);
-    recorder.replay(output.source.clone(), &Arc::new(output.template.clone()), output.hls, note.media_start_ms, now, store);
+    recorder.replay(output.source.clone(), &Arc::new(output.template.clone()), hls, note.media_start_ms, now, store);
     let mut epoch = None;
     for frame in frames {
         let timestamp_ms = frame.dts_ms as u32;

@@ -956,6 +956,8 @@ impl<S: Store> Recorder<S> {
         let (files_begun, lost) = (context.files_begun, context.lost);
         self.note_is_old |= outputs_are_new;
         self.totals.files += files_begun;
+        // It names the parts of HLS recordings.
+        self.note_is_old |= files_begun > 0;
         DropReason::ALL.into_iter().for_each(|reason| self.totals.drop_frames(reason, lost[reason as usize]));
         self.blocked_since = if blocked { self.blocked_since.or(Some(now.mono)) } else { None };
         self.note_ring(&ring_events, now);
@@ -1007,7 +1009,7 @@ impl<S: Store> Recorder<S> {
         if self.blocked_since.is_some_and(|since| now.mono.millis_since(since) >= STORAGE_WAIT_MS) {
             let end = self.cache.end();
             for output in self.sessions.iter_mut().filter(|session| session.past.is_none()).flat_map(|session| &mut session.outputs) {
-                let lost = output.give_up(end, now, store);
+                let lost = output.give_up(end, &self.cache, now, store);
                 self.totals.drop_frames(DropReason::StorageBusy, lost);
             }
             self.blocked_since = None;

@@ -806,6 +806,10 @@ impl<F: Sink> Output<F> {
 
     /// Tries to open the file that begins with `frame`. False: wait for more frames. True: the state or the next frame has changed.
     fn begin<S: Store<File = F>>(&mut self, frame: &FrameHead, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
+        if !self.takes(frame.track) {
+            self.next += 1;
+            return true;
+        }
         if let Some(retry_at) = self.retry_at {
             if context.now.mono < retry_at && !context.closing {
                 self.skip(DropReason::StorageFailed, context);
@@ -874,10 +878,8 @@ impl<F: Sink> Output<F> {
             // The encoder's priming lies in a file before this one.
             std::sync::Arc::make_mut(audio).pre_skip = 0;
         }
-        if tracks.is_empty() || (self.audio_only && frame.track == TrackKind::Video) {
-            if tracks.is_empty() {
-                self.cannot_begin("none of the tracks can be recorded in this format", context.changes, context.troubles);
-            }
+        if tracks.is_empty() {
+            self.cannot_begin("none of the tracks can be recorded in this format", context.changes, context.troubles);
             self.next += 1;
             return true;
         }
@@ -1343,9 +1345,14 @@ impl<F: Sink> Output<F> {
         store.flush(&mut open.file);
     }
 
+    /// May it want frames of this track?
+    fn takes(&self, track: TrackKind) -> bool {
+        track == TrackKind::Audio || !self.audio_only
+    }
+
     /// The storage took nothing for too long: skips to `end`, closes the file. Returns the frames lost.
-    pub fn give_up<S: Store<File = F>>(&mut self, end: Sequence, now: Now, store: &mut S) -> u64 {
-        let lost = end.saturating_sub(self.next);
+    pub fn give_up<S: Store<File = F>>(&mut self, end: Sequence, cache: &Cache<S::Pin>, now: Now, store: &mut S) -> u64 {
+        let lost = (self.next..end).filter(|sequence| self.takes(cache.head(*sequence).track)).count() as u64;
         if lost > 0 {
             self.lost[DropReason::StorageBusy as usize] += lost;
             self.fail(DropReason::StorageBusy, now, store);

@@ -479,7 +479,8 @@ fn read_headers(file: &File, mut take: impl FnMut(Header, usize) -> io::Result<(
     Ok(())
 }
 
-/// Reads those blocks in use in the arena file of a process that is gone that are `wanted` by kind and file, and hands each to `take`.
+/// Reads those blocks in the arena file of a process that is gone that are `wanted` by kind and file, and hands each to `take`. File 0: settled, not used
+/// anew since.
 ///
 /// # Errors
 /// If the file cannot be read or is no arena. A header that makes no sense is skipped.
@@ -496,7 +497,7 @@ pub fn read_orphans(path: &Path, wanted: impl Fn(BlockKind, u64) -> bool, mut ta
             4 => BlockKind::Note,
             _ => return Ok(()),
         };
-        if id == 0 || units == 0 || units > SLAB_UNITS as u64 || length > units as usize * UNIT_BYTES || length == 0 || !wanted(kind, id) {
+        if units == 0 || units > SLAB_UNITS as u64 || length > units as usize * UNIT_BYTES || length == 0 || !wanted(kind, id) {
             return Ok(());
         }
         let mut bytes = vec![0; length];
@@ -630,7 +631,7 @@ mod tests {
         settled.settle();
         drop((kept, settled, arena));
         let mut found = Vec::new();
-        read_orphans(&path, |_, _| true, |orphan| found.push(orphan)).unwrap();
+        read_orphans(&path, |_, file| file != 0, |orphan| found.push(orphan)).unwrap();
         assert_eq!(found, [OrphanBlock { kind: BlockKind::Media, file: 42, part: 3, offset: 8192, bytes: b"first block".to_vec() }]);
         std::fs::write(&path, b"not an arena at all, only text").unwrap();
         assert!(read_orphans(&path, |_, _| true, |_| ()).is_err());

@@ -36,6 +36,9 @@ use super::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, Places, WRITE_
 const DISK_QUEUE_MAX: usize = 8192;
 /// Work on its way from the writer to the finisher. When full, the writer waits.
 const FINISH_QUEUE_MAX: usize = 65_536;
+/// The same for a [`SteppedDisk`]: few, so that a full queue is nothing rare; and more than it can come to, where nobody could wait.
+const STEPPED_QUEUE_MAX: usize = 64;
+const STEPPED_FINISH_QUEUE_MAX: usize = 4_096;
 /// Preallocation begins with this and doubles, so that a weak stream does not hold a fat one's space.
 const ALLOCATE_BYTES_MIN: u64 = 1 << 20;
 const ALLOCATE_BYTES_MAX: u64 = 64 << 20;
@@ -137,61 +140,18 @@ impl Disk {
     /// # Errors
     /// If a thread cannot be started or the recording folder cannot be opened.
     pub fn start(settings: DiskSettings) -> io::Result<Self> {
-        let DiskSettings { index, finish, descriptors_max, finished, metrics, clock, health, open, places, resumption } = settings;
-        let (sender, receiver) = bounded(DISK_QUEUE_MAX);
-        let queue = receiver.clone();
-        let (to_finisher, finisher_queue) = bounded(FINISH_QUEUE_MAX);
-        // One sync may wait while another runs: it covers whatever was written until it begins.
-        let (to_sync, sync_queue) = bounded(1);
-        let recording = finish.recording_folder();
-        let folder = File::open(&recording)?;
-        let recording_folder = recording.clone();
+        let (index, clock) = (settings.index, settings.clock);
+        let Parts { mut writer, mut finisher, syncer, sender, queue, to_finish: finisher_queue } =
+            Parts::new(settings, (DISK_QUEUE_MAX, FINISH_QUEUE_MAX))?;
+        let (receiver, health) = (queue.clone(), Arc::clone(&writer.health));
         let (alive, ended) = bounded::<()>(0);
-        let mut writer = Writer {
-            recording,
-            open: HashMap::new(),
-            descriptors: 0,
-            descriptors_max,
-            failed: HashSet::new(),
-            bounce: AlignedBuffer::new(256 << 10),
-            ring: None,
-            batch: Vec::with_capacity(BATCH_WRITES_MAX),
-            batch_bytes: 0,
-            batch_number: 1,
-            to_finisher,
-            to_sync,
-            resumptions: Arc::clone(&resumption.table),
-            written: false,
-            sync_failures: 0,
-            health: Arc::clone(&health),
-            metrics: Arc::clone(&metrics),
-            clock,
-            recordings: Arc::clone(&open),
-        };
-        let mut finisher = Finisher {
-            index,
-            settings: finish,
-            places,
-            closed: HashMap::new(),
-            unfinished: VecDeque::new(),
-            health: Arc::clone(&health),
-            finished,
-            metrics: Arc::clone(&metrics),
-            recordings: open,
-            resumption,
-            next_check: Instant::now(),
-            next_retry: Instant::now(),
-        };
         let threads = vec![
             thread("disk-writer", index, &alive, move || {
                 // Dropping the senders in `writer` ends the other threads.
                 writer.run(&receiver);
             })?,
             thread("finisher", index, &alive, move || finisher.run(&finisher_queue))?,
-            thread("disk-sync", index, &alive, {
-                let health = Arc::clone(&health);
-                move || sync_loop(&folder, &recording_folder, &sync_queue, &metrics, &health)
-            })?,
+            thread("disk-sync", index, &alive, move || syncer.run())?,
         ];
         Ok(Self { sender, queue, health, threads, ended, clock })
     }
@@ -221,6 +181,132 @@ impl Disk {
             }
         }
         true
+    }
+}
+
+/// What the helper threads of a folder work with.
+struct Parts {
+    writer: Writer,
+    finisher: Finisher,
+    syncer: Syncer,
+    sender: Sender<DiskCommand>,
+    queue: Receiver<DiskCommand>,
+    to_finish: Receiver<FinishCommand>,
+}
+
+impl Parts {
+    fn new(settings: DiskSettings, (queue_max, finish_queue_max): (usize, usize)) -> io::Result<Self> {
+        let DiskSettings { index, finish, descriptors_max, finished, metrics, clock, health, open, places, resumption } = settings;
+        let (sender, receiver) = bounded(queue_max);
+        let (to_finisher, finisher_queue) = bounded(finish_queue_max);
+        // One sync may wait while another runs: it covers whatever was written until it begins.
+        let (to_sync, sync_queue) = bounded(1);
+        let recording = finish.recording_folder();
+        let folder = File::open(&recording)?;
+        let recording_folder = recording.clone();
+        let writer = Writer {
+            recording,
+            open: HashMap::new(),
+            descriptors: 0,
+            descriptors_max,
+            failed: HashSet::new(),
+            bounce: AlignedBuffer::new(256 << 10),
+            ring: None,
+            batch: Vec::with_capacity(BATCH_WRITES_MAX),
+            batch_bytes: 0,
+            batch_number: 1,
+            to_finisher,
+            to_sync,
+            resumptions: Arc::clone(&resumption.table),
+            written: false,
+            sync_failures: 0,
+            health: Arc::clone(&health),
+            metrics: Arc::clone(&metrics),
+            clock,
+            recordings: Arc::clone(&open),
+        };
+        let finisher = Finisher {
+            index,
+            settings: finish,
+            places,
+            closed: HashMap::new(),
+            unfinished: VecDeque::new(),
+            health: Arc::clone(&health),
+            finished,
+            metrics: Arc::clone(&metrics),
+            recordings: open,
+            resumption,
+            next_check: Instant::now(),
+            next_retry: Instant::now(),
+        };
+        let syncer = Syncer { folder, path: recording_folder, queue: sync_queue, metrics, health };
+        Ok(Self { writer, finisher, syncer, sender, queue: receiver, to_finish: finisher_queue })
+    }
+}
+
+/// The helper threads' work done step by step on the caller's thread: for simulations, which decide what happens when.
+pub struct SteppedDisk(Parts);
+
+impl SteppedDisk {
+    /// # Errors
+    /// As [`Disk::start`].
+    pub fn new(settings: DiskSettings) -> io::Result<Self> {
+        Parts::new(settings, (STEPPED_QUEUE_MAX, STEPPED_FINISH_QUEUE_MAX)).map(Self)
+    }
+
+    pub fn handle(&self) -> DiskHandle {
+        DiskHandle { sender: self.0.sender.clone(), health: Arc::clone(&self.0.writer.health) }
+    }
+
+    /// The writer carries out its next command. False: there is none.
+    pub fn write(&mut self) -> bool {
+        let Ok(command) = self.0.queue.try_recv() else { return false };
+        self.0.writer.note_failed_sync();
+        self.0.writer.take(command);
+        self.0.writer.write_batch();
+        self.0.writer.health.waits();
+        true
+    }
+
+    /// What a death in the middle of the next command leaves: of a write, the first `pages` pages.
+    pub fn tear(&mut self, pages: usize) {
+        let Ok(DiskCommand::Write(write)) = self.0.queue.try_recv() else { return };
+        let Some(open) = self.0.writer.open.get(&write.serial) else { return };
+        let data = write.bytes.as_slice();
+        let data = &data[..data.len().min(pages * WRITE_ALIGN_BYTES as usize)];
+        // Best effort, as a dying process's.
+        let _ = open_media(&open.path, false).and_then(|file| file.write_all_at(self.0.writer.bounce.padded(data), write.offset));
+    }
+
+    /// The finisher carries out its next command. False: there is none.
+    pub fn finish(&mut self) -> bool {
+        let Ok(command) = self.0.to_finish.try_recv() else { return false };
+        self.0.finisher.carry_out(command);
+        true
+    }
+
+    /// What the finisher does from time to time.
+    pub fn finish_again(&mut self) {
+        self.0.finisher.end_paused();
+        self.0.finisher.finish_again();
+    }
+
+    /// Carries out the sync that is asked for, if one is.
+    pub fn sync(&mut self) {
+        if self.0.syncer.queue.try_recv().is_ok() {
+            self.0.syncer.sync();
+        }
+    }
+
+    /// The writer does not come back from a step, or does again.
+    pub fn hang(&mut self, hangs: bool) {
+        let Writer { health, clock, .. } = &self.0.writer;
+        if hangs { health.begins(clock()) } else { health.waits() }
+    }
+
+    /// There is space, or none beyond the reserve.
+    pub fn note_space(&mut self, full: bool) {
+        self.0.writer.health.note_space(if full { 0 } else { 1 << 40 }, None, full, full);
     }
 }
 
@@ -813,32 +899,36 @@ impl Finisher {
                 // What is paused goes on after the next start.
                 Err(RecvTimeoutError::Disconnected) => return self.finish_again(),
             };
-            match command {
-                FinishCommand::Close { file, bytes, path, link, plan, damage, checksum } => {
-                    let started = Instant::now();
-                    // Cuts the preallocation and the padding of the last page.
-                    let file = file.map_or_else(|| open_media(&path, false), Ok);
-                    if let Err(error) = file.and_then(|file| cut(&file, bytes)) {
-                        tracing::error!(path = %path.display(), bytes, %error, "truncating the recording failed");
-                        self.metrics.file_failed(FileFailure::Write);
-                    }
-                    if let Some(link) = &link {
-                        self.closed.insert(link.clone(), ClosedFile { damage: damage.clone(), ..ClosedFile::default() });
-                    }
-                    self.closed.insert(path, ClosedFile { plan: plan.map(|plan| *plan), damage, checksum: checksum.map(Checksum::Running), link });
-                    self.metrics.record_disk_step(DiskStep::Resize, nanos(started));
+            self.carry_out(command);
+        }
+    }
+
+    fn carry_out(&mut self, command: FinishCommand) {
+        match command {
+            FinishCommand::Close { file, bytes, path, link, plan, damage, checksum } => {
+                let started = Instant::now();
+                // Cuts the preallocation and the padding of the last page.
+                let file = file.map_or_else(|| open_media(&path, false), Ok);
+                if let Err(error) = file.and_then(|file| cut(&file, bytes)) {
+                    tracing::error!(path = %path.display(), bytes, %error, "truncating the recording failed");
+                    self.metrics.file_failed(FileFailure::Write);
                 }
-                FinishCommand::Text { folder, name, text } => {
-                    let path = self.settings.recording_folder().join(folder.to_string()).join(name);
-                    let appended = OpenOptions::new().append(true).create(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
-                    if let Err(error) = appended {
-                        // The final playlist is built from the media, so this costs only what a viewer sees meanwhile.
-                        tracing::warn!(path = %path.display(), %error, "appending to the live playlist failed");
-                    }
+                if let Some(link) = &link {
+                    self.closed.insert(link.clone(), ClosedFile { damage: damage.clone(), ..ClosedFile::default() });
                 }
-                FinishCommand::EndRecording(end) => self.end_recording(end),
-                FinishCommand::PauseRecording { paused, refused } => self.pause_recording(&paused, refused),
+                self.closed.insert(path, ClosedFile { plan: plan.map(|plan| *plan), damage, checksum: checksum.map(Checksum::Running), link });
+                self.metrics.record_disk_step(DiskStep::Resize, nanos(started));
             }
+            FinishCommand::Text { folder, name, text } => {
+                let path = self.settings.recording_folder().join(folder.to_string()).join(name);
+                let appended = OpenOptions::new().append(true).create(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+                if let Err(error) = appended {
+                    // The final playlist is built from the media, so this costs only what a viewer sees meanwhile.
+                    tracing::warn!(path = %path.display(), %error, "appending to the live playlist failed");
+                }
+            }
+            FinishCommand::EndRecording(end) => self.end_recording(end),
+            FinishCommand::PauseRecording { paused, refused } => self.pause_recording(&paused, refused),
         }
     }
 
@@ -917,12 +1007,20 @@ impl Finisher {
         match finish::finish_recording(&self.settings, end.file_id, Some(&end), &mut self.closed) {
             Ok(file) => {
                 self.metrics.file_finished(file.identity.format);
+                self.metrics.frames_unwritten(file.receipt.frames().saturating_sub(file.summary.frames()));
                 (self.finished)(file);
             }
             Err(finish::FinishError::Empty { file_id }) => {
                 self.places.forget(file_id);
                 self.metrics.file_failed(FileFailure::Empty);
-                tracing::info!(%file_id, "the recording held no frame; nothing is kept");
+                // What it was given and the disk did not take has no receipt to stand in.
+                let lost = end.receipt.frames();
+                if lost > 0 {
+                    self.metrics.frames_unwritten(lost);
+                    tracing::error!(%file_id, lost, "nothing of the recording reached the disk: its frames are lost");
+                } else {
+                    tracing::info!(%file_id, "the recording held no frame; nothing is kept");
+                }
             }
             Err(error) => {
                 self.metrics.file_failed(FileFailure::Finish);
@@ -954,15 +1052,30 @@ fn cut(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn sync_loop(folder: &File, path: &Path, queue: &Receiver<()>, metrics: &Metrics, health: &DiskHealth) {
-    while queue.recv().is_ok() {
+/// Brings everything that was written to the disk for good.
+struct Syncer {
+    folder: File,
+    path: PathBuf,
+    queue: Receiver<()>,
+    metrics: Arc<Metrics>,
+    health: Arc<DiskHealth>,
+}
+
+impl Syncer {
+    fn run(&self) {
+        while self.queue.recv().is_ok() {
+            self.sync();
+        }
+    }
+
+    fn sync(&self) {
         let started = Instant::now();
         // One call for all open files: a journal commit each would cost a flush of the disk for every stream.
-        if let Err(error) = faults::before(faults::Step::Sync, path).and_then(|()| Ok(rustix::fs::syncfs(folder)?)) {
-            health.failed_sync();
+        if let Err(error) = faults::before(faults::Step::Sync, &self.path).and_then(|()| Ok(rustix::fs::syncfs(&self.folder)?)) {
+            self.health.failed_sync();
             tracing::error!(%error, "syncing the data folder failed");
-            metrics.file_failed(FileFailure::Sync);
+            self.metrics.file_failed(FileFailure::Sync);
         }
-        metrics.record_disk_step(DiskStep::Sync, nanos(started));
+        self.metrics.record_disk_step(DiskStep::Sync, nanos(started));
     }
 }

@@ -1,8 +1,10 @@
 //! Faults at the seam where files are touched, for tests: a disk that is slow, hangs, is full or broken.
 //!
 //! Switched on by the environment variable `CAPSTAN_TEST_DISK_FAULTS`, which names a text file; what stands in it at the moment holds. One fault a line:
-//! `<step> <fault> [part of the path]`. Steps: `create`, `write`, `sync`, `finish`. Faults: `eio`, `enospc`, `hang`, or milliseconds of delay.
+//! `<step> <fault> [part of the path]`. Steps: `create`, `write`, `sync`, `finish`, `index`, `publish`, `announce`. Faults: `eio`, `enospc`, `hang`, or
+//! milliseconds of delay. A simulation, which runs everything on its own thread, hooks itself in by [`hook`].
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -20,7 +22,14 @@ pub enum Step {
     Create,
     Write,
     Sync,
+    /// A recording is to be finished.
     Finish,
+    /// The index of a media file is to be written.
+    Index,
+    /// The finished folder is to get its final name.
+    Publish,
+    /// It has it.
+    Announce,
 }
 
 impl Step {
@@ -30,6 +39,9 @@ impl Step {
             Step::Write => "write",
             Step::Sync => "sync",
             Step::Finish => "finish",
+            Step::Index => "index",
+            Step::Publish => "publish",
+            Step::Announce => "announce",
         }
     }
 }
@@ -39,6 +51,20 @@ enum Fault {
     Error(Errno),
     Hang,
     Delay(Duration),
+}
+
+/// What is asked before each step.
+pub type Hook = Box<dyn FnMut(Step, &Path) -> io::Result<()>>;
+
+thread_local! {
+    static IS_HOOKED: Cell<bool> = const { Cell::new(false) };
+    static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
+}
+
+/// From now on this thread asks `hook` before each step; `None`: nobody.
+pub fn hook(hook: Option<Hook>) {
+    IS_HOOKED.set(hook.is_some());
+    HOOK.replace(hook);
 }
 
 /// Are there faults at all? Writes go one by one then.
@@ -56,6 +82,9 @@ fn script() -> Option<&'static Path> {
 /// # Errors
 /// The one that the script asks for.
 pub fn before(step: Step, path: &Path) -> io::Result<()> {
+    if IS_HOOKED.get() {
+        HOOK.with_borrow_mut(|hook| hook.as_mut().map_or(Ok(()), |hook| hook(step, path)))?;
+    }
     let Some(script) = script() else { return Ok(()) };
     loop {
         let text = std::fs::read_to_string(script).unwrap_or_default();

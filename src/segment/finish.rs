@@ -184,8 +184,7 @@ pub fn finish_recording(
     }
     if end.is_some() {
         // What was written and is not there.
-        let held: u64 = [&summary.video, &summary.audio].into_iter().flatten().map(|track| track.frames).sum();
-        receipt.lose("storage_failed", receipt.frames().saturating_sub(held));
+        receipt.lose("storage_failed", receipt.frames().saturating_sub(summary.frames()));
     }
     let finished = FinishedFile {
         end: end.map_or_else(|| WallTime::from_unix_micros(identity.start.unix_micros() + summary.duration_ms as i64 * 1000), |end| end.end),
@@ -348,6 +347,7 @@ fn ts_fragments(scan: &mpegts::TsScan) -> Vec<Fragment> {
 
 /// Carries a plan out: truncate, insert, writes, append, sync. Nothing moves a media byte in memory.
 fn apply(file: &File, path: &Path, length: u64, plan: &FinishPlan, shared: Option<&Path>, receipt: &mut Receipt) -> io::Result<()> {
+    faults::before(faults::Step::Index, path)?;
     if plan.truncate_to < length {
         file.set_len(plan.truncate_to)?;
     }
@@ -563,7 +563,9 @@ fn publish(settings: &FinishSettings, folder: &Path, finished: &FinishedFile) ->
         std::fs::create_dir_all(parent).map_err(at("creating", parent))?;
         sync_folder(&settings.media_folder())?;
     }
+    faults::before(faults::Step::Publish, folder).map_err(at("renaming", folder))?;
     std::fs::rename(folder, &target).map_err(at("renaming", folder))?;
+    faults::before(faults::Step::Announce, &target).map_err(at("syncing", &target))?;
     sync_folder(parent)?;
     sync_folder(&settings.recording_folder())?;
     // From here on `recording.json` says the same and more.

@@ -101,6 +101,11 @@ impl OpenRecord {
         Ok(serde_json::from_slice(bytes)?)
     }
 
+    /// The names that the media file gets: recording and part.
+    pub fn parts(&self) -> impl Iterator<Item = (FileId, u32)> + use<'_> {
+        [Some(&self.media), self.link.as_ref()].into_iter().flatten().map(|path| (path.folder, path.part))
+    }
+
     /// Carries out what is missing of it. Returns the recordings that begin with the file.
     ///
     /// # Errors

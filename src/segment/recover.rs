@@ -14,6 +14,7 @@ use crate::domain::{FinishedFile, PausedRecording};
 use crate::units::{FileId, WallTime};
 
 use super::arena::{BlockKind, OrphanBlock, read_orphans, read_taken};
+use super::faults;
 use super::finish::{self, ClosedFiles, FinishError, FinishSettings};
 use super::open_record::OpenRecord;
 
@@ -181,7 +182,7 @@ impl WriteBack<'_> {
                     tracing::error!(file_id = file, part, offset, bytes = bytes.len(), %error, "what the last run had in memory could not be written back");
                 }
             };
-            if let Err(error) = read_orphans(path, |of, _| of == kind, take) {
+            if let Err(error) = read_orphans(path, |of, file| of == kind && file != 0, take) {
                 tracing::warn!(path = %path.display(), %error, "the arena file of the last run is not readable");
             }
         }
@@ -338,16 +339,31 @@ pub struct Journal {
     pub log: Vec<(u64, Vec<u8>)>,
     /// The first frame that each writer of media had not taken.
     pub taken: Arc<HashMap<u64, u64>>,
+    /// The last part of each HLS recording that was asked for of late.
+    pub parts: Arc<HashMap<FileId, u32>>,
 }
 
 fn read_journals(path: &Path) -> io::Result<Vec<Journal>> {
     // Of two notes beside one log (it was just being renewed) either will do.
     let mut journals: HashMap<u64, Journal> = HashMap::new();
     let taken = Arc::new(read_taken(path)?);
-    let journal = |note| Journal { note, log: Vec::new(), taken: Arc::clone(&taken) };
-    read_orphans(path, |kind, _| kind == BlockKind::Note, |note| _ = journals.insert(note.file, journal(note.bytes)))?;
+    // Also what was carried out: the note may not know of it.
+    let mut parts = HashMap::new();
+    read_orphans(
+        path,
+        |kind, _| kind == BlockKind::OpenRecord,
+        |record| {
+            for (recording, part) in OpenRecord::decode(&record.bytes).iter().flat_map(OpenRecord::parts) {
+                let last: &mut u32 = parts.entry(recording).or_default();
+                *last = part.max(*last);
+            }
+        },
+    )?;
+    let parts = Arc::new(parts);
+    let journal = |note| Journal { note, log: Vec::new(), taken: Arc::clone(&taken), parts: Arc::clone(&parts) };
+    read_orphans(path, |kind, file| kind == BlockKind::Note && file != 0, |note| _ = journals.insert(note.file, journal(note.bytes)))?;
     let logs: HashSet<u64> = journals.keys().copied().collect();
-    let of_note = |kind, log: u64| kind == BlockKind::Log && logs.contains(&log);
+    let of_note = |kind, log: u64| log != 0 && kind == BlockKind::Log && logs.contains(&log);
     read_orphans(path, of_note, |block| {
         if let Some(journal) = journals.get_mut(&block.file) {
             journal.log.push((block.offset, block.bytes));
@@ -364,6 +380,7 @@ fn write_back(settings: &FinishSettings, file: u64, part: u64, offset: u64, byte
     for entry in std::fs::read_dir(&folder)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            faults::before(faults::Step::Write, &entry.path())?;
             return OpenOptions::new().write(true).open(entry.path())?.write_all_at(bytes, offset);
         }
     }

@@ -40,13 +40,16 @@ impl Index {
     /// # Errors
     /// [`ScanError::Empty`] if there is no frame, [`ScanError::Head`] if onMetaData has no room.
     pub fn plan(self, end: u64, torn_bytes: u64) -> Result<FinishPlan, ScanError> {
-        let Self { tracks, metadata_bytes, video, audio, key_frames: index, last_video_is_key } = self;
+        let Self { mut tracks, metadata_bytes, video, audio, key_frames: index, last_video_is_key } = self;
         let audio_frame_ms = tracks.audio.as_ref().map(|track| {
             let rate_hz = i64::from(track.sample_rate_hz).max(1);
             (i64::from(track.samples_per_frame) * 1000 + rate_hz / 2) / rate_hz
         });
         let video_span = video.span(None);
         let audio_span = audio.span(audio_frame_ms);
+        // A track that was announced and never came is none: not every codec leaves a header in the file that tells of it.
+        tracks.video = tracks.video.filter(|_| video_span.is_some());
+        tracks.audio = tracks.audio.filter(|_| audio_span.is_some());
         let spans = || [video_span, audio_span].into_iter().flatten();
         let Some(start_ms) = spans().map(|span| span.pts_start_ms).min() else { return Err(ScanError::Empty) };
         let end_ms = spans().map(|span| span.pts_end_ms).max().unwrap_or(start_ms);
