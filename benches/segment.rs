@@ -1,6 +1,7 @@
 //! Ways to bring bytes to a disk, side by side: blocks of the arena written around the page cache (what Capstan does), a file of the disk mapped into
-//! memory, and plain writes. Shows bytes a second, CPU seconds of this process per GB, and the longest that one append of 64 KiB took: that is what
-//! an ingest core would have waited.
+//! memory (all its pages are there before the clock runs, which flatters it), and plain writes. Shows bytes a second, CPU seconds of this process per GB,
+//! and the longest that one append of 64 KiB took: with the last two an ingest core would have stood still for that long. With the first it is the wait
+//! for a free block because the disk is the limit; a core would leave the socket unread meanwhile.
 //!
 //! ```text
 //! cargo bench --bench segment                      in the folder for temporary files
