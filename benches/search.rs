@@ -161,6 +161,7 @@ fn file(number: usize, files: usize) -> (FinishedFile, String) {
             push_url: format!("rtmp://push{}.example.com/live/{stream}", stream_number % 20),
             stream_param: String::new(),
             start: WallTime::from_unix_seconds(start_s),
+            first_frame: None,
             media_start_ms: 0,
             storage_time_s: days * DAY_S as u64,
             vod_sub_app_id: 0,

@@ -14,12 +14,15 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::catalog::{Catalog, FellBack, OlderTaskLimits};
-use crate::clips::{ClipMaker, Clips};
+use crate::catalog::{Catalog, FellBack, MediaRow, OlderTaskLimits};
+use crate::clips::{self, ClipMaker, Clips};
 use crate::config::{self, Config, DeliveryListen};
+use crate::control::actions::distribution::protections as protections_of;
 use crate::control::actions::events::event_content;
 use crate::control::actions::media_info::{edit_output, media_url};
+use crate::control::signing::Signing;
 use crate::control::{self, About, Access, ControlContext, ControlLimits, Server};
+use crate::delivery::protect::Protections;
 use crate::delivery::sender::Senders;
 use crate::delivery::{self, DeliverySettings, WhenBusy};
 use crate::disks::{self, Checksums, DiskThreads, Folders};
@@ -216,14 +219,26 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let media_listeners = listen_for_media(config, data, cores.len())?;
     let media_address = media_listeners.first().and_then(|listener| listener.local_addr().ok());
     let public_base = config.public_base(media_address);
+    let protections = Arc::new(Protections::default());
+    protections.set(protections_of(&catalog).map_err(|error| StartError(error.to_string()))?);
+    let signed = signer(&catalog, &protections, &public_base, config.api.app_id);
     catalog.set_event_writer({
-        let (public_base, app_id) = (public_base.clone(), config.api.app_id);
-        Arc::new(move |event| event_content(event, &public_base, app_id))
+        let (public_base, app_id, signed) = (public_base.clone(), config.api.app_id, Arc::clone(&signed));
+        Arc::new(move |event| {
+            let mut content = event_content(event, &public_base, app_id);
+            signed(&mut content, event.app());
+            content.to_string()
+        })
     });
     catalog.set_callback_writer({
         let (public_base, app_id) = (public_base.clone(), config.api.app_id);
         let node = public_base.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
-        let bodies = Bodies { app_id, node, video_url: Box::new(move |row| media_url(row, &public_base, app_id)) };
+        let video_url = move |row: &MediaRow| {
+            let mut url = serde_json::Value::String(media_url(row, &public_base, app_id));
+            signed(&mut url, Some(row.sub_app_id));
+            url.as_str().unwrap_or_default().to_owned()
+        };
+        let bodies = Bodies { app_id, node, video_url: Box::new(video_url) };
         Arc::new(move |callback| bodies.write(callback))
     });
     // Whoever is to be told of the end of a publication is told now.
@@ -318,10 +333,15 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let processor = start_processor(config, &storage.folders, &cores, &catalog, &master_key)?;
 
     let moov_reserve = if folders.inserts() { MoovReserve::Insert } else { MoovReserve::Whole };
-    let recorder = RecorderSettings { hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts, hls_segment_ms, moov_reserve };
+    let recorder = RecorderSettings {
+        hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts,
+        hls_segment_ms,
+        trust_encoder_clock: config.record.trust_encoder_clock,
+        moov_reserve,
+    };
     let arena_bytes = usize::try_from(checked.arena_bytes_per_core).map_err(|_| StartError("ingest.arena_mib is too large".to_owned()))?;
     let handles = segment::Disks::new(threads.disks.iter().map(Disk::handle).collect(), Arc::clone(&storage.places));
-    let stores = make_stores(&arenas, cores.len(), arena_bytes, &handles, (&ids, &serials, &resumptions))?;
+    let mut stores = make_stores(&arenas, cores.len(), arena_bytes, &handles, (&ids, &serials, &resumptions))?;
     drop(handles);
     let busy = Arc::new(Busy::new(cores.len()));
     let media = Arc::new(delivery::Context::new(delivery::ContextParts {
@@ -331,7 +351,11 @@ fn start(config: &Config) -> Result<Running, StartError> {
         clock: wall_now,
         hls_segment_ms,
         open,
+        protections,
     }));
+    let recaller = clips::recall::start(Arc::clone(&media)).map_err(because("cannot start the thread that reads what is kept"))?;
+    stores.iter_mut().for_each(|store| store.set_recaller(Arc::clone(&recaller)));
+    drop(recaller);
     let senders = Senders::start(&delivery_settings(config, &busy), Arc::clone(&media)).map_err(because("cannot start the delivery threads"))?;
     let mut fronts = media_listeners.into_iter().map(|listener| delivery::front::task(listener, Arc::clone(&senders)));
     let parts = cores.iter().zip(listeners).zip(tls_listeners).zip(stores);
@@ -648,6 +672,18 @@ fn first_run_template() -> RecordTemplate {
 }
 
 /// Makes the cores' arenas, all at once: populating memory takes a while.
+/// Signs the addresses in a value, in files of the application given or of the one that the catalog knows.
+type Signer = Arc<dyn Fn(&mut serde_json::Value, Option<u64>) + Send + Sync>;
+
+fn signer(catalog: &Catalog, protections: &Arc<Protections>, public_base: &str, app_id: u64) -> Signer {
+    let (catalog, protections, public_base) = (catalog.clone(), Arc::clone(protections), public_base.to_owned());
+    Arc::new(move |value, app| {
+        let (now_s, app) = (wall_now().unix_seconds(), app.unwrap_or(0));
+        let signing = Signing { protections: &protections, catalog: &catalog, public_base: &public_base, app_id, now_s, app, terms: None };
+        signing.all(value);
+    })
+}
+
 fn make_stores(
     folder: &Path,
     cores: usize,

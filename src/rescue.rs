@@ -307,6 +307,7 @@ mod tests {
             push_url: String::new(),
             stream_param: String::new(),
             start: WallTime::from_unix_seconds(1000),
+            first_frame: None,
             media_start_ms: 0,
             storage_time_s: 0,
             vod_sub_app_id: 0,

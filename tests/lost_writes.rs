@@ -75,7 +75,12 @@ fn trace(random: &mut Random, arena: &Path, seconds: u64) -> Vec<(u64, Step)> {
         stream_param: String::new(),
     };
     let transport_stream = random.below(4) == 0;
-    let settings = RecorderSettings { hls_transport_stream: transport_stream, hls_segment_ms: 1_000, moov_reserve: MoovReserve::Insert };
+    let settings = RecorderSettings {
+        hls_transport_stream: transport_stream,
+        hls_segment_ms: 1_000,
+        trust_encoder_clock: false,
+        moov_reserve: MoovReserve::Insert,
+    };
     let mut recorder = Recorder::new(publication, settings);
     let mut template = RecordTemplate::empty(TemplateId(1001), "test");
     for format in [Format::Flv, Format::Mp4, Format::Hls, Format::Aac] {

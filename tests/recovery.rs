@@ -26,6 +26,7 @@ fn identity(file_id: FileId) -> RecordingIdentity {
         push_url: String::new(),
         stream_param: String::new(),
         start: WallTime::from_unix_seconds(1_700_000_000),
+        first_frame: None,
         media_start_ms: 0,
         storage_time_s: 0,
         vod_sub_app_id: 0,
@@ -146,7 +147,8 @@ fn frames_that_no_file_had_taken_are_brought_into_one() {
             stream_param: String::new(),
             alias_domain: String::new(),
         };
-        let recorder_settings = RecorderSettings { hls_transport_stream: false, hls_segment_ms: 4_000, moov_reserve: MoovReserve::Insert };
+        let recorder_settings =
+            RecorderSettings { hls_transport_stream: false, hls_segment_ms: 4_000, trust_encoder_clock: false, moov_reserve: MoovReserve::Insert };
         let mut recorder = Recorder::new(publication, recorder_settings);
         let mut template = RecordTemplate::empty(TemplateId(1001), "test");
         for format in [Format::Flv, Format::Mp4, Format::Hls] {

@@ -701,6 +701,7 @@ impl Simulation {
             hls_transport_stream: self.transport_stream,
             hls_segment_ms: self.finish.hls_segment_ms,
             moov_reserve: if self.random.below(30) == 0 { MoovReserve::Whole } else { MoovReserve::Insert },
+            trust_encoder_clock: false,
         };
         let mut life = Life { store, disk, settings, templates: BTreeMap::new(), ending: Vec::new() };
         let mut publishers = Vec::new();

@@ -40,6 +40,15 @@ pub enum CatalogEvent<'a> {
 }
 
 impl CatalogEvent<'_> {
+    /// The application of its file, where the event brings it.
+    pub fn app(&self) -> Option<u64> {
+        match self {
+            CatalogEvent::NewFileUpload(row) => Some(row.sub_app_id),
+            CatalogEvent::EditMediaComplete(task) | CatalogEvent::ProcedureStateChanged { task, .. } => Some(task.sub_app_id),
+            CatalogEvent::FileDeleted { .. } | CatalogEvent::PersistenceComplete { .. } => None,
+        }
+    }
+
     /// `EventType`.
     pub const fn name(&self) -> &'static str {
         match self {

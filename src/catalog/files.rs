@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::domain::vod::{AppStatus, CLASS_OTHER, MediaExtras};
+use crate::domain::vod::{AppStatus, CLASS_OTHER, MediaExtras, RING_APP};
 use crate::domain::{FinishedFile, MadeBy, RecordingSource};
 use crate::units::{FileId, WallTime};
 
@@ -95,7 +95,8 @@ impl Catalog {
                 .optional()?;
             let Some(entry) = entry else { return Ok(None) };
             let row = media_row(connection, entry)?;
-            let status = apps::one(connection, row.sub_app_id)?.status;
+            let app = if row.sub_app_id == RING_APP { apps::or_main(connection, row.file.identity.vod_sub_app_id)? } else { row.sub_app_id };
+            let status = apps::one(connection, app)?.status;
             Ok(Some((row, status == AppStatus::On)))
         })
     }
@@ -174,9 +175,13 @@ pub(super) fn enter(
     if is_known || removal::is_remembered(connection, identity.file_id)? {
         return Ok(Told::default());
     }
+    // What is kept for later is nobody's file yet, and nobody is told.
+    let is_ring = identity.source == RecordingSource::Ring;
+    let nobody = Writers::default();
+    let writers = if is_ring { &nobody } else { writers };
     let fell_back_before = fell_back.len();
-    let sub_app_id = apps::or_main(connection, identity.vod_sub_app_id)?;
-    if sub_app_id != identity.vod_sub_app_id {
+    let sub_app_id = if is_ring { RING_APP } else { apps::or_main(connection, identity.vod_sub_app_id)? };
+    if sub_app_id != identity.vod_sub_app_id && !is_ring {
         fell_back.push(FellBack { file_id: identity.file_id, gone: Gone::Application(identity.vod_sub_app_id) });
     }
     let class_id = if classes::exists(connection, sub_app_id, identity.class_id)? {

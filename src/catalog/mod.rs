@@ -186,6 +186,8 @@ pub struct MediaQuery {
     pub expire_after: Option<WallTime>,
     pub expire_before: Option<WallTime>,
     pub storage_classes: Vec<String>,
+    /// Only what was made of recordings, or (false) only recordings; `None`: both.
+    pub made: Option<bool>,
     pub ascending: bool,
     pub offset: u64,
     pub limit: u64,

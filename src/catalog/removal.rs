@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::domain::vod::{DeletePart, PartKind, Removal};
+use crate::domain::vod::{DeletePart, PartKind, RING_APP, Removal};
 use crate::units::{FileId, WallTime};
 
 use super::events::{CatalogEvent, EventWriter, Told, emit};
@@ -153,13 +153,18 @@ fn due(connection: &Connection, now: WallTime, count_max: usize) -> Result<Vec<i
     let mut statement = connection.prepare_cached(
         "SELECT entry FROM media INDEXED BY media_by_expiry WHERE sub_app_id = ?1 AND expire_time <= ?2 ORDER BY expire_time LIMIT ?3",
     )?;
-    for app in apps::all(connection)? {
+    for app in with_ring(connection)? {
         let left = i64::try_from(count_max - due.len()).unwrap_or(i64::MAX);
-        for entry in statement.query_map([stored(app.id), now.unix_micros(), left], |row| row.get(0))? {
+        for entry in statement.query_map([stored(app), now.unix_micros(), left], |row| row.get(0))? {
             due.push(entry?);
         }
     }
     Ok(due)
+}
+
+/// All applications, and where the files of the ring lie.
+fn with_ring(connection: &Connection) -> Result<Vec<u64>, CatalogError> {
+    Ok(apps::all(connection)?.iter().map(|app| app.id).chain([RING_APP]).collect())
 }
 
 /// Entries in the order in which they go.
@@ -185,8 +190,8 @@ fn evictable(connection: &Connection, label: Option<&str>, expiring: bool, count
     let mut statement = connection.prepare_cached(
         "SELECT expire_time, entry FROM media INDEXED BY media_by_expiry WHERE sub_app_id = ?1 AND expire_time IS NOT NULL ORDER BY expire_time LIMIT ?2",
     )?;
-    for app in apps::all(connection)? {
-        for row in statement.query_map([stored(app.id), count_max], |row| Ok((row.get(0)?, row.get(1)?)))? {
+    for app in with_ring(connection)? {
+        for row in statement.query_map([stored(app), count_max], |row| Ok((row.get(0)?, row.get(1)?)))? {
             found.push(row?);
         }
     }
@@ -228,6 +233,9 @@ fn delete(connection: &Connection, entry: i64, parts: &[DeletePart], writer: Opt
         remove_files(connection, &row, &made, |name| extras.results.has(name))?;
         write_extras(connection, entry, &extras)?;
         connection.prepare_cached("UPDATE media SET update_time = max(update_time, ?2) WHERE entry = ?1")?.execute([entry, now.unix_micros()])?;
+    }
+    if row.sub_app_id == RING_APP {
+        return Ok(Told::default());
     }
     emit(connection, writer, row.sub_app_id, now, &CatalogEvent::FileDeleted { file_id, parts })
 }

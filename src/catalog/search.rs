@@ -43,6 +43,9 @@ enum Relevance {
     Part,
 }
 
+/// Every file is of one of these.
+const CATEGORIES: [&str; 2] = ["Video", "Audio"];
+
 const RELEVANCES: [Relevance; 3] = [Relevance::Whole, Relevance::Prefix, Relevance::Part];
 
 /// A query made ready: folded patterns, no empty ones, exact values by column.
@@ -61,7 +64,10 @@ struct Filter<'a> {
 impl<'a> Filter<'a> {
     fn new(query: &'a MediaQuery) -> Self {
         let lower = |values: &[String]| values.iter().map(|value| value.to_ascii_lowercase()).collect();
+        // What was made of recordings is entered without a stream.
+        let no_stream = if query.made == Some(true) { vec![String::new()] } else { Vec::new() };
         let values: Vec<(Value, Vec<String>)> = vec![
+            (Value::Stream, no_stream),
             (Value::Stream, query.stream_ids.clone()),
             (Value::Domain, lower(&query.stream_domains)),
             (Value::App, query.stream_paths.clone()),
@@ -232,6 +238,9 @@ impl<'a> Filter<'a> {
                 return Ok(None);
             }
         }
+        if self.query.made == Some(false) && text_at(row, column_of(Value::Stream))?.is_empty() {
+            return Ok(None);
+        }
         self.text_relevance(row)
     }
 
@@ -290,6 +299,10 @@ impl<'a> Filter<'a> {
         all.extend(prefixes(&self.name_prefixes, Text::Name));
         for (value, wanted) in &self.values {
             all.extend(any(wanted, &|wanted| lookup.value(*value, wanted)));
+        }
+        if self.query.made == Some(false) {
+            let files = any(&CATEGORIES.map(str::to_owned), &|category| lookup.value(Value::Category, category));
+            all.extend(files.map(|files| files.without(lookup.value(Value::Stream, ""))));
         }
         all.extend(self.expiring.as_ref().map(|range| lookup.expiring(range)));
         let (field, ranked): (_, Vec<String>) = if self.rank_is_by_description() {

@@ -76,6 +76,7 @@ pub(super) fn file(number: u64, stream: &str, format: Format) -> FinishedFile {
             push_url: "rtmp://push.example.com/live/x?a=b".to_owned(),
             stream_param: "a=b".to_owned(),
             start: at(100),
+            first_frame: None,
             media_start_ms: -5,
             storage_time_s: 0,
             vod_sub_app_id: 0,

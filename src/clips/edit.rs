@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{ClipMaker, store};
 use crate::catalog::{CatalogError, MediaRow};
 use crate::container::mp4::{self, CutPlan, Movie, Selection};
-use crate::container::{ScanError, flv, hls};
+use crate::container::{ScanError, es_movie, flv, hls};
 use crate::domain::naming::disk_slug;
 use crate::domain::{EndReason, FinishedFile, MadeBy, RecordingIdentity, RecordingSource, VodTask, VodTaskStatus};
 use crate::segment::finish::{FileReader, folder_bytes};
@@ -193,23 +193,33 @@ fn open(maker: &ClipMaker, row: &MediaRow) -> Result<Vec<Source>, EditError> {
         return Err(fail(BAD_SOURCE, "FileNotExist", format!("The original of {} was deleted.", identity.file_id)));
     }
     let paths: Vec<PathBuf> = match identity.format {
-        Format::Mp4 | Format::Flv => vec![folder.join(&row.file.entry)],
+        Format::Mp4 | Format::Flv | Format::Aac | Format::Mp3 => vec![folder.join(&row.file.entry)],
         Format::Hls => crate::segment::finish::media_files(&folder, identity, &row.file.entry)
             .map_err(ours("listing a recording"))?
             .into_iter()
             .map(|(_, name)| folder.join(name))
             .collect(),
-        Format::Aac | Format::Mp3 => Vec::new(),
     };
     if paths.is_empty() || paths.iter().any(|path| path.extension().is_some_and(|extension| extension == "ts")) {
         let what = identity.format.name();
-        return Err(fail(OURS, "EncoderNeeded", format!("Cutting {what} files of this kind needs an encoder; MP4, FLV and fragmented HLS do not.")));
+        return Err(fail(
+            OURS,
+            "EncoderNeeded",
+            format!(
+                "Cutting {what} files made of transport stream needs an encoder here; MP4, FLV, AAC, MP3 and fragmented HLS do not. SimpleHlsClip takes whole segments out of it."
+            ),
+        ));
     }
     let source = |path: PathBuf| {
         let file = File::open(&path).map_err(ours("opening a recording"))?;
         let length = file.metadata().map_err(ours("measuring a recording"))?.len();
         let reader = FileReader::new(&file, length);
-        let movie = if identity.format == Format::Flv { flv::movie(&reader) } else { mp4::read_movie(&reader) };
+        let movie = match identity.format {
+            Format::Flv => flv::movie(&reader),
+            Format::Aac => es_movie::adts(&reader),
+            Format::Mp3 => es_movie::mp3(&reader),
+            Format::Mp4 | Format::Hls => mp4::read_movie(&reader),
+        };
         let movie =
             movie.map_err(|error: ScanError| fail(BAD_SOURCE, "UnreadableFile", format!("File {} cannot be read: {error}.", identity.file_id)))?;
         Ok(Source { file, movie })

@@ -2,6 +2,7 @@
 
 mod edit;
 mod keep;
+pub mod recall;
 mod store;
 
 use std::io;

@@ -22,6 +22,8 @@ impl Av1Config {
 }
 
 const OBU_SEQUENCE_HEADER: u8 = 1;
+/// The first byte of a sequence header whose length follows (5.3.2).
+pub const SEQUENCE_HEADER_WITH_SIZE: u8 = OBU_SEQUENCE_HEADER << 3 | 0x02;
 
 /// Parses an `AV1CodecConfigurationRecord` (AV1 in ISOBMFF, 2.3.3). `None` if it is cut or of another version.
 pub fn parse_av1_config(record: &[u8]) -> Option<Av1Config> {
@@ -39,6 +41,11 @@ pub fn parse_av1_config(record: &[u8]) -> Option<Av1Config> {
 
 /// The largest picture by the first sequence header among these OBUs (AV1 bitstream specification, 5.3.1); `None` without a whole one.
 pub fn picture_size(units: &[u8]) -> Option<(u32, u32)> {
+    sequence_header_size(sequence_header(units)?)
+}
+
+/// What the first sequence header among these OBUs holds, without its own header; `None` without a whole one.
+pub fn sequence_header(units: &[u8]) -> Option<&[u8]> {
     let mut reader = Reader::new(units);
     while !reader.is_empty() {
         let header = reader.u8().ok()?;
@@ -48,7 +55,7 @@ pub fn picture_size(units: &[u8]) -> Option<(u32, u32)> {
         let bytes = if header & 0x02 != 0 { leb128(&mut reader)? } else { reader.left() };
         let unit = reader.take(bytes).ok()?;
         if header >> 3 & 0x0f == OBU_SEQUENCE_HEADER {
-            return sequence_header_size(unit);
+            return Some(unit);
         }
     }
     None
@@ -67,7 +74,7 @@ fn leb128(reader: &mut Reader<'_>) -> Option<usize> {
 }
 
 /// sequence_header_obu() of 5.5.1 up to the largest picture.
-fn sequence_header_size(unit: &[u8]) -> Option<(u32, u32)> {
+pub fn sequence_header_size(unit: &[u8]) -> Option<(u32, u32)> {
     let mut bits = BitReader::new(unit);
     bits.bits(3)?; // seq_profile
     bits.bit()?; // still_picture

@@ -77,14 +77,20 @@ pub fn parse_avc_config(record: &[u8]) -> Result<AvcConfig<'_>, AvcError> {
 
 /// The `AVCDecoderConfigurationRecord` for parameter sets that were sent with start codes in its place. `None` without a sequence parameter set.
 pub fn avc_config_of_annexb(sent: &[u8]) -> Option<Vec<u8>> {
-    let of_type = |wanted: u8| annexb_units(sent).filter(move |unit| nal_type(unit[0]) == wanted && unit.len() <= usize::from(u16::MAX));
-    let &[_, profile_idc, profile_compatibility, level_idc, ..] = of_type(NAL_SPS).next()? else { return None };
-    let mut record = vec![1, profile_idc, profile_compatibility, level_idc, 0xff];
-    for (wanted, marker, count_max) in [(NAL_SPS, 0xe0, 31), (NAL_PPS, 0, 255)] {
-        record.push(marker | of_type(wanted).take(count_max).count() as u8);
-        for unit in of_type(wanted).take(count_max) {
-            record.extend_from_slice(&(unit.len() as u16).to_be_bytes());
-            record.extend_from_slice(unit);
+    let of_type = |wanted: u8| annexb_units(sent).filter(move |unit| nal_type(unit[0]) == wanted).collect::<Vec<_>>();
+    avc_config_of(&of_type(NAL_SPS), &of_type(NAL_PPS), 4)
+}
+
+/// A record of these sets, for units behind lengths of `length_bytes`. `None` without a sequence parameter set.
+pub fn avc_config_of(sps: &[&[u8]], pps: &[&[u8]], length_bytes: usize) -> Option<Vec<u8>> {
+    let &[_, profile_idc, profile_compatibility, level_idc, ..] = *sps.first()? else { return None };
+    let mut record = vec![1, profile_idc, profile_compatibility, level_idc, 0xfc | (length_bytes - 1) as u8];
+    for (sets, marker, count_max) in [(sps, 0xe0, 31), (pps, 0, 255)] {
+        let sets = || sets.iter().filter(|set| set.len() <= usize::from(u16::MAX)).take(count_max);
+        record.push(marker | sets().count() as u8);
+        for set in sets() {
+            record.extend_from_slice(&(set.len() as u16).to_be_bytes());
+            record.extend_from_slice(set);
         }
     }
     Some(record)

@@ -234,6 +234,8 @@ declare! {
         hls_container: HlsContainer = HlsContainer::Fmp4;
         /// An HLS segment ends at the first key frame after this.
         hls_segment_ms: u64 = 4_000, in 500..=60_000, unit "ms";
+        /// The time of day that encoders send with their streams (`onFI`) counts in playlists and files. Else it is when the frames came.
+        trust_encoder_clock: bool = false;
         /// Record into `data_folder` too. `false`: only while no folder of `more_data_folders` can take recordings.
         in_data_folder: bool = true;
         /// Space left free on each disk: before less is left, open files are finished, and nothing is recorded until there is more.

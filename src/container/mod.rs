@@ -5,6 +5,7 @@
 
 pub mod boxes;
 pub mod es;
+pub mod es_movie;
 pub mod flv;
 pub mod hls;
 pub mod hls_list;
@@ -15,6 +16,7 @@ pub mod window;
 use std::io;
 
 use crate::domain::{EndReason, PausedRecording, Receipt, RecordingIdentity, Resume, ResumeClaim};
+use crate::media::TrackKind;
 use crate::units::{FileId, WallTime};
 
 pub use crate::domain::file::{MediaSummary, TrackSummary};
@@ -199,6 +201,42 @@ pub enum Unfit {
     Stalled,
 }
 
+/// One frame of a [`RecalledBatch`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecalledFrame {
+    pub track: TrackKind,
+    pub key: bool,
+    /// Decoding time since the first frame of the file, ms.
+    pub time_ms: i64,
+    pub cts_ms: i32,
+    /// Its media among the bytes of the batch.
+    pub range: std::ops::Range<usize>,
+}
+
+/// Some frames of a file in the order in which they were received, with their media.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RecalledBatch {
+    pub frames: Vec<RecalledFrame>,
+    pub bytes: Vec<u8>,
+}
+
+/// What comes of a [`Recalling`] now.
+#[derive(Debug)]
+pub enum Recalled {
+    /// Nothing yet.
+    Wait,
+    Batch(RecalledBatch),
+    /// That was all.
+    End,
+    /// The file cannot be read; why.
+    Failed(String),
+}
+
+/// A recording that is read again, elsewhere: asking never blocks.
+pub trait Recalling: Send {
+    fn next(&mut self) -> Recalled;
+}
+
 /// Where a recorder keeps its files. Implemented by the arena and the disk writer, and in memory for tests. No call blocks.
 pub trait Store {
     type File: Sink;
@@ -244,4 +282,9 @@ pub trait Store {
     fn pin(&mut self, file: &Self::File, from: u64, take: impl FnMut(Self::Pin));
     /// Little room is left: nothing shall be kept that no file needs.
     fn is_tight(&self) -> bool;
+    /// Reads the one media file of an HLS recording again, which has ended or is just ending: from the last key frame at or before `from_ms` (since its
+    /// first frame) on, or all of it. `None`: this store gives nothing back.
+    fn recall(&mut self, _file: FileId, _from_ms: Option<i64>) -> Option<Box<dyn Recalling>> {
+        None
+    }
 }

@@ -25,6 +25,7 @@ pub mod player;
 pub mod protocol;
 pub mod router;
 pub mod server;
+pub mod signing;
 pub mod times;
 pub mod tree;
 
@@ -72,6 +73,21 @@ pub struct ControlContext {
     pub master_key: MasterKey,
     /// Who may call. Replaced when the configuration is read anew.
     pub access: Arc<ArcSwap<Access>>,
+}
+
+impl ControlContext {
+    /// How addresses of files are signed at this moment.
+    pub fn signing(&self, now: WallTime) -> signing::Signing<'_> {
+        signing::Signing {
+            protections: &self.media.protections,
+            catalog: &self.catalog,
+            public_base: &self.public_base,
+            app_id: self.app_id,
+            now_s: now.unix_seconds(),
+            app: 0,
+            terms: None,
+        }
+    }
 }
 
 /// What the appliance tells about itself.

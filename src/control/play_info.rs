@@ -7,12 +7,13 @@ use super::actions::distribution::play_key;
 use super::actions::media_info::{cover_url, media_url};
 use super::actions::results::Folder;
 use super::http::{HttpAnswer, HttpRequest};
+use super::signing;
 use super::tree::decode_form;
 use crate::catalog::{CatalogError, MediaRow, NamedKind};
 use crate::domain::flow::{AdaptiveSet, numbered};
 use crate::domain::player::{PlayerConfig, ResolutionName};
 use crate::domain::presets;
-use crate::domain::psign::{self, Claims};
+use crate::domain::psign::{self, Claims, UrlAccess};
 use crate::units::FileId;
 
 pub const PREFIX: &str = "/getplayinfo/v4/";
@@ -72,7 +73,11 @@ fn media(context: &ControlContext, request: &HttpRequest) -> Result<Value, Refus
     }
     let wanted = Wanted::of(context, sub_app, &claims)?;
     let expire_s = (now.unix_seconds() + TOKEN_S).min(claims.expire_time_stamp.unwrap_or(i64::MAX));
-    describe(context, &row, &wanted, expire_s)
+    let mut described = describe(context, &row, &wanted, expire_s)?;
+    // What the backend that signed lets its player do.
+    let terms = claims.url_access_info.as_ref().map(UrlAccess::terms).filter(|terms| !terms.t.is_empty());
+    signing::Signing { terms: terms.as_ref(), ..context.signing(now) }.all(&mut described);
+    Ok(described)
 }
 
 /// What is to be played, and how it is shown.

@@ -89,7 +89,7 @@ fn without_id(mut answer: Value, id: &str) -> Value {
 fn golden_answers() {
     let running = Running::start();
     let (catalog, base) = (&running.context.catalog, running.context.public_base.clone());
-    catalog.set_event_writer(Arc::new(move |event| event_content(event, &base, 1_300_000_001)));
+    catalog.set_event_writer(Arc::new(move |event| event_content(event, &base, 1_300_000_001).to_string()));
     running.vod("ModifyEventConfig", json!({"Mode": "PULL"}));
     enter(&running, Format::Mp4, FILE, b"0123456789");
     let order = json!({"FileId": FILE, "MediaProcessTask": everything(), "TasksPriority": 5, "SessionId": "s", "SessionContext": "c"});

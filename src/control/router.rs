@@ -125,7 +125,11 @@ impl Control {
             Ok(_) => tracing::info!(target: LOG, request_id, caller, action, code, us, peer, "call"),
         }
         match outcome {
-            Ok(reply) => envelope(Ok(reply), &request_id),
+            Ok(mut reply) => {
+                let context = &self.context;
+                reply.values_mut().for_each(|value| context.signing(now).all(value));
+                envelope(Ok(reply), &request_id)
+            }
             Err(error) => envelope(Err(&error), &request_id),
         }
     }

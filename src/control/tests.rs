@@ -51,6 +51,7 @@ impl Running {
             clock: now,
             hls_segment_ms: 4_000,
             open: Arc::default(),
+            protections: Arc::default(),
         });
         let media = Arc::new(media);
         let maker = crate::clips::ClipMaker {

@@ -33,7 +33,7 @@ impl Running {
 
     fn tell_events(&self) {
         let base = self.context.public_base.clone();
-        self.context.catalog.set_event_writer(Arc::new(move |event| event_content(event, &base, 1_300_000_001)));
+        self.context.catalog.set_event_writer(Arc::new(move |event| event_content(event, &base, 1_300_000_001).to_string()));
     }
 }
 

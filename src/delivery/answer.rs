@@ -25,6 +25,11 @@ pub fn preflight() -> Answer {
         .with("Access-Control-Max-Age", "86400")
 }
 
+/// Does a header of this name ask for a part, or for nothing if nothing has changed?
+pub fn is_conditional(name: &str) -> bool {
+    ["Range", "If-Range", "If-None-Match", "If-Modified-Since"].iter().any(|conditional| name.eq_ignore_ascii_case(conditional))
+}
+
 /// May the answer be kept by caches?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Caching {

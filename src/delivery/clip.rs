@@ -7,10 +7,14 @@ use super::playlist::served_text;
 use super::resolve::{Entry, entry};
 use crate::catalog::{CatalogError, MediaQuery};
 use crate::container::hls::{self, ListedSegment};
+use crate::domain::vod::RING_APP;
+use crate::domain::{RecordingIdentity, RecordingSource};
 use crate::units::{FileId, Format, WallTime};
 
 /// Recordings of one stream that are looked at for one clip.
 const RECORDINGS_MAX: u64 = 500;
+/// The ring is taken where it gives so much more.
+const RING_GAIN_MS: i64 = 500;
 
 /// A segment and the recording it lies in.
 #[derive(Clone, Debug)]
@@ -38,9 +42,25 @@ pub fn of_recording(context: &Context, entry: &Arc<Entry>, start_ms: u64, end_ms
 }
 
 /// The segments of all HLS recordings of a stream between two moments, in the order of time. Where recordings overlap (a rule and a task) the first one counts.
+///
+/// Where no recording was made, or not all the time, what is kept of the stream for a while (the ring) is taken instead, if there is more of that.
 pub fn of_stream(context: &Context, of: &ClipOf<'_>, start: WallTime, end: WallTime) -> Result<Vec<ClipPart>, CatalogError> {
+    let recorded = of_recordings(context, of, false, start, end)?;
+    let length_ms = |parts: &[ClipPart]| {
+        let inside = |(from, to): (WallTime, WallTime)| to.min(end).unix_millis() - from.max(start).unix_millis();
+        covered(parts).into_iter().map(inside).sum::<i64>()
+    };
+    if length_ms(&recorded) + RING_GAIN_MS >= end.unix_millis() - start.unix_millis() {
+        return Ok(recorded);
+    }
+    let kept = of_recordings(context, of, true, start, end)?;
+    Ok(if length_ms(&kept) > length_ms(&recorded) + RING_GAIN_MS { kept } else { recorded })
+}
+
+/// The segments of recordings of a stream, or (`ring`) of what is kept of it for a while.
+fn of_recordings(context: &Context, of: &ClipOf<'_>, ring: bool, start: WallTime, end: WallTime) -> Result<Vec<ClipPart>, CatalogError> {
     let query = MediaQuery {
-        sub_app_id: of.sub_app_id,
+        sub_app_id: if ring { RING_APP } else { of.sub_app_id },
         stream_ids: vec![of.stream.to_owned()],
         stream_domains: if of.domain.is_empty() { Vec::new() } else { vec![of.domain.to_ascii_lowercase()] },
         media_types: vec![Format::Hls.name().to_owned()],
@@ -54,6 +74,9 @@ pub fn of_stream(context: &Context, of: &ClipOf<'_>, start: WallTime, end: WallT
     let mut ids: Vec<FileId> = Vec::new();
     for row in context.catalog.search(&query)?.rows {
         let identity = &row.file.identity;
+        if ring && identity.vod_sub_app_id != of.sub_app_id {
+            continue;
+        }
         if identity.start < end && row.file.end > start && *identity.key.stream == *of.stream && is_it(&identity.key.app) {
             ids.push(identity.file_id);
         }
@@ -61,7 +84,10 @@ pub fn of_stream(context: &Context, of: &ClipOf<'_>, start: WallTime, end: WallT
     let open = context.open.find(Format::Hls, |key| {
         *key.stream == *of.stream && (of.domain.is_empty() || key.domain.eq_ignore_ascii_case(of.domain)) && is_it(&key.app)
     });
-    ids.extend(open.iter().filter(|identity| identity.start < end && identity.vod_sub_app_id == of.sub_app_id).map(|identity| identity.file_id));
+    let is_meant = |identity: &&RecordingIdentity| {
+        identity.start < end && identity.vod_sub_app_id == of.sub_app_id && (identity.source == RecordingSource::Ring) == ring
+    };
+    ids.extend(open.iter().filter(is_meant).map(|identity| identity.file_id));
     let mut parts: Vec<ClipPart> = Vec::new();
     for id in ids {
         let Some(entry) = entry(context, id)? else { continue };

@@ -11,6 +11,8 @@ use crate::segment::moves::{FileKey, MOVES, locate};
 /// Largest head of a request: browsers send below 4 KiB, signed addresses add a few hundred bytes.
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
+/// Largest text that is read as a whole: three weeks of segments of four seconds.
+pub const TEXT_BYTES_MAX: u64 = 64 << 20;
 
 /// What an answer depends on, wherever the request came from.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +80,35 @@ impl Answer {
 
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// Nothing of a file from this byte on is in it.
+    pub fn ends_before(&self, end: u64) -> bool {
+        match &self.body {
+            Body::Bytes(_) => true,
+            Body::File(file) => file.start + file.length <= end,
+        }
+    }
+
+    /// Media type and body of a text.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no UTF-8 or larger than [`TEXT_BYTES_MAX`].
+    pub fn into_text(self) -> io::Result<(String, String)> {
+        let content_type = self.header("Content-Type").unwrap_or("application/octet-stream").to_owned();
+        let length = self.body.length();
+        if length > TEXT_BYTES_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let text = match self.body {
+            Body::Bytes(bytes) => String::from_utf8(bytes).map_err(io::Error::other)?,
+            Body::File(mut file) => {
+                let mut text = String::with_capacity(length as usize);
+                file.read_to_string(&mut text)?;
+                text
+            }
+        };
+        Ok((content_type, text))
     }
 }
 

@@ -14,6 +14,7 @@ pub mod clip;
 pub mod front;
 pub mod http;
 pub mod playlist;
+pub mod protect;
 pub mod resolve;
 pub mod sender;
 
@@ -37,6 +38,8 @@ pub struct Context {
     /// Wanted length of HLS segments that are packaged on request.
     pub hls_segment_ms: u64,
     pub open: Arc<OpenRecordings>,
+    /// Which applications' addresses need a signature.
+    pub protections: Arc<protect::Protections>,
     /// Other addresses that players ask for here: keys, play information, the player's page. Set once by `app`.
     pub pages: std::sync::OnceLock<Pages>,
     pub cache: Cache,
@@ -54,11 +57,12 @@ pub struct ContextParts {
     pub clock: fn() -> WallTime,
     pub hls_segment_ms: u64,
     pub open: Arc<OpenRecordings>,
+    pub protections: Arc<protect::Protections>,
 }
 
 impl Context {
     pub fn new(parts: ContextParts) -> Self {
-        let ContextParts { catalog, storage, app_id, clock, hls_segment_ms, open } = parts;
+        let ContextParts { catalog, storage, app_id, clock, hls_segment_ms, open, protections } = parts;
         Self {
             catalog,
             storage,
@@ -66,6 +70,7 @@ impl Context {
             clock,
             hls_segment_ms,
             open,
+            protections,
             pages: std::sync::OnceLock::new(),
             cache: Cache::default(),
             counters: Counters::default(),
@@ -146,6 +151,7 @@ mod tests {
             push_url: String::new(),
             stream_param: String::new(),
             start: WallTime::from_unix_seconds(1_767_254_400),
+            first_frame: None,
             media_start_ms: 0,
             storage_time_s: 0,
             vod_sub_app_id: 0,

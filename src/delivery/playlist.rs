@@ -7,16 +7,13 @@ use std::sync::Arc;
 
 use super::answer::{self, Caching, refused};
 use super::clip::{self, ClipName, ClipOf};
-use super::http::{Answer, FileBody, Request};
+use super::http::{Answer, FileBody, Request, TEXT_BYTES_MAX};
 use super::resolve::{Answered, Entry, stored};
 use super::{Context, count};
 use crate::container::{flv, hls, mp4};
 use crate::segment::finish::FileReader;
 use crate::segment::moves;
 use crate::units::Format;
-
-/// Largest playlist that is read: three weeks of segments of four seconds.
-const PLAYLIST_BYTES_MAX: u64 = 64 << 20;
 
 /// Answers for a playlist, or for a segment that is packaged; `None`: `name` is none of these.
 pub fn answer(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, name: &str) -> Option<Answered> {
@@ -70,7 +67,7 @@ fn recorded(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, name: 
 /// The playlist of an HLS recording as viewers see it: parts are addressed as they were recorded, so that what was loaded while it grew stays true.
 pub fn served_text(context: &Context, entry: &Entry) -> Option<String> {
     let stored = stored(context, entry, &entry.entry).ok()?;
-    let length = stored.length.min(PLAYLIST_BYTES_MAX);
+    let length = stored.length.min(TEXT_BYTES_MAX);
     let mut text = String::with_capacity(length as usize);
     FileBody { stored, start: 0, length }.read_to_string(&mut text).ok()?;
     if entry.growing {
@@ -199,7 +196,7 @@ pub fn with_token(playlist: &str, token: &str) -> String {
 /// An encrypted stream's playlist for whoever has a token: small, and another one for each token.
 pub fn with_token_of(stored: super::http::Stored, token: &str) -> Option<Answer> {
     let length = stored.length;
-    if length > PLAYLIST_BYTES_MAX {
+    if length > TEXT_BYTES_MAX {
         return None;
     }
     let mut text = String::new();

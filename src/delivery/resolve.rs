@@ -18,7 +18,9 @@ use super::{Context, playlist};
 use crate::container::hls::LIVE_PLAYLIST_NAME;
 use crate::domain::flow::FileResults;
 use crate::domain::naming::disk_slug;
-use crate::domain::{FinishedFile, RecordingIdentity};
+use crate::domain::url_sign::UrlError;
+use crate::domain::vod::RING_APP;
+use crate::domain::{FinishedFile, RecordingIdentity, RecordingSource};
 use crate::segment::Storage;
 use crate::segment::finish::IDENTITY_NAME;
 use crate::segment::moves::{self, FileKey, MOVES};
@@ -70,7 +72,7 @@ pub fn answer(context: &Context, request: &Request<'_>) -> Answered {
         _ => return Answered::Now(refused(405, "Use GET or HEAD.").with("Allow", "GET, HEAD, OPTIONS")),
     }
     match request.path() {
-        path if path.starts_with(LIVE_PREFIX) => Answered::Now(live(context, path)),
+        path if path.starts_with(LIVE_PREFIX) => Answered::Now(live(context, request)),
         path => vod(context, request, path).unwrap_or_else(|| Answered::Now(not_found())),
     }
 }
@@ -99,6 +101,45 @@ fn vod(context: &Context, request: &Request<'_>, path: &str) -> Option<Answered>
     if !entry.is_played {
         return Some(Answered::Now(refused(403, "The application of this file is switched off.")));
     }
+    let pass = match context.protections.check(entry.sub_app_id, request, (context.clock)().unix_seconds()) {
+        Ok(pass) => pass,
+        Err(error) => return Some(Answered::Now(forbidden(error))),
+    };
+    let Some(pass) = pass else { return named(context, request, &entry, name) };
+    if !name.ends_with(".m3u8") && !name.ends_with(".vtt") {
+        let answered = named(context, request, &entry, name)?;
+        return Some(match (answered, pass.granted.upto) {
+            (Answered::Now(answer), Some(upto)) if !answer.ends_before(upto) => Answered::Now(forbidden(UrlError::Preview)),
+            (answered, _) => answered,
+        });
+    }
+    // The whole list, which nobody else gets alike: neither a part of it nor whether it has changed is of use.
+    let headers: Vec<_> = request.headers.iter().filter(|(name, _)| !answer::is_conditional(name)).cloned().collect();
+    let whole = Request { headers: &headers, ..*request };
+    Some(match named(context, &whole, &entry, name)? {
+        Answered::Now(answer) if answer.status == 200 => match answer.into_text() {
+            Ok((content_type, text)) => {
+                let text = pass.list(&text, request.path());
+                Answered::Now(answer::cors(Answer::text(200, &content_type, text)).with("Cache-Control", "no-store"))
+            }
+            Err(error) => {
+                tracing::warn!(%error, file = %file_id, name, "a playlist cannot be read");
+                Answered::Now(refused(500, "The playlist cannot be read."))
+            }
+        },
+        other => other,
+    })
+}
+
+fn forbidden(error: UrlError) -> Answer {
+    let sentence = error.to_string();
+    let (first, rest) = sentence.split_at(1);
+    refused(403, &format!("{}{rest}.", first.to_uppercase())).with("Cache-Control", "no-store")
+}
+
+/// What stands at this name in the folder of a recording.
+fn named(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, name: &str) -> Option<Answered> {
+    let file_id = entry.identity.file_id;
     let (token, name) = playlist::split_token(name).map_or((None, name), |(token, name)| (Some(token), name));
     if !entry.results.has(name) {
         if token.is_some() {
@@ -106,14 +147,14 @@ fn vod(context: &Context, request: &Request<'_>, path: &str) -> Option<Answered>
         }
         // An adaptive stream that is no more is not the recording under another name.
         if !name.starts_with(ADAPTIVE_PREFIX)
-            && let Some(made) = playlist::answer(context, request, &entry, name)
+            && let Some(made) = playlist::answer(context, request, entry, name)
         {
             return Some(made);
         }
     }
-    let part = part_name(&entry, name)?;
+    let part = part_name(entry, name)?;
     let caching = if entry.growing { Caching::Growing } else { Caching::Finished };
-    let stored = stored(context, &entry, part).inspect_err(|error| {
+    let stored = stored(context, entry, part).inspect_err(|error| {
         if error.kind() != io::ErrorKind::NotFound {
             tracing::warn!(%error, file = %file_id, part, "a file of a recording cannot be opened");
         }
@@ -149,6 +190,8 @@ fn cataloged(context: &Context, file_id: FileId) -> Result<Option<Arc<Entry>>, c
     }
     let Some((row, is_played)) = context.catalog.playable(file_id)? else { return Ok(None) };
     let FinishedFile { identity, folder, entry, .. } = row.file;
+    // What is kept for a while is as the recordings of its application are.
+    let sub_app_id = if row.sub_app_id == RING_APP { identity.vod_sub_app_id } else { row.sub_app_id };
     let entry = Arc::new(Entry {
         identity,
         folder,
@@ -157,7 +200,7 @@ fn cataloged(context: &Context, file_id: FileId) -> Result<Option<Arc<Entry>>, c
         cover: row.extras.cover,
         original_deleted: row.extras.original_deleted,
         results: row.extras.results,
-        sub_app_id: row.sub_app_id,
+        sub_app_id,
         is_played,
     });
     context.cache.keep_entry(version, file_id, &entry);
@@ -298,22 +341,29 @@ fn open(folder: &Path, part: &str) -> io::Result<File> {
 }
 
 /// `/live/<AppId>/<domain>/<app>/<stream>.m3u8`: leads to the newest HLS recording of the stream that is open now.
-fn live(context: &Context, path: &str) -> Answer {
+fn live(context: &Context, request: &Request<'_>) -> Answer {
+    let path = request.path();
     let found = || {
         let rest = path.strip_prefix(LIVE_PREFIX)?.strip_prefix(&context.app_id.to_string())?.strip_prefix('/')?;
         let parts: Vec<_> = rest.split('/').map(|part| percent_decode_str(part).decode_utf8().ok()).collect::<Option<_>>()?;
         let [domain, app @ .., name] = parts.as_slice() else { return None };
         let (app, stream) = (app.join("/"), name.strip_suffix(".m3u8")?);
         let is_it = |key: &crate::units::StreamKey| key.domain.eq_ignore_ascii_case(domain) && *key.app == *app && *key.stream == *stream;
-        let newest = context.open.find(Format::Hls, is_it).pop()?;
+        let open = context.open.find(Format::Hls, is_it);
+        let newest = open.into_iter().rfind(|identity| identity.source != RecordingSource::Ring)?;
         // Relative: what is before our path, behind a proxy, is not ours to know.
         let up = "../".repeat(parts.len() + 1);
-        Some(format!("{up}vod/{}/{}/{}.m3u8", context.app_id, newest.file_id, disk_slug(&newest.key.stream)))
+        Some((up, newest))
     };
-    match found() {
-        Some(target) => answer::cors(Answer::empty(302)).with("Location", target).with("Cache-Control", "no-cache"),
-        None => refused(404, "No HLS recording of this stream is open."),
+    let Some((up, newest)) = found() else { return refused(404, "No HLS recording of this stream is open.") };
+    let dir = format!("{VOD_PREFIX}{}/{}/", context.app_id, newest.file_id);
+    let mut target = format!("{up}{}{}.m3u8", &dir[1..], disk_slug(&newest.key.stream));
+    match context.protections.check(newest.vod_sub_app_id, request, (context.clock)().unix_seconds()) {
+        Ok(None) => {}
+        Ok(Some(pass)) => target = pass.protection.signed(&target, &dir, &pass.granted.terms),
+        Err(error) => return forbidden(error),
     }
+    answer::cors(Answer::empty(302)).with("Location", target).with("Cache-Control", "no-cache")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use md5::Md5;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::digest::{hex, same};
 use crate::limits::DOMAIN_BYTES_MAX;
 use crate::units::{StreamKey, WallTime};
 
@@ -159,15 +160,6 @@ fn read_time(text: &str) -> Option<i64> {
     }
     let is_hex = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_hex { i64::from_str_radix(text, 16).ok() } else { None }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Compares texts of equal length in a time that does not depend on where they differ.
-fn same(left: &str, right: &str) -> bool {
-    left.len() == right.len() && left.bytes().zip(right.bytes()).fold(0, |differences, (left, right)| differences | (left ^ right)) == 0
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub enum RecordingSource {
     OlderTask(TaskId),
     /// Nobody recorded it: it was made of recordings.
     Made(MadeBy),
+    /// Nobody asked yet: a stretch of what is kept for a while, so that a recording may begin in the past.
+    Ring,
 }
 
 /// The call that made a file of recordings.
@@ -51,6 +53,9 @@ pub struct RecordingIdentity {
     pub stream_param: String,
     /// When writing began.
     pub start: WallTime,
+    /// The time of day of its first frame: when it was taken from the network, or what the encoder said. Absent in older recordings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_frame: Option<WallTime>,
     /// RTMP timestamp of the first frame the recorder received from this stream, ms.
     pub media_start_ms: i64,
     /// Copied from the template's parameters for this format.

@@ -5,6 +5,7 @@ pub mod busy;
 pub mod callback;
 pub mod content_key;
 pub mod definition;
+mod digest;
 pub mod event;
 pub mod file;
 pub mod flow;
@@ -22,6 +23,7 @@ pub mod rule;
 mod simulation;
 pub mod task;
 pub mod template;
+pub mod url_sign;
 pub mod vod;
 pub mod vod_task;
 

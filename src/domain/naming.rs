@@ -273,6 +273,7 @@ mod tests {
             push_url: String::new(),
             stream_param: String::new(),
             start: START,
+            first_frame: None,
             media_start_ms: 0,
             storage_time_s: 0,
             vod_sub_app_id: 0,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::url_sign::UrlProtection;
+
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct PlayerConfig {
@@ -61,6 +63,8 @@ pub struct DrmStreamings {
 pub struct Distribution {
     /// Signs what a player may play.
     pub play_key: String,
+    /// Signs addresses.
+    pub key_protection: UrlProtection,
 }
 
 /// Up to this short edge, a rendition is called so.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use sha2::Sha256;
 
 use super::player::ResolutionName;
+use super::url_sign::Terms;
 
 /// Longer ones are nobody's.
 const TOKEN_BYTES_MAX: usize = 8 << 10;
@@ -41,6 +42,26 @@ pub struct Claims {
     /// Name of a player configuration: the older form.
     #[serde(default)]
     pub pcfg: Option<String>,
+    #[serde(default)]
+    pub url_access_info: Option<UrlAccess>,
+}
+
+/// What the addresses allow that the player gets, where addresses are protected.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UrlAccess {
+    /// Unix seconds, hexadecimal.
+    pub t: String,
+    pub exper: Option<u64>,
+    pub rlimit: Option<u64>,
+    pub us: String,
+}
+
+impl UrlAccess {
+    pub fn terms(&self) -> Terms {
+        let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
+        Terms { t: self.t.clone(), exper: number(self.exper), rlimit: number(self.rlimit), us: self.us.clone(), ..Terms::default() }
+    }
 }
 
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]

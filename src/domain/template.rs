@@ -57,9 +57,33 @@ pub struct RecordTemplate {
     /// The sound alone in every format. No template of the API says this; a task of the older calls does.
     #[serde(default)]
     pub audio_only: bool,
+    /// Seconds of a stream that are kept for tasks that begin in the past; 0: none are.
+    #[serde(default)]
+    pub pre_record_s: u64,
 }
 
+/// Files of the ring: a tenth of what is kept, so that not much more than that lies on the disk; seconds.
+const RING_FILE_S_MIN: u64 = 10;
+const RING_FILE_S_MAX: u64 = 60;
+
 impl RecordTemplate {
+    /// How the ring of a stream with this template is recorded: as short HLS recordings that expire one after the other. `None`: nothing is kept.
+    pub fn ring(&self) -> Option<Self> {
+        let kept_s = self.pre_record_s;
+        if kept_s == 0 {
+            return None;
+        }
+        let home = if self.hls.enable { &self.hls } else { self.enabled().next().map_or(&self.hls, |(_, param)| param) };
+        let hls = FormatParam {
+            enable: true,
+            record_interval_s: (kept_s / 10).clamp(RING_FILE_S_MIN, RING_FILE_S_MAX),
+            storage_time_s: kept_s,
+            vod_sub_app_id: home.vod_sub_app_id,
+            ..FormatParam::default()
+        };
+        Some(Self { hls, audio_only: self.audio_only, ..Self::empty(self.id, &self.name) })
+    }
+
     /// A template with every format off.
     pub fn empty(id: TemplateId, name: &str) -> Self {
         Self {
@@ -76,6 +100,7 @@ impl RecordTemplate {
             upload_in_recording: false,
             remove_watermark: false,
             audio_only: false,
+            pre_record_s: 0,
         }
     }
 

@@ -11,6 +11,9 @@ pub const CLASS_TOP: i64 = -1;
 pub const CLASS_OTHER: i64 = 0;
 pub const CLASS_OTHER_NAME: &str = "Other";
 
+/// Where the files of the ring lie in the catalog: behind a wall of their own, so that no list and no search shows them. No application has this id.
+pub const RING_APP: u64 = u64::MAX;
+
 /// A sub-application: a wall between files, classes and events. Id 0 is the main one.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -658,6 +658,9 @@ impl Publishing {
 
     fn start_rule(&mut self, policy: &Policy, service: &mut Service<'_>) {
         let template = policy.rule_for(&self.name.key);
+        if let Some(ring) = template.as_ref().and_then(|template| self.as_asked(Arc::clone(template)).ring()) {
+            self.recorder.keep_ring(&ring, service.now, service.store);
+        }
         if let Some(template) = template.filter(|template| template.enabled().next().is_some()) {
             let template = self.as_asked(template);
             self.recorder.start(RecordingSource::Rule(template.id), &template, service.now, service.store);
@@ -685,7 +688,7 @@ impl Publishing {
         }
         for task in change.start {
             let template = self.as_asked(policy.task_template(&task));
-            self.recorder.start(task.source(), &template, service.now, service.store);
+            self.recorder.start_since(task.source(), &template, task.start, service.now, service.store);
         }
         self.next_task_check = self.tasks.next_wakeup(&tasks, service.now.wall);
     }

@@ -396,6 +396,13 @@ fn legacy_audio_codec(sound_format: u8) -> &'static str {
 /// A body gives the same unit whole and in pieces, and what a frame carries is the body.
 pub fn fuzz_flv_tag(data: &[u8]) {
     let Some((&cut, body)) = data.split_first() else { return };
+    super::note::fuzz_note(body);
+    super::parameter_sets::fuzz_parameter_sets(body);
+    for kind in [TrackKind::Video, TrackKind::Audio] {
+        if let Some((_, part)) = further_frame(kind, body) {
+            assert!(part.media.len() < body.len());
+        }
+    }
     let cut = usize::from(cut).min(body.len());
     // In three pieces: what an earlier read brought, a chunk, an empty one and the rest.
     let (prefix, input) = body.split_at(cut / 2);

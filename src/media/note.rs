@@ -4,7 +4,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value as Json};
 
+use super::Payload;
 use crate::rtmp::amf::{self, Value};
+use crate::units::WallTime;
 use crate::wire::crc32_mpeg;
 
 /// A `splice_info_section` begins with this table id (SCTE 35, 9.6).
@@ -35,6 +37,23 @@ pub fn parse(body: &[u8]) -> Option<Note> {
         ("values".to_owned(), Json::Array(values.iter().map(json).collect())),
     ]));
     Some(Note { name, json: json.to_string(), splice })
+}
+
+/// How an onFI message begins.
+const ON_FI: &[u8; 7] = b"\x02\0\x04onFI";
+
+/// The time of day that an `onFI` message tells: `sd` is day, month and year, `st` the time with milliseconds, both taken as UTC. `None` for other messages.
+pub fn time_of_day(body: &Payload<'_>) -> Option<WallTime> {
+    let mut name = [0; ON_FI.len()];
+    if body.peek(&mut name) < name.len() || name != *ON_FI {
+        return None;
+    }
+    let values = amf::decode_all(&body.to_vec()).ok()?;
+    let text = |name: &str| values.iter().find_map(|value| value.get(name)?.as_str());
+    let date = jiff::civil::Date::strptime("%d-%m-%Y", text("sd")?.trim()).ok()?;
+    let time: jiff::civil::Time = text("st")?.trim().parse().ok()?;
+    let timestamp = date.to_datetime(time).to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    Some(WallTime::from_unix_micros(timestamp.as_microsecond()))
 }
 
 fn json(value: &Value) -> Json {
@@ -101,6 +120,26 @@ mod tests {
         assert_eq!(note.splice, None);
         assert_eq!(parse(&amf::encode_all(&[Value::Number(1.0)])), None);
         assert_eq!(parse(b"\x02\0\x0aonText"), None);
+    }
+
+    #[test]
+    fn an_encoder_tells_the_time() {
+        let message = |name: &str, sd: &str, st: &str| {
+            amf::encode_all(&[
+                Value::string(name),
+                Value::EcmaArray(vec![("sd".to_owned(), Value::string(sd)), ("st".to_owned(), Value::string(st))]),
+            ])
+        };
+        for (name, sd, st, expected) in [
+            ("onFI", "26-11-2026", "14:03:05.200", Some(1_795_701_785_200_000)),
+            ("onFI", "01-01-1970", "00:00:01", Some(1_000_000)),
+            ("onFI", "31-02-2026", "14:03:05.200", None),
+            ("onFI", "26-11-2026", "25:00:00", None),
+            ("onXY", "26-11-2026", "14:03:05.200", None),
+        ] {
+            let found = time_of_day(&Payload::contiguous(&message(name, sd, st)));
+            assert_eq!(found.map(|wall| wall.unix_micros()), expected, "{name} {sd} {st}");
+        }
     }
 
     #[test]

@@ -179,7 +179,7 @@ fn type_of(event: &LiveEvent) -> Option<u32> {
 fn task_id(source: &RecordingSource) -> &str {
     match source {
         RecordingSource::Task(id) => &id.0,
-        RecordingSource::Rule(_) | RecordingSource::OlderTask(_) | RecordingSource::Made(_) => "",
+        RecordingSource::Rule(_) | RecordingSource::OlderTask(_) | RecordingSource::Made(_) | RecordingSource::Ring => "",
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Now, Recorder};
 use crate::container::Store;
 use crate::domain::EndReason;
 use crate::limits::SEQUENCE_HEADER_BYTES_MAX;
-use crate::media::enhanced::{PACKET_CODED_FRAMES, Packet};
+use crate::media::enhanced::Packet;
 use crate::media::{FURTHER_TRACKS_MAX, FurtherTrack, TrackKind, Tracks, flv_tag};
 
 /// Sequence headers and the like that are kept for files to begin: some for each of a few tracks.
@@ -43,7 +43,7 @@ impl<S: Store> Recorder<S> {
         let Some(number) = packet.track_id else { return };
         let known = self.pending_further.as_ref().unwrap_or(&self.epoch().tracks.further);
         let index = known.iter().position(|track| track.number == number && track.kind() == kind);
-        if packet.packet_type == PACKET_CODED_FRAMES && index.is_some() && !packet.describes_itself() {
+        if packet.is_coded() && index.is_some() && !packet.describes_itself() {
             return;
         }
         let Some(description) = flv_tag::further_track(kind, packet, index.map(|index| &known[index].description)) else { return };

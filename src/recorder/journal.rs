@@ -221,6 +221,7 @@ fn replay_output<S: Store>(note: &Note, (output, hls): (&NotedOutput, Option<(Fi
     let settings = RecorderSettings {
         hls_transport_stream: output.transport_stream,
         hls_segment_ms: note.hls_segment_ms,
+        trust_encoder_clock: false,
         moov_reserve: if note.moov_whole { MoovReserve::Whole } else { MoovReserve::Insert },
     };
     let now = Now { mono: MonoTime::default(), wall: note.wall };

@@ -9,6 +9,9 @@ pub mod data;
 mod further;
 pub mod journal;
 pub mod output;
+mod past;
+#[cfg(test)]
+mod past_tests;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -16,12 +19,15 @@ mod watch;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::codec::nal::{is_annexb, with_lengths};
 use crate::container::{Sink, Store};
 use crate::domain::event::{ExceptionLevel, LiveEventKind, RecordException, RecordExceptionKind, RecordSessionId, RecordState};
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
 use crate::media::{AudioTrack, Frame, FurtherTrack, Payload, TrackKind, Tracks, VideoCodec, VideoTrack};
+use crate::media::{note, parameter_sets};
 use crate::units::{FileId, Format, MonoTime, PublicationId, StreamKey, WallTime};
 
 use cache::{CACHE_BYTES_MAX, Cache, ChainId, Place, Sequence};
@@ -29,6 +35,7 @@ use clock::Clocks;
 use data::{DataLog, DataMessage};
 use journal::{NotedEpoch, OPEN_END};
 use output::{Context, LeftOut, Losses, Offered, Output, Pumped, Trouble};
+use past::{Past, Ring};
 use watch::Watch;
 
 /// A publication that has sent one track only is taken as complete after this much media (or time): encoders send both sequence headers at once.
@@ -56,6 +63,8 @@ pub struct RecorderSettings {
     pub hls_transport_stream: bool,
     /// Wanted length of an HLS segment.
     pub hls_segment_ms: u64,
+    /// The time of day that the encoder sends (`onFI`) counts, not when its frames came.
+    pub trust_encoder_clock: bool,
     /// Room left for the final `moov`, by seconds of file.
     pub moov_reserve: MoovReserve,
 }
@@ -148,6 +157,16 @@ pub struct Epoch {
     pub zero_ms: Option<i64>,
     /// The frame behind which the sequence header of the sound came: what an encoder puts before the first sound begins there.
     pub audio_begins: Sequence,
+    /// A timestamp and the time of day that belongs to it: when that frame was taken from the network, or what the encoder says.
+    pub clock: Option<(i64, WallTime)>,
+}
+
+impl Epoch {
+    /// The time of day of a timestamp.
+    pub fn wall(&self, dts_ms: i64) -> Option<WallTime> {
+        self.clock
+            .map(|(at_ms, wall)| WallTime::from_unix_micros(wall.unix_micros().saturating_add(dts_ms.saturating_sub(at_ms).saturating_mul(1_000))))
+    }
 }
 
 /// A recording has changed its state.
@@ -160,9 +179,11 @@ pub struct RecordChange {
 }
 
 /// Who asked for what, and the files that come of it.
-struct Session<F> {
+struct Session<F, P> {
     source: RecordingSource,
     outputs: Vec<Output<F>>,
+    /// What the outputs take first: frames of before the session began.
+    past: Option<Box<Past<P>>>,
     /// It ends before this frame, for this reason; it waits for storage that is busy.
     ending: Option<(Sequence, EndReason)>,
 }
@@ -177,7 +198,9 @@ struct Waiting<S: Store> {
 pub struct Recorder<S: Store> {
     publication: Publication,
     settings: RecorderSettings,
-    sessions: Vec<Session<S::File>>,
+    sessions: Vec<Session<S::File, S::Pin>>,
+    /// What is kept for sessions that begin in the past.
+    ring: Option<Ring>,
     cache: Cache<S::Pin>,
     /// Frames in the cache that are in no file.
     log: Option<(S::File, ChainId)>,
@@ -212,17 +235,20 @@ pub struct Recorder<S: Store> {
     events: Vec<LiveEventKind>,
     /// It was looked whether the tracks that were announced have come.
     announced_is_checked: bool,
+    /// The sequence header that the parameter sets of key frames contradict.
+    overruled_header: Option<Bytes>,
     /// Further tracks as the next file will have them, if that is not what the open ones have.
     pending_further: Option<Vec<FurtherTrack>>,
 }
 
 impl<S: Store> Recorder<S> {
     pub fn new(publication: Publication, settings: RecorderSettings) -> Self {
-        let first = Epoch { number: 0, tracks: Tracks::default(), reason: EndReason::PublicationEnded, zero_ms: None, audio_begins: 0 };
+        let first = Epoch { number: 0, tracks: Tracks::default(), reason: EndReason::PublicationEnded, zero_ms: None, audio_begins: 0, clock: None };
         Self {
             publication,
             settings,
             sessions: Vec::with_capacity(SESSIONS_MAX),
+            ring: None,
             cache: Cache::default(),
             log: None,
             waiting: None,
@@ -247,6 +273,7 @@ impl<S: Store> Recorder<S> {
             troubles: Vec::new(),
             events: Vec::new(),
             announced_is_checked: false,
+            overruled_header: None,
             pending_further: None,
         }
     }
@@ -266,7 +293,7 @@ impl<S: Store> Recorder<S> {
 
     /// What is being recorded, and for whom.
     pub fn recordings(&self) -> impl Iterator<Item = (&RecordingSource, Format)> {
-        let open = self.sessions.iter().filter(|session| session.ending.is_none());
+        let open = self.sessions.iter().filter(|session| session.ending.is_none() && session.source != RecordingSource::Ring);
         open.flat_map(|session| session.outputs.iter().flat_map(|output| output.formats().map(|format| (&session.source, format))))
     }
 
@@ -290,7 +317,7 @@ impl<S: Store> Recorder<S> {
     fn gather(&mut self, now: Now, at_once: bool) {
         let exceptions = self.watch.take_exceptions(now, at_once);
         if !exceptions.is_empty() {
-            for session in self.sessions.iter().filter(|session| session.ending.is_none()) {
+            for session in self.sessions.iter().filter(|session| session.ending.is_none() && session.source != RecordingSource::Ring) {
                 for (output, format) in session.outputs.iter().flat_map(|output| output.formats().map(move |format| (output, format))) {
                     for level in [ExceptionLevel::Error, ExceptionLevel::Warning, ExceptionLevel::Info] {
                         let exceptions: Vec<_> = exceptions.iter().filter(|one| one.kind.level() == level).cloned().collect();
@@ -301,7 +328,8 @@ impl<S: Store> Recorder<S> {
                 }
             }
         }
-        for Trouble { session, formats, kind, description } in self.troubles.drain(..) {
+        let ring = self.ring.as_ref().map(Ring::session);
+        for Trouble { session, formats, kind, description } in self.troubles.drain(..).filter(|trouble| Some(trouble.session) != ring) {
             for format in formats.into_iter().flatten() {
                 let exceptions = vec![RecordException { kind, occurs: 1, description: description.clone() }];
                 self.events.push(LiveEventKind::RecordException { session, format, level: kind.level(), exceptions });
@@ -320,6 +348,7 @@ impl<S: Store> Recorder<S> {
 
     /// Begins, interruptions and ends of recordings since the last call.
     pub fn take_changes(&mut self) -> Vec<RecordChange> {
+        self.changes.retain(|change| change.source != RecordingSource::Ring);
         std::mem::take(&mut self.changes)
     }
 
@@ -339,12 +368,23 @@ impl<S: Store> Recorder<S> {
     /// Begins to record for `source` by `template`, with the GOP that is in memory.
     pub fn start(&mut self, source: RecordingSource, template: &Arc<RecordTemplate>, now: Now, store: &mut S) {
         let from = self.cache.join_point(self.epoch().tracks.video.is_some());
+        self.begin(source, template, (from, !self.wait_for_key && from == self.cache.end()), None);
+        self.pump(now, store);
+    }
+
+    fn begin(
+        &mut self,
+        source: RecordingSource,
+        template: &RecordTemplate,
+        from: (Sequence, bool),
+        past: Option<Box<Past<S::Pin>>>,
+    ) -> RecordSessionId {
         let session = RecordSessionId::new(self.publication.id, self.sessions_begun);
         self.sessions_begun += 1;
-        let outputs = Output::for_template(template, &source, session, (from, !self.wait_for_key && from == self.cache.end()), &self.settings);
-        self.sessions.push(Session { source, outputs, ending: None });
+        let outputs = Output::for_template(template, &source, session, from, &self.settings);
+        self.sessions.push(Session { source, outputs, past, ending: None });
         self.note_is_old = true;
-        self.pump(now, store);
+        session
     }
 
     /// Begins to record what a killed process had in memory. `hls`: the HLS recording that goes on, and its last part.
@@ -441,18 +481,22 @@ impl<S: Store> Recorder<S> {
                 } else if self.wait_for_key && !part.key {
                     self.totals.drop_frames(DropReason::BeforeKeyFrame, 1);
                 } else {
-                    self.wait_for_key = false;
                     self.totals.video_frames += 1;
                     if part.key && codec.is_nal_units() {
                         self.annexb = begins_with_start_code(&part.media) && is_annexb(&part.media.to_vec());
                     }
-                    if self.annexb {
-                        let unit = with_lengths(&part.media.to_vec());
-                        let part = FramePart { media: Payload::contiguous(&unit), ..part };
-                        self.frame(TrackKind::Video, timestamp_ms, part, now, store);
+                    let unit;
+                    let part = if self.annexb {
+                        unit = with_lengths(&part.media.to_vec());
+                        FramePart { media: Payload::contiguous(&unit), ..part }
                     } else {
-                        self.frame(TrackKind::Video, timestamp_ms, part, now, store);
+                        part
+                    };
+                    if part.key {
+                        self.take_parameter_sets(&part.media);
                     }
+                    self.wait_for_key = false;
+                    self.frame(TrackKind::Video, timestamp_ms, part, now, store);
                 }
             }
             VideoUnit::Colour(colour, sent) => {
@@ -479,6 +523,12 @@ impl<S: Store> Recorder<S> {
     /// One data message but for onMetaData: a name and values in AMF0. It is kept where it stands between the frames, by containers that have a place for
     /// it: FLV as it was sent, MP4 and HLS in JSON.
     pub fn data(&mut self, timestamp_ms: u32, payload: Payload<'_>, now: Now, store: &mut S) {
+        if self.settings.trust_encoder_clock
+            && let Some(wall) = note::time_of_day(&payload)
+        {
+            let at_ms = self.clocks.other_ms(timestamp_ms);
+            self.epoch_mut().clock = Some((at_ms, wall));
+        }
         self.between_frames(None, timestamp_ms, payload.to_vec(), now, store);
     }
 
@@ -554,7 +604,21 @@ impl<S: Store> Recorder<S> {
         }
     }
 
+    /// Some encoders change the picture without a new sequence header: what stands in front of the key frame counts.
+    fn take_parameter_sets(&mut self, key_frame: &Payload<'_>) {
+        let Some(known) = &self.epoch().tracks.video else { return };
+        let Some(track) = parameter_sets::changed_by(known, key_frame) else { return };
+        let sent = known.sequence_header.clone();
+        self.overruled_header.get_or_insert(sent);
+        self.new_video(Arc::new(track));
+    }
+
     fn set_video(&mut self, track: Arc<VideoTrack>) {
+        if self.overruled_header.as_ref().is_some_and(|header| *header == track.sequence_header) {
+            // Repeated although the key frames say otherwise.
+            return;
+        }
+        self.overruled_header = None;
         let Some(known) = &self.epoch().tracks.video else { return self.new_video(track) };
         let same = |known: &VideoTrack| (known.codec, &known.config, &known.sequence_header) == (track.codec, &track.config, &track.sequence_header);
         if !same(known) {
@@ -616,8 +680,10 @@ impl<S: Store> Recorder<S> {
     fn new_epoch(&mut self, tracks: Tracks, reason: EndReason) {
         let number = self.epoch().number + 1;
         self.note_is_old = true;
-        let audio_begins = self.epoch().audio_begins;
-        self.epochs.push_back(Epoch { number, tracks, reason, zero_ms: None, audio_begins });
+        let Epoch { audio_begins, clock, .. } = *self.epoch();
+        // Behind a jump the timestamps say something else.
+        let clock = clock.filter(|_| reason != EndReason::TimestampJump);
+        self.epochs.push_back(Epoch { number, tracks, reason, zero_ms: None, audio_begins, clock });
     }
 
     fn frame(&mut self, track: TrackKind, timestamp_ms: u32, part: FramePart<'_>, now: Now, store: &mut S) {
@@ -637,6 +703,9 @@ impl<S: Store> Recorder<S> {
             self.first_frame = Some(now.mono);
             self.media_start_ms = step.dts_ms;
         }
+        if self.epoch().clock.is_none() {
+            self.epoch_mut().clock = Some((step.dts_ms, now.wall));
+        }
         self.totals.media_bytes += part.media.len() as u64;
         self.store_frame(&part.at(track, step.dts_ms), now, store);
     }
@@ -648,7 +717,12 @@ impl<S: Store> Recorder<S> {
         self.unflushed |= !self.sessions.is_empty();
         let mut place = None;
         let mut behind = false;
+        let mut has_past = false;
         for session in &mut self.sessions {
+            if session.past.is_some() {
+                has_past = true;
+                continue;
+            }
             if session.ending.is_some() {
                 behind = true;
                 continue;
@@ -671,7 +745,7 @@ impl<S: Store> Recorder<S> {
         let place = if behind { self.log_frame(frame, true, store) } else { place.or_else(|| self.log_frame(frame, false, store)) };
         let Some(place) = place else { return self.cache.pass() };
         self.cache.push(frame, epoch, place);
-        if behind {
+        if behind || has_past {
             self.pump(now, store);
         } else {
             self.trim(self.cache.end(), store);
@@ -694,8 +768,10 @@ impl<S: Store> Recorder<S> {
     /// Keeps beside the log what recovery needs to know as long as an output waits for frames.
     fn note_waiting(&mut self, now: Now, store: &mut S) {
         let end = self.cache.end();
-        let range = |session: &Session<S::File>, output: &Output<S::File>| (output.next(), session.ending.map_or(OPEN_END, |(end, _)| end));
-        let outputs = || self.sessions.iter().flat_map(|session| session.outputs.iter().map(move |output| (session, output)));
+        let range = |session: &Session<S::File, S::Pin>, output: &Output<S::File>| (output.next(), session.ending.map_or(OPEN_END, |(end, _)| end));
+        // What those take that are in the past is in the ring.
+        let present = || self.sessions.iter().filter(|session| session.past.is_none());
+        let outputs = || present().flat_map(|session| session.outputs.iter().map(move |output| (session, output)));
         if outputs().all(|(session, output)| output.next() >= session.ending.map_or(end, |(end, _)| end)) {
             if let Some(waiting) = self.waiting.take() {
                 store.close_note(waiting.note);
@@ -749,6 +825,7 @@ impl<S: Store> Recorder<S> {
             outputs: self
                 .sessions
                 .iter()
+                .filter(|session| session.past.is_none())
                 .flat_map(|session| &session.outputs)
                 .zip(ids.chunks(journal::IDS_PER_OUTPUT))
                 .map(|(output, ids)| output.noted(ids.to_vec()))
@@ -809,6 +886,7 @@ impl<S: Store> Recorder<S> {
 
     /// Lets every output take what it can, and ends the sessions that have taken all of theirs.
     fn pump(&mut self, now: Now, store: &mut S) {
+        self.pump_past(now, store);
         self.unflushed = true;
         let mut needed = self.cache.end();
         let mut needed_data = self.data.end();
@@ -830,10 +908,15 @@ impl<S: Store> Recorder<S> {
             data: &self.data,
             changes: &mut self.changes,
             troubles: &mut self.troubles,
+            anchor: None,
         };
         let mut scratch = Vec::new();
+        let mut ring_events = Vec::new();
         let mut outputs_are_new = false;
         self.sessions.retain_mut(|session| {
+            if session.past.is_some() {
+                return true;
+            }
             context.closing = session.ending.is_some();
             context.limit = session.ending.map_or(context.cache.end(), |(limit, _)| limit);
             context.tracks_complete = tracks_complete || context.closing;
@@ -856,15 +939,19 @@ impl<S: Store> Recorder<S> {
                 needed = needed.min(output.next());
                 needed_data = needed_data.min(output.next_data());
             }
-            match session.ending {
+            let is_over = match session.ending {
                 Some((_, reason)) if !behind => {
                     for output in &mut session.outputs {
                         output.end(reason, now, store, context.changes);
                     }
-                    false
+                    true
                 }
-                _ => true,
+                _ => false,
+            };
+            if session.source == RecordingSource::Ring {
+                session.outputs.iter_mut().for_each(|output| ring_events.extend(output.take_ring_events()));
             }
+            !is_over
         });
         let (files_begun, lost) = (context.files_begun, context.lost);
         self.note_is_old |= outputs_are_new;
@@ -873,6 +960,8 @@ impl<S: Store> Recorder<S> {
         self.note_is_old |= files_begun > 0;
         DropReason::ALL.into_iter().for_each(|reason| self.totals.drop_frames(reason, lost[reason as usize]));
         self.blocked_since = if blocked { self.blocked_since.or(Some(now.mono)) } else { None };
+        self.note_ring(&ring_events, now);
+        needed = self.sessions.iter().filter_map(|session| session.past.as_ref()?.hold()).fold(needed, Sequence::min);
         self.data.trim(needed_data, self.cache.first());
         self.note_waiting(now, store);
         self.trim(needed, store);
@@ -912,12 +1001,14 @@ impl<S: Store> Recorder<S> {
 
     /// From time to time: lets blocked outputs go on, ends what the storage has failed.
     pub fn tick(&mut self, now: Now, store: &mut S) {
-        if self.blocked_since.is_some() || self.sessions.iter().flat_map(|session| &session.outputs).any(|output| output.next() < self.cache.end()) {
+        let end = self.cache.end();
+        let waits = |session: &Session<S::File, S::Pin>| session.past.is_some() || session.outputs.iter().any(|output| output.next() < end);
+        if self.blocked_since.is_some() || self.sessions.iter().any(waits) {
             self.pump(now, store);
         }
         if self.blocked_since.is_some_and(|since| now.mono.millis_since(since) >= STORAGE_WAIT_MS) {
             let end = self.cache.end();
-            for output in self.sessions.iter_mut().flat_map(|session| &mut session.outputs) {
+            for output in self.sessions.iter_mut().filter(|session| session.past.is_none()).flat_map(|session| &mut session.outputs) {
                 let lost = output.give_up(end, &self.cache, now, store);
                 self.totals.drop_frames(DropReason::StorageBusy, lost);
             }

@@ -66,6 +66,8 @@ pub struct Context<'a, P> {
     pub changes: &'a mut Vec<RecordChange>,
     /// What is wrong with one output.
     pub troubles: &'a mut Vec<Trouble>,
+    /// The frames are from the past: the wall-clock time of one of them, and its DTS.
+    pub anchor: Option<(WallTime, i64)>,
 }
 
 /// Something is wrong with the recordings of one output.
@@ -112,6 +114,17 @@ impl<P: Pinned> Context<'_, P> {
 
     fn leave_out(&mut self, container: &'static str, codec: &'static str) {
         LeftOut::note(self.left_out, container, codec);
+    }
+
+    /// When a frame was received.
+    fn wall_at(&self, dts_ms: i64) -> WallTime {
+        self.anchor.map_or(self.now.wall, |(wall, anchor_ms)| {
+            WallTime::from_unix_micros(wall.unix_micros().saturating_add((dts_ms - anchor_ms).saturating_mul(1_000)))
+        })
+    }
+
+    fn now_at(&self, dts_ms: i64) -> Now {
+        Now { wall: self.wall_at(dts_ms), ..self.now }
     }
 
     fn newest_epoch(&self) -> u32 {
@@ -371,6 +384,30 @@ struct HlsRecording {
     resumable: Option<(ResumeClaim, ResumeTerms)>,
 }
 
+/// What an output of the ring tells of its files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RingEvent {
+    Opened {
+        file_id: FileId,
+        epoch: u32,
+        first_dts_ms: i64,
+        wall: WallTime,
+    },
+    /// With every frame before this one.
+    Closed {
+        next: Sequence,
+        wall: WallTime,
+    },
+}
+
+/// What an output of the ring has beside.
+#[derive(Default)]
+struct RingFiles {
+    events: Vec<RingEvent>,
+    /// The open file is wanted: it ends at the next key frame.
+    cut: bool,
+}
+
 enum State<F> {
     /// The next file has not begun.
     Starting,
@@ -413,6 +450,8 @@ pub struct Output<F> {
     lacks: [Option<RecordExceptionKind>; 2],
     /// Its storage has failed: frames that are lost by now, to be told.
     failed: Option<u64>,
+    /// It writes the ring: each of its files is a recording.
+    ring: Option<RingFiles>,
     /// It is told that further tracks are not in its files.
     further_told: bool,
     /// The disk of the open file is to be left at the next place where files may be cut.
@@ -450,7 +489,11 @@ impl<F: Sink> Output<F> {
             .into_iter()
             .zip(1..)
             .map(|(kind, place)| Self {
-                interval_ms: kind.interval_ms(),
+                ring: (*source == RecordingSource::Ring).then(RingFiles::default),
+                interval_ms: match source {
+                    RecordingSource::Ring => kind.hls().and_then(|param| i64::try_from(param.record_interval_s * 1_000).ok()),
+                    _ => kind.interval_ms(),
+                },
                 audio_only: template.audio_only || kind.is_audio_only(),
                 kind,
                 source: source.clone(),
@@ -519,11 +562,44 @@ impl<F: Sink> Output<F> {
             leaving: None,
             left: None,
             before: [None, self.before[1].take()],
+            ring: None,
         }
     }
 
     pub fn session(&self) -> RecordSessionId {
         self.session
+    }
+
+    /// What became of the files of the ring since the last call.
+    pub fn take_ring_events(&mut self) -> Vec<RingEvent> {
+        self.ring.as_mut().map(|ring| std::mem::take(&mut ring.events)).unwrap_or_default()
+    }
+
+    /// The open file of the ring is wanted: it ends at the next key frame.
+    pub fn cut_ring(&mut self) {
+        if let Some(ring) = &mut self.ring {
+            ring.cut = true;
+        }
+    }
+
+    /// When a file is to end, ms after its begin.
+    fn file_ms(&self) -> Option<i64> {
+        if self.leaving.is_some() {
+            return Some(0);
+        }
+        if self.ring.as_ref().is_some_and(|ring| ring.cut) { Some(1) } else { self.interval_ms }
+    }
+
+    /// It has taken what is past, and goes on with the frames of the cache from `next` on.
+    pub fn join(&mut self, next: Sequence) {
+        self.next = next;
+    }
+
+    /// What is past cannot be read further: the file ends, another begins with the key frame `next` or one behind it.
+    pub fn break_off<S: Store<File = F>>(&mut self, next: Sequence, why: &str, now: Now, store: &mut S) -> Trouble {
+        self.close_file(EndReason::StorageFailed, now, store);
+        (self.next, self.need_key) = (next, true);
+        self.trouble(RecordExceptionKind::CannotRead, format!("what was kept of the past could not be read: {why}"))
     }
 
     pub fn next(&self) -> Sequence {
@@ -622,9 +698,9 @@ impl<F: Sink> Output<F> {
         if self.next != sequence || self.next_data != data_end {
             return Offered::Later;
         }
+        let file_ms = self.file_ms();
         let State::Writing(open) = &mut self.state else { return Offered::Later };
-        let interval_ms = if self.leaving.is_some() { Some(0) } else { self.interval_ms };
-        match open.step(frame.track, frame.key, frame.dts_ms, epoch, interval_ms) {
+        match open.step(frame.track, frame.key, frame.dts_ms, epoch, file_ms) {
             Step::Write if store.reserve(&mut open.file, open.writer.push_bytes_max(frame)) => {}
             Step::Unwanted => {
                 self.next += 1;
@@ -664,7 +740,7 @@ impl<F: Sink> Output<F> {
                 return Pumped::Blocked;
             }
             let head = *context.cache.head(self.next);
-            let interval_ms = if self.leaving.is_some() { Some(0) } else { self.interval_ms };
+            let file_ms = self.file_ms();
             match &mut self.state {
                 State::Starting => {
                     if self.must_part(head.epoch, context) {
@@ -674,15 +750,18 @@ impl<F: Sink> Output<F> {
                         return Pumped::Done;
                     }
                 }
-                State::Writing(open) => match open.step(head.track, head.key, head.dts_ms, head.epoch, interval_ms) {
+                State::Writing(open) => match open.step(head.track, head.key, head.dts_ms, head.epoch, file_ms) {
                     Step::NewEpoch => {
-                        let reason = context.epoch(head.epoch).reason;
-                        self.close_file(reason, context.now, store);
+                        let (reason, end) = (context.epoch(head.epoch).reason, context.now_at(open.last_dts_ms));
+                        self.close_file(reason, end, store);
                     }
-                    Step::Cut => match self.leaving {
-                        Some(unfit) => self.leave(unfit, context.now, store),
-                        None => self.close_file(EndReason::Interval, context.now, store),
-                    },
+                    Step::Cut => {
+                        let end = context.now_at(open.last_dts_ms);
+                        match self.leaving {
+                            Some(unfit) => self.leave(unfit, end, store),
+                            None => self.close_file(EndReason::Interval, end, store),
+                        }
+                    }
                     Step::Unwanted => self.next += 1,
                     Step::Write => {
                         let frame = context.cache.get(self.next, scratch);
@@ -812,10 +891,13 @@ impl<F: Sink> Output<F> {
             return true;
         }
         let Some(zero_ms) = self.file_zero_ms(&tracks, epoch, context) else { return false };
+        let now = context.now.wall;
         let epoch_zero_ms = *context.epoch(epoch).zero_ms.get_or_insert(zero_ms);
-        match self.writer(&tracks, zero_ms, epoch_zero_ms, context.settings) {
+        let epoch = context.epoch(epoch);
+        let times = (epoch.wall(zero_ms).unwrap_or(now), epoch.wall(epoch_zero_ms));
+        match self.writer(&tracks, (zero_ms, epoch_zero_ms), times, context.settings) {
             Some((head, writer)) => {
-                if !self.begin_hls(context, store) {
+                if !self.begin_hls(frame, context, store) {
                     return false;
                 }
                 // The one that it goes on with may lie on a disk that takes no more.
@@ -825,7 +907,7 @@ impl<F: Sink> Output<F> {
                 }
                 self.need_key = false;
                 self.skipping = None;
-                self.open_file(frame, &tracks, (head, writer), context, store);
+                self.open_file(frame, &tracks, (head, writer, times.0), context, store);
             }
             None => {
                 self.cannot_begin("the format cannot hold what the track is made of", context.changes, context.troubles);
@@ -837,7 +919,13 @@ impl<F: Sink> Output<F> {
     }
 
     /// The head and the writer of the next file. `None`: this container cannot hold these tracks (an AAC profile that ADTS does not know).
-    fn writer(&self, tracks: &Tracks, zero_ms: i64, epoch_zero_ms: i64, settings: &RecorderSettings) -> Option<(Vec<u8>, Writer)> {
+    fn writer(
+        &self,
+        tracks: &Tracks,
+        (zero_ms, epoch_zero_ms): (i64, i64),
+        (first_frame, clock): (WallTime, Option<WallTime>),
+        settings: &RecorderSettings,
+    ) -> Option<(Vec<u8>, Writer)> {
         Some(match &self.kind {
             Kind::Single(Format::Flv, param) => {
                 let head = flv::head(tracks, param.record_interval_s);
@@ -846,9 +934,10 @@ impl<F: Sink> Output<F> {
             }
             Kind::Single(Format::Mp3, _) => (Vec::new(), Writer::Mp3(Mp3Writer::new())),
             Kind::Single(..) => (Vec::new(), Writer::Adts(AdtsWriter::new(tracks.audio.as_ref()?).ok()?)),
-            Kind::Hybrid { .. } => {
-                (mp4::head(tracks, self.moov_reserve_bytes(settings)), Writer::Mp4(Box::new(Mp4Writer::new(tracks, epoch_zero_ms))))
-            }
+            Kind::Hybrid { .. } => (
+                mp4::head_of(tracks, self.moov_reserve_bytes(settings), Some(first_frame)),
+                Writer::Mp4(Box::new(Mp4Writer::new(tracks, epoch_zero_ms).with_clock(clock, settings.trust_encoder_clock))),
+            ),
             Kind::TransportStream(_) => (Vec::new(), Writer::Ts(Box::new(TsWriter::new(tracks, epoch_zero_ms).ok()?))),
         })
     }
@@ -898,7 +987,7 @@ impl<F: Sink> Output<F> {
 
     /// Sees to it that there is an HLS recording if one is wanted: the one in which the publication before was interrupted, or a new one. False: the
     /// publication before is just ending.
-    fn begin_hls<S: Store<File = F>>(&mut self, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
+    fn begin_hls<S: Store<File = F>>(&mut self, frame: &FrameHead, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
         if self.hls.is_some() || self.kind.hls().is_none() {
             return true;
         }
@@ -929,7 +1018,7 @@ impl<F: Sink> Output<F> {
             epoch: None,
             segmenter: Segmenter::new(context.settings.hls_segment_ms),
             listed_ms: 0,
-            start: context.now.wall,
+            start: context.wall_at(frame.dts_ms),
             receipt,
             resumable: claim.map(|claim| (claim, ResumeTerms { wait_s: self.resume_wait_s, session })),
         });
@@ -944,12 +1033,12 @@ impl<F: Sink> Output<F> {
         &mut self,
         frame: &FrameHead,
         tracks: &Tracks,
-        writer: (Vec<u8>, Writer),
+        (head, writer, first_frame): (Vec<u8>, Writer, WallTime),
         context: &mut Context<'_, S::Pin>,
         store: &mut S,
     ) {
         let epoch = frame.epoch;
-        let (head, writer) = writer;
+        let start = context.wall_at(frame.dts_ms);
         let extension = self.kind.extension();
         let mut begin = Vec::new();
         let mut small_files = Vec::new();
@@ -958,12 +1047,12 @@ impl<F: Sink> Output<F> {
         match &self.kind {
             Kind::Single(format, param) => {
                 let file_id = store.next_file_id();
-                begin.push(self.identity(file_id, *format, param, context));
+                begin.push(self.identity(file_id, *format, param, (start, first_frame), context));
                 recording = Some(file_id);
             }
             Kind::Hybrid { mp4: Some(param), .. } => {
                 let file_id = store.next_file_id();
-                begin.push(self.identity(file_id, Format::Mp4, param, context));
+                begin.push(self.identity(file_id, Format::Mp4, param, (start, first_frame), context));
                 recording = Some(file_id);
             }
             Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(_) => {}
@@ -974,7 +1063,7 @@ impl<F: Sink> Output<F> {
                 && let Some(param) = self.kind.hls()
             {
                 let resume = recording_hls.resumable.as_ref().map(|(_, terms)| *terms);
-                begin.push(RecordingIdentity { resume, ..self.identity(recording_hls.file_id, Format::Hls, param, context) });
+                begin.push(RecordingIdentity { resume, ..self.identity(recording_hls.file_id, Format::Hls, param, (start, first_frame), context) });
                 let container = if extension == "ts" { SegmentContainer::Ts } else { SegmentContainer::Fmp4 };
                 // A publication that goes on with it may bring pictures.
                 let independent = tracks.video.is_none() && resume.is_none();
@@ -982,10 +1071,8 @@ impl<F: Sink> Output<F> {
             }
             recording_hls.part += 1;
             let part = recording_hls.part;
-            if recording_hls.epoch.is_none() && part > 1 {
-                // Its media do not say how long the interruption was.
-                small_files.push(hls::part_start_file(recording_hls.file_id, part, context.now.wall));
-            }
+            // The media before it do not say how long an interruption or a jump was.
+            (recording_hls.start, recording_hls.listed_ms) = (first_frame, 0);
             if recording_hls.epoch != Some(epoch) {
                 let map = (extension != "ts").then(|| format!("init-{part}.m4s"));
                 hls::push_part(&mut hls_text, map.as_deref(), part > 1);
@@ -993,6 +1080,9 @@ impl<F: Sink> Output<F> {
                     small_files.push(SmallFile { folder: recording_hls.file_id, name, bytes: mp4::init_segment(tracks) });
                 }
                 recording_hls.epoch = Some(epoch);
+            }
+            if part > 1 {
+                small_files.push(hls::part_start_file(recording_hls.file_id, part, first_frame));
             }
             let own = MediaPath { folder: recording_hls.file_id, part, extension: if extension == "ts" { "ts" } else { "m4s" } };
             link = Some(own);
@@ -1015,6 +1105,9 @@ impl<F: Sink> Output<F> {
             store.append_text(recording_hls.file_id, LIVE_PLAYLIST_NAME, hls_text);
         }
         context.files_begun += 1;
+        if let (Some(ring), Some(hls)) = (&mut self.ring, &self.hls) {
+            ring.events.push(RingEvent::Opened { file_id: hls.file_id, epoch, first_dts_ms: frame.dts_ms, wall: start });
+        }
         if self.begun != Begun::Told {
             self.begun = Begun::Told;
             let begun = self.formats().filter(|format| *format != Format::Hls || !self.resumed);
@@ -1042,15 +1135,23 @@ impl<F: Sink> Output<F> {
 
     fn moov_reserve_bytes(&self, settings: &RecorderSettings) -> usize {
         match settings.moov_reserve {
-            MoovReserve::Insert => MOOV_RESERVE_BYTES,
-            MoovReserve::Whole => {
-                let seconds = self.kind.interval_ms().map_or(HLS_RESERVE_S, |interval_ms| interval_ms as u64 / 1_000);
+            MoovReserve::Insert if self.ring.is_none() => MOOV_RESERVE_BYTES,
+            // The ring's files are short, and many end.
+            _ => {
+                let seconds = self.interval_ms.map_or(HLS_RESERVE_S, |interval_ms| interval_ms as u64 / 1_000);
                 (seconds as usize).saturating_mul(MOOV_BYTES_PER_SECOND).clamp(MOOV_RESERVE_BYTES, MOOV_RESERVE_BYTES_MAX)
             }
         }
     }
 
-    fn identity(&self, file_id: FileId, format: Format, param: &FormatParam, context: &Context<'_, impl Pinned>) -> RecordingIdentity {
+    fn identity(
+        &self,
+        file_id: FileId,
+        format: Format,
+        param: &FormatParam,
+        (start, first_frame): (WallTime, WallTime),
+        context: &Context<'_, impl Pinned>,
+    ) -> RecordingIdentity {
         RecordingIdentity {
             file_id,
             format,
@@ -1059,7 +1160,8 @@ impl<F: Sink> Output<F> {
             source: self.source.clone(),
             push_url: context.publication.push_url.clone(),
             stream_param: context.publication.stream_param.clone(),
-            start: context.now.wall,
+            start,
+            first_frame: Some(first_frame),
             media_start_ms: context.media_start_ms,
             storage_time_s: param.storage_time_s,
             vod_sub_app_id: param.vod_sub_app_id,
@@ -1162,6 +1264,13 @@ impl<F: Sink> Output<F> {
             self.before[0] = continued(file_id, reason);
             let shared_with = self.hls.as_ref().map(|hls| MediaPath { folder: hls.file_id, part: hls.part, extension: "m4s" });
             store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with, receipt, claim: None });
+        }
+        if let Some(ring) = &mut self.ring
+            && let Some(HlsRecording { file_id, receipt, .. }) = self.hls.take()
+        {
+            store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with: None, receipt, claim: None });
+            ring.cut = false;
+            ring.events.push(RingEvent::Closed { next: self.next, wall: now.wall });
         }
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::*;
-use crate::container::{FinishPlan, MediaPath, MemorySink, OpenMedia, Pinned, RecordingEnd, Room};
-use crate::domain::{PausedRecording, Resume, ResumeClaim, Resumptions};
+use crate::container::{FinishPlan, MediaPath, MemorySink, OpenMedia, Pinned, Recalling, RecordingEnd, Room};
+use crate::domain::{PausedRecording, RecordingIdentity, Resume, ResumeClaim, Resumptions};
 use crate::units::{FileId, Format, TaskId, TemplateId};
 
 /// Keeps every file; `room` false: takes nothing, as a store whose disk hangs.
@@ -21,6 +21,8 @@ pub(super) struct MemoryStore {
     pins: Rc<Cell<usize>>,
     /// Logs and notes that are open.
     pub(super) kept: usize,
+    /// What is read again is damaged at its end.
+    pub(super) recall_fails: bool,
 }
 
 #[derive(Clone)]
@@ -142,6 +144,10 @@ impl Store for MemoryStore {
     fn is_tight(&self) -> bool {
         !self.room
     }
+    fn recall(&mut self, file: FileId, from_ms: Option<i64>) -> Option<Box<dyn Recalling>> {
+        let (_, bytes) = self.files.values().find(|(open, _)| open.media.folder == file)?;
+        Some(super::past_tests::recall(bytes, from_ms, self.recall_fails))
+    }
 }
 
 impl MemoryStore {
@@ -158,7 +164,41 @@ impl MemoryStore {
             disk: Room::Free,
             pins: Rc::default(),
             kept: 0,
+            recall_fails: false,
         }
+    }
+
+    /// The numbers of the FLV files.
+    pub(super) fn flv_files(&self) -> Vec<u64> {
+        self.files.iter().filter(|(_, (_, bytes))| bytes.starts_with(b"FLV")).map(|(number, _)| *number).collect()
+    }
+
+    /// The recordings that began.
+    pub(super) fn begun(&self, is_meant: impl Fn(&RecordingIdentity) -> bool) -> Vec<RecordingIdentity> {
+        self.files.values().flat_map(|(open, _)| &open.begin).filter(|identity| is_meant(identity)).cloned().collect()
+    }
+
+    /// Why the recordings of `source` ended.
+    pub(super) fn ended_of(&self, source: &RecordingSource) -> Vec<EndReason> {
+        let ids: Vec<FileId> = self.begun(|identity| identity.source == *source).iter().map(|identity| identity.file_id).collect();
+        self.ended.iter().filter(|end| ids.contains(&end.file_id)).map(|end| end.reason).collect()
+    }
+
+    /// Frames in all ADTS files.
+    pub(super) fn adts_frames(&self) -> usize {
+        let files = self.files.values().filter(|(open, _)| open.media.extension == "aac");
+        files.map(|(_, bytes)| bytes.len() / (7 + 4)).sum()
+    }
+
+    /// Frames in the MP4 files of the recordings that are meant.
+    pub(super) fn movie_frames(&self, is_meant: impl Fn(&RecordingIdentity) -> bool) -> usize {
+        let files = self.files.values().filter(|(open, _)| open.begin.iter().any(&is_meant));
+        files
+            .map(|(_, bytes)| {
+                let summary = crate::container::mp4::scan(&bytes[..], true).expect("a movie").plan.summary;
+                (summary.video.map_or(0, |track| track.frames) + summary.audio.map_or(0, |track| track.frames)) as usize
+            })
+            .sum()
     }
 
     /// Blocks that are kept in memory.
@@ -167,7 +207,7 @@ impl MemoryStore {
     }
 
     /// The tags of one FLV file behind its script tag and sequence headers: type, timestamp, body.
-    fn flv_tags(&self, number: u64) -> Vec<(u8, u32, Vec<u8>)> {
+    pub(super) fn flv_tags(&self, number: u64) -> Vec<(u8, u32, Vec<u8>)> {
         let bytes = &self.files[&number].1;
         let mut tags = Vec::new();
         let mut at = 13;
@@ -185,7 +225,7 @@ impl MemoryStore {
 const SPS: &[u8] = &[0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x47, 0xfe, 0x88];
 const PPS: &[u8] = &[0x68, 0xce, 0x3c, 0x80];
 
-fn video_header(level: u8) -> Vec<u8> {
+pub(super) fn video_header(level: u8) -> Vec<u8> {
     let mut body = vec![0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, level, 0xff, 0xe1, 0, SPS.len() as u8];
     body.extend_from_slice(SPS);
     body.extend_from_slice(&[1, 0, PPS.len() as u8]);
@@ -195,23 +235,23 @@ fn video_header(level: u8) -> Vec<u8> {
 
 const AUDIO_HEADER: &[u8] = &[0xaf, 0, 0x12, 0x10];
 
-fn video_frame(key: bool, number: u32) -> Vec<u8> {
+pub(super) fn video_frame(key: bool, number: u32) -> Vec<u8> {
     let mut body = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0, 0, 0, 0, 5, if key { 0x65 } else { 0x41 }];
     body.extend_from_slice(&number.to_be_bytes());
     body
 }
 
-fn audio_frame(number: u32) -> Vec<u8> {
+pub(super) fn audio_frame(number: u32) -> Vec<u8> {
     let mut body = vec![0xaf, 1];
     body.extend_from_slice(&number.to_be_bytes());
     body
 }
 
-fn now(millis: u64) -> Now {
+pub(super) fn now(millis: u64) -> Now {
     Now { mono: MonoTime::from_millis(millis), wall: WallTime::from_unix_millis(1_767_225_600_000 + millis as i64) }
 }
 
-fn template(formats: &[Format], interval_s: u64) -> Arc<RecordTemplate> {
+pub(super) fn template(formats: &[Format], interval_s: u64) -> Arc<RecordTemplate> {
     let mut template = RecordTemplate::empty(TemplateId(1001), "test");
     for &format in formats {
         template.param_mut(format).enable = true;
@@ -220,7 +260,7 @@ fn template(formats: &[Format], interval_s: u64) -> Arc<RecordTemplate> {
     Arc::new(template)
 }
 
-fn recorder() -> Recorder<MemoryStore> {
+pub(super) fn recorder() -> Recorder<MemoryStore> {
     let publication = Publication {
         id: PublicationId(7),
         key: StreamKey::new("localhost", "live", "cam"),
@@ -228,16 +268,17 @@ fn recorder() -> Recorder<MemoryStore> {
         stream_param: String::new(),
         alias_domain: String::new(),
     };
-    let settings = RecorderSettings { hls_transport_stream: false, hls_segment_ms: 4_000, moov_reserve: MoovReserve::Insert };
+    let settings =
+        RecorderSettings { hls_transport_stream: false, hls_segment_ms: 4_000, trust_encoder_clock: false, moov_reserve: MoovReserve::Insert };
     Recorder::new(publication, settings)
 }
 
-fn source() -> RecordingSource {
+pub(super) fn source() -> RecordingSource {
     RecordingSource::Rule(TemplateId(1001))
 }
 
 /// Sends frames `range` of a stream with a key frame each second, 25 pictures and as many audio frames a second; video then audio at each step.
-fn send(recorder: &mut Recorder<MemoryStore>, store: &mut MemoryStore, range: std::ops::Range<u32>) {
+pub(super) fn send(recorder: &mut Recorder<MemoryStore>, store: &mut MemoryStore, range: std::ops::Range<u32>) {
     for number in range {
         let time = number * 40;
         let at = now(u64::from(time));
@@ -246,13 +287,13 @@ fn send(recorder: &mut Recorder<MemoryStore>, store: &mut MemoryStore, range: st
     }
 }
 
-fn headers(recorder: &mut Recorder<MemoryStore>, store: &mut MemoryStore) {
+pub(super) fn headers(recorder: &mut Recorder<MemoryStore>, store: &mut MemoryStore) {
     recorder.video(0, Payload::contiguous(&video_header(30)), now(0), store).unwrap();
     recorder.audio(0, Payload::contiguous(AUDIO_HEADER), now(0), store).unwrap();
 }
 
 /// The running numbers inside the frames of one kind (9 video, 8 audio).
-fn numbers(tags: &[(u8, u32, Vec<u8>)], kind: u8) -> Vec<u32> {
+pub(super) fn numbers(tags: &[(u8, u32, Vec<u8>)], kind: u8) -> Vec<u32> {
     tags.iter().filter(|tag| tag.0 == kind).map(|tag| u32::from_be_bytes(tag.2[tag.2.len() - 4..].try_into().unwrap())).collect()
 }
 

@@ -1001,7 +1001,7 @@ impl Finisher {
             let takes_more = match &paused.source {
                 RecordingSource::Rule(_) => true,
                 // Nothing more is recorded into it.
-                RecordingSource::Made(_) => false,
+                RecordingSource::Made(_) | RecordingSource::Ring => false,
                 RecordingSource::Task(id) | RecordingSource::OlderTask(id) => {
                     let tasks = || policy.tasks.values().flatten().filter(|task| task.is_open(now));
                     open.get_or_init(|| tasks().map(|task| &task.id).collect()).contains(id)

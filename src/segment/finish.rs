@@ -475,7 +475,7 @@ fn replace_live_playlist(folder: &Path, text: &str) -> Result<(), FinishError> {
 fn playlist(folder: &Path, identity: &RecordingIdentity, parts: &[Part], settings: &FinishSettings, ended: bool) -> String {
     let mut maps = Vec::new();
     let mut starts = Vec::new();
-    let mut start = identity.start;
+    let mut start = identity.first_frame.unwrap_or(identity.start);
     for part in parts {
         // A part without an init segment of its own goes on with the one before.
         let map = format!("init-{}.m4s", part.number);

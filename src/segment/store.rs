@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
 
-use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, Pinned, RecordingEnd, Room, Sink, Store, Unfit};
+use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, Pinned, Recalling, RecordingEnd, Room, Sink, Store, Unfit};
 use crate::domain::{PausedRecording, Resume, ResumeClaim, Resumptions};
 use crate::units::{FileId, MonoTime, PublicationId, WallTime};
 
@@ -269,6 +269,9 @@ impl Sink for BlockFile {
     }
 }
 
+/// Reads the media file of an HLS recording again, on another thread; the moment, since its first frame, is in ms.
+pub type Recaller = Arc<dyn Fn(FileId, Option<i64>) -> Box<dyn Recalling> + Send + Sync>;
+
 /// One core's way to one disk.
 struct DiskLink {
     to_disk: Sender<DiskCommand>,
@@ -326,6 +329,7 @@ pub struct CoreStore {
     ids: Arc<FileIds>,
     serials: Arc<AtomicU64>,
     resumptions: Arc<Mutex<Resumptions>>,
+    recaller: Option<Recaller>,
     /// The receipt time of the bytes that are being appended now.
     now: MonoTime,
 }
@@ -340,7 +344,12 @@ impl CoreStore {
             DiskLink { to_disk, health, outbox: VecDeque::new(), returned, give_back, held_bytes: 0 }
         };
         let disks = handles.into_iter().map(link).collect();
-        Self { arena, disks, places, chosen: None, ids, serials, resumptions, now: MonoTime::default() }
+        Self { arena, disks, places, chosen: None, ids, serials, resumptions, recaller: None, now: MonoTime::default() }
+    }
+
+    /// Whom to ask for what was recorded before.
+    pub fn set_recaller(&mut self, recaller: Recaller) {
+        self.recaller = Some(recaller);
     }
 
     /// Once a tick: takes blocks back and sends what the disk queue did not take before.
@@ -583,6 +592,10 @@ impl Store for CoreStore {
             (file.measured, file.measured_position) = (self.now, file.position);
         }
         self.hand_over(file, true);
+    }
+
+    fn recall(&mut self, file: FileId, from_ms: Option<i64>) -> Option<Box<dyn Recalling>> {
+        self.recaller.as_ref().map(|recaller| recaller(file, from_ms))
     }
 
     fn has_failed(&self, file: &BlockFile) -> bool {

@@ -21,6 +21,7 @@ VOD_ACTIONS = {
     *("CreateSubAppId", "DescribeSubAppIds", "ModifySubAppIdInfo", "ModifySubAppIdStatus"),
     *("CreateClass", "DescribeAllClass", "ModifyClass", "DeleteClass"),
     *("ProcessMedia", "ProcessMediaByProcedure", "DescribeTasks", "DescribeTaskDetail", "ManageTask", "DescribeDrmDataKey"),
+    *("DescribeDefaultDistributionConfig", "ModifyDefaultDistributionConfig"),
     *("CreateProcedureTemplate", "CreateTranscodeTemplate", "CreateAdaptiveDynamicStreamingTemplate", "CreateImageSpriteTemplate"),
     *("PullEvents", "ConfirmEvents", "ModifyEventConfig", "DescribeEventConfig"),
     *("EditMedia", "SimpleHlsClip", "LiveRealTimeClip", "DescribeTasks", "DescribeTaskDetail"),

@@ -172,3 +172,22 @@ def test_a_clip_of_a_stream_that_is_live(tmp_path):
             appliance.call("LiveRealTimeClip", **{**wanted, **changes})
         assert refused.value.code == code, changes
     appliance.stop()
+
+
+def test_sound_alone_is_cut(capstan, domain):
+    """AAC and MP3 files: whole frames, those that sound between the two times; the result is found as processed."""
+    for kind, name in [("aac", "aac"), ("mp3", "mp3")]:
+        capstan.record(f"{kind}-{domain}", **{kind: True})
+        subprocess.run(["ffmpeg", "-v", "error", "-i", media.source(name), "-c", "copy", "-f", "flv", capstan.url(kind, f"{kind}-{domain}")], check=True, timeout=60)
+        file = capstan.file(kind, f"{kind}-{domain}")
+        task = edited(capstan, [{"FileId": file["FileId"], "StartTimeOffset": 1, "EndTimeOffset": 3}], MediaName=f"{kind} of {domain}")
+        assert task["ErrCode"] == 0, task
+        found = media.packets(task["Output"]["FileUrl"], quiet=False)
+        sent = [packet.md5 for packet in media.packets(media.source(name))["audio"]]
+        kept = [packet.md5 for packet in found["audio"]]
+        begin = sent.index(kept[0])
+        assert sent[begin : begin + len(kept)] == kept and task["MetaData"]["Duration"] == pytest.approx(2, abs=0.06)
+    made = lambda *kinds: [file["BasicInfo"]["Name"] for file in capstan.search(Text=domain, SourceTypes=list(kinds))]  # noqa: E731
+    assert sorted(made("VideoProcessing")) == [f"aac of {domain}", f"mp3 of {domain}"]
+    assert made("Record") == [] and len(made("Record", "VideoProcessing")) == 2 and made("Upload") == []
+    assert len(capstan.search(StreamDomains=[f"aac-{domain}"], SourceTypes=["Record"])) == 1

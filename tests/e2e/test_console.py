@@ -119,6 +119,64 @@ def test_a_stream_is_seen_recorded_played_and_deleted(start, source, push, page)
     assert files[0]["MetaData"]["Container"] == "flv"
 
 
+def sought(page, seconds):
+    """Jumps there; how long it took until the picture of that moment was there, ms."""
+    return page.eval_on_selector(
+        "video",
+        """(video, seconds) => new Promise((resolve, reject) => {
+            const begun = performance.now();
+            video.addEventListener("seeked", () => resolve(performance.now() - begun), { once: true });
+            setTimeout(() => reject(new Error(`no picture at ${seconds} s: ${video.error?.message}`)), 8000);
+            video.currentTime = seconds;
+        })""",
+        seconds,
+    )
+
+
+def test_watching_a_live_recording_and_cutting_it(start, source, push, page):
+    """A stream is watched while it is recorded, back to its beginning; its recording is sought through, and cut with the two handles."""
+    appliance = start(record={"first_run_rule": False, "hls_segment_ms": 1000})
+    appliance.record("localhost", hls=True)
+    pushing = push.ffmpeg(source("live"), appliance.url("camera-1"), realtime=True)
+    appliance.wait_recording("camera-1")
+    page.goto(f"{appliance.http}/#/overview")
+    page.get_by_role("row").filter(has_text="camera-1").get_by_role("link", name="Watch").click()
+    page.locator("video").wait_for(state="attached")
+    until(lambda: page.eval_on_selector("video", "video => video.seekable.length && video.seekable.end(0)") > 4, 15, "four seconds to watch")
+    played(page)
+    page.get_by_role("button", name="To the beginning").click()
+    until(lambda: page.eval_on_selector("video", "video => video.currentTime") < 2.5, 5, "the beginning")
+    played(page, 0.5)
+    page.get_by_role("button", name="Live", exact=True).click()
+    played(page, 0.5)
+    picture(page, "watch")
+    pushing.kill()
+    appliance.file("camera-1")
+
+    # Seeking back and forth, then the handles by keyboard and by mouse.
+    page.goto(f"{appliance.http}/#/recordings")
+    page.get_by_role("link").filter(has_text="camera-1").first.click()
+    page.get_by_text("complete", exact=True).wait_for()
+    length = until(lambda: page.eval_on_selector("video", "video => video.duration || 0"), 10, "the length")
+    for place in (0.9, 0.1, 0.55, 0.3, 0.8, 0.0, 0.45, 0.95, 0.2, 0.7):
+        sought(page, length * place)
+    begin, end = page.get_by_role("slider", name="Begin of the clip"), page.get_by_role("slider", name="End of the clip")
+    begin.press("ArrowRight")
+    begin.press("Shift+ArrowRight")
+    box, bar = end.bounding_box(), page.locator(".track").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(bar["x"] + bar["width"] * 3.5 / length, box["y"] + 4, steps=4)
+    page.mouse.up()
+    assert float(begin.get_attribute("aria-valuenow")) == pytest.approx(1.1) and float(end.get_attribute("aria-valuenow")) == pytest.approx(3.5, abs=0.2)
+    picture(page, "clip")
+    page.get_by_role("button", name="Cut a clip").click()
+    page.get_by_role("dialog").get_by_label("Name").fill("the goal")
+    page.get_by_role("dialog").get_by_role("button", name="Cut").click()
+    page.get_by_role("heading", name="the goal").wait_for()
+    played(page, 0.5)
+
+
 def test_login_signs_every_call(page, tmp_path):
     keys = [{"secret_id": "AKIDconsole", "secret_key": "a secret key for the console", "role": "reader"}]
     tokens = [{"name": "tests", "token": Signed.TOKEN, "role": "admin"}]

@@ -176,6 +176,28 @@ def other_parameters():
     return Case(changed, [frames(changed, 0, at), frames(changed, at)])
 
 
+def other_parameters_in_band():
+    """The same without a header: the key frame brings the parameter sets."""
+    case = other_parameters()
+    sent = case.sent
+    at = next(index for index in range(case.files[1][0] - 1, -1, -1) if rtmp.is_configuration(sent[index][0], sent[index][2]))
+    _, new = (tag[2] for tag in sent if tag[0] == VIDEO and rtmp.is_configuration(tag[0], tag[2]))
+    sets = b"".join(len(unit).to_bytes(4, "big") + unit for unit in sets_of(new))
+    later = sent[:at] + sent[at + 1 :]
+    for index in range(at, len(later)):
+        kind, timestamp, body = later[index]
+        if kind == VIDEO and body[0] >> 4 == 1 and body[1] == 1:
+            later[index] = (kind, timestamp, body[:5] + sets + body[5:])
+    return Case(later, [frames(later, 0, at), frames(later, at)])
+
+
+def sets_of(header):
+    """SPS and PPS of an H.264 sequence header."""
+    sps = header[13 : 13 + int.from_bytes(header[11:13], "big")]
+    at = 13 + len(sps) + 1
+    return sps, header[at + 2 : at + 2 + int.from_bytes(header[at : at + 2], "big")]
+
+
 def same_parameters_again():
     """The same sequence header repeated with each key frame changes nothing."""
     sent, header = [], next(body for kind, _, body in base() if kind == VIDEO and body[1] == 0)
@@ -193,9 +215,7 @@ def start_codes():
         if kind == VIDEO and is_frame(kind, body):
             body = body[:5] + b"".join(b"\0\0\0\1" + unit for unit in units_of(body[5:]))
         elif kind == VIDEO and body[1] == 0:
-            sps = body[13 : 13 + int.from_bytes(body[11:13], "big")]
-            at = 13 + len(sps) + 1
-            pps = body[at + 2 : at + 2 + int.from_bytes(body[at : at + 2], "big")]
+            sps, pps = sets_of(body)
             body = body[:5] + b"\0\0\0\1" + sps + b"\0\0\0\1" + pps
         sent.append((kind, timestamp, body))
     return Case(sent, [frames(sent)], kept=base())
@@ -238,6 +258,7 @@ CASES = {
     "late key frame": late_key_frame,
     "late sequence header": late_sequence_header,
     "other parameters": other_parameters,
+    "other parameters in a key frame": other_parameters_in_band,
     "same parameters again": same_parameters_again,
     "start codes": start_codes,
     "delimiters and captions": delimiters_and_captions,
@@ -303,6 +324,32 @@ def check_mp4(path, expected):
 
 
 SPLICE = "/DA0AAAAAAAA///wBQb+cr0AUAAeAhxDVUVJSAAAjn/PAAGlmbAICAAAAAAsoKGKNAIAmsnRfg=="
+
+
+def test_the_time_of_day_that_the_encoder_sends(tmp_path, domain):
+    """`onFI` says when the first frame was: playlists, fragments and the file say the same."""
+    from appliance import Appliance
+
+    appliance = Appliance(tmp_path, record={"trust_encoder_clock": True, "hls_segment_ms": 1000}).start()
+    try:
+        appliance.record(domain, mp4=True, hls=True)
+        connection = rtmp.publisher(appliance.rtmp_port, f"cam?vhost={domain}")
+        connection.send(DATA, rtmp.amf("onFI") + rtmp.amf({"sd": "05-06-2031", "st": "14:03:05.200"}), timestamp=0, stream=1)
+        for kind, timestamp, body in base():
+            connection.tag(kind, timestamp, body)
+        connection.close()
+        files = appliance.by_format("cam", domain, "hls", "mp4")
+        lines = [line for line in appliance.path_of(files["hls"]).read_text().splitlines() if "DATE-TIME" in line]
+        assert [line.split("TIME:")[1] for line in lines][:2] == ["2031-06-05T14:03:05.200Z", "2031-06-05T14:03:06.200Z"], lines
+        receipt = appliance.call("DescribeRecordingReceipt", version="2018-07-17", FileId=files["mp4"]["FileId"])["Receipt"]
+        assert "1938434585200000" in json.dumps(receipt)
+        created = media.run(["ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", appliance.path_of(files["mp4"])]).stdout.decode()
+        assert created.startswith("2031-06-05T14:03:05")
+        segment = next(appliance.path_of(files["hls"]).parent.glob("media-*.m4s")).read_bytes()
+        at = segment.index(b"prft") + 12
+        assert int.from_bytes(segment[at : at + 4], "big") == 1938434585 + 2208988800
+    finally:
+        appliance.stop()
 
 
 def test_data_messages(capstan, domain):

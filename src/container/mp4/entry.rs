@@ -356,7 +356,7 @@ mod tests {
     fn read_back(name: &str, tracks: &Tracks) -> Vec<u8> {
         let written = entries(tracks);
         let mut out = BoxWriter::default();
-        fragmented_moov(&mut out, &written, None);
+        fragmented_moov(&mut out, &written, None, 0);
         let moov = out.into_bytes();
         assert_eq!(parse_entries(&moov).as_deref(), Some(&written[..]), "{name}");
         for cut in 0..moov.len() {

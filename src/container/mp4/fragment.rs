@@ -5,6 +5,9 @@ use std::ops::Range;
 use crate::container::boxes::{be32, be64};
 use crate::media::{FURTHER_TRACKS_MAX, TrackKind};
 
+/// `prft` (8.16.5), version 1: in front of a fragment, the time of day of its first sample.
+pub const PRFT_BYTES: usize = 32;
+pub const PRFT_HEADER: [u8; 8] = *b"\0\0\0\x20prft";
 /// `moof` header and `mfhd`.
 pub const MOOF_HEAD_BYTES: usize = 8 + 16;
 /// `traf` header, `tfhd` with default flags, `tfdt` version 1: what precedes the first `trun`.

@@ -3,9 +3,10 @@
 use super::MEDIA_TIME_BIAS_MS;
 use super::entry::{TrackEntry, entries, parse_entries};
 use super::moov::fragmented_moov;
-use crate::container::boxes::{BoxWriter, HEADER_BYTES, LARGE_HEADER_BYTES, be32};
+use crate::container::boxes::{BoxWriter, HEADER_BYTES, LARGE_HEADER_BYTES, be32, be64, find};
 use crate::container::{HEAD_ALIGN_BYTES, ReadAt, ScanError};
 use crate::media::Tracks;
+use crate::units::WallTime;
 
 /// The box at the end of the head: header, length of the `moov` before it, mark, room for the header of the final `mdat`.
 const LOCATOR_BYTES: usize = HEADER_BYTES + 8 + LARGE_HEADER_BYTES;
@@ -16,13 +17,21 @@ pub const INSERT_AT: u64 = HEAD_ALIGN_BYTES as u64;
 const INITIAL_MOOV_BYTES_MAX: u32 = 2 << 20;
 /// Where the first fragment may begin at most: some 2,000 hours of index. A file that is none of ours is read no further.
 const HEAD_BYTES_MAX: u64 = 1 << 30;
+/// From the begin of 1904, which `mvhd` counts from, to that of 1970.
+const UNIX_EPOCH_IN_1904_SECONDS: i64 = 2_082_844_800;
 /// Bytes of `ftyp`, which the final `moov` follows.
 pub const FTYP_BYTES: u64 = 36;
 
 /// The head of a new file: whole pages, with at least `reserve_bytes` for the final `moov`.
 pub fn head(tracks: &Tracks, reserve_bytes: usize) -> Vec<u8> {
+    head_of(tracks, reserve_bytes, None)
+}
+
+/// The same for a file whose first frame was at `created`.
+pub fn head_of(tracks: &Tracks, reserve_bytes: usize, created: Option<WallTime>) -> Vec<u8> {
     let mut moov = BoxWriter::default();
-    fragmented_moov(&mut moov, &entries(tracks), Some(MEDIA_TIME_BIAS_MS));
+    let created = created.and_then(|wall| u64::try_from(wall.unix_micros().div_euclid(1_000_000) + UNIX_EPOCH_IN_1904_SECONDS).ok()).unwrap_or(0);
+    fragmented_moov(&mut moov, &entries(tracks), Some(MEDIA_TIME_BIAS_MS), created);
     let moov = moov.into_bytes();
 
     // The final moov and the header of the `free` box behind it must not touch the initial moov; the insertion point lies in the reserve.
@@ -46,7 +55,7 @@ pub fn head(tracks: &Tracks, reserve_bytes: usize) -> Vec<u8> {
 pub fn init_segment(tracks: &Tracks) -> Vec<u8> {
     let mut out = BoxWriter::default();
     ftyp(&mut out);
-    fragmented_moov(&mut out, &entries(tracks), None);
+    fragmented_moov(&mut out, &entries(tracks), None, 0);
     out.into_bytes()
 }
 
@@ -69,6 +78,8 @@ pub struct Head {
     /// The final `moov` and one more box header fit between `ftyp` and here, the start of the initial `moov`.
     pub reserve_end: u64,
     pub entries: Vec<TrackEntry>,
+    /// Seconds since 1904, as `mvhd` has it; 0: nobody said.
+    pub created: u64,
 }
 
 impl Head {
@@ -90,7 +101,9 @@ impl Head {
                 let mut moov = vec![0; moov_bytes as usize];
                 read(file, reserve_end, &mut moov)?;
                 if let Some(entries) = parse_entries(&moov) {
-                    return Ok(Self { bytes: end, reserve_end, entries });
+                    let mvhd = find(&moov, b"moov").and_then(|body| find(body, b"mvhd"));
+                    let created = mvhd.and_then(|mvhd| if mvhd.first() == Some(&1) { be64(mvhd, 4) } else { be32(mvhd, 4).map(u64::from) });
+                    return Ok(Self { bytes: end, reserve_end, entries, created: created.unwrap_or(0) });
                 }
             }
             end += HEAD_ALIGN_BYTES as u64;

@@ -29,6 +29,7 @@ mod head;
 mod moov;
 mod movie;
 mod package;
+mod recall;
 mod scan;
 mod tables;
 #[cfg(test)]
@@ -37,9 +38,10 @@ mod writer;
 
 pub use cut::{Copy, CutPlan, Selection, are_alike, plan as plan_cut, select};
 pub use fuzz::fuzz_scan;
-pub use head::{INSERT_AT, head, init_segment};
+pub use head::{INSERT_AT, head, head_of, init_segment};
 pub use movie::{Movie, MovieSample, MovieTrack, fuzz_movie, read_movie, read_tracks};
 pub use package::{MovieSegment, fragment, init, segments};
+pub use recall::{StoredFrame, frames as stored_frames};
 pub use scan::{Mp4Scan, scan};
 pub use writer::Mp4Writer;
 

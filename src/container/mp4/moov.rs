@@ -59,11 +59,12 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The `moov` before the first fragment. `bias_ms`: media time at which the presentation begins, taken off by an edit list.
-pub fn fragmented_moov(out: &mut BoxWriter, entries: &[TrackEntry], bias_ms: Option<u64>) {
+/// The `moov` before the first fragment. `bias_ms`: media time at which the presentation begins, taken off by an edit list. `created`:
+/// seconds since 1904, 0 if not known.
+pub fn fragmented_moov(out: &mut BoxWriter, entries: &[TrackEntry], bias_ms: Option<u64>, created: u64) {
     let empty = SampleTable::default();
     out.container(b"moov", |out| {
-        mvhd(out, TIMESCALE, 0, next_id(entries));
+        mvhd(out, created, TIMESCALE, 0, next_id(entries));
         for entry in entries {
             // A duration of 0 in a fragmented movie: to the end of what the fragments bring (8.6.6).
             let edit = bias_ms.map(|bias_ms| Edit { delay: 0, duration: 0, media_time: bias_ms + entry.pre_skip_ms() });
@@ -88,7 +89,7 @@ pub fn fragmented_moov(out: &mut BoxWriter, entries: &[TrackEntry], bias_ms: Opt
 ///
 /// Times of pictures are milliseconds. Sound has a time scale in which both a millisecond and a sample are whole numbers: the times stay what was sent,
 /// while the last frame lasts, and what precedes the first sample to be heard takes, what it does to the sample.
-pub fn final_moov(tracks: &[(TrackEntry, SampleTable)], messages: Option<&SampleTable>, shift_bytes: u64) -> Vec<u8> {
+pub fn final_moov(created: u64, tracks: &[(TrackEntry, SampleTable)], messages: Option<&SampleTable>, shift_bytes: u64) -> Vec<u8> {
     let start_ms = first_pts_ms(tracks);
     let entries: Vec<TrackEntry> = tracks.iter().map(|(entry, _)| entry.clone()).collect();
     let capacity: usize = tracks.iter().map(|(_, table)| table.bytes()).sum();
@@ -116,7 +117,7 @@ pub fn final_moov(tracks: &[(TrackEntry, SampleTable)], messages: Option<&Sample
                 Edit { delay: movie(timing.delay_ms) + in_movie(skip), duration: in_movie(duration - skip), media_time: media_time + skip }
             })
             .collect();
-        mvhd(out, movie_scale, edits.iter().map(|edit| edit.delay + edit.duration).max().unwrap_or(0), next_id(&entries));
+        mvhd(out, created, movie_scale, edits.iter().map(|edit| edit.delay + edit.duration).max().unwrap_or(0), next_id(&entries));
         for ((entry, table, _, scale), edit) in timed.iter().zip(&edits) {
             trak(out, &Head::of(entry, &entries, *scale), table, Some(edit), shift_bytes);
         }
@@ -168,11 +169,11 @@ fn time(out: &mut BoxWriter, version: u8, value: u64) {
     }
 }
 
-fn mvhd(out: &mut BoxWriter, timescale: u32, duration: u64, next_id: u32) {
-    let version = version_for(duration);
+fn mvhd(out: &mut BoxWriter, created: u64, timescale: u32, duration: u64, next_id: u32) {
+    let version = version_for(duration.max(created));
     out.full(b"mvhd", version, 0, |out| {
-        time(out, version, 0);
-        time(out, version, 0);
+        time(out, version, created);
+        time(out, version, created);
         out.u32(timescale);
         time(out, version, duration);
         out.u32(0x1_0000);

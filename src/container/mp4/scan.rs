@@ -2,7 +2,9 @@
 
 use super::entry::TrackEntry;
 use super::event::{self, Event};
-use super::fragment::{FREE_HEAD_BYTES, MDAT_HEAD_BYTES, MOOF_BYTES_MAX, MOOF_HEAD_BYTES, ROOM_BYTES_MAX, Run, Traf, track_id, trafs};
+use super::fragment::{
+    FREE_HEAD_BYTES, MDAT_HEAD_BYTES, MOOF_BYTES_MAX, MOOF_HEAD_BYTES, PRFT_BYTES, PRFT_HEADER, ROOM_BYTES_MAX, Run, Traf, track_id, trafs,
+};
 use super::head::{FTYP_BYTES, Head, INSERT_AT, read};
 use super::moov::{final_moov, first_pts_ms};
 use super::tables::{SampleTable, TableSample};
@@ -131,6 +133,11 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
         loop {
             while let Some(event_bytes) = event::box_bytes(&tail[TAIL_BYTES..]) {
                 self.event(event_bytes)?;
+                read(self.file, self.at, &mut tail[TAIL_BYTES..])?;
+            }
+            if tail[TAIL_BYTES..] == PRFT_HEADER {
+                // The time of day of the fragment behind it.
+                self.at += PRFT_BYTES as u64;
                 read(self.file, self.at, &mut tail[TAIL_BYTES..])?;
             }
             let Some(moof_bytes) = moof_bytes(&tail[TAIL_BYTES..]) else { break };
@@ -340,7 +347,7 @@ fn plan<R: ReadAt + ?Sized>(
     insert_supported: bool,
 ) -> Result<Mp4Scan, ScanError> {
     let Found { tracks, messages, mut fragments, end: media_end } = found;
-    let mut moov = final_moov(tracks, messages, 0);
+    let mut moov = final_moov(head.created, tracks, messages, 0);
     let mut shift = 0;
     let mut at_end = false;
     let mut finished = false;
@@ -350,7 +357,7 @@ fn plan<R: ReadAt + ?Sized>(
         // A larger shift may need wider chunk offsets and so, once, a larger moov.
         while !at_end && missing_bytes(head, &moov) > shift {
             shift = missing_bytes(head, &moov).next_multiple_of(HEAD_ALIGN_BYTES as u64);
-            moov = final_moov(tracks, messages, shift);
+            moov = final_moov(head.created, tracks, messages, shift);
         }
     }
 

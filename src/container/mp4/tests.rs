@@ -13,6 +13,7 @@ use crate::container::{HEAD_ALIGN_BYTES, MemorySink, ScanError, Sink};
 use crate::media::TrackKind::{self, Audio, Video};
 use crate::media::note::Note;
 use crate::media::{AudioCodec, AudioTrack, FurtherDescription, FurtherTrack, Tracks};
+use crate::units::WallTime;
 
 /// One sample of a case: track, dts, cts, key, bytes.
 type Sent = (TrackKind, i64, i32, bool, usize);
@@ -541,7 +542,7 @@ fn further_tracks_and_messages_are_in_one_file() {
     let note = |index: usize| Note { name: "onTextData".to_owned(), json: format!("{{\"number\":{index}}}"), splice: None };
     for insert_supported in [true, false] {
         let mut sink = MemorySink::with_head(&head(&tracks, 0));
-        let mut writer = Mp4Writer::new(&tracks, 1_000);
+        let mut writer = Mp4Writer::new(&tracks, 1_000).with_clock(Some(WallTime::from_unix_micros(1_700_000_000_250_000)), false);
         let mut fragments = Vec::new();
         for index in 0..100_usize {
             let dts_ms = 1_000 + 40 * index as i64;
@@ -574,6 +575,17 @@ fn further_tracks_and_messages_are_in_one_file() {
         let frames: Vec<u64> = summary.tracks().map(|(_, track)| track.frames).collect();
         assert_eq!((frames, summary.data_messages), (vec![100; 4], 5));
         assert_eq!((summary.further_video[0].key_frames, summary.video.as_ref().unwrap().key_frames), (10, 4));
+
+        // The time of day of the first fragment: flags, track, NTP, media time.
+        let at = file.windows(8).position(|window| window == b"\0\0\0\x20prft").unwrap();
+        let expected = [
+            &8_u32.to_be_bytes()[1..],
+            &1_u32.to_be_bytes(),
+            &3_908_988_800_u32.to_be_bytes(),
+            &0x4000_0000_u32.to_be_bytes(),
+            &10_000_u64.to_be_bytes(),
+        ];
+        assert_eq!(&file[at + 9..at + 32], expected.concat());
 
         // Another reader: ids, kinds, what is enabled, and every sample's bytes.
         let movie = super::read_movie(file.as_slice()).unwrap();

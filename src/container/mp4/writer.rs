@@ -2,14 +2,16 @@
 
 use super::event;
 use super::fragment::{
-    FLAGS_SYNC, FREE_HEAD_BYTES, MDAT_HEAD_BYTES, MOOF_HEAD_BYTES, ROOM_BYTES_FIRST, ROOM_BYTES_MAX, ROOM_BYTES_MIN, TFHD_FLAGS, TRAF_HEAD_BYTES,
-    TRUN_AUDIO, TRUN_HEAD_BYTES, TRUN_KEY_HEAD_BYTES, TRUN_VIDEO, TRUN_VIDEO_KEY, default_flags, entry_bytes, further_track_id, track_id,
+    FLAGS_SYNC, FREE_HEAD_BYTES, MDAT_HEAD_BYTES, MOOF_HEAD_BYTES, PRFT_BYTES, PRFT_HEADER, ROOM_BYTES_FIRST, ROOM_BYTES_MAX, ROOM_BYTES_MIN,
+    TFHD_FLAGS, TRAF_HEAD_BYTES, TRUN_AUDIO, TRUN_HEAD_BYTES, TRUN_KEY_HEAD_BYTES, TRUN_VIDEO, TRUN_VIDEO_KEY, default_flags, entry_bytes,
+    further_track_id, track_id,
 };
 use super::{FRAGMENT_MEDIA_BYTES_MAX, FRAGMENT_MS, Fragment, MEDIA_TIME_BIAS_MS, SAMPLE_MS_MAX};
 use crate::container::Sink;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::media::note::Note;
 use crate::media::{AudioTrack, Frame, FurtherDescription, TrackKind, Tracks};
+use crate::units::WallTime;
 
 /// Duration of a video frame before a second one tells: 25 frames a second.
 const VIDEO_FRAME_MS: u32 = 40;
@@ -31,7 +33,15 @@ pub struct Mp4Writer {
     /// Boxes of data messages, which stand in front of the next fragment.
     events: Vec<u8>,
     event_count: u32,
+    /// The time of day at `zero_ms`, and the flags of `prft` that say what clock that is.
+    clock: Option<(WallTime, u32)>,
 }
+
+/// `prft` flags (8.16.5.3): a clock that is consistent, but not known to be the encoder's; the time of capture.
+const CLOCK_CONSISTENT: u32 = 8;
+const CLOCK_CAPTURE: u32 = 24;
+/// From the begin of 1900, which NTP counts from, to that of 1970.
+const UNIX_EPOCH_IN_NTP_SECONDS: i64 = 2_208_988_800;
 
 /// One of the tracks of a writer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,7 +120,13 @@ impl Mp4Writer {
             to_close: false,
             events: Vec::new(),
             event_count: 0,
+            clock: None,
         }
+    }
+
+    /// Fragments tell the time of day; `zero` is that of the time they count from. `capture`: by the encoder's clock.
+    pub fn with_clock(self, zero: Option<WallTime>, capture: bool) -> Self {
+        Self { clock: zero.map(|zero| (zero, if capture { CLOCK_CAPTURE } else { CLOCK_CONSISTENT })), ..self }
     }
 
     fn tracks(&self) -> impl Iterator<Item = &Track> {
@@ -124,7 +140,7 @@ impl Mp4Writer {
     /// Upper bound of the bytes that the next push of a frame with `media_bytes` appends.
     pub fn push_bytes_max(&self, media_bytes: usize) -> usize {
         let rooms: u32 = self.tracks().map(|track| track.room_bytes.max(track.next_room_bytes())).sum();
-        self.events.len() + MOOF_HEAD_BYTES + rooms as usize + MDAT_HEAD_BYTES + media_bytes
+        self.events.len() + PRFT_BYTES + MOOF_HEAD_BYTES + rooms as usize + MDAT_HEAD_BYTES + media_bytes
     }
 
     /// Bytes that [`Mp4Writer::finish`] appends.
@@ -184,7 +200,7 @@ impl Mp4Writer {
         let closed = if self.must_close(slot, frame, media_bytes, dts_ms) { self.close(sink, Some((track_id, dts_ms))) } else { None };
 
         if self.running.is_none() {
-            self.open(slot, sink);
+            self.open(slot, track_id, dts_ms, sink);
         }
         let Self { video, audio, further, running: Some(running), .. } = self else { unreachable!("opened above") };
         let track = match slot {
@@ -250,12 +266,15 @@ impl Mp4Writer {
             || samples.used_bytes as usize + TRUN_KEY_HEAD_BYTES + entry_bytes(track.kind) + FREE_HEAD_BYTES > track.room_bytes as usize
     }
 
-    fn open(&mut self, first: Slot, sink: &mut impl Sink) {
+    fn open(&mut self, first: Slot, track_id: u32, dts_ms: u64, sink: &mut impl Sink) {
         self.sequence_number = self.sequence_number.wrapping_add(1);
         let begin_at = sink.position();
         if !self.events.is_empty() {
             sink.append(&self.events);
             self.events.clear();
+        }
+        if let Some((zero, flags)) = self.clock {
+            sink.append(producer_time(zero, flags, track_id, dts_ms).bytes());
         }
         let moof_at = sink.position();
         let rooms: u32 = self.tracks().map(|track| track.room_bytes).sum();
@@ -418,6 +437,20 @@ impl Track {
         }
         Some(Closed { first_dts_ms: samples.first_dts_ms, duration_ms: last_dts_ms - samples.first_dts_ms + last_ms, key: samples.key })
     }
+}
+
+/// The `prft` box of a fragment whose first sample is decoded at `dts_ms` (media time).
+fn producer_time(zero: WallTime, flags: u32, track_id: u32, dts_ms: u64) -> Patch {
+    let micros = zero.unix_micros().saturating_add((dts_ms as i64 - MEDIA_TIME_BIAS_MS as i64).saturating_mul(1_000));
+    let seconds = micros.div_euclid(1_000_000).saturating_add(UNIX_EPOCH_IN_NTP_SECONDS) as u32;
+    let fraction = ((micros.rem_euclid(1_000_000) as u64) << 32) / 1_000_000;
+    let mut patch = Patch::default();
+    patch.raw(PRFT_HEADER);
+    patch.u32(1 << 24 | flags);
+    patch.u32(track_id);
+    patch.u64(u64::from(seconds) << 32 | fraction);
+    patch.u64(dts_ms);
+    patch
 }
 
 /// Flags and length of the head of a run whose first sample is a key frame of a picture, or not.

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use percent_encoding::utf8_percent_encode;
 use serde_json::{Map, Value, json};
 
+use super::media_info::NAME;
 use super::values::in_range;
 use super::{Action, Scope, action, reply};
 use crate::catalog::MediaRow;
@@ -14,6 +16,7 @@ use crate::control::errors::{ApiError, refuse};
 use crate::control::params::{NoParameters, parameters};
 use crate::control::protocol::Reply;
 use crate::control::{console, times};
+use crate::delivery::resolve::LIVE_PREFIX;
 use crate::domain::{LiveStream, RecordingSource};
 use crate::metrics::passes::Stage;
 use crate::units::{FileId, Format};
@@ -69,7 +72,7 @@ fn state(scope: &Scope<'_>, request: StateRequest) -> Result<Reply, ApiError> {
     let bits_per_second: u64 = live.iter().map(|live| live.figures.bits_per_second.load(Relaxed)).sum();
     let disks = disks(scope);
     let skipped = usize::try_from((page_num - 1) * page_size).unwrap_or(usize::MAX);
-    let shown: Vec<Value> = live.iter().skip(skipped).take(page_size as usize).map(stream_info).collect();
+    let shown: Vec<Value> = live.iter().skip(skipped).take(page_size as usize).map(|stream| stream_info(scope, stream)).collect();
     Ok(reply(json!({
         "Version": env!("CARGO_PKG_VERSION"),
         "Time": times::utc(scope.now),
@@ -88,7 +91,19 @@ fn state(scope: &Scope<'_>, request: StateRequest) -> Result<Reply, ApiError> {
     })))
 }
 
-fn stream_info(stream: &LiveStream) -> Value {
+/// Where the HLS recording of a stream is watched that grows; empty: there is none.
+fn live_url(scope: &Scope<'_>, stream: &LiveStream) -> String {
+    let context = scope.context;
+    let open = context.media.open.find(Format::Hls, |key| *key == stream.key);
+    let Some(identity) = open.into_iter().rfind(|identity| identity.source != RecordingSource::Ring) else { return String::new() };
+    let encoded = |text: &str| utf8_percent_encode(text, NAME).to_string();
+    let app: Vec<String> = stream.key.app.split('/').map(encoded).collect();
+    let dir = format!("{LIVE_PREFIX}{}/{}/{}/", context.app_id, encoded(&stream.key.domain), app.join("/"));
+    let url = format!("{}{dir}{}.m3u8", context.public_base, encoded(&stream.key.stream));
+    context.signing(scope.now).signed(identity.vod_sub_app_id, &url, &dir).unwrap_or(url)
+}
+
+fn stream_info(scope: &Scope<'_>, stream: &LiveStream) -> Value {
     let figures = &stream.figures;
     let parts = figures.parts();
     let read = |counter: &AtomicU64| counter.load(Relaxed);
@@ -99,6 +114,7 @@ fn stream_info(stream: &LiveStream) -> Value {
         "PublicationId": stream.publication.to_string(),
         "PublishTime": times::utc(stream.publish_time),
         "ClientIp": stream.client,
+        "LiveUrl": live_url(scope, stream),
         "Core": stream.core,
         "BitsPerSecond": read(&figures.bits_per_second),
         "MediaBytes": read(&figures.media_bytes),
@@ -119,6 +135,7 @@ fn recording_info(source: &RecordingSource, format: Format) -> Value {
         RecordingSource::Task(task) => ("task", 0, &*task.0),
         RecordingSource::OlderTask(task) => ("older task", 0, &*task.0),
         RecordingSource::Made(by) => (by.name(), 0, ""),
+        RecordingSource::Ring => ("ring", 0, ""),
     };
     json!({ "Format": format.name(), "StartedBy": by, "TemplateId": template, "TaskId": task })
 }

@@ -274,7 +274,7 @@ fn streams_of(scope: &Scope<'_>, app: u64, streams: &[StreamInfo]) -> Result<(Ve
         }
         let before = stretches.len();
         // One format of several: the first that can be cut without an encoder.
-        for format in [Format::Mp4, Format::Flv, Format::Hls] {
+        for format in [Format::Mp4, Format::Flv, Format::Hls, Format::Aac, Format::Mp3] {
             let query = MediaQuery {
                 sub_app_id: app,
                 stream_ids: vec![stream.stream_id.clone()],

@@ -154,8 +154,8 @@ fn describe(scope: &Scope<'_>, request: DescribeRequest) -> Result<Reply, ApiErr
 }
 
 /// An event as it is sent: `EventContent` without its handle, fields without a value left out.
-pub fn event_content(event: &CatalogEvent<'_>, public_base: &str, app_id: u64) -> String {
-    let content = match event {
+pub fn event_content(event: &CatalogEvent<'_>, public_base: &str, app_id: u64) -> Value {
+    match event {
         CatalogEvent::NewFileUpload(row) => {
             let (basic_info, meta_data) = event_media(row, public_base, app_id);
             // Nothing is reviewed.
@@ -182,8 +182,7 @@ pub fn event_content(event: &CatalogEvent<'_>, public_base: &str, app_id: u64) -
             let task = json!({ "FileId": file_id.to_string(), "PersistenceSource": source });
             json!({ "EventType": "PersistenceComplete", "PersistenceCompleteEvent": task })
         }
-    };
-    content.to_string()
+    }
 }
 
 fn delete_part(part: &DeletePart) -> Value {

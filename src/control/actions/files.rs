@@ -215,7 +215,11 @@ fn query(request: SearchRequest, sub_app_id: u64) -> Result<Option<MediaQuery>, 
     // What we have is recordings in one region and in good state; anything else matches nothing.
     let excludes = |values: &[String], ours: &str| !values.is_empty() && !values.iter().any(|value| value == ours);
     let ids: Vec<FileId> = file_ids.iter().filter_map(|id| FileId::parse(id)).collect();
-    let matches_nothing = excludes(&or_single(source_types, request.source_type), "Record")
+    let source_types = or_single(source_types, request.source_type);
+    let is_asked = |kind: &str| source_types.is_empty() || source_types.iter().any(|source| source == kind);
+    let (recorded, processed) = (is_asked("Record"), is_asked("VideoProcessing"));
+    let made = if recorded && processed { None } else { Some(processed) };
+    let matches_nothing = !(recorded || processed)
         || excludes(&storage_regions, STORAGE_REGION)
         || excludes(&status, "Normal")
         || (!file_ids.is_empty() && ids.is_empty())
@@ -245,6 +249,7 @@ fn query(request: SearchRequest, sub_app_id: u64) -> Result<Option<MediaQuery>, 
         expire_after,
         expire_before,
         storage_classes,
+        made,
         ascending,
         offset,
         limit,

@@ -14,7 +14,7 @@ use crate::units::{FileId, Format};
 pub const STORAGE_REGION: &str = "local";
 
 /// Everything but letters, digits and `-._~` (RFC 3986, 2.3).
-const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Addresses of an entry's files.
 struct Urls {
@@ -277,6 +277,7 @@ pub mod tests {
             push_url: "rtmp://push.example.com/live/camera-1?user=x".to_owned(),
             stream_param: "user=x".to_owned(),
             start: WallTime::from_unix_seconds(1_767_254_400),
+            first_frame: None,
             media_start_ms: 0,
             storage_time_s: 0,
             vod_sub_app_id: 0,

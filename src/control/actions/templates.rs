@@ -28,6 +28,9 @@ const AUDIO_INTERVAL_S_MAX: i64 = 7_200;
 const STORAGE_TIME_S_MAX: i64 = 129_600_000;
 /// Longest wait of an HLS recording for its stream, s (documented).
 const FLOW_CONTINUE_S_MAX: u64 = 1_800;
+/// What is kept of a stream for tasks that begin in the past, s.
+const PRE_RECORD_S_MIN: u64 = 10;
+const PRE_RECORD_S_MAX: u64 = 86_400;
 
 parameters! {
     CreateRequest {
@@ -44,6 +47,7 @@ parameters! {
             flv_special: FlvSpecialParam = "FlvSpecialParam",
             remove_watermark: bool = "RemoveWatermark",
             cos_store: i64 = "CosStore",
+            pre_record: u64 = "PreRecordDuration",
         }
     }
 }
@@ -62,6 +66,7 @@ parameters! {
             hls_special: HlsSpecialParam = "HlsSpecialParam",
             flv_special: FlvSpecialParam = "FlvSpecialParam",
             remove_watermark: bool = "RemoveWatermark",
+            pre_record: u64 = "PreRecordDuration",
         }
     }
 }
@@ -184,6 +189,7 @@ fn template(request: CreateRequest, app: FindApp<'_>) -> Result<RecordTemplate, 
         hls_special: request.hls_special,
         flv_special: request.flv_special,
         remove_watermark: request.remove_watermark,
+        pre_record: request.pre_record,
     };
     change(rest, app)?(&mut template);
     Ok(template)
@@ -212,6 +218,7 @@ fn change(request: ModifyRequest, app: FindApp<'_>) -> Result<impl FnOnce(&mut R
     let flow_continue = flow_continue.map(|seconds| in_range(seconds, 0, FLOW_CONTINUE_S_MAX, "HlsSpecialParam.FlowContinueDuration")).transpose()?;
     let upload = request.flv_special.and_then(|special| special.upload_in_recording);
     let remove_watermark = request.remove_watermark;
+    let pre_record = request.pre_record.map(pre_record).transpose()?;
     Ok(move |template: &mut RecordTemplate| {
         set(&mut template.name, name);
         set(&mut template.description, description);
@@ -221,7 +228,13 @@ fn change(request: ModifyRequest, app: FindApp<'_>) -> Result<impl FnOnce(&mut R
         set(&mut template.flow_continue_duration_s, flow_continue);
         set(&mut template.upload_in_recording, upload);
         set(&mut template.remove_watermark, remove_watermark);
+        set(&mut template.pre_record_s, pre_record);
     })
+}
+
+/// A parameter of our own: how much of a stream is kept for tasks that begin in the past.
+fn pre_record(seconds: u64) -> Result<u64, ApiError> {
+    if seconds == 0 { Ok(0) } else { in_range(seconds, PRE_RECORD_S_MIN, PRE_RECORD_S_MAX, "PreRecordDuration") }
 }
 
 pub fn set<T>(place: &mut T, value: Option<T>) {
@@ -306,7 +319,7 @@ impl RecordParam {
 }
 
 fn template_info(template: &RecordTemplate) -> Value {
-    json!({
+    let mut info = json!({
         "TemplateId": template.id.0,
         "TemplateName": template.name,
         "Description": template.description,
@@ -319,7 +332,12 @@ fn template_info(template: &RecordTemplate) -> Value {
         "HlsSpecialParam": { "FlowContinueDuration": template.flow_continue_duration_s },
         "FlvSpecialParam": { "UploadInRecording": template.upload_in_recording },
         "RemoveWatermark": template.remove_watermark,
-    })
+    });
+    // Clients that know nothing of it are not troubled with it.
+    if template.pre_record_s > 0 {
+        info["PreRecordDuration"] = json!(template.pre_record_s);
+    }
+    info
 }
 
 fn param_info(param: &FormatParam) -> Value {

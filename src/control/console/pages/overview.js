@@ -87,7 +87,7 @@ export default (context) => {
     return h("section", { class: "card flush" }, h("header", {}, h("h2", {}, "Live now")), table(columns, state.Streams, (stream) => stream.PublicationId), pages);
   }
 
-  const watchable = (stream) => liveAddress(context.about, stream) && h("a", { class: "button quiet", href: watchPage(stream) }, "Watch");
+  const watchable = (stream) => liveAddress(stream) && h("a", { class: "button quiet", href: watchPage(stream) }, "Watch");
 
   async function record(stream) {
     let templates;

@@ -52,7 +52,7 @@ export default (context) => {
     const end = given?.EndTime ? new Date(given.EndTime * 1000) : new Date(now.getTime() + HOUR * 1000);
     const when = h("select", { name: "when", onchange: () => (startInput.parentElement.hidden = when.value === "now") }, [["now", "now"], ["later", "at a time"]].map(([value, text]) => h("option", { value, selected: (value === "later") === Boolean(start) }, text)));
     const startInput = h("input", { name: "start", type: "datetime-local", step: "1", value: localInput(start ?? new Date(now.getTime() + HOUR * 1000)) });
-    const startField = field("Begin", startInput);
+    const startField = field("Begin", startInput, "in the past: as far back as the stream is kept");
     startField.hidden = !start;
     const body = [
       h("div", { class: "fields" },

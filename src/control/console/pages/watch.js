@@ -1,17 +1,13 @@
 // A stream that is live, from its HLS recording: now, and back to its beginning.
 
-import { call } from "../api.js";
+import { call, reachable } from "../api.js";
 import { h } from "../dom.js";
 import { codec, duration, moment, rate } from "../format.js";
 import { player } from "../player.js";
 import { badge } from "../widgets.js";
 
 /** Where the recording that grows is played; null if there is none to play. */
-export function liveAddress(about, stream) {
-  if (!stream.Recordings.some((recording) => recording.Format === "hls") || !about.Settings.some((setting) => setting.Name.startsWith("delivery."))) return null;
-  const parts = [about.AppId, stream.DomainName, ...stream.AppName.split("/"), `${stream.StreamName}.m3u8`];
-  return `${location.origin}/live/${parts.map(encodeURIComponent).join("/")}`;
-}
+export const liveAddress = (stream) => (stream.LiveUrl ? reachable(stream.LiveUrl) : null);
 
 export const watchPage = (stream) => `#/watch/${[stream.DomainName, stream.AppName, stream.StreamName].map(encodeURIComponent).join("/")}`;
 
@@ -22,7 +18,7 @@ export default (context) => {
   async function load() {
     const answer = await call("DescribeApplianceState", { DomainName, AppName, StreamName });
     [stream, loaded] = [answer.Streams[0] ?? null, true];
-    const address = stream && liveAddress(context.about, stream);
+    const address = stream && liveAddress(stream);
     if (address && !playing) {
       playing = player(context.about, address, "hls", { audioOnly: !stream.Video, live: true });
       playing.media.addEventListener("timeupdate", context.redraw);

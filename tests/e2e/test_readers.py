@@ -1,0 +1,133 @@
+"""Every kind of playlist in every reader at hand: hls.js and Shaka Player in Chromium, ffmpeg, GStreamer, and a parser of playlists."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import m3u8
+import pytest
+import requests
+
+import media
+from appliance import until
+
+MODULES = Path(os.environ.get("CAPSTAN_NODE_MODULES") or media.REPOSITORY / "target" / "test-node" / "node_modules")
+
+# The page comes from nowhere, which browsers take for the wide world: it may ask this machine.
+ARGUMENTS = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests"]
+
+PAGE = """<!doctype html><script src="shaka.js"></script><script type="module">
+import Hls from "./hls.js";
+window.readers = {
+    hls: (address, video, fail) => {
+        const hls = new Hls({ enableWorker: false });
+        hls.on(Hls.Events.ERROR, (_, data) => fail(`hls.js: ${data.details} ${data.error ?? ""}`, data.fatal));
+        hls.loadSource(address);
+        hls.attachMedia(video);
+        return () => hls.destroy();
+    },
+    shaka: (address, video, fail) => {
+        shaka.polyfill.installAll();
+        const player = new shaka.Player();
+        player.addEventListener("error", (event) => fail(`Shaka Player: ${event.detail.code} ${event.detail.data}`, true));
+        player.attach(video).then(() => player.load(address)).catch((error) => fail(`Shaka Player: ${error.code} ${error.data}`, true));
+        return () => player.destroy();
+    },
+};
+// Until so much was played, with frames decoded and no error worth mentioning.
+window.read = (reader, address, seconds) => new Promise((resolve, reject) => {
+    const video = Object.assign(document.createElement("video"), { muted: true });
+    document.body.append(video);
+    const done = (settle, value) => { clearInterval(look); clearTimeout(end); close(); video.remove(); settle(value); };
+    const close = window.readers[reader](address, video, (text, fatal) => fatal && done(reject, new Error(text)));
+    let begun = null;
+    const look = setInterval(() => {
+        video.play().catch(() => {});
+        const frames = video.getVideoPlaybackQuality().totalVideoFrames;
+        if (begun === null && video.readyState >= 2) begun = video.currentTime;
+        if (begun !== null && video.currentTime >= begun + seconds && frames > 5) done(resolve, [begun, video.currentTime, frames]);
+    }, 30);
+    const end = setTimeout(() => done(reject, new Error(`${reader}: ${video.currentTime} s, ready ${video.readyState}, ${video.error?.message}`)), 12000);
+});
+window.isReady = true;
+</script>"""
+
+
+def open_page(page, appliance):
+    library = requests.get(f"{appliance.http}/console/vendor/hls.mjs", timeout=10)
+    assert library.ok, "built without hls.js"
+    shaka = (MODULES / "shaka-player" / "dist" / "shaka-player.compiled.js").read_text()
+    parts = {"reader.html": (PAGE, "text/html"), "hls.js": (library.text, "text/javascript"), "shaka.js": (shaka, "text/javascript")}
+    # As a site of somebody else's: everything it loads needs CORS.
+    page.route("http://localhost:1/**", lambda route: route.fulfill(body=parts[route.request.url.split("/")[-1]][0], content_type=parts[route.request.url.split("/")[-1]][1]))
+    page.goto("http://localhost:1/reader.html")
+    page.wait_for_function("window.isReady")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    import shutil
+
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = os.environ.get("CAPSTAN_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def parsed(url):
+    """As another parser understands it; what it lists is there."""
+    answer = requests.get(url, timeout=10)
+    assert answer.headers["Content-Type"] == "application/vnd.apple.mpegurl", url
+    playlist = m3u8.loads(answer.text, uri=answer.url)
+    assert playlist.segments and all(segment.duration <= playlist.target_duration + 0.5 for segment in playlist.segments)
+    for segment in (playlist.segments[0], playlist.segments[-1]):
+        headers = {}
+        if segment.byterange:
+            length, offset = map(int, segment.byterange.split("@"))
+            headers["Range"] = f"bytes={offset}-{offset + length - 1}"
+        assert requests.get(segment.absolute_uri, headers=headers, timeout=10).status_code in (200, 206), segment.uri
+    return playlist
+
+
+def gstreamer(url, raw):
+    """Pictures that GStreamer's demuxer finds."""
+    command = ["gst-launch-1.0", "-q", "souphttpsrc", f"location={url}", "!", "hlsdemux", "!", "decodebin", "!", "videoconvert", "!", "video/x-raw,format=I420", "!", "filesink", f"location={raw}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=40)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return raw.stat().st_size // (96 * 64 * 3 // 2)
+
+
+@pytest.mark.parametrize("container", ["fmp4", "ts"])
+def test_every_playlist_in_every_reader(start, source, push, browser, tmp_path, container):
+    appliance = start(record={"first_run_rule": False, "hls_container": container, "hls_segment_ms": 1000})
+    appliance.record("localhost", hls=True, mp4=True, flv=True)
+    page = browser.new_page()
+    try:
+        publisher = push.ffmpeg(source("live"), appliance.url("cam"), "-t", "6", realtime=True)
+        appliance.wait_recording("cam")
+        open_page(page, appliance)
+        live = f"{appliance.media}/live/1300000001/localhost/live/cam.m3u8"
+        until(lambda: len(parsed(live).segments) >= 2, 15, "two segments")
+        assert parsed(live).playlist_type == "event" and not parsed(live).is_endlist
+        for reader in ("hls", "shaka"):
+            page.evaluate("([reader, url]) => read(reader, url, 0.5)", [reader, live])
+        push.finish(publisher)
+        files = appliance.by_format("cam", "localhost", "flv", "hls", "mp4")
+        urls = {kind: re.sub(r"\.(mp4|flv)$", ".m3u8", file["BasicInfo"]["MediaUrl"]) for kind, file in files.items()}
+        urls["clip"] = appliance.call("SimpleHlsClip", Url=urls["hls"], StartTimeOffset=2, EndTimeOffset=5)["Url"]
+        sent = len([packet for packet in media.packets(source("live"))["video"] if packet.dts < 5900])
+        for kind, url in urls.items():
+            if container == "ts" and kind in ("mp4", "flv"):
+                continue
+            assert parsed(url).is_endlist, kind
+            for reader in ("hls", "shaka"):
+                page.evaluate("([reader, url]) => read(reader, url, 0.5)", [reader, url])
+            frames = len(media.packets(url, quiet=False)["video"])
+            assert frames >= (50 if kind == "clip" else sent), f"{kind}: {frames} of {sent}"
+        assert gstreamer(urls["hls"], tmp_path / "raw") >= sent - 1
+    finally:
+        page.close()
