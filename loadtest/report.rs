@@ -140,8 +140,8 @@ pub fn watch(board: &Board, streams: usize, server: Option<&Pids>, progress: boo
         watched.server.rss_mib_max = watched.server.rss_mib_max.max(memory.resident as f64 / MIB);
         watched.server.anonymous_mib_max = watched.server.anonymous_mib_max.max(memory.anonymous as f64 / MIB);
         watched.first.get_or_insert_with(|| sample.clone());
-        // Publishers that come and go are never all there at once.
-        if sample.publishing * 10 >= streams * 9 && (sample.publishing == streams || all_since.is_some()) {
+        // Publishers that come and go are never all there at once, and some may have been refused.
+        if sample.publishing * 10 >= streams * 9 && (totals.connecting == 0 || all_since.is_some()) {
             let since = *all_since.get_or_insert(sample.at);
             if sample.at >= since + SETTLE {
                 match &mut watched.steady {

@@ -22,7 +22,7 @@ use crate::control::actions::media_info::{edit_output, media_url};
 use crate::control::{self, About, Access, ControlContext, ControlLimits, Server};
 use crate::delivery::sender::Senders;
 use crate::delivery::{self, DeliverySettings, WhenBusy};
-use crate::disks::{self, DiskThreads, Folders};
+use crate::disks::{self, Checksums, DiskThreads, Folders};
 use crate::domain::content_key::MasterKey;
 use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordState};
 use crate::domain::{
@@ -48,7 +48,7 @@ use crate::segment::open::OpenRecordings;
 use crate::segment::recover::{Found, LeftBehind, Recovered};
 use crate::segment::{self, Arena, CoreStore, Disk, DiskCommand, FileIds, SpaceWatch, Storage};
 use crate::supervise;
-use crate::units::{MonoTime, TemplateId, WallTime};
+use crate::units::{FileId, MonoTime, TemplateId, WallTime};
 
 /// Finished files on their way into the catalog. When full the finisher waits; the files stay adoptable.
 const ENTRIES_MAX: usize = 4096;
@@ -142,6 +142,7 @@ struct Running {
     /// Enters the files of a catalog that was lost.
     rebuild: Option<JoinHandle<()>>,
     rebuild_stop: Arc<AtomicBool>,
+    checksums: Checksums,
     entries: JoinHandle<()>,
     entry_sender: EntrySender,
     events: JoinHandle<()>,
@@ -194,7 +195,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let now = wall_now();
     catalog.set_task_default(policy::default_task_template(config.record.default_task_format));
     catalog.set_app_id(config.api.app_id);
-    catalog.purge_tasks(now).map_err(|error| StartError(error.to_string()))?;
+    if let Err(error) = catalog.purge_tasks(now) {
+        // A full disk: recording does not wait for room in the catalog.
+        tracing::error!(%error, "the catalog takes nothing; starting all the same");
+    }
     let policy = catalog.policy(1, now).map_err(|error| StartError(error.to_string()))?;
     let policy: Arc<ArcSwap<Policy>> = Arc::new(ArcSwap::from_pointee(policy));
     let live = Arc::new(Mutex::new(LiveStreams::default()));
@@ -226,7 +230,9 @@ fn start(config: &Config) -> Result<Running, StartError> {
         Arc::new(move |callback| bodies.write(callback))
     });
     // Whoever is to be told of the end of a publication is told now.
-    catalog.close_stream_events(now).map_err(|error| StartError(error.to_string()))?;
+    if let Err(error) = catalog.close_stream_events(now) {
+        tracing::error!(%error, "the ends of the last run's publications are told at the next start");
+    }
 
     let hls_segment_ms = config.record.hls_segment_ms;
 
@@ -243,11 +249,17 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let ids = Arc::new(FileIds::new(last_file.max(disks::last_file_id(&left)), wall_now));
     let serials = Arc::new(AtomicU64::new(1));
 
+    let checksums = Checksums::start(Arc::clone(&storage)).map_err(because("cannot start the checksum thread"))?;
+    let unsummed = checksums.sender();
+    for (index, left) in left.iter().enumerate() {
+        left.unsummed().iter().for_each(|file_id| _ = unsummed.try_send((index, *file_id)));
+    }
+
     let (entry_sender, entry_queue) = bounded(ENTRIES_MAX);
     let entry_watch = entry_queue.clone();
     let entries = spawn("catalog-entry", {
         let (catalog, storage, time_zone) = (catalog.clone(), Arc::clone(&storage), time_zone.clone());
-        move || enter_files(&entry_queue, &catalog, &storage, &time_zone)
+        move || enter_files(&entry_queue, &catalog, (&storage, &unsummed), &time_zone)
     })?;
     let entry_sender: EntrySender = Arc::new(ArcSwapOption::from_pointee(entry_sender));
     let open = Arc::new(OpenRecordings::default());
@@ -404,6 +416,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
             let metrics = Arc::clone(&metrics);
             Box::new(move || metrics.render())
         },
+        slow_passes: {
+            let metrics = Arc::clone(&metrics);
+            Box::new(move || metrics.slow_passes())
+        },
         health: health_answer(catalog.clone(), processor.encoder(), Arc::clone(&storage), folders.absent.clone()),
         url_is_safe: {
             let forbidden = dispatch.forbidden.clone();
@@ -456,6 +472,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         recovery,
         rebuild,
         rebuild_stop,
+        checksums,
         entries,
         entry_sender,
         retention,
@@ -512,6 +529,7 @@ impl Running {
         if self.entries.join().is_err() {
             tracing::error!("the catalog entry thread panicked");
         }
+        self.checksums.stop(all_written);
         drop(self.events_stop);
         if self.events.join().is_err() {
             tracing::error!("the live events thread panicked");
@@ -666,7 +684,12 @@ fn make_stores(
 }
 
 /// Enters finished files into the catalog, many at once when they come in bursts. A catalog that refuses costs time, not files.
-fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, storage: &Storage, zone: &jiff::tz::TimeZone) {
+fn enter_files(
+    queue: &Receiver<FinishedFile>,
+    catalog: &Catalog,
+    (storage, unsummed): (&Storage, &Sender<(usize, FileId)>),
+    zone: &jiff::tz::TimeZone,
+) {
     let mut waiting: Vec<FinishedFile> = Vec::new();
     let mut ended = false;
     while !(ended && waiting.is_empty()) {
@@ -692,7 +715,7 @@ fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, storage: &Stor
                     tracing::warn!(%file_id, %gone, "what the template of a file names is not there");
                 }
                 for file in waiting.drain(..) {
-                    entered(&file, storage);
+                    entered(&file, storage, unsummed);
                 }
             }
             Err(error) => {
@@ -712,7 +735,7 @@ fn enter_files(queue: &Receiver<FinishedFile>, catalog: &Catalog, storage: &Stor
     }
 }
 
-fn entered(file: &FinishedFile, storage: &Storage) {
+fn entered(file: &FinishedFile, storage: &Storage, unsummed: &Sender<(usize, FileId)>) {
     tracing::info!(
         file_id = %file.identity.file_id,
         stream = %file.identity.key,
@@ -725,8 +748,14 @@ fn entered(file: &FinishedFile, storage: &Storage) {
     );
     storage.places.forget(file.identity.file_id);
     // A disk that hangs by now keeps its note; the file is looked at again at the next start.
-    let Ok((_, settings, _)) = storage.locate(&file.folder) else { return };
-    let note = finish::note_path(settings, file.identity.file_id);
+    let Ok((index, settings, within)) = storage.locate(&file.folder) else { return };
+    let file_id = file.identity.file_id;
+    if segment::unsummed::lacks(settings, within, file) && segment::unsummed::note(settings, file_id).is_ok() {
+        // Full: the next start does it.
+        let _ = unsummed.try_send((index, file_id));
+        return;
+    }
+    let note = finish::note_path(settings, file_id);
     if let Err(error) = std::fs::remove_file(&note)
         && error.kind() != io::ErrorKind::NotFound
     {

@@ -4,6 +4,10 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use crate::config::Config;
 use crate::domain::{DataFolder, DataFolders, PausedRecording, Resumptions};
@@ -13,7 +17,7 @@ use crate::segment::finish::{self, FinishSettings};
 use crate::segment::folders::{self, Absent};
 use crate::segment::health::DiskState;
 use crate::segment::recover::{KEPT_NAME, LeftBehind, WriteBack};
-use crate::segment::{Disk, DiskHealth, SpaceWatch, Storage};
+use crate::segment::{Disk, DiskHealth, SpaceWatch, Storage, unsummed};
 use crate::units::{FileId, MonoTime, WallTime};
 
 /// The data folders of the settings.
@@ -103,6 +107,56 @@ impl Folders {
 /// New ids must stay above this.
 pub fn last_file_id(left: &[LeftBehind]) -> Option<FileId> {
     left.iter().filter_map(LeftBehind::last_file_id).max()
+}
+
+/// Between two runs of a checksum: recovered files are read at 100 MB/s at most, for recording comes first.
+const CHECKSUM_PAUSE: Duration = Duration::from_millis(40);
+
+/// Files that wait for their checksums; beyond it the next start makes them.
+const UNSUMMED_MAX: usize = 65_536;
+
+/// The thread that makes the checksums of files that lack them.
+pub struct Checksums {
+    sender: Sender<(usize, FileId)>,
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Checksums {
+    /// # Errors
+    /// If there is no thread.
+    pub fn start(storage: Arc<Storage>) -> io::Result<Self> {
+        let (sender, queue) = bounded::<(usize, FileId)>(UNSUMMED_MAX);
+        let (stop, stopped) = bounded::<()>(0);
+        let thread = std::thread::Builder::new().name("checksums".to_owned()).spawn(move || {
+            let pause = || stopped.recv_timeout(CHECKSUM_PAUSE) == Err(RecvTimeoutError::Disconnected);
+            while let Ok((index, file_id)) = queue.recv() {
+                if stopped.try_recv() == Err(TryRecvError::Disconnected) {
+                    return;
+                }
+                if !storage.answers(index) {
+                    continue;
+                }
+                if let Err(error) = unsummed::sum_up(&storage.finish[index], file_id, pause) {
+                    tracing::warn!(%file_id, %error, "the checksums of a file cannot be made; trying again at the next start");
+                }
+            }
+        })?;
+        Ok(Self { sender, stop, thread })
+    }
+
+    /// To be told of files with a note.
+    pub fn sender(&self) -> Sender<(usize, FileId)> {
+        self.sender.clone()
+    }
+
+    /// All other senders are gone. What is left is done at the next start. `all_answer`: no disk hangs, so that the thread is waited for.
+    pub fn stop(self, all_answer: bool) {
+        drop((self.sender, self.stop));
+        if all_answer && self.thread.join().is_err() {
+            tracing::error!("the checksum thread panicked");
+        }
+    }
 }
 
 /// The running threads of all folders.

@@ -232,7 +232,11 @@ pub fn open_data_folder(folder: &Path) -> Result<(PathBuf, File), StartError> {
         Err(TryLockError::WouldBlock) => return Err(StartError::DataFolderInUse { folder }),
         Err(TryLockError::Error(error)) => return Err(refuse(error)),
     }
-    io::Write::write_all(&mut &lock, format!("{}\n", std::process::id()).as_bytes()).map_err(refuse)?;
+    match io::Write::write_all(&mut &lock, format!("{}\n", std::process::id()).as_bytes()) {
+        // Whoever looks there for our number finds none; a full disk is no reason not to start, for what is received has to go somewhere.
+        Err(error) if error.kind() != io::ErrorKind::StorageFull => return Err(refuse(error)),
+        _ => {}
+    }
     Ok((folder, lock))
 }
 

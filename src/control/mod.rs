@@ -36,6 +36,7 @@ use crate::catalog::{Catalog, CatalogError, OlderTaskLimits};
 use crate::config::{Config, Setting};
 use crate::domain::content_key::MasterKey;
 use crate::domain::{LiveStream, LiveStreams, Policy, StreamEnd};
+use crate::metrics::passes::Pass;
 use crate::units::WallTime;
 
 pub use access::Access;
@@ -59,6 +60,8 @@ pub struct ControlContext {
     pub clock: fn() -> WallTime,
     /// The Prometheus text.
     pub metrics_text: Box<dyn Fn() -> String + Send + Sync>,
+    /// The slowest ticks of the ingest cores.
+    pub slow_passes: Box<dyn Fn() -> Vec<(usize, Pass)> + Send + Sync>,
     /// `Ok` with a JSON text of the state, or `Err` with one when something is wrong (HTTP 503).
     pub health: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
     /// False: the operator forbade to call what this address resolves to. It may ask the name service.

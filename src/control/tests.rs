@@ -74,6 +74,7 @@ impl Running {
             app_id: 1_300_000_001,
             clock: now,
             metrics_text: Box::new(|| "capstan_up 1\n".to_owned()),
+            slow_passes: Box::new(Vec::new),
             health: Box::new(|| Ok("{\"ok\":true}".to_owned())),
             url_is_safe: Box::new(|url| !url.contains("forbidden.example")),
             limits: ControlLimits {

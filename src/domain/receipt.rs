@@ -18,7 +18,7 @@ pub struct Receipt {
     pub lost: Vec<Loss>,
     /// Ranges of its media files that the disk did not take or give a receipt for.
     pub damaged: Vec<Damage>,
-    /// Checksums of the media as they were handed to the disk. None of files that were recovered.
+    /// Checksums of the media as they were handed to the disk; of files that were recovered as they were found, added a while later.
     pub checksums: Vec<MediaChecksum>,
     /// The recording that this one goes on from, because its disk was full, failed or hung.
     #[serde(skip_serializing_if = "Option::is_none")]

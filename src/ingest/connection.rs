@@ -335,6 +335,11 @@ impl Connection {
         }
     }
 
+    /// Bytes read from the socket so far.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
     /// Input of RTMPS: decrypts it all, then uses it as it would have come by RTMP.
     fn feed_tls(&mut self, input: &[u8], service: &mut Service<'_>) -> Result<Served, CloseReason> {
         let Some(tls) = &mut self.tls else { return Ok(Served::Idle) };

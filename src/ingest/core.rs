@@ -16,6 +16,7 @@ use rustix::net::SocketFlags;
 use crate::container::Store as _;
 use crate::domain::Policy;
 use crate::limits::RECEIVE_BUFFER_BYTES;
+use crate::metrics::passes::{Pass, Stage};
 use crate::metrics::{ConnectionError, CoreMetrics};
 use crate::recorder::Now;
 use crate::rtmp::session::{Session, SessionConfig};
@@ -47,6 +48,9 @@ const RATE_MS: u64 = 1_000;
 /// Each publisher is looked after this often: waiting outputs, counters, its pace. A weak one, of which there may be thousands, less often.
 const LOOK_AFTER_MS: u64 = 400;
 const LOOK_AFTER_WEAK_MS: u64 = 1_000;
+/// A tick that takes longer is worth a line in the log, one a minute at most.
+const SLOW_TICK_NANOS: u64 = 100_000_000;
+const SLOW_TICK_LOG_MS: u64 = 60_000;
 /// A core that spends more of its time than this with the publishers' sockets is busy.
 const BUSY_PERCENT: u64 = 75;
 /// Readiness events fetched at once.
@@ -111,6 +115,11 @@ struct Core {
     /// Nanoseconds spent with the publishers' sockets since the last tick, and their share of the time, on average.
     passed: u64,
     load_percent: u64,
+    /// In this tick.
+    streams_read: u64,
+    bytes_read: u64,
+    /// A slow tick is not told before.
+    next_slow_log: MonoTime,
     /// The policy that the publishers follow.
     policy_version: u64,
     /// When the window of a task of any publisher begins or ends next.
@@ -169,6 +178,9 @@ impl Core {
             to_flush: Vec::new(),
             passed: 0,
             load_percent: 0,
+            streams_read: 0,
+            bytes_read: 0,
+            next_slow_log: MonoTime::default(),
             policy_version: 0,
             next_task_check: None,
             shared,
@@ -180,8 +192,9 @@ impl Core {
             let now = self.shared.clock.now();
             let spoken = self.serve_young(now);
             if now.mono >= self.next_tick {
+                let late_nanos = if self.next_tick == MonoTime::default() { 0 } else { now.mono.nanos_since(self.next_tick) };
                 self.next_tick = MonoTime::from_nanos(now.mono.nanos() + self.shared.settings.tick.as_nanos() as u64);
-                if self.tick(now) {
+                if self.tick(now, late_nanos) {
                     self.shut_down().await;
                     return;
                 }
@@ -201,21 +214,30 @@ impl Core {
     }
 
     /// The regular pass. True: shut down.
-    fn tick(&mut self, now: Now) -> bool {
+    fn tick(&mut self, now: Now, late_nanos: u64) -> bool {
+        let mut laps = Laps::new(self.shared.clock.mono);
+        (self.streams_read, self.bytes_read) = (0, 0);
         self.shared.ticked(self.index, now.mono);
         self.store.tick(now.mono);
+        laps.end(Stage::Storage);
         if self.take_commands(now) {
             return true;
         }
+        laps.end(Stage::Commands);
         self.ready.extend(self.blocked.drain(..));
         // What is flushed now holds the newest bytes of all.
         let all = now.mono >= self.next_flush;
         self.rounds.tick(all);
         self.fetch_ready(all);
+        laps.end(Stage::Poll);
         self.drain(now);
+        laps.end(Stage::Drain);
         self.tick_publishers(now);
+        laps.end(Stage::LookAfter);
         self.tick_ending(now);
+        laps.end(Stage::Endings);
         self.flush_publishers(now);
+        laps.end(Stage::Flush);
         if now.mono >= self.next_timeout_check {
             self.next_timeout_check = MonoTime::from_nanos(now.mono.nanos() + TIMEOUT_CHECK_MS * 1_000_000);
             self.check_timeouts(now);
@@ -224,8 +246,37 @@ impl Core {
             }
         }
         self.metrics.set_blocks(self.store.units_free() as u64, self.store.units_total() as u64);
+        self.metrics.set_blocked(self.blocked.len() as u64);
         self.tell_load();
+        laps.end(Stage::Timeouts);
+        self.note_tick(now, late_nanos, &laps);
         false
+    }
+
+    /// Keeps in mind how long the tick took, and says so if it was very long.
+    fn note_tick(&mut self, now: Now, late_nanos: u64, laps: &Laps) {
+        let pass = Pass {
+            at: now.wall,
+            nanos: laps.last.nanos_since(laps.first),
+            stages: laps.stages,
+            streams: self.streams_read,
+            bytes: self.bytes_read,
+            late_nanos,
+        };
+        self.metrics.record_tick(laps.last, pass);
+        if pass.nanos > SLOW_TICK_NANOS && now.mono >= self.next_slow_log {
+            self.next_slow_log = MonoTime::from_nanos(now.mono.nanos() + SLOW_TICK_LOG_MS * 1_000_000);
+            let (stage, nanos) = pass.slowest_stage();
+            tracing::warn!(
+                core = self.index,
+                ms = pass.nanos / 1_000_000,
+                stage = stage.name(),
+                stage_ms = nanos / 1_000_000,
+                streams = pass.streams,
+                bytes = pass.bytes,
+                "a slow tick; DescribeAppliancePasses tells of more"
+            );
+        }
     }
 
     /// How much comes in on all cores, for who asks to publish.
@@ -372,6 +423,7 @@ impl Core {
             return;
         }
         let was_publishing = connection.is_publishing();
+        let bytes_before = connection.received_bytes();
         let mut service = Service {
             core: self.index,
             now,
@@ -383,6 +435,8 @@ impl Core {
         };
         let buffer = &mut self.buffer;
         let served = catch_unwind(AssertUnwindSafe(|| connection.serve(buffer, &mut service))).unwrap_or(Err(CloseReason::Panic));
+        self.streams_read += 1;
+        self.bytes_read += connection.received_bytes() - bytes_before;
         let publishing = connection.is_publishing();
         if publishing && !was_publishing {
             self.note_task_check(&connection);
@@ -476,7 +530,7 @@ impl Core {
     /// Serves ready connections in turn, for at most a pass.
     fn drain(&mut self, now: Now) {
         let started = (self.shared.clock.mono)();
-        let mut passed = 0;
+        let (mut passed, bytes_before) = (0, self.bytes_read);
         // Connections that have more are put behind the others: one fat stream does not starve the rest.
         while let Some(token) = self.ready.pop_front() {
             self.serve(token, Now { mono: MonoTime::from_nanos(now.mono.nanos() + passed), wall: now.wall });
@@ -487,6 +541,7 @@ impl Core {
         }
         self.passed += passed;
         self.metrics.record_tick_pass(passed);
+        self.metrics.drained(self.bytes_read - bytes_before);
     }
 
     /// A publisher is looked after once in so many ticks.
@@ -647,6 +702,28 @@ impl Core {
             self.tick_ending(now);
             sleep(Duration::from_millis(1)).await;
         }
+    }
+}
+
+/// Where the time of a tick goes.
+struct Laps {
+    clock: fn() -> MonoTime,
+    first: MonoTime,
+    last: MonoTime,
+    stages: [u64; Stage::ALL.len()],
+}
+
+impl Laps {
+    fn new(clock: fn() -> MonoTime) -> Self {
+        let first = clock();
+        Self { clock, first, last: first, stages: [0; Stage::ALL.len()] }
+    }
+
+    /// What was done since the last call belongs to `stage`.
+    fn end(&mut self, stage: Stage) {
+        let now = (self.clock)();
+        self.stages[stage as usize] += now.nanos_since(self.last);
+        self.last = now;
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod histogram;
 mod labels;
+pub mod passes;
 mod text;
 
 use std::cell::Cell;
@@ -14,9 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use labels::{CallbackResult, Codec, ConnectionError, DiskStep, DropReason, FileFailure, PublicationEnd, Track};
 
-use crate::units::Format;
+use crate::units::{Format, MonoTime};
 use histogram::{Histogram, Merged, add_alone};
 use labels::{HTTP_CODES, Label};
+use passes::{Pass, SlowPasses};
 use text::Exposition;
 
 /// A counter for each value of a label.
@@ -56,6 +58,12 @@ struct CoreCounters {
     blocks: AtomicU64,
     recv_to_stored: Histogram,
     tick_pass: Histogram,
+    /// Whole ticks, and how long after its time each began.
+    tick: Histogram,
+    tick_late: Histogram,
+    slow_passes: SlowPasses,
+    blocked: AtomicU64,
+    drained_bytes: AtomicU64,
 }
 
 impl CoreCounters {
@@ -75,6 +83,11 @@ impl CoreCounters {
             blocks: AtomicU64::new(0),
             recv_to_stored: Histogram::new(),
             tick_pass: Histogram::new(),
+            tick: Histogram::new(),
+            tick_late: Histogram::new(),
+            slow_passes: SlowPasses::default(),
+            blocked: AtomicU64::new(0),
+            drained_bytes: AtomicU64::new(0),
         }
     }
 
@@ -135,6 +148,20 @@ impl CoreMetrics {
     pub fn record_recv_to_stored(&self, nanos: u64) {
         self.counters.recv_to_stored.record_alone(nanos);
     }
+    /// A whole tick; `now` is its end.
+    pub fn record_tick(&self, now: MonoTime, pass: Pass) {
+        self.counters.tick.record_alone(pass.nanos);
+        self.counters.tick_late.record_alone(pass.late_nanos);
+        self.counters.slow_passes.record(now, pass);
+    }
+    /// Connections whose storage is busy: they are not read until there is room.
+    pub fn set_blocked(&self, connections: u64) {
+        self.counters.blocked.store(connections, Relaxed);
+    }
+    /// A pass has taken `bytes` from its sockets.
+    pub fn drained(&self, bytes: u64) {
+        add_alone(&self.counters.drained_bytes, bytes);
+    }
     /// One pass of the media loop over its sockets.
     pub fn record_tick_pass(&self, nanos: u64) {
         self.counters.tick_pass.record_alone(nanos);
@@ -160,6 +187,7 @@ pub struct Metrics {
     files_failed: Counters,
     recv_to_stored: Histogram,
     disk_steps: Vec<Histogram>,
+    disk_queue_wait: Histogram,
     http_requests: Counters,
     callback_attempts: Counters,
     gauges: Mutex<Vec<Gauge>>,
@@ -175,6 +203,7 @@ impl Metrics {
             files_failed: Counters::of::<FileFailure>(),
             recv_to_stored: Histogram::new(),
             disk_steps: DiskStep::ALL.iter().map(|_| Histogram::new()).collect(),
+            disk_queue_wait: Histogram::new(),
             http_requests: Counters::new(HTTP_CODES.len() + 1),
             callback_attempts: Counters::of::<CallbackResult>(),
             gauges: Mutex::new(Vec::new()),
@@ -201,6 +230,14 @@ impl Metrics {
         self.cores.iter().map(|core| core.media_bytes.load(Relaxed)).sum()
     }
 
+    /// The slowest ticks of each core, longest first, by the number of the core.
+    pub fn slow_passes(&self) -> Vec<(usize, Pass)> {
+        let mut all: Vec<_> =
+            self.cores.iter().enumerate().flat_map(|(index, core)| core.slow_passes.read().into_iter().map(move |pass| (index, pass))).collect();
+        all.sort_by_key(|(_, pass)| std::cmp::Reverse(pass.nanos));
+        all
+    }
+
     /// Media files that are open for writing.
     pub fn open_files(&self) -> u64 {
         let closed = self.files_closed.load(Relaxed);
@@ -223,6 +260,10 @@ impl Metrics {
     /// From `recv` to the return of the write, where a disk writer notices it.
     pub fn record_recv_to_stored(&self, nanos: u64) {
         self.recv_to_stored.record_shared(nanos);
+    }
+    /// From a core's hand-over of a block to its disk writer's turn.
+    pub fn record_disk_queue_wait(&self, nanos: u64) {
+        self.disk_queue_wait.record_shared(nanos);
     }
     pub fn record_disk_step(&self, step: DiskStep, nanos: u64) {
         self.disk_steps[step.index()].record_shared(nanos);
@@ -303,6 +344,7 @@ impl Metrics {
         };
         per_core(text, "publishers", "Streams being published now.", CoreCounters::publishers);
         per_core(text, "blocks_free", "Free blocks of the arena.", |core| core.blocks_free.load(Relaxed));
+        per_core(text, "blocked_publishers", "Publishers that are not read because their storage is busy.", |core| core.blocked.load(Relaxed));
         per_core(text, "blocks_total", "Blocks of the arena.", |core| core.blocks.load(Relaxed));
 
         let total = |text: &mut Exposition, name: &str, help: &str, read: fn(&CoreCounters) -> u64| {
@@ -326,6 +368,23 @@ impl Metrics {
         text.durations("recv_to_stored", "From the socket to the disk.", &[(None, stored)]);
         let pass = Merged::read(self.cores.iter().map(|core| &core.tick_pass));
         text.durations("tick_pass", "One pass of the media loop over its sockets.", &[(None, pass)]);
+        self.render_ticks(text);
+    }
+
+    /// What each core does in a tick.
+    fn render_ticks(&self, text: &mut Exposition) {
+        let names: Vec<String> = (0..self.cores.len()).map(|index| index.to_string()).collect();
+        text.family("core_received_bytes_total", "counter", "Bytes read from sockets, protocol included.");
+        for (name, core) in names.iter().zip(&self.cores) {
+            text.sample(&[("core", name)], core.drained_bytes.load(Relaxed) as f64);
+        }
+        let mut by_core = |name: &str, help: &str, read: fn(&CoreCounters) -> &Histogram| {
+            let cores = names.iter().zip(&self.cores);
+            let series: Vec<_> = cores.map(|(name, core)| (Some(("core", name.as_str())), Merged::read([read(core)].into_iter()))).collect();
+            text.durations(name, help, &series);
+        };
+        by_core("core_tick", "A whole tick of a core.", |core| &core.tick);
+        by_core("core_tick_late", "How long after its time a tick began: something else kept the core.", |core| &core.tick_late);
     }
 
     /// A counter family over all cores, one sample for each value of its label.
@@ -352,6 +411,8 @@ impl Metrics {
         let steps: Vec<_> =
             DiskStep::ALL.iter().map(|step| (Some(("step", step.name())), Merged::read([&self.disk_steps[step.index()]].into_iter()))).collect();
         text.durations("disk_step", "Steps of the disk writers and the finisher.", &steps);
+        let waited = Merged::read([&self.disk_queue_wait].into_iter());
+        text.durations("disk_queue_wait", "From a core's hand-over of a block to the turn of its disk writer.", &[(None, waited)]);
     }
 }
 

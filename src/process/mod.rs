@@ -323,6 +323,10 @@ struct JobFolder {
 
 impl JobFolder {
     fn make(data_folder: &Path, id: &str, index: usize) -> io::Result<Self> {
+        if !data_folder.join("media").is_dir() {
+            // Its disk is not mounted (any more): nothing is made in the mount point.
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the data folder of the recording is not there"));
+        }
         let path = data_folder.join(FOLDER).join(format!("{}-{index}", mark(id, index)));
         if path.exists() {
             fs::remove_dir_all(&path)?;

@@ -1,4 +1,5 @@
-//! Checksums of media files, made from what is handed to the disk, so that no byte is read back for them.
+//! Checksums of media files, made from what is handed to the disk, so that no byte is read back for them. Of what was found after a crash they are made
+//! when it is in the catalog.
 
 use std::fs::File;
 use std::io;
@@ -87,6 +88,26 @@ impl Running {
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Some(MediaChecksum { file, offset, bytes, run_bytes: RUN_BYTES, crc32: self.runs.iter().map(|run| format!("{run:08x}")).collect() }))
     }
+}
+
+/// The checksum of a whole file as it lies there. `None`: told to stop, by `pause`, which is called between two runs.
+///
+/// # Errors
+/// What the file system says.
+pub fn of_file(path: &Path, mut pause: impl FnMut() -> bool) -> io::Result<Option<MediaChecksum>> {
+    let file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    let mut crc32 = Vec::new();
+    for run in 0..bytes.div_ceil(RUN_BYTES) {
+        if pause() {
+            return Ok(None);
+        }
+        crc32.push(format!("{:08x}", read_run(&file, 0, bytes, run)?));
+        // It is read once: the memory is for those who play.
+        let _ = rustix::fs::fadvise(&file, run * RUN_BYTES, std::num::NonZeroU64::new(RUN_BYTES), rustix::fs::Advice::DontNeed);
+    }
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Some(MediaChecksum { file, offset: 0, bytes, run_bytes: RUN_BYTES, crc32 }))
 }
 
 fn read_run(file: &File, offset: u64, bytes: u64, run: u64) -> io::Result<u32> {

@@ -460,6 +460,7 @@ impl Writer {
         } else if !self.failed.contains(&write.serial) {
             unreachable!("a write to a file that was never opened");
         }
+        self.metrics.record_disk_queue_wait((self.clock)().nanos_since(write.sent));
         self.batch_bytes += write.bytes.as_slice().len();
         self.batch.push(write);
         if self.batch.len() == BATCH_WRITES_MAX || self.batch_bytes >= BATCH_BYTES_MAX {

@@ -576,15 +576,18 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), FinishError> {
     file.write_all(bytes).and_then(|()| file.sync_data()).map_err(at("writing", path))
 }
 
-/// Does the file system of `folder` make room inside a file (FALLOC_FL_INSERT_RANGE)?
+/// Does the file system of `folder` make room inside a file (FALLOC_FL_INSERT_RANGE)? On a full disk: not now.
 ///
 /// # Errors
 /// If the folder takes no file at all.
 pub fn probe_insert(folder: &Path) -> io::Result<bool> {
     let path = folder.join(".insert-probe");
     let file = File::create(&path)?;
-    file.write_all_at(&[1; 8192], 0)?;
-    let supported = rustix::fs::fallocate(&file, FallocateFlags::INSERT_RANGE, 4096, 4096).is_ok();
+    let written = file.write_all_at(&[1; 8192], 0);
+    let supported = written.is_ok() && rustix::fs::fallocate(&file, FallocateFlags::INSERT_RANGE, 4096, 4096).is_ok();
     std::fs::remove_file(&path)?;
-    Ok(supported)
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
+        _ => Ok(supported),
+    }
 }

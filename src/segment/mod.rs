@@ -17,6 +17,7 @@ mod ring;
 pub mod space;
 pub mod storage;
 pub mod store;
+pub mod unsummed;
 pub mod whole;
 
 pub use arena::Arena;

@@ -69,6 +69,8 @@ pub struct BlockWrite {
     pub release: Option<(Block, Sender<Block>)>,
     /// When the oldest of these bytes was received.
     pub received: MonoTime,
+    /// The tick in which the core handed it over.
+    pub sent: MonoTime,
 }
 
 /// Ids that grow with time and never repeat: milliseconds since the epoch times a million, then counting.
@@ -496,7 +498,7 @@ impl CoreStore {
             held.flushed = sealed;
             let disk = &mut self.disks[disk];
             let release = if whole { file.held.pop_front().map(|held| (held.block, disk.give_back.clone())) } else { None };
-            disk.send(DiskCommand::Write(BlockWrite { serial, offset, bytes, release, received }));
+            disk.send(DiskCommand::Write(BlockWrite { serial, offset, bytes, release, received, sent: self.now }));
             // What is left was received since, give or take the time a block takes to fill.
             file.oldest = (file.sealed < file.position || !file.held.is_empty()).then_some(self.now);
             if !whole {
@@ -611,7 +613,7 @@ impl Store for CoreStore {
             let bytes = held.block.sealed_bytes(0, 0);
             let link = &mut self.disks[disk];
             let release = Some((held.block, link.give_back.clone()));
-            link.send(DiskCommand::Write(BlockWrite { serial, offset: held.start, bytes, release, received: self.now }));
+            link.send(DiskCommand::Write(BlockWrite { serial, offset: held.start, bytes, release, received: self.now, sent: self.now }));
         }
         for block in file.spare.drain(..) {
             self.free(Some(disk), block);

@@ -1,10 +1,12 @@
 """Whoever would take something from those who publish already is refused, with a reason."""
 
+import os
+
 import appliance as appliance_module
 
 from appliance import BINARY, Appliance, until
 from rtmp import Connection, Refused, publisher
-from test_storage import Looped
+from test_storage import FAULTS, Looped, check_sum
 
 
 
@@ -31,6 +33,32 @@ def denied(appliance, name):
     except Refused as said:
         return str(said)
     return ""
+
+
+def test_memory(tmp_path, monkeypatch):
+    """A disk that hangs until the memory between network and disk is used up: nobody new is taken in, and those who are lose nothing that fits."""
+    script = tmp_path / "faults"
+    script.write_text("write hang\n")
+    monkeypatch.setenv(FAULTS, str(script))
+    appliance = Appliance(tmp_path, ingest={"arena_mib": 8, "cores": [min(os.sched_getaffinity(0))]}).start()
+    try:
+        appliance.record("localhost", flv=True)
+        live = [Looped(appliance, f"cam-{number}", "live", speed=20) for number in range(4)]
+        text = until(lambda: denied(appliance, "more"), 30, "the memory being used up")
+        assert "no memory left" in text
+        frames = [one.frames for one in live]
+        script.write_text("")
+        until(lambda: all(one.frames > before + 20 for one, before in zip(live, frames)), 20, "the others to go on")
+        until(lambda: not denied(appliance, "more"), 20, "the memory being there again")
+        sent = {f"cam-{number}": one.stop() for number, one in enumerate(live)}
+        for name, count in sent.items():
+            until(lambda name=name: appliance.search(StreamIds=[name]), 20, "a file")
+            check_sum(appliance, appliance.search(StreamIds=[name]), count)
+        appliance.stop()
+    finally:
+        script.write_text("")
+        if appliance.process.poll() is None:
+            appliance.kill()
 
 
 def test_file_descriptors(tmp_path, monkeypatch):

@@ -1,11 +1,12 @@
 """Several data folders: one that hangs, fails or is not there costs its own streams a new file, and the others nothing."""
 
 import json
+import subprocess
 
 import pytest
 
 import media
-from appliance import Appliance, until
+from appliance import BINARY, Appliance, until
 from check import read
 from rtmp import is_configuration
 from test_storage import FAULTS, Looped, check_sum, receipt
@@ -153,5 +154,11 @@ def test_a_disk_that_is_not_mounted(tmp_path):
     packets = read(appliance, back)
     found = sum(len(packets[kind]) for kind in packets.kinds)
     assert found > 90 and not (appliance.data / "left-behind").exists()
+    # Recovered files get their checksums a moment later.
+    for file in (kept, back):
+        (checksum,) = until(lambda file=file: receipt(appliance, file)["receipt"]["checksums"], 10, "checksums")
+        assert (checksum["offset"], checksum["bytes"]) == (0, appliance.path_of(file).stat().st_size)
+    verified = subprocess.run([BINARY, "verify", *appliance.roots], capture_output=True, text=True)
+    assert verified.returncode == 0, verified.stdout
     assert appliance.session.get(back["BasicInfo"]["MediaUrl"], timeout=10).content == appliance.path_of(back).read_bytes()
     appliance.stop()

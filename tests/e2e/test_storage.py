@@ -9,7 +9,7 @@ import time
 import pytest
 
 import media
-from appliance import BINARY, Appliance, until
+from appliance import BINARY, ApiError, Appliance, until
 from check import read
 from rtmp import is_configuration, publisher
 
@@ -137,7 +137,7 @@ def test_a_full_disk(tmp_path, small_disk):
         assert sum("frames lost (disk_full)" in text for text in described) == 3, described
         verified = subprocess.run([BINARY, "verify", appliance.data], capture_output=True, text=True)
         assert verified.returncode == 0, verified.stdout
-        assert (folder / "data" / "recording").exists() and not list((folder / "data" / "recording").iterdir())
+        until(lambda: not list((folder / "data" / "recording").iterdir()), 10, "nothing being left to do")
         appliance.stop()
     finally:
         if appliance.process.poll() is None:
@@ -168,6 +168,54 @@ def test_old_recordings_make_room(tmp_path, small_disk):
         fill(None)
         until(lambda: health(appliance)[1]["state"] == "ok", 10, "room")
         assert appliance.path_of(newest).exists(), "only as many as have to go"
+        appliance.stop()
+    finally:
+        if appliance.process.poll() is None:
+            appliance.kill()
+
+
+def test_a_full_disk_that_holds_the_catalog(tmp_path, small_disk):
+    """Recordings lie elsewhere: they go on, and enter the catalog when there is room. What was answered holds."""
+    folder, fill = small_disk
+    more = tmp_path / "more"
+    more.mkdir()
+    appliance = on_disk(tmp_path, folder, in_data_folder=False)
+    appliance.settings["more_data_folders"] = [str(more)]
+    appliance.data = folder / "data"
+    appliance.start()
+    try:
+        appliance.record("localhost", flv=True)
+        live = Looped(appliance, "cam", "live")
+        until(lambda: live.frames > 200, 20, "frames")
+        fill(0)
+        made = []
+        # The last pages that the catalog has for itself.
+        for number in range(2_000):
+            try:
+                made.append(appliance.template(f"t{number}", flv=True))
+            except ApiError as error:
+                assert error.code == "InternalError"
+                break
+        else:
+            pytest.fail("the catalog has no end")
+        until(lambda: health(appliance)[1]["state"] == "full", 10, "the full disk being noticed")
+        # Recording goes on.
+        assert health(appliance)[0] == 200
+        frames = live.frames
+        until(lambda: live.frames > frames + 200, 20, "frames while the disk is full")
+        sent = live.stop()
+        until(lambda: appliance.metric("capstan_files_finished_total") == 1, 20, "the file")
+        assert appliance.search(StreamIds=["cam"]) == []
+        appliance.stop()
+        appliance.start()
+        other = Looped(appliance, "other", "live")
+        until(lambda: other.frames > 200, 20, "frames")
+        fill(None)
+        file = appliance.file("cam")
+        assert check_sum(appliance, [file], sent) == (sent, 0)
+        check_sum(appliance, [appliance.file("other") if other.stop() else None], other.frames)
+        known = {template["TemplateId"] for template in appliance.call("DescribeLiveRecordTemplates")["Templates"]}
+        assert known >= set(made), "what was answered is there"
         appliance.stop()
     finally:
         if appliance.process.poll() is None:

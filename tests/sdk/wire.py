@@ -13,7 +13,8 @@ BARE = {
     "DescribeLiveForbidStreamList": "live", "DescribeLiveProhibitStreamList": "live",
     # Our own.
     "DescribeCallbackDeliveries": "live", "ReplayCallbackDeliveries": "live",
-    "DescribeApplianceState": "live", "DescribeApplianceSettings": "live", "DescribeRecordingReceipt": "vod",
+    "DescribeApplianceState": "live", "DescribeApplianceSettings": "live", "DescribeAppliancePasses": "live",
+    "DescribeRecordingReceipt": "vod",
 }
 
 

@@ -15,11 +15,13 @@ use crate::control::params::{NoParameters, parameters};
 use crate::control::protocol::Reply;
 use crate::control::{console, times};
 use crate::domain::{LiveStream, RecordingSource};
+use crate::metrics::passes::Stage;
 use crate::units::{FileId, Format};
 
 pub const ACTIONS: &[Action] = &[
     action!("DescribeApplianceState", Live, state),
     action!("DescribeApplianceSettings", Live, settings),
+    action!("DescribeAppliancePasses", Live, passes),
     action!("DescribeRecordingReceipt", Vod, receipt),
 ];
 
@@ -173,6 +175,31 @@ fn read_stat(stat: &str) -> Option<(&str, u64)> {
     let mut fields = tail.split_whitespace().skip(11);
     let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some((name, user + system))
+}
+
+/// The slowest ticks of the ingest cores in the last ten to twenty minutes, longest first.
+fn passes(scope: &Scope<'_>, _: NoParameters) -> Result<Reply, ApiError> {
+    let ms = |nanos: u64| nanos as f64 / 1e6;
+    let passes: Vec<Value> = (scope.context.slow_passes)()
+        .into_iter()
+        .map(|(core, pass)| {
+            let (slowest, _) = pass.slowest_stage();
+            let stages: Map<String, Value> =
+                Stage::ALL.into_iter().zip(pass.stages).map(|(stage, nanos)| (stage.name().to_owned(), json!(ms(nanos)))).collect();
+            json!({
+                "Core": core,
+                "Time": times::utc(pass.at),
+                "UnixMillis": pass.at.unix_millis(),
+                "Milliseconds": ms(pass.nanos),
+                "LateMilliseconds": ms(pass.late_nanos),
+                "Streams": pass.streams,
+                "Bytes": pass.bytes,
+                "SlowestStage": slowest.name(),
+                "StageMilliseconds": stages,
+            })
+        })
+        .collect();
+    Ok(reply(json!({ "Passes": passes })))
 }
 
 /// Every setting with its value, and what a caller of this API can do here.

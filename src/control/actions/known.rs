@@ -16,7 +16,7 @@ pub fn family(action: &str) -> Option<Version> {
 }
 
 /// Actions of ours that no client library has.
-const OWN_LIVE: &str = "DescribeApplianceState DescribeApplianceSettings DescribeCallbackDeliveries ReplayCallbackDeliveries";
+const OWN_LIVE: &str = "DescribeApplianceState DescribeApplianceSettings DescribeAppliancePasses DescribeCallbackDeliveries ReplayCallbackDeliveries";
 const OWN_VOD: &str = "DescribeRecordingReceipt";
 
 const LIVE: &str = "\

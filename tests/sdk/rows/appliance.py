@@ -11,6 +11,8 @@ def rows(scene):
         bad("InvalidParameterValue", "DescribeApplianceState", **own, PageNum=0),
         ok("DescribeApplianceSettings", **own),
         bad("UnknownParameter", "DescribeApplianceSettings", **own, Colour="red"),
+        ok("DescribeAppliancePasses", lambda a: a["Passes"][0]["Milliseconds"] >= a["Passes"][-1]["Milliseconds"] > 0 and "drain" in a["Passes"][0]["StageMilliseconds"], **own),
+        bad("UnknownParameter", "DescribeAppliancePasses", **own, Colour="red"),
         ok("DescribeRecordingReceipt", raw=True, family="vod", FileId=file),
         bad("MissingParameter", "DescribeRecordingReceipt", raw=True, family="vod"),
         bad("InvalidParameterValue.SubAppId", "DescribeRecordingReceipt", raw=True, family="vod", FileId=file, SubAppId=7),
