@@ -78,7 +78,8 @@ impl Stream {
             stream_param: String::new(),
             alias_domain: String::new(),
         };
-        let settings = RecorderSettings { hls_transport_stream: false, hls_segment_ms: 4_000, moov_reserve: MoovReserve::Insert };
+        let settings =
+            RecorderSettings { hls_transport_stream: false, hls_segment_ms: 4_000, trust_encoder_clock: false, moov_reserve: MoovReserve::Insert };
         let mut recorder = Recorder::new(publication, settings);
         let mut template = RecordTemplate::empty(TemplateId(1001), "bench");
         formats.iter().for_each(|format| template.param_mut(*format).enable = true);
