@@ -397,13 +397,13 @@ mod tests {
         const GIB: u64 = 1 << 30;
         // room, free memory, cores, MiB for each
         let cases = [
-            (24 * GIB, 24 * GIB, 2, 256),
+            (24 * GIB, 24 * GIB, 2, 512),
             (24 * GIB, 24 * GIB, 64, 48),
             (64 * MIB, 24 * GIB, 2, 16),
             (64 * MIB, 24 * GIB, 16, 8),
             (24 * GIB, GIB, 2, 64),
             (0, 0, 1, 8),
-            (u64::MAX, u64::MAX, 1, 256),
+            (u64::MAX, u64::MAX, 1, 512),
         ];
         for (room, memory, cores, expected_mib) in cases {
             assert_eq!(auto_arena_bytes(room, memory, cores), expected_mib * MIB, "{room} {memory} {cores}");
