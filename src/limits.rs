@@ -30,3 +30,6 @@ pub const SEQUENCE_HEADER_BYTES_MAX: usize = 64 << 10;
 pub const MESSAGE_STREAMS_MAX: usize = 8;
 
 const _: () = assert!(MESSAGE_BYTES_MAX <= CONNECTION_BYTES_MAX);
+
+/// `f_type` of a tmpfs (Linux: include/uapi/linux/magic.h).
+pub const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;

@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CpuSet, capabilities, sched_getaffinity};
 
 use crate::config::Config;
-use crate::segment::disk::TMPFS_MAGIC;
+use crate::limits::TMPFS_MAGIC;
 
 /// Locked memory of one executor: the buffers its io_uring registers.
 const MEMLOCK_CORE_BYTES: u64 = 1 << 20;

@@ -20,6 +20,7 @@ use rustix::fs::{FallocateFlags, OFlags};
 use crate::container::{FinishPlan, OpenMedia, RecordingEnd};
 use crate::domain::receipt::Damage;
 use crate::domain::{FinishedFile, PausedRecording, Policy, RecordingSource, Resumptions};
+use crate::limits::TMPFS_MAGIC;
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::units::{FileId, MonoTime, TaskId, WallTime};
 
@@ -864,9 +865,6 @@ fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuffer) -> io:
     }
     Ok((file, path, direct))
 }
-
-/// `f_type` of a tmpfs (Linux: include/uapi/linux/magic.h).
-pub const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
 fn direct_flag() -> i32 {
     i32::try_from(OFlags::DIRECT.bits()).unwrap_or_default()
