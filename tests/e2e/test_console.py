@@ -59,6 +59,9 @@ def visit(page, name, sign):
 
 def played(page, seconds=1.0):
     """Until the player has advanced by so much, with frames decoded and no error."""
+    # Asked to play while it still loads, it says that it was interrupted.
+    page.locator("video").wait_for(state="attached")
+    until(lambda: page.eval_on_selector("video", "video => video.readyState >= 2"), 10, "a picture")
     page.eval_on_selector("video", "video => { video.muted = true; return video.play(); }")
     figures = "video => [video.currentTime, video.getVideoPlaybackQuality().totalVideoFrames, video.error && video.error.message]"
     begin, frames, _ = page.eval_on_selector("video", figures)
