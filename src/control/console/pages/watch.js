@@ -19,8 +19,11 @@ export default (context) => {
     const answer = await call("DescribeApplianceState", { DomainName, AppName, StreamName });
     [stream, loaded] = [answer.Streams[0] ?? null, true];
     const address = stream && liveAddress(stream);
-    if (address && !playing) {
-      playing = player(context.about, address, "hls", { audioOnly: !stream.Video, live: true });
+    // In its first second nobody knows yet whether there is a picture.
+    const isKnown = Boolean(stream?.Video || stream?.Audio);
+    if (address && isKnown && (!playing || (playing.audioOnly && stream.Video))) {
+      playing?.dispose();
+      playing = Object.assign(player(context.about, address, "hls", { audioOnly: !stream.Video, live: true }), { audioOnly: !stream.Video });
       playing.media.addEventListener("timeupdate", context.redraw);
     }
   }
@@ -46,7 +49,7 @@ export default (context) => {
 
   return {
     title: "Watch",
-    interval: 4000,
+    interval: 2000,
     load,
     dispose: () => playing?.dispose(),
     view: () => [
@@ -55,7 +58,8 @@ export default (context) => {
       !loaded ? h("p", { class: "muted" }, "Loading…")
         : h("div", { class: "stack" },
           !stream && h("p", { class: "notice" }, "The stream has ended; what was recorded is among the recordings."),
-          stream && !playing && h("p", { class: "notice" }, "There is nothing to watch: the stream is not recorded as HLS. A template with HLS, bound by a rule or used by a task, changes that."),
+          stream && !playing && liveAddress(stream) && h("p", { class: "muted" }, "Loading…"),
+          stream && !playing && !liveAddress(stream) && h("p", { class: "notice" }, "There is nothing to watch: the stream is not recorded as HLS. A template with HLS, bound by a rule or used by a task, changes that."),
           playing && (playing.element.isConnected ? h("div", { "data-keep": playing.element.dataset.keep, class: "screen" }) : playing.element),
           playing && stream && controls(),
           stream && h("section", { class: "card" }, h("dl", { class: "facts num" },
