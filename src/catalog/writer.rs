@@ -130,6 +130,10 @@ fn run(connection: &Connection, queue: &Receiver<Box<dyn Job>>, mut copy: Option
     if let Some(copy) = &mut copy {
         copy.write(connection);
     }
+    // After an orderly stop the file alone is the catalog, whoever has it open still.
+    if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+        tracing::warn!(%error, "the catalog's journal could not be brought into it");
+    }
 }
 
 /// Runs the jobs in one transaction, each in a savepoint of its own.

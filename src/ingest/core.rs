@@ -228,10 +228,10 @@ impl Core {
         }
         laps.end(Stage::Commands);
         self.ready.extend(self.blocked.drain(..));
-        // What is flushed now holds the newest bytes of all.
-        let all = now.mono >= self.next_flush;
-        self.rounds.tick(all);
-        self.fetch_ready(all);
+        // What is flushed now holds the newest bytes of all, and so does what a task or a call ends now.
+        let flush = now.mono >= self.next_flush;
+        self.rounds.tick(flush);
+        self.fetch_ready(flush || self.looks_after_all(now));
         laps.end(Stage::Poll);
         self.drain(now);
         laps.end(Stage::Drain);
@@ -552,12 +552,17 @@ impl Core {
         (LOOK_AFTER_MS / self.shared.settings.tick.as_millis().max(1) as u64).max(1) as usize
     }
 
+    /// The policy has changed, or a task's window begins or ends.
+    fn looks_after_all(&self, now: Now) -> bool {
+        self.shared.policy.load().version != self.policy_version || self.next_task_check.is_some_and(|check| now.wall >= check)
+    }
+
     /// Looks after a part of the publishers; after all of them when the policy has changed or a task's window begins or ends.
     fn tick_publishers(&mut self, now: Now) {
         let policy = self.shared.policy.load_full();
         let slices = self.slices();
         self.slice = (self.slice + 1) % slices;
-        if policy.version != self.policy_version || self.next_task_check.is_some_and(|check| now.wall >= check) {
+        if self.looks_after_all(now) {
             self.policy_version = policy.version;
             self.next_task_check = None;
             for place in 0..self.connections.len() {

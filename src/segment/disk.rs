@@ -284,11 +284,10 @@ impl SteppedDisk {
         let _ = open_media(&open.path, false).and_then(|file| file.write_all_at(self.0.writer.bounce.padded(data), write.offset));
     }
 
-    /// The finisher carries out its next command. False: there is none.
+    /// The finisher carries out what has gathered for it. False: there is nothing.
     pub fn finish(&mut self) -> bool {
         let Ok(command) = self.0.to_finish.try_recv() else { return false };
-        self.0.finisher.carry_out(command);
-        self.0.finisher.end_recordings();
+        self.0.finisher.carry_out_with(command, &self.0.to_finish);
         true
     }
 
@@ -913,15 +912,19 @@ impl Finisher {
                 // What is paused goes on after the next start.
                 Err(RecvTimeoutError::Disconnected) => return self.finish_again(),
             };
-            // Recordings that end together are finished together.
-            self.carry_out(command);
-            while self.ended.len() < TOGETHER_MAX
-                && let Ok(command) = queue.try_recv()
-            {
-                self.carry_out(command);
-            }
-            self.end_recordings();
+            self.carry_out_with(command, queue);
         }
+    }
+
+    /// Carries out what waits, and finishes together the recordings that end together.
+    fn carry_out_with(&mut self, command: FinishCommand, queue: &Receiver<FinishCommand>) {
+        self.carry_out(command);
+        while self.ended.len() < TOGETHER_MAX
+            && let Ok(command) = queue.try_recv()
+        {
+            self.carry_out(command);
+        }
+        self.end_recordings();
     }
 
     fn carry_out(&mut self, command: FinishCommand) {

@@ -139,7 +139,8 @@ def test_a_playlist_stays_true_when_its_files_are_finished(tmp_path):
         return answer.content
 
     held = [fetch(*segment) for segment in listed]
-    assert held and all(content[4:8] == b"moof" for content in held)
+    # Each begins with the time of day of its first frame.
+    assert held and all((content[4:8], content[36:40]) == (b"prft", b"moof") for content in held)
     # All the while, and after the end, the same ranges bring the same bytes.
     while publisher.poll() is None:
         assert [fetch(*segment) for segment in listed] == held
