@@ -671,19 +671,20 @@ fn first_run_template() -> RecordTemplate {
     template
 }
 
-/// Makes the cores' arenas, all at once: populating memory takes a while.
 /// Signs the addresses in a value, in files of the application given or of the one that the catalog knows.
 type Signer = Arc<dyn Fn(&mut serde_json::Value, Option<u64>) + Send + Sync>;
 
 fn signer(catalog: &Catalog, protections: &Arc<Protections>, public_base: &str, app_id: u64) -> Signer {
-    let (catalog, protections, public_base) = (catalog.clone(), Arc::clone(protections), public_base.to_owned());
+    let (catalog, protections, public_base) = (catalog.downgrade(), Arc::clone(protections), public_base.to_owned());
     Arc::new(move |value, app| {
+        let Some(catalog) = catalog.upgrade() else { return };
         let (now_s, app) = (wall_now().unix_seconds(), app.unwrap_or(0));
         let signing = Signing { protections: &protections, catalog: &catalog, public_base: &public_base, app_id, now_s, app, terms: None };
         signing.all(value);
     })
 }
 
+/// Makes the cores' arenas, all at once: populating memory takes a while.
 fn make_stores(
     folder: &Path,
     cores: usize,

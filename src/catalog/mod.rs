@@ -116,6 +116,16 @@ pub struct Catalog {
     inner: Arc<Inner>,
 }
 
+/// A catalog that may be closed by now.
+#[derive(Clone)]
+pub struct WeakCatalog(std::sync::Weak<Inner>);
+
+impl WeakCatalog {
+    pub fn upgrade(&self) -> Option<Catalog> {
+        self.0.upgrade().map(|inner| Catalog { inner })
+    }
+}
+
 struct Inner {
     writer: Writer,
     readers: Readers,
@@ -250,6 +260,11 @@ impl Catalog {
     pub fn check(&self) -> Result<(), CatalogError> {
         let found: String = self.read(|connection| Ok(connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?))?;
         if found == "ok" { Ok(()) } else { Err(CatalogError::Damaged(found)) }
+    }
+
+    /// For what the catalog itself holds, which must not keep it open.
+    pub fn downgrade(&self) -> WeakCatalog {
+        WeakCatalog(Arc::downgrade(&self.inner))
     }
 
     /// Ends the writer thread after everything queued is committed. Later writes are refused; reads go on.
