@@ -158,7 +158,7 @@ export default (context) => {
       h("div", { class: "row" },
         h("button", { type: "button", onclick: () => setHandle("from", now) }, "Begin here"),
         h("button", { type: "button", onclick: () => setHandle("to", now) }, "End here"),
-        h("button", { type: "button", onclick: () => { playing.media.currentTime = from; playing.media.play(); } }, "Play it"),
+        h("button", { type: "button", onclick: () => { playing.media.currentTime = from; playing.media.play().catch(() => {}); } }, "Play it"),
         h("button", { class: "primary", type: "button", disabled: !action || !context.mayChange(), onclick: () => clip(action) }, "Cut a clip")),
       !action && h("p", { class: "muted small" }, "This build has no call that cuts."));
   }

@@ -37,7 +37,8 @@ export default (context) => {
   const edge = () => (playing.media.seekable.length ? Math.max(begin(), playing.media.seekable.end(playing.media.seekable.length - 1) - 3) : 0);
   const go = (seconds) => {
     playing.media.currentTime = Math.max(begin(), Math.min(edge(), seconds));
-    playing.media.play();
+    // Who leaves the page before it plays has changed their mind.
+    playing.media.play().catch(() => {});
   };
 
   const controls = () => h("section", { class: "card row" },
