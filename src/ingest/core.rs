@@ -417,6 +417,20 @@ impl Core {
         self.young_until = MonoTime::from_nanos(now.mono.nanos() + HANDSHAKE_QUICK_MS * 1_000_000);
     }
 
+    /// What a connection that was taken from its place works with, and the receive buffer.
+    fn service(&mut self, now: Now) -> (Service<'_>, &mut [u8]) {
+        let service = Service {
+            core: self.index,
+            now,
+            store: &mut self.store,
+            metrics: &self.metrics,
+            shared: &self.shared,
+            plain: &mut self.plain,
+            ending: &mut self.ending,
+        };
+        (service, &mut self.buffer)
+    }
+
     /// Reads from one connection, inside a panic boundary: a defect costs this connection, not the core.
     fn serve(&mut self, token: u64, now: Now) {
         let place = token as u32 as usize;
@@ -427,16 +441,7 @@ impl Core {
         }
         let was_publishing = connection.is_publishing();
         let bytes_before = connection.received_bytes();
-        let mut service = Service {
-            core: self.index,
-            now,
-            store: &mut self.store,
-            metrics: &self.metrics,
-            shared: &self.shared,
-            plain: &mut self.plain,
-            ending: &mut self.ending,
-        };
-        let buffer = &mut self.buffer;
+        let (mut service, buffer) = self.service(now);
         let served = catch_unwind(AssertUnwindSafe(|| connection.serve(buffer, &mut service))).unwrap_or(Err(CloseReason::Panic));
         self.streams_read += 1;
         self.bytes_read += connection.received_bytes() - bytes_before;
@@ -588,15 +593,7 @@ impl Core {
     fn tick_publisher(&mut self, place: usize, policy: &Policy, now: Now) {
         let Some(mut connection) = self.connections.get_mut(place).and_then(Option::take) else { return };
         let token = connection.token;
-        let mut service = Service {
-            core: self.index,
-            now,
-            store: &mut self.store,
-            metrics: &self.metrics,
-            shared: &self.shared,
-            plain: &mut self.plain,
-            ending: &mut self.ending,
-        };
+        let (mut service, _) = self.service(now);
         let result = catch_unwind(AssertUnwindSafe(|| connection.tick(policy, &mut service)));
         self.note_task_check(&connection);
         let (pace, new_pace) = (connection.pace, connection.new_pace(now.mono));
@@ -680,15 +677,7 @@ impl Core {
         if !connection.is_publishing() {
             self.young_count = self.young_count.saturating_sub(1);
         }
-        let mut service = Service {
-            core: self.index,
-            now,
-            store: &mut self.store,
-            metrics: &self.metrics,
-            shared: &self.shared,
-            plain: &mut self.plain,
-            ending: &mut self.ending,
-        };
+        let (mut service, _) = self.service(now);
         if catch_unwind(AssertUnwindSafe(|| connection.close(reason, &mut service))).is_err() {
             tracing::error!(client = %connection.peer, "closing the connection panicked; its files are finished at the next start");
         }
