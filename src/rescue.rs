@@ -291,33 +291,16 @@ fn rebuild_now(config: &Config) -> Result<(Option<PathBuf>, Rebuilt), String> {
 mod tests {
     use super::*;
     use crate::catalog::MediaQuery;
-    use crate::domain::event::RecordSessionId;
-    use crate::domain::{EndReason, RecordTemplate, RecordingIdentity, RecordingSource};
-    use crate::units::{Format, PublicationId, StreamKey, TemplateId};
+
+    use crate::domain::{EndReason, RecordTemplate, RecordingIdentity};
+    use crate::units::{Format, StreamKey, TemplateId};
 
     fn recording(data: &Path, number: u64) -> FileId {
         let file_id = FileId::new(FileId::MIN + number).expect("an id");
         let folder = format!("media/2026-01-0{}/{file_id}", 1 + number % 3);
         let identity = RecordingIdentity {
-            file_id,
-            format: Format::Flv,
-            key: StreamKey::new("localhost", "live", "cam"),
-            publication: PublicationId(1),
-            source: RecordingSource::Rule(TemplateId(1001)),
-            push_url: String::new(),
-            stream_param: String::new(),
             start: WallTime::from_unix_seconds(1000),
-            first_frame: None,
-            media_start_ms: 0,
-            storage_time_s: 0,
-            vod_sub_app_id: 0,
-            vod_file_name: String::new(),
-            procedure: String::new(),
-            storage_mode: "normal".to_owned(),
-            class_id: 0,
-            resume: None,
-            session: RecordSessionId::default(),
-            alias_domain: String::new(),
+            ..RecordingIdentity::example(file_id, Format::Flv, StreamKey::new("localhost", "live", "cam"))
         };
         let end = WallTime::from_unix_seconds(2000 + number as i64);
         // The folder it names is not where it lies: a data folder may have been copied together from others.

@@ -7,9 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::container::{MediaSummary, TrackSummary};
-use crate::domain::event::RecordSessionId;
 use crate::domain::vod::{CLASS_TOP, SubApp};
-use crate::domain::{EndReason, OwnFormat, RecordRule, RecordTask, RecordingIdentity, RecordingSource};
+use crate::domain::{EndReason, OwnFormat, RecordRule, RecordTask, RecordingIdentity};
 use crate::units::{PublicationId, StreamKey, TemplateId};
 
 pub(super) struct Fixture {
@@ -68,25 +67,16 @@ pub(super) fn file(number: u64, stream: &str, format: Format) -> FinishedFile {
     FinishedFile {
         receipt: crate::domain::Receipt::default(),
         identity: RecordingIdentity {
-            file_id: FileId::new(FileId::MIN + number).expect("in range"),
-            format,
-            key: StreamKey::new("push.example.com", "live", stream),
             publication: PublicationId(u64::MAX),
-            source: RecordingSource::Rule(TemplateId(1001)),
             push_url: "rtmp://push.example.com/live/x?a=b".to_owned(),
             stream_param: "a=b".to_owned(),
             start: at(100),
-            first_frame: None,
             media_start_ms: -5,
-            storage_time_s: 0,
-            vod_sub_app_id: 0,
-            vod_file_name: String::new(),
-            procedure: String::new(),
-            storage_mode: "normal".to_owned(),
-            class_id: 0,
-            resume: None,
-            session: RecordSessionId::default(),
-            alias_domain: String::new(),
+            ..RecordingIdentity::example(
+                FileId::new(FileId::MIN + number).expect("in range"),
+                format,
+                StreamKey::new("push.example.com", "live", stream),
+            )
         },
         end: at(200),
         reason: EndReason::Interval,

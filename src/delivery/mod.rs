@@ -138,30 +138,14 @@ fn count(counter: &AtomicU64) {
 
 #[cfg(test)]
 mod tests {
-    use crate::domain::{RecordingIdentity, RecordingSource};
-    use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
+    use crate::domain::RecordingIdentity;
+    use crate::units::{FileId, Format, PublicationId, StreamKey};
 
     pub fn identity(format: Format) -> RecordingIdentity {
+        let file_id = FileId::parse("387702290000000001").unwrap();
         RecordingIdentity {
-            file_id: FileId::parse("387702290000000001").unwrap(),
-            format,
-            key: StreamKey::new("push.example.com", "live", "camera-1"),
             publication: PublicationId(7),
-            source: RecordingSource::Rule(TemplateId(1001)),
-            push_url: String::new(),
-            stream_param: String::new(),
-            start: WallTime::from_unix_seconds(1_767_254_400),
-            first_frame: None,
-            media_start_ms: 0,
-            storage_time_s: 0,
-            vod_sub_app_id: 0,
-            vod_file_name: String::new(),
-            procedure: String::new(),
-            storage_mode: "normal".to_owned(),
-            class_id: 0,
-            resume: None,
-            session: crate::domain::event::RecordSessionId(0),
-            alias_domain: String::new(),
+            ..RecordingIdentity::example(file_id, format, StreamKey::new("push.example.com", "live", "camera-1"))
         }
     }
 }

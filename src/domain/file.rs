@@ -76,6 +76,34 @@ pub struct RecordingIdentity {
     pub alias_domain: String,
 }
 
+#[cfg(test)]
+impl RecordingIdentity {
+    /// A recording by a rule, for tests: what matters to one of them it sets itself.
+    pub fn example(file_id: FileId, format: Format, key: StreamKey) -> Self {
+        Self {
+            file_id,
+            format,
+            key,
+            publication: crate::units::PublicationId(1),
+            source: RecordingSource::Rule(crate::units::TemplateId(1001)),
+            push_url: String::new(),
+            stream_param: String::new(),
+            start: WallTime::from_unix_seconds(1_767_254_400),
+            first_frame: None,
+            media_start_ms: 0,
+            storage_time_s: 0,
+            vod_sub_app_id: 0,
+            vod_file_name: String::new(),
+            procedure: String::new(),
+            storage_mode: "normal".to_owned(),
+            class_id: 0,
+            resume: None,
+            session: RecordSessionId::default(),
+            alias_domain: String::new(),
+        }
+    }
+}
+
 /// Why a file ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum EndReason {

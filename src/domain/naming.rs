@@ -255,35 +255,19 @@ pub fn disk_slug(stream: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::RecordingSource;
-    use crate::domain::event::RecordSessionId;
-    use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId};
+
+    use crate::units::{FileId, Format, StreamKey};
     use proptest::prelude::*;
 
     /// 2026-03-04T05:06:07.089012Z
     const START: WallTime = WallTime::from_unix_micros(1_772_600_767_089_012);
 
     fn identity(pattern: &str, app: &str, stream: &str) -> RecordingIdentity {
+        let file_id = FileId::new(387_702_290_000_000_001).expect("a file id");
         RecordingIdentity {
-            file_id: FileId::new(387_702_290_000_000_001).expect("a file id"),
-            format: Format::Mp4,
-            key: StreamKey::new("push.example.com", app, stream),
-            publication: PublicationId(1),
-            source: RecordingSource::Rule(TemplateId(1001)),
-            push_url: String::new(),
-            stream_param: String::new(),
             start: START,
-            first_frame: None,
-            media_start_ms: 0,
-            storage_time_s: 0,
-            vod_sub_app_id: 0,
             vod_file_name: pattern.to_owned(),
-            procedure: String::new(),
-            storage_mode: "normal".to_owned(),
-            class_id: 0,
-            resume: None,
-            session: RecordSessionId::default(),
-            alias_domain: String::new(),
+            ..RecordingIdentity::example(file_id, Format::Mp4, StreamKey::new("push.example.com", app, stream))
         }
     }
 

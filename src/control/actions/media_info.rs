@@ -263,31 +263,17 @@ fn original_rendition(row: &MediaRow, urls: &Urls) -> Value {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::domain::event::RecordSessionId;
-    use crate::domain::{EndReason, FinishedFile, RecordingIdentity, RecordingSource};
-    use crate::units::{FileId, Format, PublicationId, StreamKey, TemplateId, WallTime};
+
+    use crate::domain::{EndReason, FinishedFile, RecordingIdentity};
+    use crate::units::{FileId, Format, PublicationId, StreamKey, WallTime};
 
     pub fn row(format: Format, with_video: bool) -> MediaRow {
+        let file_id = FileId::parse("387702290000000001").unwrap();
         let identity = RecordingIdentity {
-            file_id: FileId::parse("387702290000000001").unwrap(),
-            format,
-            key: StreamKey::new("push.example.com", "live", "camera-1"),
             publication: PublicationId(7),
-            source: RecordingSource::Rule(TemplateId(1001)),
             push_url: "rtmp://push.example.com/live/camera-1?user=x".to_owned(),
             stream_param: "user=x".to_owned(),
-            start: WallTime::from_unix_seconds(1_767_254_400),
-            first_frame: None,
-            media_start_ms: 0,
-            storage_time_s: 0,
-            vod_sub_app_id: 0,
-            vod_file_name: String::new(),
-            procedure: String::new(),
-            storage_mode: "normal".to_owned(),
-            class_id: 0,
-            resume: None,
-            session: RecordSessionId::default(),
-            alias_domain: String::new(),
+            ..RecordingIdentity::example(file_id, format, StreamKey::new("push.example.com", "live", "camera-1"))
         };
         let mut file = FinishedFile {
             receipt: crate::domain::Receipt::default(),
