@@ -43,6 +43,21 @@ def start(tmp_path):
 
 
 @pytest.fixture
+def fault(tmp_path, monkeypatch):
+    """Makes the disks of servers that are started afterwards fail as a text says; "": no more."""
+    script = tmp_path / "faults"
+    script.write_text("")
+    monkeypatch.setenv("CAPSTAN_TEST_DISK_FAULTS", str(script))
+
+    def fault(text):
+        new = script.with_suffix(".new")
+        new.write_text(text + "\n")
+        new.rename(script)
+
+    return fault
+
+
+@pytest.fixture
 def domain(request):
     """A push domain that no other test uses."""
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40].strip("-")

@@ -6,7 +6,7 @@ import appliance as appliance_module
 
 from appliance import BINARY, Appliance, until
 from rtmp import Connection, Refused, publisher
-from test_storage import FAULTS, Looped, check_sum
+from test_storage import Looped, check_sum
 
 
 
@@ -35,11 +35,9 @@ def denied(appliance, name):
     return ""
 
 
-def test_memory(tmp_path, monkeypatch):
+def test_memory(tmp_path, fault):
     """A disk that hangs until the memory between network and disk is used up: nobody new is taken in, and those who are lose nothing that fits."""
-    script = tmp_path / "faults"
-    script.write_text("write hang\n")
-    monkeypatch.setenv(FAULTS, str(script))
+    fault("write hang")
     appliance = Appliance(tmp_path, ingest={"arena_mib": 8, "cores": [min(os.sched_getaffinity(0))]}).start()
     try:
         appliance.record("localhost", flv=True)
@@ -47,7 +45,7 @@ def test_memory(tmp_path, monkeypatch):
         text = until(lambda: denied(appliance, "more"), 30, "the memory being used up")
         assert "no memory left" in text
         frames = [one.frames for one in live]
-        script.write_text("")
+        fault("")
         until(lambda: all(one.frames > before + 20 for one, before in zip(live, frames)), 20, "the others to go on")
         until(lambda: not denied(appliance, "more"), 20, "the memory being there again")
         sent = {f"cam-{number}": one.stop() for number, one in enumerate(live)}
@@ -56,7 +54,7 @@ def test_memory(tmp_path, monkeypatch):
             check_sum(appliance, appliance.search(StreamIds=[name]), count)
         appliance.stop()
     finally:
-        script.write_text("")
+        fault("")
         if appliance.process.poll() is None:
             appliance.kill()
 

@@ -9,7 +9,7 @@ import media
 from appliance import BINARY, Appliance, until
 from check import read
 from rtmp import is_configuration
-from test_storage import FAULTS, Looped, check_sum, receipt
+from test_storage import Looped, check_sum, receipt
 
 
 class TwoDisks(Appliance):
@@ -36,18 +36,9 @@ class TwoDisks(Appliance):
 
 
 @pytest.fixture
-def two(tmp_path, monkeypatch):
+def two(tmp_path, fault):
     """A server with two data folders, and a function that makes its disks fail as a text says."""
-    script = tmp_path / "faults"
-    script.write_text("")
-    monkeypatch.setenv(FAULTS, str(script))
     appliance = TwoDisks(tmp_path).start()
-
-    def fault(text):
-        new = script.with_suffix(".new")
-        new.write_text(text + "\n")
-        new.rename(script)
-
     yield appliance, fault
     fault("")
     if appliance.process.poll() is None:

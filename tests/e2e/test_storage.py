@@ -13,8 +13,6 @@ from appliance import BINARY, ApiError, Appliance, until
 from check import read
 from rtmp import is_configuration, publisher
 
-FAULTS = "CAPSTAN_TEST_DISK_FAULTS"
-
 
 class Looped(threading.Thread):
     """Publishes a source again and again, `speed` times as fast as real time, until it is stopped."""
@@ -223,18 +221,9 @@ def test_a_full_disk_that_holds_the_catalog(tmp_path, small_disk):
 
 
 @pytest.fixture
-def faulty(tmp_path, monkeypatch):
+def faulty(tmp_path, fault):
     """A server whose disk fails as the text says that is given to the function."""
-    script = tmp_path / "faults"
-    script.write_text("")
-    monkeypatch.setenv(FAULTS, str(script))
     appliance = Appliance(tmp_path, ingest={"arena_mib": 16}).start()
-
-    def fault(text):
-        new = script.with_suffix(".new")
-        new.write_text(text + "\n")
-        new.rename(script)
-
     yield appliance, fault
     fault("")
     if appliance.process.poll() is None:
