@@ -176,14 +176,18 @@ fn make(maker: &ClipMaker, task: &VodTask, work: &EditWork, file_id: FileId) -> 
     let model = rows.values().next().ok_or_else(|| fail(BAD_INPUT, "NoInput", "There is no input."))?;
     let made = &making.folder;
     let files: Vec<&File> = sources.iter().map(|source| &source.file).collect();
-    let (entry, mut summary) = match work.format {
+    let mut summary = plan.summary.clone();
+    let entry = match work.format {
         Format::Hls => {
-            (write_hls(maker, made, &files, &plan, &model.file.identity.key.stream).map_err(ours("writing the segments"))?, plan.summary.clone())
+            let (entry, movie) = write_hls(maker, made, &files, &plan, &model.file.identity.key.stream).map_err(ours("writing the segments"))?;
+            // It begins with the key frame: that is what it holds.
+            summary = mp4::summary_of(&movie);
+            entry
         }
         _ => {
             let entry = format!("{}.mp4", disk_slug(&model.file.identity.key.stream));
             write_mp4(&made.join(&entry), &files, &plan).map_err(ours("writing the file"))?;
-            (entry, plan.summary.clone())
+            entry
         }
     };
     name_codecs(&mut summary, model);
@@ -344,8 +348,8 @@ fn write_mp4(path: &Path, files: &[&File], plan: &CutPlan) -> io::Result<()> {
     out.set_len(plan.bytes)
 }
 
-/// The same cut as HLS: it begins at the key frame, for a playlist has no edit list. Returns the name of the playlist.
-fn write_hls(maker: &ClipMaker, folder: &Path, files: &[&File], plan: &CutPlan, stream: &str) -> io::Result<String> {
+/// The same cut as HLS: it begins at the key frame, for a playlist has no edit list. Returns the name of the playlist, and what it plays.
+fn write_hls(maker: &ClipMaker, folder: &Path, files: &[&File], plan: &CutPlan, stream: &str) -> io::Result<(String, Movie)> {
     let whole = folder.join("cut.mp4");
     write_mp4(&whole, files, plan)?;
     let source = File::open(&whole)?;
@@ -377,7 +381,7 @@ fn write_hls(maker: &ClipMaker, folder: &Path, files: &[&File], plan: &CutPlan, 
     std::fs::remove_file(whole)?;
     let entry = format!("{}.m3u8", disk_slug(stream));
     std::fs::write(folder.join(&entry), text)?;
-    Ok(entry)
+    Ok((entry, movie))
 }
 
 /// Enters the file; file, task and event are one transaction.

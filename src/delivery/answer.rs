@@ -27,7 +27,9 @@ pub fn preflight() -> Answer {
 
 /// Does a header of this name ask for a part, or for nothing if nothing has changed?
 pub fn is_conditional(name: &str) -> bool {
-    ["Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"].iter().any(|conditional| name.eq_ignore_ascii_case(conditional))
+    ["Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"]
+        .iter()
+        .any(|conditional| name.eq_ignore_ascii_case(conditional))
 }
 
 /// May the answer be kept by caches?
@@ -101,7 +103,11 @@ enum Selected {
     Unchanged,
     /// The client wants another version than this one, or nothing.
     Other,
-    Part { status: u16, start: u64, length: u64 },
+    Part {
+        status: u16,
+        start: u64,
+        length: u64,
+    },
     Unsatisfiable,
 }
 

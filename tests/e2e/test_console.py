@@ -270,7 +270,7 @@ def test_codes_are_read_by_another_program(start, page):
 
     appliance = start()
     page.goto(f"{appliance.http}/#/push")
-    page.get_by_label("Stream", exact=True).fill("camera 1/ä")
+    page.get_by_label("Stream", exact=True).fill("camera 1ä")
     page.locator(".qr path").wait_for(state="attached")
     drawn = """async (texts) => {
         const { qr } = await import("/console/qr.js");
@@ -291,7 +291,7 @@ def test_codes_are_read_by_another_program(start, page):
     texts = [None, *("rtmp://a.example/live/" + "k" * (length - 22) for length in (22, 23, 61, 62, 122, 123, 250, 411, 665)), "rtmp://a.example/live/ä東?x=1&y=2"]
     for text, (side, grey) in zip(texts, page.evaluate(drawn, texts)):
         (code,) = zxingcpp.read_barcodes(memoryview(base64.b64decode(grey)).cast("B", [side, side]))
-        assert code.text == (text or f"rtmp://127.0.0.1:{appliance.rtmp_port}/live/camera%201%2F%C3%A4")
+        assert code.text == (text or f"rtmp://127.0.0.1:{appliance.rtmp_port}/live/camera%201%C3%A4")
 
 
 def test_parts_that_the_browser_may_lack(start, page):

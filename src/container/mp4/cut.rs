@@ -255,26 +255,52 @@ fn duration_ms(track: &OutTrack<'_>) -> u64 {
 fn summary(tracks: &[OutTrack<'_>]) -> MediaSummary {
     let mut summary = MediaSummary::default();
     for track in tracks.iter().filter(|track| !track.samples.is_empty()) {
-        let one = TrackSummary {
-            frames: track.samples.len() as u64,
-            bytes: track.samples.iter().map(|(_, sample)| u64::from(sample.bytes)).sum(),
-            duration_ms: duration_ms(track),
-            width: u32::from(track.model.width),
-            height: u32::from(track.model.height),
-            key_frames: track.samples.iter().filter(|(_, sample)| sample.sync).count() as u64,
-            ..TrackSummary::default()
+        // What comes before the first picture that is shown is in the file, and counts for nothing else.
+        let is_shown = |sample: &TableSample| {
+            let at = sample.dts_ms as i64 + i64::from(sample.cts_ms);
+            let inside = |edit: &Edit| edit.media_time.is_some_and(|begin| (begin..begin + track.model.ticks(edit.duration_ms)).contains(&at));
+            track.model.kind == TrackKind::Audio || track.edits.iter().any(inside)
         };
-        summary.duration_ms = summary.duration_ms.max(one.duration_ms);
-        let (first, further) = match track.model.kind {
-            TrackKind::Video => (&mut summary.video, &mut summary.further_video),
-            TrackKind::Audio => (&mut summary.audio, &mut summary.further_audio),
-        };
-        match first {
-            None => *first = Some(one),
-            Some(_) => further.push(one),
-        }
+        let shown: Vec<&TableSample> = track.samples.iter().map(|(_, sample)| sample).filter(|sample| is_shown(sample)).collect();
+        let key_frames = shown.iter().filter(|sample| sample.sync).count() as u64;
+        let bytes = track.samples.iter().map(|(_, sample)| u64::from(sample.bytes)).sum();
+        add_track(
+            &mut summary,
+            track.model,
+            TrackSummary { frames: shown.len() as u64, bytes, duration_ms: duration_ms(track), key_frames, ..TrackSummary::default() },
+        );
     }
     summary
+}
+
+/// What a movie holds that is shown from its first frame on.
+pub fn summary_of(movie: &Movie) -> MediaSummary {
+    let mut summary = MediaSummary::default();
+    for track in &movie.tracks {
+        let begin = (0..track.samples.len()).map(|index| track.pts(index)).min().unwrap_or(0);
+        let one = TrackSummary {
+            frames: track.samples.len() as u64,
+            bytes: track.samples.iter().map(|sample| u64::from(sample.bytes)).sum(),
+            duration_ms: track.ms(track.end() - begin).max(0) as u64,
+            key_frames: track.samples.iter().filter(|sample| sample.sync).count() as u64,
+            ..TrackSummary::default()
+        };
+        add_track(&mut summary, track, one);
+    }
+    summary
+}
+
+fn add_track(summary: &mut MediaSummary, model: &MovieTrack, one: TrackSummary) {
+    let one = TrackSummary { width: u32::from(model.width), height: u32::from(model.height), ..one };
+    summary.duration_ms = summary.duration_ms.max(one.duration_ms);
+    let (first, further) = match model.kind {
+        TrackKind::Video => (&mut summary.video, &mut summary.further_video),
+        TrackKind::Audio => (&mut summary.audio, &mut summary.further_audio),
+    };
+    match first {
+        None => *first = Some(one),
+        Some(_) => further.push(one),
+    }
 }
 
 fn moov(tracks: &[OutTrack<'_>], media_at: u64) -> Vec<u8> {
