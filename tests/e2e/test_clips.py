@@ -163,6 +163,19 @@ def test_simple_hls_clip(recorded):
         assert refused.value.code == code, changes
 
 
+def test_from_a_terminal(recorded):
+    """Cut by id, kept by the name of its stream; what is made is still whole for whoever checks it."""
+    from test_command_line import capstan
+
+    made = capstan(recorded, "clip", recorded.by["flv"]["FileId"], "--from", "0:01", "--to", "2.5", "--name", "term").split()
+    source = media.source("bframes")
+    assert frames(made[1]) == shown(frames(source), times(source), 1, 2.5) and made[1].endswith("/term.mp4")
+    kept = capstan(recorded, "clip", "a.example/live/one", "--last", "30m").split()
+    assert frames(kept[1]) == frames(source) and capstan(recorded, "play-url", kept[0]).strip() == kept[1]
+    assert "a length" in capstan(recorded, "clip", "one", "--last", "soon", code=1)
+    assert " 0 are not" in capstan(recorded, "verify", recorded.data)
+
+
 def test_a_clip_of_a_stream_that_is_live(tmp_path):
     """By wall time, over two publications; kept, it outlives both."""
     appliance = Appliance(tmp_path, record={"hls_segment_ms": 1000, "first_run_rule": False}).start()
