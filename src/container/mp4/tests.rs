@@ -389,6 +389,9 @@ fn each_store_of_a_frame_may_be_the_last() {
             self.sink.append(bytes);
             self.states.push(self.sink.bytes.clone());
         }
+        fn draft(&mut self, from: u64) {
+            self.sink.draft(from);
+        }
         fn patch(&mut self, offset: u64, bytes: &[u8]) {
             self.sink.patch(offset, bytes);
             self.states.push(self.sink.bytes.clone());
