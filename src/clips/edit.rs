@@ -125,7 +125,7 @@ struct Part {
 enum Index {
     Samples(Movie),
     /// Its frames are not as MP4 has them: those that are wanted are written anew first.
-    Ts(TsScan),
+    Ts(Box<TsScan>),
 }
 
 impl Part {
@@ -250,7 +250,7 @@ fn open(maker: &ClipMaker, row: &MediaRow) -> Result<Vec<Part>, EditError> {
         let reader = FileReader::new(&file, length);
         let is_ts = path.extension().is_some_and(|extension| extension == "ts");
         let index = match identity.format {
-            Format::Hls if is_ts => mpegts::scan(&reader).map(Index::Ts),
+            Format::Hls if is_ts => mpegts::scan(&reader).map(|scan| Index::Ts(Box::new(scan))),
             Format::Flv => flv::movie(&reader).map(Index::Samples),
             Format::Aac => es_movie::adts(&reader).map(Index::Samples),
             Format::Mp3 => es_movie::mp3(&reader).map(Index::Samples),
