@@ -37,6 +37,7 @@ use crate::metrics::Metrics;
 use crate::notify::{Bodies, DispatchSettings, Dispatcher, Networks, intake};
 use crate::preflight::{bind_error_sentence, preflight};
 use crate::process::arguments::Encoder;
+use crate::process::cgroup::JobGroup;
 use crate::process::child::Bounds;
 use crate::process::jobs::Tools;
 use crate::process::launch::{self, Manners};
@@ -330,7 +331,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
         .transpose()
         .map_err(because("cannot start the eviction thread"))?;
     let master_key = process::keys::read_or_make(data).map_err(because("cannot have the master key"))?;
-    let processor = start_processor(config, &storage.folders, &cores, &catalog, &master_key)?;
+    let job_group = JobGroup::of_service();
+    let processor = start_processor(config, &storage.folders, &cores, &catalog, &master_key, job_group.as_ref())?;
 
     let moov_reserve = if folders.inserts() { MoovReserve::Insert } else { MoovReserve::Whole };
     let recorder = RecorderSettings {
@@ -406,6 +408,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
         public_base: public_base.clone(),
         app_id: config.api.app_id,
         describe: edit_output,
+        join: {
+            let joiner = processor.joiner();
+            Some(Box::new(move |task, order, place, stop, progress| joiner.join(task, order, place, stop, progress)))
+        },
     };
     let clips = Clips::start(maker).map_err(because("cannot start the thread of clips"))?;
     let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.api)));
@@ -848,6 +854,7 @@ fn start_processor(
     cores: &[usize],
     catalog: &Catalog,
     master_key: &MasterKey,
+    jobs: Option<&JobGroup>,
 ) -> Result<Processor, StartError> {
     let settings = &config.process;
     let mut cpus = settings.cpus.clone();
@@ -860,7 +867,7 @@ fn start_processor(
     let tools = Tools {
         ffmpeg: settings.ffmpeg.clone(),
         ffprobe: settings.ffprobe.clone(),
-        launcher: launch::launcher(&Manners { nice: settings.nice, cpus }),
+        launcher: launch::launcher(&Manners { nice: settings.nice, cpus, io_idle: settings.io_idle, cgroup: jobs.map(|group| group.folder().to_owned()) }),
         encoder: Encoder { preset: settings.preset.clone() },
         bounds: Bounds { time_max, silence_max: ENCODER_SILENCE_MAX.min(time_max) },
         folders: without_links(folders),

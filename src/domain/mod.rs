@@ -10,6 +10,7 @@ pub mod event;
 pub mod file;
 pub mod flow;
 pub mod folders;
+pub mod join;
 pub mod live;
 pub mod naming;
 pub mod player;

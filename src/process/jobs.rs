@@ -9,10 +9,10 @@ use crate::catalog::{Catalog, CatalogError, MediaRow};
 use crate::domain::DataFolders;
 use crate::domain::content_key::{ContentKey, MasterKey, NONCE_BYTES};
 use crate::domain::definition::{
-    AdaptiveDefinition, Definition, ImageSpriteDefinition, SampleSnapshotDefinition, SnapshotDefinition, TranscodeDefinition,
+    AdaptiveDefinition, AnimatedGraphicsDefinition, Definition, ImageSpriteDefinition, SampleSnapshotDefinition, SnapshotDefinition, TranscodeDefinition,
 };
 use crate::domain::flow::{
-    AdaptiveInput, AdaptiveSet, CoverInput, CoverPicture, FailKind, Rendition, RenditionAudio, RenditionVideo, ResultFiles, SampleInput, SampleSet,
+    AdaptiveInput, AdaptiveSet, AnimatedInput, AnimatedSet, CoverInput, CoverPicture, FailKind, Rendition, RenditionAudio, RenditionVideo, ResultFiles, SampleInput, SampleSet,
     SnapshotInput, SnapshotSet, SpriteInput, SpriteSet, SubStream, SubtaskError, SubtaskInput, SubtaskOutput, TranscodeInput, numbered,
 };
 
@@ -25,6 +25,8 @@ use super::probe::{self, Probed};
 const PROBE_BOUNDS: Bounds = Bounds { time_max: Duration::from_secs(120), silence_max: Duration::from_secs(120) };
 /// What ffprobe says of one file.
 const PROBE_BYTES_MAX: usize = 1 << 20;
+/// Longest moving picture: longer ones are videos, and no browser likes them.
+const ANIMATED_MS_MAX: u64 = 300_000;
 /// A snapshot beyond the end is the last picture, about.
 const LAST_PICTURE_MS: u64 = 100;
 
@@ -115,6 +117,7 @@ impl Job<'_> {
             SubtaskInput::SnapshotByTimeOffset(input) => self.snapshots(&source, input).map(SubtaskOutput::SnapshotByTimeOffset),
             SubtaskInput::SampleSnapshot(input) => self.samples(&source, input).map(SubtaskOutput::SampleSnapshot),
             SubtaskInput::ImageSprites(input) => self.sprites(&source, input).map(SubtaskOutput::ImageSprites),
+            SubtaskInput::AnimatedGraphics(input) => self.animated(&source, input).map(SubtaskOutput::AnimatedGraphics),
             SubtaskInput::CoverBySnapshot(input) => self.cover(&source, input).map(SubtaskOutput::CoverBySnapshot),
         }?;
         self.move_in()?;
@@ -151,9 +154,8 @@ impl Job<'_> {
     /// Runs the encoder; `duration_ms` is what it will have written in the end.
     fn encode(&self, arguments: &[String], duration_ms: u64) -> Result<(), Failure> {
         let mut line = |line: &str| {
-            if let Some(micros) = line.strip_prefix("out_time_us=").and_then(|text| text.parse::<u64>().ok()) {
-                let percent = (micros / 10).checked_div(duration_ms).unwrap_or(0);
-                (self.progress)(u8::try_from(percent).unwrap_or(99).min(99));
+            if let Some(percent) = arguments::percent(line, duration_ms) {
+                (self.progress)(percent);
             }
         };
         let tools = self.tools;
@@ -365,6 +367,22 @@ impl Job<'_> {
         let (sample_type, interval) = (definition.sampling.sample_type, definition.sampling.sample_interval);
         let files = ResultFiles { entry: String::new(), prefix };
         Ok(SampleSet { definition: input.definition, files, sample_type, interval, extension, count })
+    }
+
+    fn animated(&self, source: &Source, input: &AnimatedInput) -> Result<AnimatedSet, Failure> {
+        let definition: AnimatedGraphicsDefinition = self.definition(input.definition)?;
+        let part = part(input.start_time_offset, input.end_time_offset, source.duration_ms)?;
+        let end_ms = part.length_ms.map_or(source.duration_ms, |length| part.start_ms + length);
+        let length_ms = end_ms.saturating_sub(part.start_ms);
+        if length_ms > ANIMATED_MS_MAX {
+            return Err(failed(FailKind::Input, format!("A moving picture of {length_ms} ms is too long: at most {ANIMATED_MS_MAX} ms.")));
+        }
+        let entry = format!("anim.{}.{}", input.definition, definition.format);
+        let (arguments, width, height) = arguments::animated(source, &definition, part, &entry)?;
+        self.encode(&arguments, length_ms)?;
+        let size_bytes = self.size_of("")?;
+        let files = ResultFiles { entry, prefix: String::new() };
+        Ok(AnimatedSet { definition: input.definition, files, container: definition.format, width, height, size_bytes, start_ms: part.start_ms, end_ms })
     }
 
     /// Pictures that are there, numbered from 1 without a gap.
