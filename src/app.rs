@@ -28,6 +28,7 @@ use crate::delivery::{self, DeliverySettings, WhenBusy};
 use crate::disks::{self, Checksums, DiskThreads, Folders};
 use crate::domain::content_key::MasterKey;
 use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordState};
+use crate::domain::sealing;
 use crate::domain::{
     Busy, DataFolder, DataFolders, FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, Resumptions, StreamEnd, naming, policy,
 };
@@ -248,6 +249,9 @@ fn start(config: &Config) -> Result<Running, StartError> {
     }
 
     let hls_segment_ms = config.record.hls_segment_ms;
+    // Before anything is recorded or finished: both may need it.
+    let master_key = process::keys::read_or_make(data).map_err(because("cannot have the master key"))?;
+    sealing::hold_master_key(&master_key);
 
     // What the last run left is noted before anything new is written; finishing it goes on while publishers already push.
     let arenas = checked.arena_folder;
@@ -330,7 +334,6 @@ fn start(config: &Config) -> Result<Running, StartError> {
         .map(|order| Eviction::start(catalog.clone(), Arc::clone(&storage), reserve_bytes, order, wall_now))
         .transpose()
         .map_err(because("cannot start the eviction thread"))?;
-    let master_key = process::keys::read_or_make(data).map_err(because("cannot have the master key"))?;
     let job_group = JobGroup::of_service();
     let processor = start_processor(config, &storage.folders, &cores, &catalog, &master_key, job_group.as_ref())?;
 
@@ -867,7 +870,12 @@ fn start_processor(
     let tools = Tools {
         ffmpeg: settings.ffmpeg.clone(),
         ffprobe: settings.ffprobe.clone(),
-        launcher: launch::launcher(&Manners { nice: settings.nice, cpus, io_idle: settings.io_idle, cgroup: jobs.map(|group| group.folder().to_owned()) }),
+        launcher: launch::launcher(&Manners {
+            nice: settings.nice,
+            cpus,
+            io_idle: settings.io_idle,
+            cgroup: jobs.map(|group| group.folder().to_owned()),
+        }),
         encoder: Encoder { preset: settings.preset.clone() },
         bounds: Bounds { time_max, silence_max: ENCODER_SILENCE_MAX.min(time_max) },
         folders: without_links(folders),

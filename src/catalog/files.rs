@@ -11,7 +11,7 @@ use crate::units::{FileId, WallTime};
 use super::callbacks::{CallbackWriter, enter_misplaced, enter_recorded};
 use super::events::{CatalogEvent, EventWriter, Told, emit, wants_uploads};
 use super::flows::{self, Started};
-use super::{Catalog, CatalogError, RestoredFile, MediaRow, apps, classes, reindex, removal, stored, unstored};
+use super::{Catalog, CatalogError, MediaRow, RestoredFile, apps, classes, reindex, removal, stored, unstored};
 
 /// Beside a taken entry, free ones are looked for behind the last of this many: files of one moment are numbered through.
 const ENTRY_RUN: i64 = 1000;

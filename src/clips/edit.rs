@@ -214,17 +214,17 @@ fn make(maker: &ClipMaker, task: &VodTask, work: &EditWork, file_id: FileId, sto
         if row.extras.original_deleted {
             return Err(fail(BAD_SOURCE, "FileNotExist", format!("The original of {} was deleted.", stretch.file_id)).into());
         }
+        if row.file.identity.encryption.is_some() {
+            let message = format!("The recording {} is encrypted: it is not cut, so that it lies nowhere in the clear.", stretch.file_id);
+            return Err(fail(BAD_SOURCE, "EncryptedFile", message).into());
+        }
         inputs.push((stretch, row));
     }
     let (_, model) = *inputs.first().ok_or_else(|| fail(BAD_INPUT, "NoInput", "There is no input."))?;
     let making = store::begin(&maker.storage, file_id).map_err(ours("making a folder"))?;
     let made = &making.folder;
     let entry = format!("{}.{}", disk_slug(&model.file.identity.key.stream), if work.format == Format::Hls { "m3u8" } else { "mp4" });
-    let summary = if work.encode {
-        encode(maker, task, work, &inputs, made, &entry, stopping)?
-    } else {
-        cut(maker, work, &inputs, made, &entry)?
-    };
+    let summary = if work.encode { encode(maker, task, work, &inputs, made, &entry, stopping)? } else { cut(maker, work, &inputs, made, &entry)? };
     let now = (maker.clock)();
     let identity = RecordingIdentity {
         file_id,
@@ -374,7 +374,9 @@ fn open(maker: &ClipMaker, row: &MediaRow) -> Result<Vec<Source>, Trouble> {
             .collect(),
     };
     if paths.is_empty() || paths.iter().any(|path| path.extension().is_some_and(|extension| extension == "ts")) {
-        return Err(Trouble::NeedsEncoder("Cutting files made of transport stream needs an encoder; SimpleHlsClip takes whole segments out of it.".to_owned()));
+        return Err(Trouble::NeedsEncoder(
+            "Cutting files made of transport stream needs an encoder; SimpleHlsClip takes whole segments out of it.".to_owned(),
+        ));
     }
     let source = |path: PathBuf| {
         let file = File::open(&path).map_err(ours("opening a recording"))?;

@@ -47,9 +47,8 @@ pub struct ClipMaker {
 }
 
 /// Makes one MP4 of stretches of files with the encoder: task and its application, what, folder and name, whether it is to stop, how far it is in percent.
-pub type Join = Box<
-    dyn Fn((&str, u64), &JoinOrder, (&std::path::Path, &str), &dyn Fn() -> bool, &dyn Fn(u8)) -> Result<(), JoinFailure> + Send + Sync,
->;
+pub type Join =
+    Box<dyn Fn((&str, u64), &JoinOrder, (&std::path::Path, &str), &dyn Fn() -> bool, &dyn Fn(u8)) -> Result<(), JoinFailure> + Send + Sync>;
 
 /// What a thread does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

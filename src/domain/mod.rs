@@ -20,6 +20,7 @@ pub mod psign;
 pub mod receipt;
 pub mod resumption;
 pub mod rule;
+pub mod sealing;
 #[cfg(test)]
 mod simulation;
 pub mod task;

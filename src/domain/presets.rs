@@ -1,8 +1,8 @@
 //! The definitions, task flows and players that exist without being created.
 
 use super::definition::{
-    AdaptiveDefinition, AdaptiveStream, AnimatedGraphicsDefinition, AudioTemplate, Definition, DefinitionKind, ImageSpriteDefinition, Picture, SampleSnapshotDefinition,
-    Sampling, SnapshotDefinition, TranscodeDefinition, VideoTemplate,
+    AdaptiveDefinition, AdaptiveStream, AnimatedGraphicsDefinition, AudioTemplate, Definition, DefinitionKind, ImageSpriteDefinition, Picture,
+    SampleSnapshotDefinition, Sampling, SnapshotDefinition, TranscodeDefinition, VideoTemplate,
 };
 use super::flow::{AdaptiveInput, CoverInput, MediaProcess, SpriteInput};
 use super::player::PlayerConfig;

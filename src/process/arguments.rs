@@ -2,7 +2,9 @@
 //!
 //! The encoder runs in a folder of its own and writes there under the names that the results have in the end.
 
-use crate::domain::definition::{AdaptiveDefinition, AnimatedGraphicsDefinition, AudioTemplate, ImageSpriteDefinition, Picture, TranscodeDefinition, VideoTemplate};
+use crate::domain::definition::{
+    AdaptiveDefinition, AnimatedGraphicsDefinition, AudioTemplate, ImageSpriteDefinition, Picture, TranscodeDefinition, VideoTemplate,
+};
 
 use crate::domain::join::JoinOrder;
 
@@ -441,12 +443,7 @@ pub fn snapshot(source: &Source, look: &Picture, time_ms: u64, name: &str) -> Re
 }
 
 /// The arguments for a moving picture, and its size.
-pub fn animated(
-    source: &Source,
-    definition: &AnimatedGraphicsDefinition,
-    part: Part,
-    entry: &str,
-) -> Result<(Vec<String>, u64, u64), NothingToMake> {
+pub fn animated(source: &Source, definition: &AnimatedGraphicsDefinition, part: Part, entry: &str) -> Result<(Vec<String>, u64, u64), NothingToMake> {
     let video = source.video.as_ref().ok_or(NothingToMake::NoVideo)?;
     let wanted =
         Wanted { width: definition.width, height: definition.height, resolution_adaptive: &definition.resolution_adaptive, fill_type: "black" };
@@ -487,7 +484,16 @@ pub fn join(order: &JoinOrder, encoder: &Encoder, name: &str) -> Vec<String> {
     inputs.add(&["-hide_banner", "-nostdin", "-loglevel", "error", "-nostats", "-progress", "pipe:1", "-y"]);
     for (number, input) in order.inputs.iter().enumerate() {
         let length = seconds(input.length_ms);
-        inputs.add(&["-ss", &seconds(input.start_ms), "-t", &length, "-protocol_whitelist", "file,crypto,data", "-i", &format!("file:{}", input.path)]);
+        inputs.add(&[
+            "-ss",
+            &seconds(input.start_ms),
+            "-t",
+            &length,
+            "-protocol_whitelist",
+            "file,crypto,data",
+            "-i",
+            &format!("file:{}", input.path),
+        ]);
         if model.is_some() {
             graph.push_str(&match input.video {
                 Some(video) => {

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, CatalogError, MediaRow};
 use crate::domain::DataFolders;
-use crate::domain::content_key::{ContentKey, MasterKey, NONCE_BYTES};
+use crate::domain::content_key::{ContentKey, MasterKey, NONCE_BYTES, key_address};
 use crate::domain::definition::{
-    AdaptiveDefinition, AnimatedGraphicsDefinition, Definition, ImageSpriteDefinition, SampleSnapshotDefinition, SnapshotDefinition, TranscodeDefinition,
+    AdaptiveDefinition, AnimatedGraphicsDefinition, Definition, ImageSpriteDefinition, SampleSnapshotDefinition, SnapshotDefinition,
+    TranscodeDefinition,
 };
 use crate::domain::flow::{
-    AdaptiveInput, AdaptiveSet, AnimatedInput, AnimatedSet, CoverInput, CoverPicture, FailKind, Rendition, RenditionAudio, RenditionVideo, ResultFiles, SampleInput, SampleSet,
-    SnapshotInput, SnapshotSet, SpriteInput, SpriteSet, SubStream, SubtaskError, SubtaskInput, SubtaskOutput, TranscodeInput, numbered,
+    AdaptiveInput, AdaptiveSet, AnimatedInput, AnimatedSet, CoverInput, CoverPicture, FailKind, Rendition, RenditionAudio, RenditionVideo,
+    ResultFiles, SampleInput, SampleSet, SnapshotInput, SnapshotSet, SpriteInput, SpriteSet, SubStream, SubtaskError, SubtaskInput, SubtaskOutput,
+    TranscodeInput, numbered,
 };
 
 use super::arguments::{self, Encoder, Ladder, NothingToMake, Part, Source, SourceAudio, SourceVideo, StepAudio};
@@ -109,6 +111,9 @@ impl Job<'_> {
     pub fn run(&self, input: &SubtaskInput) -> Result<SubtaskOutput, Failure> {
         if self.row.extras.original_deleted {
             return Err(failed(FailKind::Source, "The original of the file was deleted."));
+        }
+        if self.row.file.identity.encryption.is_some() {
+            return Err(failed(FailKind::Source, "The recording is encrypted; task flows do not open it."));
         }
         let source = self.source()?;
         let output = match input {
@@ -382,7 +387,16 @@ impl Job<'_> {
         self.encode(&arguments, length_ms)?;
         let size_bytes = self.size_of("")?;
         let files = ResultFiles { entry, prefix: String::new() };
-        Ok(AnimatedSet { definition: input.definition, files, container: definition.format, width, height, size_bytes, start_ms: part.start_ms, end_ms })
+        Ok(AnimatedSet {
+            definition: input.definition,
+            files,
+            container: definition.format,
+            width,
+            height,
+            size_bytes,
+            start_ms: part.start_ms,
+            end_ms,
+        })
     }
 
     /// Pictures that are there, numbered from 1 without a gap.
@@ -408,11 +422,6 @@ impl Job<'_> {
 
 fn not_seen(error: io::Error) -> Failure {
     io_failure("the results cannot be looked at")(error)
-}
-
-/// The key service beside the playlist, whatever stands in front of our addresses.
-fn key_address(file_id: crate::units::FileId, edk: &str) -> String {
-    format!("../../../vodkey?fileId={file_id}&keySource=VodBuildInKMS&edk={edk}")
 }
 
 pub fn random<const BYTES: usize>() -> io::Result<[u8; BYTES]> {

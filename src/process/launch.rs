@@ -83,7 +83,8 @@ fn become_program(parent: u32, manners: &Manners, program: &[OsString]) -> io::E
     let Some((name, arguments)) = program.split_first() else { return io::Error::other("there is no program") };
     if is_there(Path::new(name)) {
         // There is no safe call for it; where the program is missing, the kernel goes by the nice value.
-        let _ = Command::new("ionice").args(if manners.io_idle { &["-t", "-c", "3"][..] } else { &["-t", "-c", "2", "-n", "7"] }).args(program).exec();
+        let _ =
+            Command::new("ionice").args(if manners.io_idle { &["-t", "-c", "3"][..] } else { &["-t", "-c", "2", "-n", "7"] }).args(program).exec();
     }
     Command::new(name).args(arguments).exec()
 }

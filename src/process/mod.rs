@@ -105,7 +105,16 @@ impl Processor {
         }
         let encoder = Arc::new(Mutex::new(Err("ffmpeg has not been looked for yet".to_owned())));
         let jobs = settings.jobs_max;
-        let shared = Arc::new(Shared { catalog, settings, tools, clock, stopping: AtomicBool::new(false), running: Mutex::default(), joins_waiting: AtomicUsize::new(0), encoder });
+        let shared = Arc::new(Shared {
+            catalog,
+            settings,
+            tools,
+            clock,
+            stopping: AtomicBool::new(false),
+            running: Mutex::default(),
+            joins_waiting: AtomicUsize::new(0),
+            encoder,
+        });
         shared.look_for_encoder();
         let (stop, stopped) = bounded(0);
         let workers = (0..jobs).map(|number| {
@@ -268,7 +277,8 @@ impl Shared {
         let task = self.catalog.any_vod_task(id)?;
         let flow = flow_of(&task)?;
         let Some(row) = self.catalog.files(task.sub_app_id, &[flow.file_id])?.remove(&flow.file_id) else { return Ok(()) };
-        let noted = self.tools.folders.path_of(&row.file.folder).map_err(io::Error::from).and_then(|folder| note::write(&folder, &row.extras.results));
+        let noted =
+            self.tools.folders.path_of(&row.file.folder).map_err(io::Error::from).and_then(|folder| note::write(&folder, &row.extras.results));
         if let Err(error) = noted {
             // The catalog has it; the note is for the day when that is lost.
             tracing::warn!(file = %flow.file_id, %error, "the results of a task flow cannot be noted beside the recording");

@@ -6,10 +6,12 @@ use crate::container::es::{AdtsWriter, Mp3Writer};
 use crate::container::flv::{self, FlvWriter, PREVIOUS_TAG_SIZE_BYTES};
 use crate::container::hls::{self, LIVE_PLAYLIST_NAME, SegmentContainer, Segmenter, TsStart};
 use crate::container::mp4::{self, Mp4Writer};
+use crate::container::mpegts::seal::{SEAL_BYTES_MAX, Sealer};
 use crate::container::mpegts::{self, SEGMENT_START_BYTES, TsWriter};
 use crate::container::{MediaPath, OpenMedia, Pinned, RecordingEnd, Room, Sink, SmallFile, Store, Unfit};
 use crate::domain::event::{RecordExceptionKind, RecordSessionId, RecordState};
 use crate::domain::receipt::{Continued, TrackReceipt};
+use crate::domain::sealing::{HlsEncryption, Sealing};
 use crate::domain::{
     EndReason, FormatParam, PausedRecording, Receipt, RecordTemplate, RecordingIdentity, RecordingSource, Resume, ResumeClaim, ResumeTerms,
 };
@@ -171,7 +173,7 @@ enum Kind {
         hls: Option<FormatParam>,
     },
     /// HLS as one MPEG transport stream with byte ranges.
-    TransportStream(FormatParam),
+    TransportStream(FormatParam, Option<HlsEncryption>),
 }
 
 impl Kind {
@@ -179,7 +181,7 @@ impl Kind {
         let param = match self {
             Kind::Single(_, param) => param,
             Kind::Hybrid { mp4: Some(param), .. } => param,
-            Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(_) => return None,
+            Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(..) => return None,
         };
         Some(i64::try_from(param.record_interval_s.saturating_mul(1_000)).unwrap_or(i64::MAX))
     }
@@ -187,7 +189,7 @@ impl Kind {
     fn hls(&self) -> Option<&FormatParam> {
         match self {
             Kind::Hybrid { hls, .. } => hls.as_ref(),
-            Kind::TransportStream(param) => Some(param),
+            Kind::TransportStream(param, _) => Some(param),
             Kind::Single(..) => None,
         }
     }
@@ -202,7 +204,7 @@ impl Kind {
         match self {
             Kind::Single(Format::Aac, _) => audio_of(AudioCodec::Aac),
             Kind::Single(Format::Mp3, _) => audio_of(AudioCodec::Mp3),
-            Kind::TransportStream(_) => Tracks {
+            Kind::TransportStream(..) => Tracks {
                 video: tracks.video.clone().filter(|video| mpegts::holds_video(video.codec)),
                 audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio.codec)),
                 further: Vec::new(),
@@ -231,7 +233,7 @@ impl Kind {
             Kind::Single(..) => "ADTS",
             Kind::Hybrid { mp4: Some(_), .. } => "MP4",
             Kind::Hybrid { mp4: None, .. } => "HLS",
-            Kind::TransportStream(_) => "MPEG-TS",
+            Kind::TransportStream(..) => "MPEG-TS",
         }
     }
 
@@ -240,7 +242,7 @@ impl Kind {
             Kind::Single(format, _) => format.extension(),
             Kind::Hybrid { mp4: Some(_), .. } => "mp4",
             Kind::Hybrid { mp4: None, .. } => "m4s",
-            Kind::TransportStream(_) => "ts",
+            Kind::TransportStream(..) => "ts",
         }
     }
 }
@@ -258,7 +260,7 @@ impl Writer {
         match self {
             Writer::Flv(writer) => writer.push_bytes_max(frame),
             Writer::Mp4(writer) => writer.push_bytes_max(frame.media.len()),
-            Writer::Ts(writer) => SEGMENT_START_BYTES + writer.push_bytes_max(frame),
+            Writer::Ts(writer) => SEAL_BYTES_MAX + SEGMENT_START_BYTES + writer.push_bytes_max(frame),
             Writer::Adts(writer) => writer.push_bytes_max(frame),
             Writer::Mp3(writer) => writer.push_bytes_max(frame),
         }
@@ -292,6 +294,8 @@ struct OpenFile<F> {
     further: Vec<(TrackKind, u8)>,
     first_dts_ms: i64,
     last_dts_ms: i64,
+    /// Transport stream whose segments are encrypted.
+    sealer: Option<Box<Sealer>>,
     /// Transport stream: the last place where a segment may begin.
     ts_start: Option<TsStart>,
     /// Its time is that of its first video frame, not of audio before.
@@ -475,15 +479,17 @@ impl<F: Sink> Output<F> {
         let mut kinds = Vec::new();
         let (mp4, hls) = (enabled(Format::Mp4), enabled(Format::Hls));
         match (mp4, hls) {
+            // What is to be encrypted lies nowhere as it is: no other format is written.
+            (_, hls) if template.hls_encryption.is_some() => kinds.extend(hls.map(|hls| Kind::TransportStream(hls, template.hls_encryption))),
             (mp4, Some(hls)) if settings.hls_transport_stream => {
                 kinds.extend(mp4.map(|mp4| Kind::Hybrid { mp4: Some(mp4), hls: None }));
-                kinds.push(Kind::TransportStream(hls));
+                kinds.push(Kind::TransportStream(hls, None));
             }
             (None, None) => {}
             (mp4, hls) => kinds.push(Kind::Hybrid { mp4, hls }),
         }
         for format in [Format::Flv, Format::Aac, Format::Mp3] {
-            kinds.extend(enabled(format).map(|param| Kind::Single(format, param)));
+            kinds.extend(enabled(format).filter(|_| template.hls_encryption.is_none()).map(|param| Kind::Single(format, param)));
         }
         kinds
             .into_iter()
@@ -625,7 +631,7 @@ impl<F: Sink> Output<F> {
     fn format_pair(&self) -> [Option<Format>; 2] {
         match &self.kind {
             Kind::Hybrid { mp4, hls } => [mp4.as_ref().map(|_| Format::Mp4), hls.as_ref().map(|_| Format::Hls)],
-            Kind::TransportStream(_) => [Some(Format::Hls), None],
+            Kind::TransportStream(..) => [Some(Format::Hls), None],
             Kind::Single(format, _) => [Some(*format), None],
         }
     }
@@ -674,7 +680,10 @@ impl<F: Sink> Output<F> {
             Kind::Hybrid { mp4, hls } => {
                 (mp4.iter().map(|param| (Format::Mp4, param)).chain(hls.iter().map(|param| (Format::Hls, param))).collect(), false)
             }
-            Kind::TransportStream(param) => (vec![(Format::Hls, param)], true),
+            Kind::TransportStream(param, encryption) => {
+                template.hls_encryption = *encryption;
+                (vec![(Format::Hls, param)], true)
+            }
         };
         for (format, param) in formats {
             *template.param_mut(format) = param.clone();
@@ -685,7 +694,7 @@ impl<F: Sink> Output<F> {
 
     /// The HLS recording goes on behind its part `part`.
     pub fn continue_hls(&mut self, file_id: FileId, part: u32, start: WallTime, segment_ms: u64) {
-        if matches!(self.kind, Kind::Hybrid { hls: Some(_), .. } | Kind::TransportStream(_)) {
+        if matches!(self.kind, Kind::Hybrid { hls: Some(_), .. } | Kind::TransportStream(..)) {
             let segmenter = Segmenter::new(segment_ms);
             let receipt = Box::default();
             self.hls = Some(HlsRecording { file_id, part, epoch: None, segmenter, listed_ms: 0, start, receipt, resumable: None });
@@ -938,8 +947,14 @@ impl<F: Sink> Output<F> {
                 mp4::head_of(tracks, self.moov_reserve_bytes(settings), Some(first_frame)),
                 Writer::Mp4(Box::new(Mp4Writer::new(tracks, epoch_zero_ms).with_clock(clock, settings.trust_encoder_clock))),
             ),
-            Kind::TransportStream(_) => (Vec::new(), Writer::Ts(Box::new(TsWriter::new(tracks, epoch_zero_ms).ok()?))),
+            // Without its key it is not written at all.
+            Kind::TransportStream(_, Some(terms)) if Sealing::of(FileId::new(FileId::MIN)?, 1, *terms).is_none() => return None,
+            Kind::TransportStream(..) => (Vec::new(), Writer::Ts(Box::new(TsWriter::new(tracks, epoch_zero_ms).ok()?))),
         })
+    }
+
+    fn encryption(&self) -> Option<HlsEncryption> {
+        if let Kind::TransportStream(_, encryption) = &self.kind { *encryption } else { None }
     }
 
     /// A frame is not recorded, nor what follows until a key frame.
@@ -996,7 +1011,7 @@ impl<F: Sink> Output<F> {
             key: context.publication.key.clone(),
             source: self.source.clone(),
             publication: context.publication.id,
-            transport_stream: matches!(self.kind, Kind::TransportStream(_)),
+            transport_stream: matches!(self.kind, Kind::TransportStream(..)),
         });
         if let Some(claim) = &claim {
             let since = *self.awaiting.get_or_insert(context.now.mono);
@@ -1055,7 +1070,7 @@ impl<F: Sink> Output<F> {
                 begin.push(self.identity(file_id, Format::Mp4, param, (start, first_frame), context));
                 recording = Some(file_id);
             }
-            Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(_) => {}
+            Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(..) => {}
         }
         let mut hls_text = String::new();
         if let Some(mut recording_hls) = self.hls.take() {
@@ -1063,7 +1078,9 @@ impl<F: Sink> Output<F> {
                 && let Some(param) = self.kind.hls()
             {
                 let resume = recording_hls.resumable.as_ref().map(|(_, terms)| *terms);
-                begin.push(RecordingIdentity { resume, ..self.identity(recording_hls.file_id, Format::Hls, param, (start, first_frame), context) });
+                let encryption = self.encryption();
+                let identity = self.identity(recording_hls.file_id, Format::Hls, param, (start, first_frame), context);
+                begin.push(RecordingIdentity { resume, encryption, ..identity });
                 let container = if extension == "ts" { SegmentContainer::Ts } else { SegmentContainer::Fmp4 };
                 // A publication that goes on with it may bring pictures.
                 let independent = tracks.video.is_none() && resume.is_none();
@@ -1094,6 +1111,7 @@ impl<F: Sink> Output<F> {
             (None, Some(own)) => (own, None),
             (None, None) => unreachable!("every kind has a recording"),
         };
+        let sealer = self.encryption().and_then(|terms| Sealing::of(media.folder, media.part, terms)).map(|sealing| Box::new(Sealer::new(sealing)));
         let file = store.open(OpenMedia { media, link, writer: self.number(), begin, small_files, head });
         let [continues, hls_continues] = std::mem::take(&mut self.before);
         if let Some(recording_hls) = &mut self.hls
@@ -1124,6 +1142,7 @@ impl<F: Sink> Output<F> {
             further: tracks.further.iter().map(|track| (track.kind(), track.number)).collect(),
             first_dts_ms: frame.dts_ms,
             last_dts_ms: frame.dts_ms,
+            sealer,
             ts_start: None,
             ts_timed: false,
             opened: context.now.mono,
@@ -1172,6 +1191,7 @@ impl<F: Sink> Output<F> {
             resume: None,
             session: self.session,
             alias_domain: context.publication.alias_domain.clone(),
+            encryption: None,
         }
     }
 
@@ -1199,19 +1219,29 @@ impl<F: Sink> Output<F> {
                 let recording = self.hls.as_mut().expect("a transport stream belongs to an HLS recording");
                 let start_ms = frame.pts_ms();
                 if open.ts_start.as_ref().is_none_or(|start| recording.segmenter.is_due(start_ms - start.start_ms, key)) {
+                    let key_line = open.sealer.as_mut().and_then(|sealer| sealer.end_segment(&mut open.file));
                     let position = open.file.position();
                     if let Some(ended) = open.ts_start.replace(TsStart { offset: position, start_ms, key }) {
                         store.flush(&mut open.file);
-                        recording.list(&ended.until(position, start_ms).into(), "ts", store);
+                        recording.list_sealed(&ended.until(position, start_ms).into(), "ts", key_line.as_deref(), store);
                     }
                     open.ts_timed = is_video || !open.has_video;
-                    writer.start_segment(&mut open.file);
+                    match &mut open.sealer {
+                        Some(sealer) => {
+                            sealer.begin_segment();
+                            writer.start_segment(&mut sealer.over(&mut open.file));
+                        }
+                        None => writer.start_segment(&mut open.file),
+                    }
                 } else if let Some(start) = open.ts_start.as_mut().filter(|_| is_video && !open.ts_timed) {
                     // A segment is timed by its video, as `scan` does, also when audio came first.
                     (start.start_ms, start.key) = (start_ms, frame.key);
                     open.ts_timed = true;
                 }
-                fits = writer.push(frame, &mut open.file).is_ok();
+                fits = match &mut open.sealer {
+                    Some(sealer) => writer.push(frame, &mut sealer.over(&mut open.file)).is_ok(),
+                    None => writer.push(frame, &mut open.file).is_ok(),
+                };
             }
         }
         if fits {
@@ -1242,9 +1272,10 @@ impl<F: Sink> Output<F> {
                 }
             }
             Writer::Ts(_) => {
+                let key_line = open.sealer.as_mut().and_then(|sealer| sealer.end_segment(&mut open.file));
                 if let (Some(ended), Some(recording)) = (open.ts_start.take(), &mut self.hls) {
                     store.flush(&mut open.file);
-                    recording.list(&ended.until(open.file.position(), open.last_dts_ms).into(), "ts", store);
+                    recording.list_sealed(&ended.until(open.file.position(), open.last_dts_ms).into(), "ts", key_line.as_deref(), store);
                 }
             }
             Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => {}
@@ -1433,10 +1464,15 @@ fn receipt(video: TrackReceipt, audio: TrackReceipt, lost: &Losses) -> Receipt {
 impl HlsRecording {
     /// Lists a complete segment in the live playlist.
     fn list<S: Store>(&mut self, segment: &hls::Segment, extension: &str, store: &mut S) {
+        self.list_sealed(segment, extension, None, store);
+    }
+
+    /// As [`Self::list`]; `key_line` names its key.
+    fn list_sealed<S: Store>(&mut self, segment: &hls::Segment, extension: &str, key_line: Option<&str>, store: &mut S) {
         let wall = WallTime::from_unix_micros(self.start.unix_micros() + self.listed_ms as i64 * 1_000);
         self.listed_ms += segment.duration_ms;
         let uri = format!("media-{}.{extension}", self.part);
-        let mut lines = String::new();
+        let mut lines = key_line.unwrap_or_default().to_owned();
         hls::push_segment(&mut lines, segment, &uri, Some(wall));
         store.append_text(self.file_id, LIVE_PLAYLIST_NAME, lines);
     }

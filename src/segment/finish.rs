@@ -16,6 +16,7 @@ use crate::container::mp4::Fragment;
 use crate::container::{FinishPlan, MediaPath, MediaSummary, ReadAt, RecordingEnd, ScanError, TrackSummary, es, flv, hls, mp4, mpegts};
 use crate::domain::naming::disk_slug;
 use crate::domain::receipt::{Damage, MediaChecksum};
+use crate::domain::sealing::Sealing;
 use crate::domain::{EndReason, FinishedFile, PausedRecording, Receipt, RecordingIdentity};
 use crate::units::{FileId, Format, WallTime};
 
@@ -81,6 +82,8 @@ pub enum FinishError {
     Identity { file_id: FileId, source: io::Error },
     #[error("{step} {path}")]
     File { step: &'static str, path: PathBuf, source: io::Error },
+    #[error("recording {file_id} is encrypted, and there is no master key")]
+    NoKey { file_id: FileId },
     #[error("scanning {path}")]
     Scan { path: PathBuf, source: ScanError },
 }
@@ -143,6 +146,7 @@ struct Part {
     /// HLS segments can be cut here: fragments of an MP4 file or segment starts of a transport stream.
     fragments: Vec<Fragment>,
     summary: MediaSummary,
+    sealing: Option<Sealing>,
 }
 
 /// How what finishing writes reaches the disk for good.
@@ -291,8 +295,11 @@ fn finish_parts(
         let is_part_alone = identity.format == Format::Hls && path.metadata().map_err(at("measuring", &path))?.nlink() == 1;
         let insert_supported = settings.insert_supported && !is_part_alone;
         let shared = if identity.format == Format::Hls { Some(path.as_path()) } else { shared };
-        match finish_media(&path, insert_supported, (&mut *closed, shared), (&mut *receipt, sync))? {
-            Some((fragments, summary)) => parts.push(Part { number, name, fragments, summary }),
+        let sealing =
+            identity.encryption.map(|terms| Sealing::of(identity.file_id, number, terms).ok_or(FinishError::NoKey { file_id: identity.file_id }));
+        let sealing = sealing.transpose()?;
+        match finish_media(&path, (insert_supported, sealing.as_ref()), (&mut *closed, shared), (&mut *receipt, sync))? {
+            Some((fragments, summary)) => parts.push(Part { number, name, fragments, summary, sealing }),
             None => std::fs::remove_file(&path).map_err(at("removing", &path))?,
         }
     }
@@ -306,7 +313,7 @@ fn finish_parts(
 /// Scans one media file and makes it final. `None`: it holds no complete frame. `shared`: its name as a part of a playlist that viewers may hold.
 fn finish_media(
     path: &Path,
-    insert_supported: bool,
+    (insert_supported, sealing): (bool, Option<&Sealing>),
     (closed, shared): (&mut ClosedFiles, Option<&Path>),
     (receipt, sync): (&mut Receipt, Sync),
 ) -> Result<Option<(Vec<Fragment>, MediaSummary)>, FinishError> {
@@ -335,7 +342,12 @@ fn finish_media(
         note_checksum(&file, &plan, receipt)?;
         return Ok(Some((Vec::new(), plan.summary)));
     }
-    match scan_media(&FileReader::new(&file, length), path, insert_supported) {
+    let reader = FileReader::new(&file, length);
+    let scanned = match sealing {
+        Some(sealing) => mpegts::seal::scan(&reader, sealing).map(ts_scanned),
+        None => scan_media(&reader, path, insert_supported),
+    };
+    match scanned {
         Ok(Scanned { plan, fragments }) => {
             if plan.torn_bytes > 0 {
                 tracing::info!(path = %path.display(), torn_bytes = plan.torn_bytes, "an incomplete frame at the end was cut off");
@@ -372,11 +384,15 @@ pub fn scan_media(reader: &FileReader<'_>, path: &Path, insert_supported: bool) 
             }
             Scanned { plan: scan.plan, fragments: scan.fragments }
         }),
-        "ts" => mpegts::scan(reader).map(|scan| Scanned { fragments: ts_fragments(&scan), plan: scan.plan }),
+        "ts" => mpegts::scan(reader).map(ts_scanned),
         "flv" => flv::scan(reader).map(whole),
         "aac" => es::scan_adts(reader).map(whole),
         _ => es::scan_mp3(reader).map(whole),
     }
+}
+
+fn ts_scanned(scan: mpegts::TsScan) -> Scanned {
+    Scanned { fragments: ts_fragments(&scan), plan: scan.plan }
 }
 
 /// The segments of a transport stream, as the playlist takes them: each ends where the next begins.
@@ -498,6 +514,7 @@ fn playlist(folder: &Path, identity: &RecordingIdentity, parts: &[Part], setting
             fragments: &part.fragments,
             discontinuity: index > 0 && (map.is_some() || container == hls::SegmentContainer::Ts),
             starts_at: Some(*starts_at),
+            sealing: part.sealing.as_ref(),
         })
         .collect();
     // As the live one said it.

@@ -8,6 +8,7 @@
 
 mod annexb;
 mod scan;
+pub mod seal;
 mod tables;
 #[cfg(test)]
 mod tests;

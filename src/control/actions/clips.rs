@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::media_info::{media_url, meta_data_of};
 use super::definitions::{VideoItem, video};
+use super::media_info::{media_url, meta_data_of};
 use super::values::{shorten, text_of};
 use super::{Action, Scope, action, procedures, reply};
 use crate::catalog::{CatalogError, MediaQuery};
@@ -361,6 +361,10 @@ fn made(scope: &Scope<'_>, parts: &[ClipPart], name: ClipName, keeping: Option<K
         let url = format!("{}{VOD_PREFIX}{}/{}/{name}", context.public_base, context.app_id, home.file_id);
         return Ok((url, meta_data_of(described.size_bytes, Format::Hls, &described.summary), String::new()));
     };
+    if parts.iter().any(|part| part.segment.key_line.is_some()) {
+        let message = "A clip of an encrypted recording cannot be a file of its own: its keys are those of the recording. IsPersistence must be 0.";
+        return Err(refuse("UnsupportedOperation", message));
+    }
     let begin = parts[0].segment.starts_at.unwrap_or(home.start);
     request.name = format!("{}_{}", home.key.stream, times::utc(begin).replace(':', "-"));
     let by = request.by.name();

@@ -8,7 +8,8 @@ use crate::control::errors::{ApiError, refuse};
 use crate::control::params::{Parameter, parameters, wrong_type};
 use crate::control::tree::Tree;
 use crate::domain::definition::{
-    AdaptiveDefinition, AnimatedGraphicsDefinition, Definition, DefinitionKind, ImageSpriteDefinition, SampleSnapshotDefinition, SnapshotDefinition, TranscodeDefinition,
+    AdaptiveDefinition, AnimatedGraphicsDefinition, Definition, DefinitionKind, ImageSpriteDefinition, SampleSnapshotDefinition, SnapshotDefinition,
+    TranscodeDefinition,
 };
 use crate::domain::flow::{
     AdaptiveInput, AnimatedInput, CoverInput, MediaProcess, SUBTASKS_MAX, SampleInput, SnapshotInput, SpriteInput, TranscodeInput, TranscodeOverride,

@@ -7,7 +7,8 @@ use crate::catalog::MediaRow;
 use crate::control::times;
 use crate::domain::VodTask;
 use crate::domain::flow::{
-    AdaptiveSet, AnimatedSet, ProcedureTask, Rendition, SampleSet, SnapshotSet, SpriteSet, Subtask, SubtaskInput, SubtaskOutput, SubtaskState, numbered,
+    AdaptiveSet, AnimatedSet, ProcedureTask, Rendition, SampleSet, SnapshotSet, SpriteSet, Subtask, SubtaskInput, SubtaskOutput, SubtaskState,
+    numbered,
 };
 use crate::units::FileId;
 
