@@ -1,23 +1,22 @@
 //! EditMedia: stretches of files joined into a new one; encoded where the call wants it, or where they are too unlike to be joined as they are.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::encode::encode;
 use super::{ClipMaker, Lane, store};
 use crate::catalog::{CatalogError, MediaRow};
 use crate::container::mp4::{self, CutPlan, Movie, Selection};
+use crate::container::mpegts::{self, TsScan};
 use crate::container::{MediaSummary, ScanError, es_movie, flv, hls};
 use crate::domain::definition::VideoTemplate;
 use crate::domain::flow::{FailKind, SubtaskError};
-use crate::domain::join::{JoinFailure, JoinInput, JoinOrder, JoinVideo};
 use crate::domain::naming::disk_slug;
 use crate::domain::{EndReason, FinishedFile, MadeBy, RecordingIdentity, RecordingSource, VodTask, VodTaskStatus};
 use crate::segment::finish::{FileReader, folder_bytes};
@@ -66,16 +65,9 @@ pub struct EditError {
 
 const BAD_INPUT: i64 = FailKind::Input.code();
 const BAD_SOURCE: i64 = FailKind::Source.code();
-const OURS: i64 = FailKind::Internal.code();
+pub(super) const OURS: i64 = FailKind::Internal.code();
 /// Attempts of the encoder at one task.
 const ATTEMPTS_MAX: u32 = 3;
-/// How often it is looked whether a task was cancelled.
-const CANCEL_LOOK: Duration = Duration::from_secs(1);
-/// What the encoder makes, before it has its name.
-const JOINED_NAME: &str = "joined.mp4";
-/// Sound that was encoded.
-const JOINED_RATE_HZ: u32 = 44_100;
-const JOINED_CHANNELS: u8 = 2;
 
 /// What became of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,7 +80,7 @@ pub enum Outcome {
 }
 
 /// Why there is no file.
-enum Trouble {
+pub(super) enum Trouble {
     Failed(EditError),
     /// It cannot be made without: why.
     NeedsEncoder(String),
@@ -109,11 +101,11 @@ pub fn lane_of(task: &VodTask) -> Lane {
     if task.work["encode"] == true { Lane::Encode } else { Lane::Cut }
 }
 
-fn fail(code: i64, kind: &'static str, message: impl Into<String>) -> EditError {
+pub(super) fn fail(code: i64, kind: &'static str, message: impl Into<String>) -> EditError {
     EditError { code, kind, message: message.into() }
 }
 
-fn ours(what: &'static str) -> impl Fn(io::Error) -> EditError {
+pub(super) fn ours(what: &'static str) -> impl Fn(io::Error) -> EditError {
     move |error| fail(OURS, "InternalError", format!("{what}: {error}"))
 }
 
@@ -198,10 +190,46 @@ fn show(task: &mut VodTask, code: i64, kind: &str, message: &str, output: Value,
     }
 }
 
-/// One media file of an input.
+/// A file, and the samples in it.
 struct Source {
     file: File,
     movie: Movie,
+}
+
+/// One media file of an input.
+struct Part {
+    file: File,
+    index: Index,
+}
+
+enum Index {
+    Samples(Movie),
+    /// Its frames are not as MP4 has them: those that are wanted are written anew first.
+    Ts(Box<TsScan>),
+}
+
+impl Part {
+    fn duration_ms(&self) -> i64 {
+        match &self.index {
+            Index::Samples(movie) => movie.duration_ms() as i64,
+            Index::Ts(scan) => scan.plan.summary.duration_ms as i64,
+        }
+    }
+
+    /// Time of what is shown first.
+    fn begin_ms(&self) -> i64 {
+        match &self.index {
+            Index::Samples(movie) => movie.begin_ms(),
+            Index::Ts(scan) => scan.begin_ms,
+        }
+    }
+}
+
+/// What is taken of a part: from one time to another, as the part counts.
+struct Taken {
+    part: usize,
+    begin_ms: i64,
+    end_ms: i64,
 }
 
 fn make(maker: &ClipMaker, task: &VodTask, work: &EditWork, file_id: FileId, stopping: &AtomicBool) -> Result<FinishedFile, Trouble> {
@@ -255,114 +283,44 @@ fn make(maker: &ClipMaker, task: &VodTask, work: &EditWork, file_id: FileId, sto
 
 /// Copies the stretches as they are; what it holds.
 fn cut(maker: &ClipMaker, work: &EditWork, inputs: &[(&Stretch, &MediaRow)], made: &Path, entry: &str) -> Result<MediaSummary, Trouble> {
-    let (mut sources, mut chosen): (Vec<Source>, Vec<(usize, Selection)>) = (Vec::new(), Vec::new());
+    let (mut parts, mut taken): (Vec<Part>, Vec<Taken>) = (Vec::new(), Vec::new());
     for (stretch, row) in inputs {
-        let first = sources.len();
-        sources.extend(open(maker, row)?);
-        choose(&sources[first..], first, stretch, &mut chosen)?;
+        let first = parts.len();
+        parts.extend(open(maker, row)?);
+        choose(&parts[first..], first, stretch, &mut taken)?;
+    }
+    let (sources, chosen) = select(parts, &taken, made)?;
+    if chosen.is_empty() {
+        return Err(fail(BAD_INPUT, "InvalidOffset", "There is not one frame between the offsets.").into());
     }
     let movies: Vec<&Movie> = sources.iter().map(|source| &source.movie).collect();
-    if !mp4::are_alike(&movies) {
-        return Err(Trouble::NeedsEncoder("The inputs have different codec parameters; joining them needs an encoder.".to_owned()));
+    if let Some(difference) = mp4::difference(&movies) {
+        return Err(Trouble::NeedsEncoder(format!("These inputs cannot be joined without an encoder: {difference}.")));
     }
     let plan = mp4::plan_cut(&movies, &chosen);
     let files: Vec<&File> = sources.iter().map(|source| &source.file).collect();
-    let written = match work.format {
-        Format::Hls => write_hls(maker, made, &files, &plan, entry),
-        _ => write_mp4(&made.join(entry), &files, &plan),
-    };
-    written.map_err(ours("writing the file"))?;
-    let mut summary = plan.summary;
+    let mut summary = plan.summary.clone();
+    match work.format {
+        // It begins with the key frame: that is what it holds.
+        Format::Hls => summary = mp4::summary_of(&write_hls(maker, made, &files, &plan, entry).map_err(ours("writing the segments"))?),
+        _ => write_mp4(&made.join(entry), &files, &plan).map_err(ours("writing the file"))?,
+    }
     name_codecs(&mut summary, inputs[0].1);
     Ok(summary)
-}
-
-/// Has the encoder join the stretches; what came of it.
-fn encode(
-    maker: &ClipMaker,
-    task: &VodTask,
-    work: &EditWork,
-    inputs: &[(&Stretch, &MediaRow)],
-    made: &Path,
-    entry: &str,
-    stopping: &AtomicBool,
-) -> Result<MediaSummary, Trouble> {
-    let Some(join) = &maker.join else { return Err(fail(OURS, "EncoderNeeded", "Nothing is encoded here.").into()) };
-    let inputs = inputs.iter().map(|(stretch, row)| join_input(maker, stretch, row)).collect::<Result<Vec<_>, EditError>>()?;
-    let order = JoinOrder { inputs, video: work.video.clone().unwrap_or_default() };
-    let looked = Mutex::new(Instant::now());
-    let stop = || {
-        if stopping.load(Ordering::SeqCst) {
-            return true;
-        }
-        let mut looked = looked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if looked.elapsed() < CANCEL_LOOK {
-            return false;
-        }
-        *looked = Instant::now();
-        maker.catalog.any_vod_task(&task.id).is_ok_and(|task| task.status.is_over())
-    };
-    let joined = join((&task.id, task.sub_app_id), &order, (made, JOINED_NAME), &stop, &|percent| maker.catalog.set_progress(&task.id, 0, percent));
-    maker.catalog.clear_progress(&task.id);
-    joined.map_err(|failure| match failure {
-        JoinFailure::Stopped => Trouble::Stopped,
-        JoinFailure::Again(error) => Trouble::Again(error),
-        JoinFailure::Final(error) => fail(error.kind.code(), error.kind.code_ext(), error.message).into(),
-    })?;
-    let path = made.join(JOINED_NAME);
-    let unreadable = |error: ScanError| fail(OURS, "InternalError", format!("what the encoder made cannot be read: {error}"));
-    let file = File::open(&path).map_err(ours("opening what the encoder made"))?;
-    let length = file.metadata().map_err(ours("measuring what the encoder made"))?.len();
-    let movie = mp4::read_movie(&FileReader::new(&file, length)).map_err(unreadable)?;
-    let whole = mp4::select(&movie, movie.begin_ms(), i64::MAX / 2_000).ok_or_else(|| fail(OURS, "InternalError", "The encoder made nothing."))?;
-    let plan = mp4::plan_cut(&[&movie], &[(0, whole)]);
-    match work.format {
-        Format::Hls => write_hls(maker, made, &[&file], &plan, entry).and_then(|()| std::fs::remove_file(&path)),
-        _ => std::fs::rename(&path, made.join(entry)),
-    }
-    .map_err(ours("writing the file"))?;
-    let mut summary = plan.summary;
-    if let Some(video) = &mut summary.video {
-        video.codec = if order.video.codec == "libx265" { "hevc" } else { "h264" }.to_owned();
-    }
-    if let Some(audio) = &mut summary.audio {
-        (audio.codec, audio.sample_rate_hz, audio.channels) = ("aac".to_owned(), JOINED_RATE_HZ, JOINED_CHANNELS);
-    }
-    Ok(summary)
-}
-
-fn join_input(maker: &ClipMaker, stretch: &Stretch, row: &MediaRow) -> Result<JoinInput, EditError> {
-    let summary = &row.file.summary;
-    let folder = maker.storage.path_of(&row.file.folder).and_then(|folder| folder.canonicalize()).map_err(ours("finding a recording"))?;
-    let (start, end) = bounds(stretch, summary.duration_ms as i64);
-    if start >= end {
-        return Err(nothing(stretch, start, end, summary.duration_ms as i64));
-    }
-    Ok(JoinInput {
-        path: folder.join(&row.file.entry).to_string_lossy().into_owned(),
-        start_ms: start.max(0) as u64,
-        length_ms: (end - start.max(0)) as u64,
-        video: summary.video.as_ref().map(|track| JoinVideo {
-            width: track.width.into(),
-            height: track.height.into(),
-            fps: if track.duration_ms > 0 { track.frames as f64 * 1_000.0 / track.duration_ms as f64 } else { 0.0 },
-        }),
-        has_audio: summary.audio.is_some(),
-    })
 }
 
 /// What the container does not say of its tracks is what it was in the recording.
 pub fn name_codecs(summary: &mut MediaSummary, model: &MediaRow) {
     let of = &model.file.summary;
-    for (track, model) in [(&mut summary.video, &of.video), (&mut summary.audio, &of.audio)] {
-        if let (Some(track), Some(model)) = (track, model) {
-            (track.codec, track.sample_rate_hz, track.channels) = (model.codec.clone(), model.sample_rate_hz, model.channels);
-        }
+    let first = summary.video.as_mut().zip(of.video.as_ref()).into_iter().chain(summary.audio.as_mut().zip(of.audio.as_ref()));
+    let further = summary.further_video.iter_mut().zip(&of.further_video).chain(summary.further_audio.iter_mut().zip(&of.further_audio));
+    for (track, model) in first.chain(further) {
+        (track.codec, track.sample_rate_hz, track.channels) = (model.codec.clone(), model.sample_rate_hz, model.channels);
     }
 }
 
 /// The media files of an input, in their order.
-fn open(maker: &ClipMaker, row: &MediaRow) -> Result<Vec<Source>, Trouble> {
+fn open(maker: &ClipMaker, row: &MediaRow) -> Result<Vec<Part>, EditError> {
     let identity = &row.file.identity;
     let folder = maker.storage.path_of(&row.file.folder).map_err(ours("finding a recording"))?;
     let paths: Vec<PathBuf> = match identity.format {
@@ -373,62 +331,109 @@ fn open(maker: &ClipMaker, row: &MediaRow) -> Result<Vec<Source>, Trouble> {
             .map(|(_, name)| folder.join(name))
             .collect(),
     };
-    if paths.is_empty() || paths.iter().any(|path| path.extension().is_some_and(|extension| extension == "ts")) {
-        return Err(Trouble::NeedsEncoder(
-            "Cutting files made of transport stream needs an encoder; SimpleHlsClip takes whole segments out of it.".to_owned(),
-        ));
-    }
-    let source = |path: PathBuf| {
+    let part = |path: PathBuf| {
         let file = File::open(&path).map_err(ours("opening a recording"))?;
         let length = file.metadata().map_err(ours("measuring a recording"))?.len();
         let reader = FileReader::new(&file, length);
-        let movie = match identity.format {
-            Format::Flv => flv::movie(&reader),
-            Format::Aac => es_movie::adts(&reader),
-            Format::Mp3 => es_movie::mp3(&reader),
-            Format::Mp4 | Format::Hls => mp4::read_movie(&reader),
+        let is_ts = path.extension().is_some_and(|extension| extension == "ts");
+        let index = match identity.format {
+            Format::Hls if is_ts => mpegts::scan(&reader).map(|scan| Index::Ts(Box::new(scan))),
+            Format::Flv => flv::movie(&reader).map(Index::Samples),
+            Format::Aac => es_movie::adts(&reader).map(Index::Samples),
+            Format::Mp3 => es_movie::mp3(&reader).map(Index::Samples),
+            Format::Mp4 | Format::Hls => mp4::read_movie(&reader).map(Index::Samples),
         };
-        let movie =
-            movie.map_err(|error: ScanError| fail(BAD_SOURCE, "UnreadableFile", format!("File {} cannot be read: {error}.", identity.file_id)))?;
-        Ok(Source { file, movie })
+        let index = index.map_err(unreadable(identity.file_id))?;
+        Ok(Part { file, index })
     };
-    Ok(paths.into_iter().map(source).collect::<Result<_, EditError>>()?)
+    paths.into_iter().map(part).collect()
+}
+
+fn unreadable(file_id: FileId) -> impl Fn(ScanError) -> EditError {
+    move |error| fail(BAD_SOURCE, "UnreadableFile", format!("File {file_id} cannot be read: {error}."))
 }
 
 /// Begin and end of a stretch of a file of `whole` milliseconds.
-fn bounds(stretch: &Stretch, whole: i64) -> (i64, i64) {
+pub(super) fn bounds(stretch: &Stretch, whole: i64) -> (i64, i64) {
     let ms = |seconds: f64| (seconds * 1_000.0).round() as i64;
     let start = if stretch.start_s < 0.0 { whole + ms(stretch.start_s) } else { ms(stretch.start_s) };
     let end = if stretch.end_s <= 0.0 { whole + ms(stretch.end_s) } else { ms(stretch.end_s).min(whole) };
     (start, end)
 }
 
-fn nothing(stretch: &Stretch, start: i64, end: i64, whole: i64) -> EditError {
+pub(super) fn nothing(stretch: &Stretch, start: i64, end: i64, whole: i64) -> EditError {
     let message = format!("File {} has nothing between {start} ms and {end} ms; it is {whole} ms long.", stretch.file_id);
     fail(BAD_INPUT, "InvalidOffset", message)
 }
 
-/// Takes a stretch out of the parts of an input, which follow one another.
-fn choose(parts: &[Source], first: usize, stretch: &Stretch, chosen: &mut Vec<(usize, Selection)>) -> Result<(), EditError> {
-    let lengths: Vec<i64> = parts.iter().map(|part| part.movie.duration_ms() as i64).collect();
+/// What of the parts of an input, which follow one another, makes the stretch.
+fn choose(parts: &[Part], first: usize, stretch: &Stretch, taken: &mut Vec<Taken>) -> Result<(), EditError> {
+    let lengths: Vec<i64> = parts.iter().map(Part::duration_ms).collect();
     let whole: i64 = lengths.iter().sum();
     let (start, end) = bounds(stretch, whole);
-    let before = chosen.len();
+    let before = taken.len();
     let mut at = 0;
     for (number, part) in parts.iter().enumerate() {
         let (begin, until) = (start.max(at) - at, end.min(at + lengths[number]) - at);
         if begin < until {
-            let zero = part.movie.begin_ms();
+            let zero = part.begin_ms();
             // The last frame ends where the movie does.
-            let until = if until >= lengths[number] { i64::MAX / 2_000 } else { until + zero };
-            chosen.extend(mp4::select(&part.movie, begin + zero, until).map(|selection| (first + number, selection)));
+            let end_ms = if until >= lengths[number] { i64::MAX / 2_000 } else { until + zero };
+            taken.push(Taken { part: first + number, begin_ms: begin + zero, end_ms });
         }
         at += lengths[number];
     }
-    if chosen.len() == before {
+    if taken.len() == before {
         return Err(nothing(stretch, start, end, whole));
     }
     Ok(())
+}
+
+/// Files with the samples that make what is taken, and which ones: of a source, and what of it.
+type Selected = (Vec<Source>, Vec<(usize, Selection)>);
+
+fn select(parts: Vec<Part>, taken: &[Taken], folder: &Path) -> Result<Selected, EditError> {
+    let (mut sources, mut chosen): Selected = (Vec::new(), Vec::new());
+    for (number, Part { file, index }) in parts.into_iter().enumerate() {
+        let mine = || taken.iter().filter(|taken| taken.part == number);
+        match index {
+            Index::Samples(movie) => {
+                let selection = |taken: &Taken| mp4::select(&movie, taken.begin_ms, taken.end_ms);
+                chosen.extend(mine().filter_map(selection).map(|selection| (sources.len(), selection)));
+                sources.push(Source { file, movie });
+            }
+            Index::Ts(scan) => {
+                for taken in mine() {
+                    let source = remux(&file, &scan, taken, folder)?;
+                    let bias = mpegts::TIME_BIAS_MS;
+                    let selection = mp4::select(&source.movie, taken.begin_ms + bias, taken.end_ms + bias);
+                    chosen.extend(selection.map(|selection| (sources.len(), selection)));
+                    sources.push(source);
+                }
+            }
+        }
+    }
+    Ok((sources, chosen))
+}
+
+/// Sound of a segment may begin so much before its picture, or end after it.
+const SOUND_ASIDE_MS: i64 = 1_000;
+
+/// The frames of the segments of a transport stream that hold what is taken, written to a file that nobody else sees.
+fn remux(file: &File, scan: &TsScan, taken: &Taken, folder: &Path) -> Result<Source, EditError> {
+    let before = scan.segments.iter().rposition(|segment| segment.key && segment.pts_ms <= taken.begin_ms - SOUND_ASIDE_MS).unwrap_or(0);
+    let behind = scan.segments.iter().find(|segment| segment.pts_ms >= taken.end_ms.saturating_add(SOUND_ASIDE_MS));
+    let from = scan.segments.get(before).map_or(0, |segment| segment.offset);
+    let to = behind.map_or(scan.plan.truncate_to, |segment| segment.offset);
+    let path = folder.join("frames");
+    let frames = store::create(&path).map_err(ours("making a file for frames"))?;
+    std::fs::remove_file(&path).map_err(ours("hiding a file for frames"))?;
+    let mut out = BufWriter::with_capacity(1 << 20, &frames);
+    let movie = mpegts::remux(&FileReader::new(file, scan.plan.truncate_to), from..to, |bytes| out.write_all(bytes));
+    let movie = movie.map_err(|error| fail(BAD_SOURCE, "UnreadableFile", format!("A transport stream cannot be read: {error}.")))?;
+    out.flush().map_err(ours("writing frames"))?;
+    drop(out);
+    Ok(Source { file: frames, movie })
 }
 
 fn write_mp4(path: &Path, files: &[&File], plan: &CutPlan) -> io::Result<()> {
@@ -440,13 +445,14 @@ fn write_mp4(path: &Path, files: &[&File], plan: &CutPlan) -> io::Result<()> {
     out.set_len(plan.bytes)
 }
 
-/// The same cut as HLS: it begins at the key frame, for a playlist has no edit list. `entry`: its playlist.
-fn write_hls(maker: &ClipMaker, folder: &Path, files: &[&File], plan: &CutPlan, entry: &str) -> io::Result<()> {
+/// The same cut as HLS: it begins at the key frame, for a playlist has no edit list. `entry`: its playlist. Returns what it plays.
+pub(super) fn write_hls(maker: &ClipMaker, folder: &Path, files: &[&File], plan: &CutPlan, entry: &str) -> io::Result<Movie> {
     let whole = folder.join("cut.mp4");
     write_mp4(&whole, files, plan)?;
     let source = File::open(&whole)?;
     let length = source.metadata()?.len();
-    let movie = mp4::read_movie(&FileReader::new(&source, length)).map_err(io::Error::other)?;
+    // A playlist shows the first tracks.
+    let movie = mp4::read_movie(&FileReader::new(&source, length)).map_err(io::Error::other)?.first_ones();
     let segments = mp4::segments(&movie, maker.storage.settings().hls_segment_ms);
     std::fs::write(folder.join("init-1.m4s"), mp4::init(&movie))?;
     let out = store::create(&folder.join("media-1.m4s"))?;
@@ -470,7 +476,8 @@ fn write_hls(maker: &ClipMaker, folder: &Path, files: &[&File], plan: &CutPlan, 
     }
     text.push_str(hls::ENDLIST);
     std::fs::remove_file(whole)?;
-    std::fs::write(folder.join(entry), text)
+    std::fs::write(folder.join(entry), text)?;
+    Ok(movie)
 }
 
 /// Enters the file; file, task and event are one transaction.

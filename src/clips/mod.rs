@@ -2,6 +2,7 @@
 //! up nobody who does not.
 
 mod edit;
+mod encode;
 mod keep;
 pub mod recall;
 mod store;

@@ -132,6 +132,10 @@ impl<S: Sink> Sink for SealedSink<'_, S> {
         sealer.tail_bytes = if bytes.is_empty() { sealer.tail_bytes } else { bytes.len() };
     }
 
+    fn draft(&mut self, _: u64) {
+        unreachable!("a transport stream has no drafts");
+    }
+
     fn patch(&mut self, _: u64, _: &[u8]) {
         unreachable!("a transport stream is never patched");
     }
@@ -147,11 +151,13 @@ impl<S: Sink> Sink for SealedSink<'_, S> {
         match sealer.padded_at {
             Some(at) => self.sink.patch(at, &block),
             None => {
-                sealer.padded_at = Some(self.sink.position());
+                let at = self.sink.position();
+                sealer.padded_at = Some(at);
                 self.sink.append(&block);
+                self.sink.seal(at);
+                self.sink.draft(at);
             }
         }
-        self.sink.seal(self.sink.position() - BLOCK_BYTES as u64);
     }
 }
 

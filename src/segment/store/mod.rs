@@ -1,19 +1,30 @@
 //! The core's side of the segment layer: open files as chains of arena blocks, and the queue to the disk writer.
 
-use std::collections::{HashMap, VecDeque};
+mod block_file;
+mod command;
+mod link;
+mod places;
+
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam::channel::{Receiver, Sender, TrySendError};
+use crossbeam::channel::Sender;
 
-use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaPath, OpenMedia, Pinned, Recalling, RecordingEnd, Room, Sink, Store, Unfit};
+use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, OpenMedia, Recalling, RecordingEnd, Room, Sink, Store, Unfit};
 use crate::domain::{PausedRecording, Resume, ResumeClaim, Resumptions};
-use crate::units::{FileId, MonoTime, PublicationId, WallTime};
+use crate::units::{FileId, MonoTime, PublicationId};
 
-use super::arena::{Arena, Block, BlockClass, BlockKind, Pin, Progress, SealedBytes};
+use super::arena::{Arena, Block, BlockClass, BlockKind, Progress};
 use super::disk::DiskHandle;
-use super::health::DiskHealth;
 use super::open_record::OpenRecord;
+
+use block_file::Target;
+use link::DiskLink;
+
+pub use block_file::{BlockFile, BlockPin};
+pub use command::{BlockWrite, DiskCommand, FileSerial, OpenFile};
+pub use places::{Disks, FileIds, Places};
 
 /// Direct writes begin at multiples of this in file and memory.
 pub const WRITE_ALIGN_BYTES: u64 = HEAD_ALIGN_BYTES as u64;
@@ -27,297 +38,8 @@ const TIGHT_PART: usize = 8;
 /// With less than this part of the arena free, a disk gets no more of it than its share: one that does not follow must not use up what the others need.
 const SHARED_PART: usize = 4;
 
-/// Number of an open media file, unique in the process.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct FileSerial(pub u64);
-
-/// What a core asks of the disk writer of its data folder. Carried out in order.
-pub enum DiskCommand {
-    Open(Box<OpenFile>),
-    Write(BlockWrite),
-    Text {
-        folder: FileId,
-        name: &'static str,
-        text: String,
-    },
-    Close {
-        serial: FileSerial,
-        bytes: u64,
-        plan: Option<Box<FinishPlan>>,
-    },
-    EndRecording(RecordingEnd),
-    PauseRecording(Box<PausedRecording>),
-    /// What was written before is to survive a power cut. With the time of asking.
-    Sync(MonoTime),
-}
-
-/// A media file to be opened.
-pub struct OpenFile {
-    pub serial: FileSerial,
-    pub open: OpenMedia,
-    pub failed: Arc<AtomicBool>,
-    /// The same in the arena; goes back to the core when it is carried out. `None`: there was no free block.
-    pub record: Option<(Block, Sender<Block>)>,
-}
-
-/// Sealed bytes for the disk. `offset` is a multiple of [`WRITE_ALIGN_BYTES`].
-pub struct BlockWrite {
-    pub serial: FileSerial,
-    pub offset: u64,
-    pub bytes: SealedBytes,
-    /// The block goes back to the core after this write.
-    pub release: Option<(Block, Sender<Block>)>,
-    /// When the oldest of these bytes was received.
-    pub received: MonoTime,
-    /// The tick in which the core handed it over.
-    pub sent: MonoTime,
-}
-
-/// Ids that grow with time and never repeat: milliseconds since the epoch times a million, then counting.
-pub struct FileIds {
-    last: AtomicU64,
-    clock: fn() -> WallTime,
-}
-
-impl FileIds {
-    /// `last`: the greatest id ever given, so that new ones stay above it whatever the clock says.
-    pub fn new(last: Option<FileId>, clock: fn() -> WallTime) -> Self {
-        Self { last: AtomicU64::new(last.map_or(FileId::MIN, FileId::get)), clock }
-    }
-
-    pub fn next(&self) -> FileId {
-        let now = u64::try_from((self.clock)().unix_millis()).unwrap_or(0).saturating_mul(1_000_000).min(FileId::MAX / 2);
-        let previous = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1))).unwrap_or_else(|last| last);
-        FileId::new(now.max(previous + 1)).expect("ids stay below 2^63 for thousands of years")
-    }
-}
-
-/// The disks that the cores of a process write to, and what lies on which.
-#[derive(Clone)]
-pub struct Disks {
-    handles: Vec<DiskHandle>,
-    places: Arc<Places>,
-}
-
-impl Disks {
-    /// At least one.
-    pub fn new(handles: Vec<DiskHandle>, places: Arc<Places>) -> Self {
-        Self { handles, places }
-    }
-}
-
-impl From<DiskHandle> for Disks {
-    fn from(only: DiskHandle) -> Self {
-        Self::new(vec![only], Arc::default())
-    }
-}
-
-/// On which disk the recordings lie that are not in the catalog yet.
-#[derive(Default, Debug)]
-pub struct Places(Mutex<HashMap<FileId, usize>>);
-
-impl Places {
-    pub fn get(&self, recording: FileId) -> Option<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&recording).copied()
-    }
-
-    pub fn enter(&self, recording: FileId, disk: usize) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(recording, disk);
-    }
-
-    /// The catalog has it, or nothing is left of it.
-    pub fn forget(&self, recording: FileId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&recording);
-    }
-}
-
-/// A block of an open file that is still in the core's hands.
-struct HeldBlock {
-    block: Block,
-    /// File offset of its first byte.
-    start: u64,
-    /// Bytes of it already handed to the disk writer.
-    flushed: usize,
-}
-
-/// One open media file: a chain of blocks from the oldest unsealed byte on. Everything before is on its way to the disk.
-pub struct BlockFile {
-    /// Where its bytes go; `None`: nowhere, it is a log, whose bytes stay in memory as long as they are pinned.
-    target: Option<Target>,
-    /// Unique in the process.
-    serial: FileSerial,
-    held: VecDeque<HeldBlock>,
-    spare: VecDeque<Block>,
-    spare_bytes: usize,
-    position: u64,
-    sealed: u64,
-    /// Everything before is complete, and its blocks' headers say so; and the frames that are in it.
-    committed: u64,
-    taken: u64,
-    /// Receipt of the oldest byte not handed over.
-    oldest: Option<MonoTime>,
-    class: BlockClass,
-    is_measured: bool,
-    /// When the bitrate was last looked at, and the position then.
-    measured: MonoTime,
-    measured_position: u64,
-}
-
-#[derive(Clone)]
-struct Target {
-    media: MediaPath,
-    /// See [`OpenMedia::writer`].
-    writer: u64,
-    failed: Arc<AtomicBool>,
-    /// Index of its disk.
-    disk: usize,
-}
-
-/// A pinned block of a file.
-pub struct BlockPin {
-    pin: Pin,
-    start: u64,
-}
-
-impl Pinned for BlockPin {
-    fn range(&self) -> std::ops::Range<u64> {
-        self.start..self.start + self.pin.bytes() as u64
-    }
-
-    fn copy_to(&self, offset: u64, len: usize, to: &mut Vec<u8>) {
-        self.pin.copy_to((offset - self.start) as usize, len, to);
-    }
-}
-
-impl BlockFile {
-    fn disk(&self) -> Option<usize> {
-        self.target.as_ref().map(|target| target.disk)
-    }
-
-    fn begin(target: Option<Target>, serial: FileSerial, position: u64, now: MonoTime) -> Self {
-        Self {
-            target,
-            serial,
-            held: VecDeque::new(),
-            spare: VecDeque::new(),
-            spare_bytes: 0,
-            position,
-            sealed: position,
-            committed: position,
-            taken: 0,
-            oldest: None,
-            class: BlockClass::Tiny,
-            is_measured: false,
-            measured: now,
-            measured_position: position,
-        }
-    }
-
-    /// Bytes that can be appended without another block.
-    fn room(&self) -> usize {
-        let tail = self.held.back().map_or(0, |held| held.block.bytes() - (self.position - held.start) as usize);
-        tail + self.spare_bytes
-    }
-}
-
-impl Sink for BlockFile {
-    fn position(&self) -> u64 {
-        self.position
-    }
-
-    fn append(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let full = self.held.back().is_none_or(|held| (self.position - held.start) as usize == held.block.bytes());
-            if full {
-                let block = self.spare.pop_front().expect("room is reserved before a frame is appended");
-                self.spare_bytes -= block.bytes();
-                match &self.target {
-                    Some(Target { media, writer, .. }) => block.describe(BlockKind::Media, (media.folder.get(), media.part, *writer), self.position),
-                    None => block.describe(BlockKind::Log, (self.serial.0, 0, 0), self.position),
-                }
-                self.held.push_back(HeldBlock { block, start: self.position, flushed: 0 });
-            }
-            let held = self.held.back_mut().expect("a block was just made sure of");
-            let at = (self.position - held.start) as usize;
-            let count = bytes.len().min(held.block.bytes() - at);
-            held.block.write(at, &bytes[..count]);
-            self.position += count as u64;
-            bytes = &bytes[count..];
-        }
-    }
-
-    fn patch(&mut self, offset: u64, bytes: &[u8]) {
-        assert!(offset >= self.sealed && offset + bytes.len() as u64 <= self.position, "a patch outside the unsealed bytes");
-        // Patches go to the newest fragment: look from the end.
-        let mut index = self.held.len();
-        let mut end = offset + bytes.len() as u64;
-        while end > offset {
-            index -= 1;
-            let held = &mut self.held[index];
-            if held.start >= end {
-                continue;
-            }
-            let from = held.start.max(offset);
-            held.block.write((from - held.start) as usize, &bytes[(from - offset) as usize..(end - offset) as usize]);
-            end = from;
-        }
-    }
-
-    fn seal(&mut self, offset: u64) {
-        assert!(offset >= self.sealed && offset <= self.position, "seal goes forward, inside the file");
-        self.sealed = offset;
-    }
-}
-
 /// Reads the media file of an HLS recording again, on another thread; the moment, since its first frame, is in ms.
 pub type Recaller = Arc<dyn Fn(FileId, Option<i64>) -> Box<dyn Recalling> + Send + Sync>;
-
-/// One core's way to one disk.
-struct DiskLink {
-    to_disk: Sender<DiskCommand>,
-    health: Arc<DiskHealth>,
-    /// What the full channel did not take; drained at every tick. Bounded by the arena's blocks and a few commands for each open file.
-    outbox: VecDeque<DiskCommand>,
-    returned: Receiver<Block>,
-    give_back: Sender<Block>,
-    /// Bytes of the blocks that its files hold, on the core or on their way to the disk.
-    held_bytes: usize,
-}
-
-impl DiskLink {
-    fn send(&mut self, command: DiskCommand) {
-        // Order matters: nothing overtakes what waits.
-        if self.outbox.is_empty() {
-            match self.to_disk.try_send(command) {
-                Ok(()) => {}
-                Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => self.outbox.push_back(command),
-            }
-        } else {
-            self.outbox.push_back(command);
-        }
-    }
-
-    fn send_waiting(&mut self) {
-        while let Some(command) = self.outbox.pop_front() {
-            match self.to_disk.try_send(command) {
-                Ok(()) => {}
-                Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => {
-                    self.outbox.push_front(command);
-                    break;
-                }
-            }
-        }
-    }
-
-    fn what_is_wrong(&self, now: MonoTime) -> Option<Unfit> {
-        match () {
-            () if self.health.is_full() => Some(Unfit::Full),
-            () if self.health.is_missing() || self.health.is_failing() => Some(Unfit::Failing),
-            () if self.health.is_stalled(now) => Some(Unfit::Stalled),
-            () => None,
-        }
-    }
-}
 
 /// The storage of one ingest core: its arena, its open files, its queues to the disk writers.
 pub struct CoreStore {
@@ -489,6 +211,7 @@ impl CoreStore {
     /// Hands sealed bytes over: whole sealed blocks always; the sealed part of the last block too if `partial`.
     fn hand_over(&mut self, file: &mut BlockFile, partial: bool) {
         let disk = file.disk();
+        file.sum_up();
         while let Some(held) = file.held.front_mut() {
             let sealed = (file.sealed.max(held.start) - held.start).min(held.block.bytes() as u64) as usize;
             held.block.seal(sealed);
@@ -579,6 +302,7 @@ impl Store for CoreStore {
             held.block.describe_progress(Progress { bytes: bytes as usize, taken });
         }
         (file.committed, file.taken) = (file.position, taken);
+        file.sum_up();
         if file.held.len() > 1 || file.held.front().is_some_and(|held| file.sealed - held.start.min(file.sealed) == held.block.bytes() as u64) {
             self.hand_over(file, false);
         }
@@ -623,7 +347,7 @@ impl Store for CoreStore {
     fn close(&mut self, mut file: BlockFile, plan: Option<FinishPlan>) {
         file.seal(file.position);
         self.hand_over(&mut file, true);
-        let Some(disk) = file.disk() else { return self.close_log(file) };
+        let (Some(disk), Some(sum)) = (file.disk(), file.sum.take()) else { return self.close_log(file) };
         let serial = file.serial;
         let bytes = file.position;
         // The last, partly filled block: its bytes are sent; it comes back behind them.
@@ -637,7 +361,7 @@ impl Store for CoreStore {
             self.free(Some(disk), block);
         }
         self.disks[disk].health.file_ends();
-        self.disks[disk].send(DiskCommand::Close { serial, bytes, plan: plan.map(Box::new) });
+        self.disks[disk].send(DiskCommand::Close { serial, bytes, plan: plan.map(Box::new), sum });
     }
 
     fn resume(&mut self, claim: &ResumeClaim, patient: bool) -> Resume {

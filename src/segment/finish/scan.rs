@@ -1,0 +1,97 @@
+//! Media files as their containers' scans read them.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::container::mp4::Fragment;
+use crate::container::{FinishPlan, ReadAt, ScanError, es, flv, hls, mp4, mpegts};
+use crate::domain::sealing::Sealing;
+
+/// A file as `scan` reads it.
+pub struct FileReader<'a> {
+    file: &'a File,
+    length: u64,
+}
+
+impl<'a> FileReader<'a> {
+    /// `length`: of the file at this moment; what is appended later is not read.
+    pub fn new(file: &'a File, length: u64) -> Self {
+        Self { file, length }
+    }
+}
+
+impl ReadAt for FileReader<'_> {
+    fn len(&self) -> u64 {
+        self.length
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+}
+
+/// What any of the scans finds.
+pub struct Scanned {
+    pub plan: FinishPlan,
+    /// HLS segments can be cut here.
+    pub fragments: Vec<Fragment>,
+}
+
+/// Scans a media file by the extension of its name.
+///
+/// # Errors
+/// Those of the container's scan.
+pub fn scan_media(reader: &FileReader<'_>, path: &Path, insert_supported: bool) -> Result<Scanned, ScanError> {
+    let whole = |plan| Scanned { plan, fragments: Vec::new() };
+    match path.extension().and_then(|extension| extension.to_str()).unwrap_or_default() {
+        "mp4" | "m4s" => mp4::scan(reader, insert_supported).map(|mut scan| {
+            // Fragments are timed by their video; the part ends when its last track does.
+            let first_ms = scan.fragments.first().map_or(0, |first| first.start_ms);
+            if let Some(last) = scan.fragments.last_mut() {
+                let end_ms = first_ms.saturating_add_unsigned(scan.plan.summary.duration_ms);
+                last.duration_ms = end_ms.saturating_sub(last.start_ms).max(0) as u64;
+            }
+            Scanned { plan: scan.plan, fragments: scan.fragments }
+        }),
+        "ts" => mpegts::scan(reader).map(ts_scanned),
+        "flv" => flv::scan(reader).map(whole),
+        "aac" => es::scan_adts(reader).map(whole),
+        _ => es::scan_mp3(reader).map(whole),
+    }
+}
+
+/// As [`scan_media`], of a transport stream whose segments are encrypted.
+///
+/// # Errors
+/// Those of the scan.
+pub(super) fn scan_sealed(reader: &FileReader<'_>, sealing: &Sealing) -> Result<Scanned, ScanError> {
+    mpegts::seal::scan(reader, sealing).map(ts_scanned)
+}
+
+fn ts_scanned(scan: mpegts::TsScan) -> Scanned {
+    Scanned { fragments: ts_fragments(&scan), plan: scan.plan }
+}
+
+/// The segments of a transport stream, as the playlist takes them: each ends where the next begins.
+fn ts_fragments(scan: &mpegts::TsScan) -> Vec<Fragment> {
+    let first_ms = scan.segments.first().map_or(0, |segment| segment.pts_ms);
+    let end = (scan.plan.truncate_to, first_ms.saturating_add_unsigned(scan.plan.summary.duration_ms));
+    let ends = scan.segments.iter().skip(1).map(|next| (next.offset, next.pts_ms)).chain([end]);
+    scan.segments
+        .iter()
+        .zip(ends)
+        .map(|(segment, (end_offset, end_ms))| {
+            hls::TsStart { offset: segment.offset, start_ms: segment.pts_ms, key: segment.key }.until(end_offset, end_ms)
+        })
+        .collect()
+}
