@@ -94,6 +94,8 @@ async function show() {
   page?.dispose?.();
   page = null;
   failing = null;
+  // A question belongs to the page that asked it.
+  for (const open of document.querySelectorAll("dialog[open]")) open.close();
   document.body.classList.remove("nav-open");
   const [, name = "overview", ...parts] = location.hash.split("/");
   const known = BELOW[name]?.[1] ?? PAGES.find(([key]) => key === name)?.[2];
