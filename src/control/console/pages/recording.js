@@ -42,7 +42,7 @@ export default (context) => {
     const video = media.MetaData?.VideoStreamSet?.[0];
     const audio = media.MetaData?.AudioStreamSet?.[0];
     const row = (name, ...value) => [h("dt", {}, name), h("dd", { class: "num" }, ...value)];
-    return h("section", { class: "card" }, h("header", {}, h("h2", {}, "About it"), badge(formatOf(media).toUpperCase(), "accent"), receipt?.Encryption && badge("encrypted", "accent")),
+    return h("section", { class: "card" }, h("header", {}, h("h2", {}, "About it"), badge(formatOf(media).toUpperCase(), "accent"), (receipt?.Encryption ?? receipt?.Identity?.Encryption) && badge("encrypted", "accent")),
       h("dl", { class: "facts" },
         row("Recorded", `${moment(begin)} to ${moment(end)}`),
         row("Duration", duration(media.MetaData?.Duration), " · ", bytes(media.MetaData?.Size), media.MetaData?.Bitrate ? ` · ${rate(media.MetaData.Bitrate)}` : ""),
