@@ -9,6 +9,7 @@ pub mod es_movie;
 pub mod flv;
 pub mod hls;
 pub mod hls_list;
+pub mod hls_renditions;
 pub mod mp4;
 pub mod mpegts;
 pub mod window;

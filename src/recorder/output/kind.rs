@@ -51,15 +51,13 @@ impl Kind {
                 audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio.codec)),
                 further: Vec::new(),
             },
-            // A player of HLS takes one picture and one sound from a segment.
-            Kind::Hybrid { hls: Some(_), .. } => tracks.first_ones(),
             _ => tracks.clone(),
         }
     }
 
     /// Can it hold more than one track of a kind?
     pub(super) fn holds_further(&self) -> bool {
-        matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { hls: None, .. })
+        matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { .. })
     }
 
     /// Has it a place for what stands between the frames?
