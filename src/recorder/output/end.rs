@@ -40,7 +40,11 @@ impl<F: Sink> Output<F> {
                     }
                 }
             }
-            Writer::Ts(_) => {
+            Writer::Ts(writer) => {
+                if writer.finish_bytes() > 0 && store.reserve(&mut open.file, writer.finish_bytes()) {
+                    writer.finish(&mut open.file);
+                    store.commit(&mut open.file, self.next);
+                }
                 if let (Some(ended), Some(recording)) = (open.ts_start.take(), &mut self.hls) {
                     store.flush(&mut open.file);
                     recording.list(&ended.until(open.file.position(), open.last_dts_ms).into(), "ts", store);

@@ -48,7 +48,7 @@ impl Kind {
             Kind::Single(Format::Mp3, _) => audio_of(AudioCodec::Mp3),
             Kind::TransportStream(_) => Tracks {
                 video: tracks.video.clone().filter(|video| mpegts::holds_video(video.codec)),
-                audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio.codec)),
+                audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio)),
                 further: Vec::new(),
             },
             _ => tracks.clone(),
@@ -62,7 +62,7 @@ impl Kind {
 
     /// Has it a place for what stands between the frames?
     pub(super) fn holds_messages(&self) -> bool {
-        matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { .. })
+        matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { .. } | Kind::TransportStream(_))
     }
 
     /// The container by its name for the log.

@@ -374,7 +374,7 @@ impl<F: Sink> Output<F> {
                 if message.epoch > open.epoch {
                     return true;
                 }
-                if message.epoch == open.epoch && !open.push_message(message, self.next, context, store) {
+                if message.epoch == open.epoch && !open.push_message(message, self.next, self.hls.as_mut(), context, store) {
                     return false;
                 }
             } else if self.kind.holds_messages() && message.before == self.next {
@@ -403,11 +403,8 @@ impl<F: Sink> Output<F> {
         if writer.is_to_close() {
             let closed = writer.close_fragment(&mut open.file);
             store.commit(&mut open.file, self.next);
-            if let (Some(fragment), Some(recording)) = (closed, &mut self.hls)
-                && let Some(segment) = recording.segmenter.push(&fragment)
-            {
-                store.flush(&mut open.file);
-                recording.list(&segment, "m4s", store);
+            if let Some(recording) = &mut self.hls {
+                recording.take(closed, &mut open.file, store);
             }
         }
         store.flush(&mut open.file);
