@@ -8,9 +8,6 @@ use crate::media::TrackKind;
 
 /// In front of the names of what is made for one track: `rendition.audio-2.NAME`.
 const PREFIX: &str = "rendition.";
-/// The group that joins all sounds.
-const AUDIO_GROUP: &str = "audio";
-
 /// The track and the name behind it.
 pub fn split_name(name: &str) -> Option<(Rendition, &str)> {
     let (rendition, rest) = name.strip_prefix(PREFIX)?.split_once('.')?;
@@ -89,53 +86,65 @@ pub fn rates(text: &str) -> (u64, u64) {
     (peak.unwrap_or(0).max(average), average)
 }
 
-/// The playlist that joins the tracks: every sound is a rendition of one group, of which the first is what plays by itself; every picture is a variant.
+/// The playlist that joins the tracks. Sounds of one codec are the renditions of a group, of which the first is what plays by itself; every picture is a variant
+/// with each of the groups, so that a player finds one whose codecs it knows.
 /// `name`: of the list of the files. `shares`: what each track has in some segment of them. `rates`: see [`rates`].
 pub fn master(tracks: &[InitTrack], shares: &[TrackShare], (peak, average): (u64, u64), name: &str) -> String {
     let share = |track: &InitTrack| shares.iter().find(|share| share.id == track.id);
     let bytes = |track: &InitTrack| share(track).map_or(0, |share| share.bytes);
     let total = tracks.iter().map(bytes).sum::<u64>().max(1);
     let part = |rate: u64, bytes: u64| (u128::from(rate) * u128::from(bytes) / u128::from(total)) as u64;
-    let of_kind = |kind| tracks.iter().filter(move |track| track.kind == kind);
-    let loudest = of_kind(TrackKind::Audio).map(bytes).max().unwrap_or(0);
-    let mut sound_codecs: Vec<&str> = Vec::new();
+    let of_kind = |kind| tracks.iter().filter(move |track| track.kind == kind).zip(1..);
+    // Codec, and the bytes of the largest sound.
+    let mut groups: Vec<(&str, u64)> = Vec::new();
     let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:7\n");
-    for (track, number) in of_kind(TrackKind::Audio).zip(1..) {
-        if !sound_codecs.contains(&track.codecs.as_str()) {
-            sound_codecs.push(&track.codecs);
+    for (track, number) in of_kind(TrackKind::Audio) {
+        let known = groups.iter().position(|(codec, _)| *codec == track.codecs);
+        let group = known.unwrap_or(groups.len());
+        match groups.get_mut(group) {
+            Some((_, most)) => *most = bytes(track).max(*most),
+            None => groups.push((&track.codecs, bytes(track))),
         }
-        let default = if number == 1 { "YES" } else { "NO" };
+        let default = if known.is_none() { "YES" } else { "NO" };
         let uri = name_of(Rendition { kind: TrackKind::Audio, number }, name);
-        // Of sounds in one group alone some can be chosen by themselves: by language, which nobody tells.
         let _ = writeln!(
             text,
-            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{AUDIO_GROUP}\",NAME=\"Audio {number}\",DEFAULT={default},AUTOSELECT={default},CHANNELS=\"{}\",URI=\"{uri}\"",
+            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio-{}\",NAME=\"Audio {number}\",DEFAULT={default},AUTOSELECT={default},CHANNELS=\"{}\",URI=\"{uri}\"",
+            group + 1,
             track.channels
         );
     }
-    let mut variant = |track: &InitTrack, number: usize, sound: u64, codecs: &[&str]| {
-        let bytes = bytes(track) + sound;
+    let mut variant = |track: &InitTrack, number: usize, group: Option<(usize, &str, u64)>| {
+        let bytes = bytes(track) + group.map_or(0, |(_, _, most)| most);
         let _ = write!(text, "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={}", part(peak, bytes).max(1), part(average, bytes).max(1));
+        let picture = (track.kind == TrackKind::Video).then_some(track.codecs.as_str());
+        let codecs: Vec<&str> = picture.into_iter().chain(group.map(|(_, codec, _)| codec)).collect();
         let _ = write!(text, ",CODECS=\"{}\"", codecs.join(","));
-        if track.kind == TrackKind::Video {
+        if picture.is_some() {
             let _ = write!(text, ",RESOLUTION={}x{}", track.width, track.height);
             if let Some(share) = share(track).filter(|share| share.samples > 1 && share.duration_ms > 0) {
                 let _ = write!(text, ",FRAME-RATE={:.3}", share.samples as f64 * 1_000.0 / share.duration_ms as f64);
             }
         }
-        if !sound_codecs.is_empty() {
-            let _ = write!(text, ",AUDIO=\"{AUDIO_GROUP}\"");
+        if let Some((group, ..)) = group {
+            let _ = write!(text, ",AUDIO=\"audio-{group}\"");
         }
         let _ = writeln!(text, "\n{}", name_of(Rendition { kind: track.kind, number }, name));
     };
-    let mut has_picture = false;
-    for (track, number) in of_kind(TrackKind::Video).zip(1..) {
-        has_picture = true;
-        let codecs: Vec<&str> = std::iter::once(track.codecs.as_str()).chain(sound_codecs.iter().copied()).collect();
-        variant(track, number, loudest, &codecs);
+    let groups: Vec<_> = groups.iter().zip(1..).map(|((codec, most), group)| (group, *codec, *most)).collect();
+    for (track, number) in of_kind(TrackKind::Video) {
+        if groups.is_empty() {
+            variant(track, number, None);
+        }
+        groups.iter().for_each(|group| variant(track, number, Some(*group)));
     }
-    if let (false, Some(track)) = (has_picture, of_kind(TrackKind::Audio).next()) {
-        variant(track, 1, 0, &sound_codecs.clone());
+    if of_kind(TrackKind::Video).next().is_none() {
+        // The first sound of each codec, and the others of that beside it.
+        for (group, codec, most) in groups {
+            let first = of_kind(TrackKind::Audio).find(|(track, _)| track.codecs == codec);
+            // Its own bytes are counted by the variant.
+            first.into_iter().for_each(|(track, number)| variant(track, number, Some((group, codec, most - bytes(track)))));
+        }
     }
     text
 }
@@ -198,16 +207,30 @@ mod tests {
         let shares = [share(1, 600), share(2, 100), share(3, 50), share(4, 250)];
         let text = master(&tracks, &shares, (1_000_000, 800_000), "a.m3u8");
         let playlist = m3u8_rs::parse_master_playlist_res(text.as_bytes()).unwrap();
-        let variants: Vec<_> = playlist.variants.iter().map(|variant| (variant.uri.as_str(), variant.bandwidth, variant.average_bandwidth)).collect();
-        assert_eq!(variants, [("rendition.video-1.a.m3u8", 700_000, Some(560_000)), ("rendition.video-2.a.m3u8", 350_000, Some(280_000))]);
-        assert_eq!(playlist.variants[1].codecs.as_deref(), Some("avc1.64000c,mp4a.40.2,opus"));
+        let variants: Vec<_> = playlist.variants.iter().map(|variant| (variant.uri.as_str(), variant.bandwidth, variant.audio.as_deref())).collect();
+        assert_eq!(
+            variants,
+            [
+                ("rendition.video-1.a.m3u8", 700_000, Some("audio-1")),
+                ("rendition.video-1.a.m3u8", 650_000, Some("audio-2")),
+                ("rendition.video-2.a.m3u8", 350_000, Some("audio-1")),
+                ("rendition.video-2.a.m3u8", 300_000, Some("audio-2"))
+            ]
+        );
+        assert_eq!(playlist.variants[0].average_bandwidth, Some(560_000));
+        assert_eq!(playlist.variants[3].codecs.as_deref(), Some("avc1.64000c,opus"));
         assert_eq!(playlist.variants[0].frame_rate, Some(25.0));
         let sounds: Vec<_> = playlist.alternatives.iter().map(|sound| (sound.uri.as_deref(), sound.default)).collect();
-        assert_eq!(sounds, [(Some("rendition.audio-1.a.m3u8"), true), (Some("rendition.audio-2.a.m3u8"), false)]);
+        assert_eq!(sounds, [(Some("rendition.audio-1.a.m3u8"), true), (Some("rendition.audio-2.a.m3u8"), true)]);
         // Sounds alone.
-        let text = master(&tracks[1..3], &shares, (100_000, 100_000), "a.m3u8");
+        let mut sounds = [tracks[1].clone(), tracks[2].clone()];
+        sounds[1].codecs.clone_from(&sounds[0].codecs);
+        let text = master(&sounds, &shares, (150_000, 150_000), "a.m3u8");
         let playlist = m3u8_rs::parse_master_playlist_res(text.as_bytes()).unwrap();
-        assert_eq!((playlist.variants.len(), playlist.variants[0].uri.as_str()), (1, "rendition.audio-1.a.m3u8"));
+        let variant = &playlist.variants[0];
+        assert_eq!((playlist.variants.len(), variant.uri.as_str(), variant.bandwidth), (1, "rendition.audio-1.a.m3u8", 100_000));
+        let sounds: Vec<_> = playlist.alternatives.iter().map(|sound| (sound.group_id.as_str(), sound.default)).collect();
+        assert_eq!(sounds, [("audio-1", true), ("audio-1", false)]);
         // Before the first segment is known.
         assert!(m3u8_rs::parse_master_playlist_res(master(&tracks, &[], (0, 0), "a.m3u8").as_bytes()).is_ok());
     }

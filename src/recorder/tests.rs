@@ -62,6 +62,9 @@ impl Sink for MemoryFile {
     fn append(&mut self, bytes: &[u8]) {
         self.sink.borrow_mut().append(bytes);
     }
+    fn draft(&mut self, from: u64) {
+        self.sink.borrow_mut().draft(from);
+    }
     fn patch(&mut self, offset: u64, bytes: &[u8]) {
         self.sink.borrow_mut().patch(offset, bytes);
     }

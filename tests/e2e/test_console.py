@@ -1,5 +1,6 @@
 """The console in a browser: a publisher appears, a task is made, its file is played and deleted."""
 
+import base64
 import os
 import shutil
 
@@ -185,6 +186,55 @@ def test_watching_a_live_recording_and_cutting_it(start, source, push, page):
     played(page, 0.5)
 
 
+@pytest.fixture
+def firefox(tmp_path):
+    import firefox
+
+    if not firefox.BINARY:
+        pytest.skip("there is no Firefox; Debian's package is firefox-esr")
+    browser = firefox.Firefox(tmp_path)
+    yield browser
+    browser.close()
+
+
+def test_firefox_plays_what_lives_and_what_is_kept(start, source, push, firefox):
+    """The same page in another browser: a stream that is live, then its recordings, sought through."""
+    appliance = start(record={"first_run_rule": False, "hls_segment_ms": 1000})
+    appliance.record("localhost", hls=True, mp4=True, flv=True)
+    pushing = push.ffmpeg(source("live"), appliance.url("camera-1"), realtime=True)
+    appliance.wait_recording("camera-1")
+    figures = "(() => { const v = document.querySelector('video'); return v && [v.currentTime, v.getVideoPlaybackQuality().totalVideoFrames, v.error?.message, v.readyState, v.duration]; })()"
+
+    def plays():
+        def ready():
+            now = firefox.evaluate(figures)
+            return now and now[3] >= 2 and now
+
+        before = until(ready, 15, "a picture")
+        firefox.evaluate("Object.assign(document.querySelector('video'), { muted: true }).play()")
+
+        def advanced():
+            now = firefox.evaluate(figures)
+            assert now[2] is None, now
+            return now[0] >= before[0] + 0.5 and now[1] > before[1]
+
+        until(advanced, 15, "the player advancing")
+
+    firefox.go(f"{appliance.http}/#/watch/localhost/live/camera-1")
+    plays()
+    pushing.kill()
+    files = appliance.by_format("camera-1", "localhost", "flv", "hls", "mp4")
+    for kind, file in files.items():
+        firefox.go("about:blank")
+        firefox.go(f"{appliance.http}/#/recording/{file['FileId']}")
+        plays()
+        for part in (0.7, 0.1, 0.5):
+            sought = "new Promise((done) => { const v = document.querySelector('video'); v.addEventListener('seeked', () => done(v.currentTime), { once: true }); v.currentTime = v.duration * %s; })"
+            length = firefox.evaluate(figures)[4]
+            assert firefox.evaluate(sought % part) == pytest.approx(length * part, abs=0.3), kind
+    assert firefox.errors == []
+
+
 def test_login_signs_every_call(page, tmp_path):
     keys = [{"secret_id": "AKIDconsole", "secret_key": "a secret key for the console", "role": "reader"}]
     tokens = [{"name": "tests", "token": Signed.TOKEN, "role": "admin"}]
@@ -212,6 +262,36 @@ def test_login_signs_every_call(page, tmp_path):
         # It would go on asking.
         page.goto("about:blank")
         appliance.stop()
+
+
+def test_codes_are_read_by_another_program(start, page):
+    """Every length of an address up to the longest, drawn as it stands on the page."""
+    import zxingcpp
+
+    appliance = start()
+    page.goto(f"{appliance.http}/#/push")
+    page.get_by_label("Stream", exact=True).fill("camera 1ä")
+    page.locator(".qr path").wait_for(state="attached")
+    drawn = """async (texts) => {
+        const { qr } = await import("/console/qr.js");
+        const draw = (svg) => {
+            const size = svg.viewBox.baseVal.width;
+            const canvas = Object.assign(document.createElement("canvas"), { width: 4 * size, height: 4 * size });
+            const context = canvas.getContext("2d");
+            context.scale(4, 4);
+            for (const part of svg.children) {
+                context.fillStyle = part.getAttribute("fill");
+                context.fill(new Path2D(part.getAttribute("d") ?? `M0 0h${size}v${size}h-${size}z`));
+            }
+            const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+            return [canvas.width, btoa(Array.from({ length: data.length / 4 }, (_, at) => String.fromCharCode(data[4 * at])).join(""))];
+        };
+        return texts.map((text) => draw(text === null ? document.querySelector(".qr svg") : qr(text)));
+    }"""
+    texts = [None, *("rtmp://a.example/live/" + "k" * (length - 22) for length in (22, 23, 61, 62, 122, 123, 250, 411, 665)), "rtmp://a.example/live/ä東?x=1&y=2"]
+    for text, (side, grey) in zip(texts, page.evaluate(drawn, texts)):
+        (code,) = zxingcpp.read_barcodes(memoryview(base64.b64decode(grey)).cast("B", [side, side]))
+        assert code.text == (text or f"rtmp://127.0.0.1:{appliance.rtmp_port}/live/camera%201%C3%A4")
 
 
 def test_parts_that_the_browser_may_lack(start, page):

@@ -1,13 +1,16 @@
 //! Opus in a transport stream, as "Opus in MPEG-TS" (opus-codec.org) has it and players know it: a control header in front of each packet, and a descriptor that
 //! tells the channels.
 
-use crate::codec::opus::OpusHead;
+use crate::codec::opus::{OpusHead, SAMPLE_RATE_HZ};
+use crate::media::{AudioCodec, AudioTrack};
 
 /// The prefix of the control header: 11 bits, behind them the flags.
 const PREFIX: [u8; 2] = [0x7f, 0xe0];
 const START_TRIM: u8 = 0x10;
 const END_TRIM: u8 = 0x08;
 const EXTENSION: u8 = 0x04;
+/// Of 20 ms, which all encoders send unless told otherwise.
+const PACKET_SAMPLES: u32 = 960;
 /// 13 bits of samples.
 const TRIM_MAX: u16 = (1 << 13) - 1;
 /// The most that stands in front of a packet of so many bytes.
@@ -34,6 +37,15 @@ pub fn channel_code(head: &OpusHead<'_>) -> Option<u8> {
         1 => MAPPINGS.iter().any(|mapping| head.mapping == *mapping && mapping.len() == 2 + usize::from(head.channels)).then_some(head.channels),
         _ => None,
     }
+}
+
+/// The track that such a code tells.
+pub fn track(code: u8) -> Option<AudioTrack> {
+    let mapping = MAPPINGS.iter().find(|mapping| mapping.len() == 2 + usize::from(code))?;
+    let family = u8::from(code > 2);
+    let mapping: &[u8] = if family == 0 { &[] } else { mapping };
+    let head = OpusHead { channels: code, pre_skip: 0, input_sample_rate_hz: SAMPLE_RATE_HZ, output_gain: 0, mapping_family: family, mapping };
+    Some(AudioTrack::new(AudioCodec::Opus, head.specific_box(), SAMPLE_RATE_HZ, code, PACKET_SAMPLES))
 }
 
 /// Appends the control header of a packet. `start_trim`: samples at its beginning that are not to be heard.
