@@ -223,8 +223,7 @@ mod tests {
         let sounds: Vec<_> = playlist.alternatives.iter().map(|sound| (sound.uri.as_deref(), sound.default)).collect();
         assert_eq!(sounds, [(Some("rendition.audio-1.a.m3u8"), true), (Some("rendition.audio-2.a.m3u8"), true)]);
         // Sounds alone.
-        let mut sounds = [tracks[1].clone(), tracks[2].clone()];
-        sounds[1].codecs.clone_from(&sounds[0].codecs);
+        let sounds = [tracks[1].clone(), track(3, TrackKind::Audio, "mp4a.40.2")];
         let text = master(&sounds, &shares, (150_000, 150_000), "a.m3u8");
         let playlist = m3u8_rs::parse_master_playlist_res(text.as_bytes()).unwrap();
         let variant = &playlist.variants[0];
