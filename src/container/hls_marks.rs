@@ -137,8 +137,9 @@ pub fn carry(live: &str, rebuilt: &str) -> String {
     // The first tag of a segment says that it begins; the tags of the list itself come before them all.
     let (mut segments, mut inside) = (0, false);
     for line in rebuilt.lines() {
-        let begins =
-            ["#EXT-X-DISCONTINUITY", "#EXT-X-MAP", "#EXT-X-PROGRAM-DATE-TIME", "#EXTINF", ENDLIST.trim_end()].iter().any(|tag| line.starts_with(tag));
+        let begins = ["#EXT-X-DISCONTINUITY", "#EXT-X-KEY", "#EXT-X-MAP", "#EXT-X-PROGRAM-DATE-TIME", "#EXTINF", ENDLIST.trim_end()]
+            .iter()
+            .any(|tag| line.starts_with(tag));
         if begins && !inside {
             inside = true;
             while let Some((_, mark)) = marks.pop_front_if(|(before, _)| *before <= segments || line == ENDLIST.trim_end()) {

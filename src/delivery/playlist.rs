@@ -15,12 +15,12 @@ use crate::segment::moves;
 use crate::units::Format;
 
 /// Answers for a playlist, or for a segment that is packaged; `None`: `name` is none of these.
-pub fn answer(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, name: &str) -> Option<Answered> {
+pub fn answer(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, (name, token): (&str, Option<&str>)) -> Option<Answered> {
     if entry.original_deleted {
         return None;
     }
     match entry.identity.format {
-        Format::Hls if name.ends_with(".m3u8") => Some(recorded(context, request, entry, name)),
+        Format::Hls if name.ends_with(".m3u8") => Some(recorded(context, request, entry, (name, token))),
         Format::Hls => renditions::part(context, request, entry, name).map(Answered::Now),
         Format::Mp4 | Format::Flv => packaged(context, request, entry, name).map(Answered::Now),
         _ => None,
@@ -32,7 +32,14 @@ fn text(request: &Request<'_>, text: String, caching: Caching) -> Answered {
 }
 
 /// The playlist of an HLS recording, or of a clip of it.
-fn recorded(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, name: &str) -> Answered {
+fn recorded(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, (name, token): (&str, Option<&str>)) -> Answered {
+    let text = |request: &Request<'_>, list: String, caching: Caching| match token {
+        // Another one for each token.
+        Some(token) => Answered::Now(
+            answer::cors(Answer::text(200, "application/vnd.apple.mpegurl", with_token(&list, token))).with("Cache-Control", "no-store"),
+        ),
+        None => text(request, list, caching),
+    };
     let home = entry.identity.file_id;
     let (rendition, name) = renditions::wanted(name);
     let text = |request: &Request<'_>, list: String, caching: Caching| match renditions::served(context, entry, (rendition, name), list) {

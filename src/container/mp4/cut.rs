@@ -67,7 +67,12 @@ fn shown(track: &MovieTrack, begin_ms: i64, end_ms: i64) -> Option<Shown> {
     Some(Shown { begin: shown[0].0, end, range: from..to })
 }
 
-/// The samples of a track of sound that sound in the stretch, with the one before: decoders need it to begin cleanly.
+/// Frames of sound before the first one that is heard, which decoders need to begin cleanly: one; of Opus 80 ms (RFC 7845, 4.6).
+fn lead_in(track: &MovieTrack) -> usize {
+    if track.codec_name() == "opus" { 4 } else { 1 }
+}
+
+/// The samples of a track of sound that sound in the stretch, with those that lead in.
 fn beside(track: &MovieTrack, begin_ms: i64, end_ms: i64) -> Range<usize> {
     let (begin, end) = (track.ticks(begin_ms), track.ticks(end_ms));
     let count = track.samples.len();
@@ -81,7 +86,7 @@ fn beside(track: &MovieTrack, begin_ms: i64, end_ms: i64) -> Range<usize> {
     };
     let from = index(&|at| track.pts(at) + i64::from(track.samples[at].duration) <= begin);
     let to = index(&|at| track.pts(at) < end);
-    if from >= to { 0..0 } else { from.saturating_sub(1)..to }
+    if from >= to { 0..0 } else { from.saturating_sub(lead_in(track))..to }
 }
 
 /// What keeps movies from being joined without encoding, in words; `None`: they have the same tracks with the same parameters.

@@ -11,6 +11,7 @@ mod annexb;
 mod movie;
 mod opus;
 mod scan;
+pub mod seal;
 mod tables;
 #[cfg(test)]
 mod tests;

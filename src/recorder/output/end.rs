@@ -41,13 +41,18 @@ impl<F: Sink> Output<F> {
                 }
             }
             Writer::Ts(writer) => {
-                if writer.finish_bytes() > 0 && store.reserve(&mut open.file, writer.finish_bytes()) {
-                    writer.finish(&mut open.file);
+                let bytes = writer.finish_bytes();
+                if bytes > 0 && store.reserve(&mut open.file, bytes) {
+                    match &mut open.sealer {
+                        Some(sealer) => writer.finish(&mut sealer.over(&mut open.file)),
+                        None => writer.finish(&mut open.file),
+                    }
                     store.commit(&mut open.file, self.next);
                 }
+                let key_line = open.sealer.as_mut().and_then(|sealer| sealer.end_segment(&mut open.file));
                 if let (Some(ended), Some(recording)) = (open.ts_start.take(), &mut self.hls) {
                     store.flush(&mut open.file);
-                    recording.list(&ended.until(open.file.position(), open.last_dts_ms).into(), "ts", store);
+                    recording.list_sealed(&ended.until(open.file.position(), open.last_dts_ms).into(), "ts", key_line.as_deref(), store);
                 }
             }
             Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => {}
