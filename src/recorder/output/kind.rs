@@ -68,7 +68,7 @@ impl Kind {
 
     /// Has it a place for what stands between the frames?
     pub(super) fn holds_messages(&self) -> bool {
-        matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { .. } | Kind::TransportStream(_))
+        matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { .. } | Kind::TransportStream(..))
     }
 
     /// The container by its name for the log.
