@@ -60,6 +60,7 @@ impl<F: Sink> Output<F> {
         }
         let plan = match open.writer {
             Writer::Flv(writer) => writer.finish(open.file.position()).ok(),
+            Writer::Adts(writer) => writer.finish(open.file.position()).ok(),
             _ => None,
         };
         store.close(open.file, plan);
