@@ -142,9 +142,12 @@ pub fn carry(live: &str, rebuilt: &str) -> String {
             .any(|tag| line.starts_with(tag));
         if begins && !inside {
             inside = true;
-            while let Some((_, mark)) = marks.pop_front_if(|(before, _)| *before <= segments || line == ENDLIST.trim_end()) {
-                out.push_str(mark);
-                out.push('\n');
+            let is_end = line == ENDLIST.trim_end();
+            while let Some((before, mark)) = marks.front()
+                && (*before <= segments || is_end)
+            {
+                let _ = writeln!(out, "{mark}");
+                marks.pop_front();
             }
         }
         if is_segment(line) {

@@ -123,7 +123,8 @@ struct Sample<'a> {
     sync: bool,
 }
 
-fn samples<'a>(segment: &'a [u8], found: &Found<'a>, traf: &Traf) -> Vec<Sample<'a>> {
+/// `left`: bytes of media that may still be found; a damaged index could name the same ones again and again.
+fn samples<'a>(segment: &'a [u8], found: &Found<'a>, traf: &Traf, left: &mut usize) -> Vec<Sample<'a>> {
     let mut samples = Vec::new();
     for run in traf.runs(found.moof) {
         let mut at = found.at as u64 + run.data_offset;
@@ -132,6 +133,8 @@ fn samples<'a>(segment: &'a [u8], found: &Found<'a>, traf: &Traf) -> Vec<Sample<
             let Some(media) = usize::try_from(at).ok().zip(usize::try_from(end).ok()).and_then(|(at, end)| segment.get(at..end)) else {
                 return samples;
             };
+            let Some(rest) = left.checked_sub(media.len()) else { return samples };
+            *left = rest;
             let sync = traf.kind == TrackKind::Audio || (run.key && index == 0);
             samples.push(Sample { media, duration_ms: entry.duration_ms, cts_ms: entry.cts_ms, sync });
             at = end;
@@ -144,7 +147,7 @@ fn samples<'a>(segment: &'a [u8], found: &Found<'a>, traf: &Traf) -> Vec<Sample<
 /// Empty if nothing of the track is in it.
 pub fn segment_of(segment: &[u8], id: u32, messages: bool) -> Vec<u8> {
     let mut out = BoxWriter::with_capacity(segment.len());
-    let mut times: Option<&[u8]> = None;
+    let (mut times, mut left): (Option<&[u8]>, usize) = (None, segment.len());
     walk(segment, |kind, whole, at| match kind {
         b"emsg" if messages => out.raw(whole),
         b"prft" if whole.len() == PRFT_BYTES => times = Some(whole).filter(|prft| be32(prft, 12) == Some(id)),
@@ -152,7 +155,7 @@ pub fn segment_of(segment: &[u8], id: u32, messages: bool) -> Vec<u8> {
             let times = times.take();
             let found = Found { moof: whole, at };
             let Some(traf) = trafs(whole).find(|traf| traf.track_id == id) else { return };
-            let samples = samples(segment, &found, &traf);
+            let samples = samples(segment, &found, &traf, &mut left);
             if samples.is_empty() {
                 return;
             }
@@ -203,13 +206,13 @@ pub struct TrackShare {
 
 /// What each track has in a media segment of ours.
 pub fn shares(segment: &[u8]) -> Vec<TrackShare> {
-    let mut shares: Vec<TrackShare> = Vec::new();
+    let (mut shares, mut left): (Vec<TrackShare>, usize) = (Vec::new(), segment.len());
     walk(segment, |kind, whole, at| {
         if kind != b"moof" {
             return;
         }
         for traf in trafs(whole) {
-            let samples = samples(segment, &Found { moof: whole, at }, &traf);
+            let samples = samples(segment, &Found { moof: whole, at }, &traf, &mut left);
             let index = shares.iter().position(|share| share.id == traf.track_id).unwrap_or_else(|| {
                 shares.push(TrackShare { id: traf.track_id, bytes: 0, samples: 0, duration_ms: 0 });
                 shares.len() - 1
@@ -234,7 +237,7 @@ pub fn fuzz_rendition(data: &[u8]) {
     for share in shares(data) {
         let again = shares(&segment_of(data, share.id, true));
         let again = again.first().map_or(0, |share| share.bytes);
-        assert!(again <= data.len() as u64 * 8);
+        assert!(again <= data.len() as u64);
     }
 }
 
