@@ -444,6 +444,7 @@ fn milliseconds(ticks: i64) -> u64 {
 /// Finishing what was finished changes nothing, whatever the file; segments lie inside it.
 pub fn fuzz_ts_scan(data: &[u8]) {
     super::fuzz_ts_remux(data);
+    super::seal::fuzz_sealed(data);
     let Ok(found) = scan(data) else { return };
     let finished = apply(&found.plan, data);
     assert!(found.segments.is_sorted_by(|a, b| a.offset < b.offset));
