@@ -8,9 +8,6 @@ use crate::container::window::{Window, is_written};
 use crate::container::{ReadAt, ScanError};
 use crate::media::TrackKind;
 
-/// Before the last bytes on the disk, so much may be on its way there: blocks are written in any order.
-const UNDER_WAY_BYTES: u64 = 8 << 20;
-
 #[derive(Default)]
 pub struct Growing {
     /// What was found last: of the last frame of each track it is not yet known how long it lasts.
@@ -36,12 +33,9 @@ impl Growing {
         let mut window = Window::new(file);
         let mut at = self.at.max(FILE_HEADER_BYTES as u64);
         while let Some(tag) = Tag::read(&mut window, at)? {
-            // What was written long ago is on the disk; what lies near the end may have holes.
-            let is_near = tag.end() + UNDER_WAY_BYTES > file.len();
-            if is_near && !is_written(file, at..tag.end())? {
-                break;
-            }
-            if !take(&mut self.samples, &mut self.timelines, tag, &mut window)? {
+            // Blocks are written in any order: there may be holes near the end. The head comes first, and its room is zeros.
+            let is_head = at == FILE_HEADER_BYTES as u64;
+            if (!is_head && !is_written(file, at..tag.end())?) || !take(&mut self.samples, &mut self.timelines, tag, &mut window)? {
                 break;
             }
             at = tag.end();
