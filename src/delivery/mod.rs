@@ -16,6 +16,7 @@ mod growing;
 pub mod http;
 pub mod playlist;
 pub mod protect;
+mod renditions;
 pub mod resolve;
 pub mod sender;
 
