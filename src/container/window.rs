@@ -69,6 +69,20 @@ impl<'a, R: ReadAt + ?Sized> Window<'a, R> {
     }
 }
 
+/// Has everything in `range` reached the disk? Pages that were preallocated and not written are zeros; media are not, for so long.
+pub fn is_written<R: ReadAt + ?Sized>(file: &R, range: std::ops::Range<u64>) -> Result<bool, ScanError> {
+    let mut page = [0; PROBE_BYTES];
+    let mut at = range.start.next_multiple_of(PROBE_BYTES as u64);
+    while at + PROBE_BYTES as u64 <= range.end {
+        let count = file.read_at(at, &mut page).map_err(|source| ScanError::Read { offset: at, source })?;
+        if page[..count].iter().all(|byte| *byte == 0) {
+            return Ok(false);
+        }
+        at += PROBE_BYTES as u64;
+    }
+    Ok(true)
+}
+
 /// Looked at first for anything but zeros.
 const PROBE_BYTES: usize = 4096;
 

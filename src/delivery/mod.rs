@@ -12,6 +12,7 @@ pub mod answer;
 mod cache;
 pub mod clip;
 pub mod front;
+mod growing;
 pub mod http;
 pub mod playlist;
 pub mod protect;
@@ -44,6 +45,7 @@ pub struct Context {
     /// Other addresses that players ask for here: keys, play information, the player's page. Set once by `app`.
     pub pages: std::sync::OnceLock<Pages>,
     pub cache: Cache,
+    pub growing: growing::Kept,
     pub counters: Counters,
 }
 
@@ -74,6 +76,7 @@ impl Context {
             protections,
             pages: std::sync::OnceLock::new(),
             cache: Cache::default(),
+            growing: growing::Kept::default(),
             counters: Counters::default(),
         }
     }

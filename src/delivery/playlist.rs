@@ -2,13 +2,13 @@
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::answer::{self, Caching, refused};
 use super::clip::{self, ClipName, ClipOf};
 use super::http::{Answer, FileBody, Request, Stored, TEXT_BYTES_MAX};
 use super::resolve::{Answered, Entry, stored};
-use super::{Context, count, renditions};
+use super::{Context, count, growing, renditions};
 use crate::container::{ScanError, flv, hls, mp4};
 use crate::segment::finish::FileReader;
 use crate::segment::moves;
@@ -22,7 +22,7 @@ pub fn answer(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, (nam
     match entry.identity.format {
         Format::Hls if name.ends_with(".m3u8") => Some(recorded(context, request, entry, (name, token))),
         Format::Hls => renditions::part(context, request, entry, name).map(Answered::Now),
-        Format::Mp4 | Format::Flv => packaged(context, request, entry, name).map(Answered::Now),
+        Format::Mp4 | Format::Flv => packaged(context, request, entry, Wanted::parse(name)?),
         _ => None,
     }
 }
@@ -141,59 +141,96 @@ impl Packaged {
     }
 }
 
-/// HLS of an MP4 or FLV recording: `<any>.m3u8`, `init.m4s` and `seg-<n>.m4s`, made from its index when they are asked for.
-fn packaged(context: &Context, request: &Request<'_>, entry: &Entry, name: &str) -> Option<Answer> {
-    enum Wanted {
-        List,
-        Init,
-        Segment(usize),
+/// What is packaged: `<any>.m3u8`, `init.m4s` and `seg-<n>.m4s`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wanted {
+    List,
+    Init,
+    Segment(usize),
+}
+
+impl Wanted {
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "init.m4s" => Some(Self::Init),
+            name if name.ends_with(".m3u8") => Some(Self::List),
+            name => {
+                let number = name.strip_prefix("seg-")?.strip_suffix(".m4s")?;
+                let is_number = !number.is_empty() && number.len() <= 7 && number.bytes().all(|byte| byte.is_ascii_digit());
+                if is_number { number.parse().ok().map(Self::Segment) } else { None }
+            }
+        }
     }
-    let wanted = match name {
-        "init.m4s" => Wanted::Init,
-        name if name.ends_with(".m3u8") => Wanted::List,
-        name => {
-            let number = name.strip_prefix("seg-")?.strip_suffix(".m4s")?;
-            let is_number = !number.is_empty() && number.len() <= 7 && number.bytes().all(|byte| byte.is_ascii_digit());
-            Wanted::Segment(if is_number { number.parse().ok()? } else { return None })
-        }
+}
+
+/// HLS of an MP4 or FLV recording, made from its index when it is asked for. `None`: it has no such segment.
+fn packaged(context: &Context, request: &Request<'_>, entry: &Entry, wanted: Wanted) -> Option<Answered> {
+    let failed = |error: io::Error| {
+        tracing::warn!(%error, file = %entry.identity.file_id, ?wanted, "a segment cannot be packaged");
+        Some(Answered::Now(refused(500, "The segment cannot be made; the log says why.")))
     };
-    let packaged = match load(context, entry) {
-        Ok(packaged) => packaged,
-        Err(error) => {
-            tracing::debug!(%error, file = %entry.identity.file_id, "a recording cannot be packaged");
-            return Some(refused(404, "This recording has no playlist: it is still being recorded as one file, or cannot be read."));
-        }
+    let unreadable = |error: io::Error| {
+        tracing::debug!(%error, file = %entry.identity.file_id, "a recording cannot be packaged");
+        Some(Answered::Now(refused(404, "This recording has no playlist: it cannot be read.")))
     };
     count(&context.counters.packaged);
-    Some(match wanted {
-        Wanted::Init => answer::bytes(request, packaged.init(), "init.m4s", Caching::Finished),
-        Wanted::Segment(number) => match packaged.fragment(number)? {
-            Ok(bytes) => answer::bytes(request, bytes, "x.m4s", Caching::Finished),
-            Err(error) => {
-                tracing::warn!(%error, file = %entry.identity.file_id, number, "a segment cannot be packaged");
-                refused(500, "The segment cannot be made; the log says why.")
-            }
-        },
-        Wanted::List => answer::bytes(request, list(&packaged.durations_ms()).into_bytes(), "x.m3u8", Caching::Finished),
-    })
+    let is_growing = entry.growing;
+    let (bytes, name) = if is_growing {
+        let grown = match growing::grown(context, entry) {
+            Ok(grown) => grown,
+            Err(error) => return unreadable(error),
+        };
+        let grown = grown.lock().unwrap_or_else(PoisonError::into_inner);
+        match wanted {
+            // Players give up at a list without a segment.
+            Wanted::List if grown.durations_ms().is_empty() => return Some(Answered::NotYet),
+            Wanted::List => (growing_list(&grown.durations_ms(), context.hls_segment_ms).into_bytes(), "x.m3u8"),
+            Wanted::Init => (grown.init()?, "init.m4s"),
+            Wanted::Segment(number) => match grown.fragment(number)? {
+                Ok(bytes) => (bytes, "x.m4s"),
+                Err(error) => return failed(error),
+            },
+        }
+    } else {
+        let packaged = match load(context, entry) {
+            Ok(packaged) => packaged,
+            Err(error) => return unreadable(error),
+        };
+        match wanted {
+            Wanted::List => (list(&packaged.durations_ms()).into_bytes(), "x.m3u8"),
+            Wanted::Init => (packaged.init(), "init.m4s"),
+            Wanted::Segment(number) => match packaged.fragment(number)? {
+                Ok(bytes) => (bytes, "x.m4s"),
+                Err(error) => return failed(error),
+            },
+        }
+    };
+    let caching = if is_growing && wanted == Wanted::List { Caching::Growing } else { Caching::Finished };
+    Some(Answered::Now(answer::bytes(request, bytes, name, caching)))
+}
+
+/// The list of a recording that goes on; what it says stays true.
+fn growing_list(durations_ms: &[u64], segment_ms: u64) -> String {
+    let target_ms = durations_ms.iter().copied().max().unwrap_or(0).max(hls::target_ms(segment_ms));
+    listed(durations_ms, target_ms, "EVENT")
 }
 
 fn list(durations_ms: &[u64]) -> String {
-    let longest_ms = durations_ms.iter().copied().max().unwrap_or(0);
+    listed(durations_ms, durations_ms.iter().copied().max().unwrap_or(0), "VOD") + hls::ENDLIST
+}
+
+fn listed(durations_ms: &[u64], target_ms: u64, kind: &str) -> String {
     let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:7\n");
-    text.push_str(&format!("#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:VOD\n", longest_ms.div_ceil(1_000).max(1)));
+    text.push_str(&format!("#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:{kind}\n", target_ms.div_ceil(1_000).max(1)));
     text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-MAP:URI=\"init.m4s\"\n");
     for (index, ms) in durations_ms.iter().enumerate() {
         text.push_str(&format!("#EXTINF:{}.{:03},\nseg-{}.m4s\n", ms / 1_000, ms % 1_000, index + 1));
     }
-    text + hls::ENDLIST
+    text
 }
 
 fn load(context: &Context, entry: &Entry) -> io::Result<Arc<Packaged>> {
     let id = entry.identity.file_id;
-    if entry.growing {
-        return Err(io::Error::other("it grows"));
-    }
     let stored = stored(context, entry, &entry.entry)?;
     if let Some(packaged) = context.cache.packaged(id, &stored) {
         return Ok(packaged);

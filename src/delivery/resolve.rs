@@ -24,7 +24,8 @@ use crate::domain::{FinishedFile, RecordingIdentity, RecordingSource};
 use crate::segment::Storage;
 use crate::segment::finish::IDENTITY_NAME;
 use crate::segment::moves::{self, FileKey, MOVES};
-use crate::units::{FileId, Format};
+use crate::segment::open::OpenRecordings;
+use crate::units::{FileId, Format, StreamKey};
 
 /// Where addresses begin.
 pub const VOD_PREFIX: &str = "/vod/";
@@ -354,6 +355,12 @@ fn open(folder: &Path, part: &str) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
+/// The open recording by which a stream is watched: HLS, or MP4 or FLV, which are packaged; the newest of them.
+pub fn watched(open: &OpenRecordings, is_it: impl Fn(&StreamKey) -> bool) -> Option<RecordingIdentity> {
+    let newest = |format| open.find(format, &is_it).into_iter().rfind(|identity| identity.source != RecordingSource::Ring);
+    [Format::Hls, Format::Mp4, Format::Flv].into_iter().find_map(newest)
+}
+
 /// `/live/<AppId>/<domain>/<app>/<stream>.m3u8`: leads to the newest HLS recording of the stream that is open now.
 fn live(context: &Context, request: &Request<'_>) -> Answer {
     let path = request.path();
@@ -362,14 +369,13 @@ fn live(context: &Context, request: &Request<'_>) -> Answer {
         let parts: Vec<_> = rest.split('/').map(|part| percent_decode_str(part).decode_utf8().ok()).collect::<Option<_>>()?;
         let [domain, app @ .., name] = parts.as_slice() else { return None };
         let (app, stream) = (app.join("/"), name.strip_suffix(".m3u8")?);
-        let is_it = |key: &crate::units::StreamKey| key.domain.eq_ignore_ascii_case(domain) && *key.app == *app && *key.stream == *stream;
-        let open = context.open.find(Format::Hls, is_it);
-        let newest = open.into_iter().rfind(|identity| identity.source != RecordingSource::Ring)?;
+        let is_it = |key: &StreamKey| key.domain.eq_ignore_ascii_case(domain) && *key.app == *app && *key.stream == *stream;
+        let newest = watched(&context.open, is_it)?;
         // Relative: what is before our path, behind a proxy, is not ours to know.
         let up = "../".repeat(parts.len() + 1);
         Some((up, newest))
     };
-    let Some((up, newest)) = found() else { return refused(404, "No HLS recording of this stream is open.") };
+    let Some((up, newest)) = found() else { return refused(404, "No recording of this stream is open that can be watched.") };
     let dir = format!("{VOD_PREFIX}{}/{}/", context.app_id, newest.file_id);
     let mut target = format!("{up}{}{}.m3u8", &dir[1..], disk_slug(&newest.key.stream));
     match context.protections.check(newest.vod_sub_app_id, request, (context.clock)().unix_seconds()) {

@@ -86,3 +86,29 @@ def test_playlist_while_live(start, source, push, tmp_path, container):
     if shown:
         begins = media.assert_part_of(media.packets(source("live")), shown)
         assert begins["video"] == 0
+
+
+@pytest.mark.parametrize("container", ["mp4", "flv"])
+def test_a_recording_that_is_no_hls_is_watched_while_it_grows(start, source, push, container):
+    """Back to its beginning, and from one list to the next; what was listed is the same when the recording is finished."""
+    appliance = start(record={"hls_segment_ms": 1000})
+    appliance.record("hls.example", **{container: True})
+    publisher = push.ffmpeg(source("live"), appliance.url("one", "hls.example"), "-t", "7", realtime=True)
+    appliance.wait_recording("one")
+    live = f"{appliance.media}/live/1300000001/hls.example/live/one.m3u8"
+    get = lambda url: appliance.session.get(url, timeout=10)  # noqa: E731
+    names = lambda text: [line for line in text.splitlines() if line.startswith("seg-")]  # noqa: E731
+    growing = until(lambda: len(names((answer := get(live)).text)) >= 2 and answer, 15, "two segments")
+    assert "#EXT-X-PLAYLIST-TYPE:EVENT" in growing.text and "ENDLIST" not in growing.text
+    listed = {name: get(growing.url.rsplit("/", 1)[0] + f"/{name}").content for name in ["init.m4s", *names(growing.text)]}
+    assert appliance.call("DescribeApplianceState")["Streams"][0]["LiveUrl"] == live
+    # A reader that begins now sees it all, to its end.
+    seen = media.packets(live, quiet=False)["video"]
+    push.finish(publisher)
+    sent = media.packets(source("live"))["video"]
+    assert [packet.md5 for packet in seen] == [packet.md5 for packet in sent[: len(seen)]] and len(seen) >= 40
+    appliance.file("one", "hls.example")
+    final = get(growing.url)
+    assert final.text.rstrip().endswith("#EXT-X-ENDLIST") and names(final.text)[: len(names(growing.text))] == names(growing.text)
+    for name, content in listed.items():
+        assert get(growing.url.rsplit("/", 1)[0] + f"/{name}").content == content, name

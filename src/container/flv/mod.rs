@@ -6,6 +6,7 @@
 //!
 //! Source: Adobe Flash Video File Format Specification 10.1, annex E. Tags are never patched; `scan` rewrites the onMetaData tag in its own size.
 
+mod growing;
 mod index;
 mod metadata;
 mod movie;
@@ -13,6 +14,7 @@ mod outline;
 mod scan;
 mod write;
 
+pub use growing::Growing;
 pub use movie::movie;
 pub use outline::{Outline, Stretch, fuzz_outline, outline};
 pub use scan::{fuzz_flv_scan, scan};
@@ -295,6 +297,31 @@ mod tests {
             }
             assert_eq!(found, whole, "{name}");
         }
+    }
+
+    #[test]
+    fn what_grows_has_the_samples_of_the_finished_file() {
+        let video = (0..200).map(|n| (TrackKind::Video, n * 40, vec![if n % 25 == 0 { 0x17 } else { 0x27 }, 1, 0, 0, 80, 0, 0, 0, 2, 0x65, n as u8]));
+        let audio = (0..370).map(|n| (TrackKind::Audio, n * 64 / 3, vec![0xaf, 1, 0x21, n as u8, 7]));
+        let mut messages: Vec<Message> = video.chain(audio).collect();
+        messages.sort_by_key(|message| message.1);
+        // As in a recording of hours, the room in its head is whole pages of zeros.
+        let head = head(&tracks(true, true), 7200);
+        let file = write(&tracks(true, true), &messages, 0);
+        let file = [&head[..], &file[super::head(&tracks(true, true), 60).len()..]].concat();
+        let whole = movie(&file[..]).unwrap();
+        let mut growing = Growing::default();
+        for part in (0..file.len() + 700).step_by(700) {
+            let mut disk = file[..part.min(file.len())].to_vec();
+            disk.resize(file.len() + 10_000, 0);
+            growing.go_on(disk.as_slice()).unwrap();
+            for (track, of_all) in growing.movie().map(|movie| &movie.tracks).into_iter().flatten().zip(&whole.tracks) {
+                assert_eq!((track.kind, &track.stsd), (of_all.kind, &of_all.stsd));
+                assert_eq!(track.samples, of_all.samples[..track.samples.len()]);
+            }
+        }
+        let counts: Vec<usize> = growing.movie().unwrap().tracks.iter().map(|track| track.samples.len()).collect();
+        assert_eq!(counts, [199, 369], "of the last frames nobody knows yet how long they last");
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub fn fuzz_scan(data: &[u8]) {
         }
     }
 
+    super::fuzz_growing(&file);
     let whole = ends.iter().filter(|end| **end <= damage_at).count() as u64;
     for insert_supported in [true, false] {
         let found = match scan(file.as_slice(), insert_supported) {

@@ -25,6 +25,7 @@ mod entry;
 mod event;
 mod fragment;
 mod fuzz;
+mod growing;
 mod head;
 mod moov;
 mod movie;
@@ -39,6 +40,7 @@ mod writer;
 
 pub use cut::{Copy, CutPlan, Selection, difference, plan as plan_cut, select, summary_of};
 pub use fuzz::fuzz_scan;
+pub use growing::{Growing, fuzz_growing};
 pub use head::{INSERT_AT, head, head_of, init_segment};
 pub use movie::{Movie, MovieSample, MovieTrack, fuzz_movie, read_movie, read_tracks};
 pub use package::{MovieSegment, SEGMENT_BYTES_MAX, fragment, init, segments};

@@ -255,7 +255,7 @@ fn is_of(entry: &TrackEntry, traf: &Traf) -> bool {
 const TAIL_BYTES: usize = 16;
 
 /// The size of a `moof` that we may have written.
-fn moof_bytes(header: &[u8]) -> Option<usize> {
+pub(super) fn moof_bytes(header: &[u8]) -> Option<usize> {
     let bytes = be32(header, 0)? as usize;
     (&header[4..] == b"moof" && (MOOF_HEAD_BYTES..=MOOF_BYTES_MAX).contains(&bytes)).then_some(bytes)
 }

@@ -620,6 +620,63 @@ fn further_tracks_and_messages_are_in_one_file() {
     }
 }
 
+/// The segments of a movie, as they are packaged.
+fn packaged(movie: &super::Movie, file: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    let read = |at: u64, buffer: &mut [u8]| {
+        buffer.copy_from_slice(&file[at as usize..][..buffer.len()]);
+        Ok(())
+    };
+    let fragment = |(number, segment): (usize, &super::MovieSegment)| super::fragment(movie, number as u32, segment, read).unwrap();
+    let segments = super::segments(movie, 1_000);
+    segments.iter().enumerate().map(|segment| (segment.1.duration_ms, fragment(segment))).collect()
+}
+
+#[test]
+fn what_grows_is_packaged_as_it_will_be_when_it_is_finished() {
+    for (name, sent) in [
+        ("both", interleaved(300, 40, 25, 0)),
+        ("audio first", interleaved(300, 40, 25, -300)),
+        ("audio late", interleaved(300, 40, 25, 700)),
+        ("audio alone", interleaved(300, 40, 25, 5).into_iter().filter(|sample| sample.0 == Audio).collect()),
+    ] {
+        let tracks = tracks_of(&sent);
+        let file = write(&tracks, 0, 64 << 10, &sent, true).file;
+        let (final_file, _) = finished(&file, false);
+        let expected = packaged(&super::read_movie(final_file.as_slice()).unwrap(), &final_file);
+        let mut growing = super::Growing::begin(file.as_slice()).unwrap();
+        assert!(growing.movie().is_none());
+        let mut seen = 0;
+        for part in (0..file.len() + 5_000).step_by(5_000) {
+            // On a disk that was preallocated.
+            let mut disk = file[..part.min(file.len())].to_vec();
+            disk.resize(file.len() + 10_000, 0);
+            growing.go_on(disk.as_slice()).unwrap();
+            let Some(movie) = growing.movie() else { continue };
+            let mut found = packaged(movie, &file);
+            found.pop();
+            assert!(found.len() >= seen, "{name}: what was listed stays");
+            seen = found.len();
+            assert_eq!(found, expected[..seen], "{name} at {part}");
+        }
+        assert!(seen + 3 >= expected.len() && seen > 5, "{name}: {seen} of {}", expected.len());
+    }
+}
+
+#[test]
+fn a_hole_in_what_grows_is_waited_for() {
+    let sent: Vec<Sent> = interleaved(200, 40, 25, 0).into_iter().map(|(track, dts, cts, key, bytes)| (track, dts, cts, key, bytes + 600)).collect();
+    let file = write(&tracks_of(&sent), 0, 4096, &sent, true).file;
+    let mut torn = file.clone();
+    let hole = file.len() / 8192 * 4096;
+    torn[hole..hole + 4096].fill(0);
+    let mut growing = super::Growing::begin(torn.as_slice()).unwrap();
+    growing.go_on(torn.as_slice()).unwrap();
+    let samples = |growing: &super::Growing| growing.movie().unwrap().tracks[0].samples.clone();
+    assert!(samples(&growing).iter().all(|sample| sample.offset + u64::from(sample.bytes) <= hole as u64));
+    growing.go_on(file.as_slice()).unwrap();
+    assert!(samples(&growing).len() > 150);
+}
+
 #[test]
 fn priming_is_passed_over_and_the_last_frame_lasts_as_long_as_it_does() {
     let mut opus = AudioTrack::new(AudioCodec::Opus, &[0, 2, 1, 0x38, 0, 0, 0xBB, 0x80, 0, 0, 0][..], 48_000, 2, 960);

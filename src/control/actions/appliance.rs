@@ -16,7 +16,7 @@ use crate::control::errors::{ApiError, refuse};
 use crate::control::params::{NoParameters, parameters};
 use crate::control::protocol::Reply;
 use crate::control::{console, times};
-use crate::delivery::resolve::LIVE_PREFIX;
+use crate::delivery::resolve::{LIVE_PREFIX, watched};
 use crate::domain::{LiveStream, RecordingSource};
 use crate::metrics::passes::Stage;
 use crate::units::{FileId, Format};
@@ -93,11 +93,10 @@ fn state(scope: &Scope<'_>, request: StateRequest) -> Result<Reply, ApiError> {
     })))
 }
 
-/// Where the HLS recording of a stream is watched that grows; empty: there is none.
+/// Where the recording of a stream is watched that grows; empty: there is none.
 fn live_url(scope: &Scope<'_>, stream: &LiveStream) -> String {
     let context = scope.context;
-    let open = context.media.open.find(Format::Hls, |key| *key == stream.key);
-    let Some(identity) = open.into_iter().rfind(|identity| identity.source != RecordingSource::Ring) else { return String::new() };
+    let Some(identity) = watched(&context.media.open, |key| *key == stream.key) else { return String::new() };
     let encoded = |text: &str| utf8_percent_encode(text, NAME).to_string();
     let app: Vec<String> = stream.key.app.split('/').map(encoded).collect();
     let dir = format!("{LIVE_PREFIX}{}/{}/{}/", context.app_id, encoded(&stream.key.domain), app.join("/"));

@@ -1,4 +1,4 @@
-// A stream that is live, from its HLS recording: now, and back to its beginning.
+// A stream that is live, from its recording: now, and back to its beginning.
 
 import { call, reachable } from "../api.js";
 import { h } from "../dom.js";
@@ -61,7 +61,7 @@ export default (context) => {
         : h("div", { class: "stack" },
           !stream && h("p", { class: "notice" }, "The stream has ended; what was recorded is among the recordings."),
           stream && !playing && liveAddress(stream) && h("p", { class: "muted" }, "Loading…"),
-          stream && !playing && !liveAddress(stream) && h("p", { class: "notice" }, "There is nothing to watch: the stream is not recorded as HLS. A template with HLS, bound by a rule or used by a task, changes that."),
+          stream && !playing && !liveAddress(stream) && h("p", { class: "notice" }, "There is nothing to watch: the stream is not recorded as HLS, MP4 or FLV. A template with one of them, bound by a rule or used by a task, changes that."),
           playing && (playing.element.isConnected ? h("div", { "data-keep": playing.element.dataset.keep, class: "screen" }) : playing.element),
           playing && stream && controls(),
           stream && h("section", { class: "card" }, h("dl", { class: "facts num" },
