@@ -30,6 +30,8 @@ mod head;
 mod moov;
 mod movie;
 mod package;
+#[cfg(test)]
+mod reader_tests;
 mod recall;
 mod rendition;
 mod scan;
