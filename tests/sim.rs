@@ -109,7 +109,7 @@ impl Store for SimStore {
     fn next_file_id(&mut self) -> FileId {
         self.0.next_file_id()
     }
-    fn open(&mut self, open: OpenMedia) -> BlockFile {
+    fn open(&mut self, open: OpenMedia) -> Option<BlockFile> {
         instant();
         self.0.open(open)
     }
@@ -1163,6 +1163,7 @@ fn setting(name: &str) -> Option<u64> {
 #[test]
 fn whatever_dies_nothing_received_is_lost() {
     if let Some(seed) = setting("CAPSTAN_SIM_SEED") {
+        tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
         return run(seed, true);
     }
     let (first, seeds) = (setting("CAPSTAN_SIM_FIRST").unwrap_or(0), setting("CAPSTAN_SIM_SEEDS").unwrap_or(SEEDS));

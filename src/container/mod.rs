@@ -245,7 +245,9 @@ pub trait Store {
     type Note;
     /// A new id, greater than all before.
     fn next_file_id(&mut self) -> FileId;
-    fn open(&mut self, open: OpenMedia) -> Self::File;
+    /// Begins a media file. `None`: what opening takes has no place in memory that outlives the process, so that a kill would lose the file; nothing has
+    /// happened, try again later.
+    fn open(&mut self, open: OpenMedia) -> Option<Self::File>;
     /// Makes sure that `bytes` more can be appended to `file`; false: no free block now, try again later.
     fn reserve(&mut self, file: &mut Self::File, bytes: usize) -> bool;
     /// Says that everything appended so far forms complete frames, those before number `taken`; hands over what is full.

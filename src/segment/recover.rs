@@ -173,18 +173,27 @@ impl WriteBack<'_> {
 
     /// Opens the files that it had not opened yet, then writes the blocks of an arena file into their recordings.
     fn write_back_arena(&mut self, path: &Path) {
-        for kind in [BlockKind::OpenRecord, BlockKind::Media] {
-            let take = |orphan: OrphanBlock| {
-                let OrphanBlock { file, part, offset, ref bytes, .. } = orphan;
-                let written = if kind == BlockKind::Media { self.write_block(file, part, offset, bytes) } else { self.open_record(bytes) };
-                if let Err(error) = written {
+        let mut records = Vec::new();
+        let read = read_orphans(path, |kind, file| kind == BlockKind::OpenRecord && file != 0, |record| records.push(record));
+        // A file may lie in the folder of a recording that an earlier one begins.
+        records.sort_by_key(|record| record.offset);
+        for OrphanBlock { file, part, bytes, .. } in records {
+            if let Err(error) = self.open_record(&bytes) {
+                self.left[0].recovered.failed += 1;
+                tracing::error!(file_id = file, part, %error, "a file that the last run was about to open cannot be opened");
+            }
+        }
+        let read = read.and_then(|()| {
+            read_orphans(path, |kind, file| kind == BlockKind::Media && file != 0, |block| {
+                let OrphanBlock { file, part, offset, ref bytes, .. } = block;
+                if let Err(error) = self.write_block(file, part, offset, bytes) {
                     self.left[0].recovered.failed += 1;
                     tracing::error!(file_id = file, part, offset, bytes = bytes.len(), %error, "what the last run had in memory could not be written back");
                 }
-            };
-            if let Err(error) = read_orphans(path, |of, file| of == kind && file != 0, take) {
-                tracing::warn!(path = %path.display(), %error, "the arena file of the last run is not readable");
-            }
+            })
+        });
+        if let Err(error) = read {
+            tracing::warn!(path = %path.display(), %error, "the arena file of the last run is not readable");
         }
     }
 

@@ -192,7 +192,7 @@ impl Writer {
                 self.failed.insert(serial);
             }
         }
-        give_back(record);
+        give_back(Some(record));
         self.written = true;
         self.metrics.record_disk_step(DiskStep::Open, nanos(started));
     }

@@ -38,6 +38,9 @@ const TIGHT_PART: usize = 8;
 /// With less than this part of the arena free, a disk gets no more of it than its share: one that does not follow must not use up what the others need.
 const SHARED_PART: usize = 4;
 
+/// The last part of the arena is for files alone: a log that took it would keep its own frames from ever reaching one.
+const FILES_PART: usize = 16;
+
 /// Reads the media file of an HLS recording again, on another thread; the moment, since its first frame, is in ms.
 pub type Recaller = Arc<dyn Fn(FileId, Option<i64>) -> Box<dyn Recalling> + Send + Sync>;
 
@@ -105,10 +108,17 @@ impl CoreStore {
         self.arena.units_total()
     }
 
-    fn record(&mut self, open: &OpenMedia, disk: usize) -> Option<(Block, Sender<Block>)> {
+    /// What opening the file takes, in the arena. `None`: there is no free block. Without it a file is not begun: a kill would leave blocks of a file that is
+    /// not there.
+    fn record(&mut self, open: &OpenMedia, serial: FileSerial, disk: usize) -> Option<(Block, Sender<Block>)> {
         let record = OpenRecord::of(open, self.disks[disk].health.label()).encode();
-        let block = self.block_for(&record)?;
-        block.describe(BlockKind::OpenRecord, (open.media.folder.get(), open.media.part, 0), 0);
+        let mut block = self.block_for(&record);
+        if block.is_none() {
+            self.take_back();
+            block = self.block_for(&record);
+        }
+        let block = block?;
+        block.describe(BlockKind::OpenRecord, (open.media.folder.get(), open.media.part, 0), serial.0);
         block.describe_progress(Progress { bytes: record.len(), taken: 0 });
         self.disks[disk].held_bytes += block.bytes();
         Some((block, self.disks[disk].give_back.clone()))
@@ -162,9 +172,12 @@ impl CoreStore {
         disk.health.is_slow(self.now) && disk.held_bytes > self.arena.bytes_total() / SHARED_PART
     }
 
-    /// May files of this disk hold one more block? See [`SHARED_PART`].
+    /// May files of this disk hold one more block (see [`SHARED_PART`]), or, without one, logs (see [`FILES_PART`])?
     fn has_share(&self, disk: Option<usize>) -> bool {
-        let Some(disk) = disk.filter(|_| self.disks.len() > 1) else { return true };
+        let Some(disk) = disk else { return self.arena.units_free() > self.arena.units_total() / FILES_PART };
+        if self.disks.len() == 1 {
+            return true;
+        }
         let share = self.arena.bytes_total() / self.disks.len();
         self.disks[disk].held_bytes < share || self.arena.units_free() > self.arena.units_total() / SHARED_PART
     }
@@ -253,19 +266,19 @@ impl Store for CoreStore {
         self.ids.next()
     }
 
-    fn open(&mut self, open: OpenMedia) -> BlockFile {
+    fn open(&mut self, open: OpenMedia) -> Option<BlockFile> {
         assert_eq!(open.head.len() % HEAD_ALIGN_BYTES, 0, "a head is whole pages");
+        let disk = self.choose(&open);
         let serial = self.next_serial();
+        let record = self.record(&open, serial, disk)?;
         let failed = Arc::new(AtomicBool::new(false));
         let position = open.head.len() as u64;
-        let disk = self.choose(&open);
         open.begin.iter().for_each(|identity| self.places.enter(identity.file_id, disk));
         let target = Target { media: open.media, writer: open.writer, failed: Arc::clone(&failed), disk };
         let file = BlockFile::begin(Some(target), serial, position, self.now);
-        let record = self.record(&open, disk);
         self.disks[disk].health.file_begins();
         self.disks[disk].send(DiskCommand::Open(Box::new(OpenFile { serial, open, failed, record })));
-        file
+        Some(file)
     }
 
     fn reserve(&mut self, file: &mut BlockFile, bytes: usize) -> bool {
