@@ -580,7 +580,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 fn listen_sentence(key: &'static str, error: &IngestError) -> StartError {
     match error {
         IngestError::Listen { address, source } => StartError(bind_error_sentence(key, *address, source)),
-        IngestError::Executor { .. } => StartError(error.to_string()),
+        IngestError::Executor { .. } | IngestError::Thread { .. } => StartError(error.to_string()),
     }
 }
 

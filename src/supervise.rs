@@ -1,4 +1,4 @@
-//! Messages to systemd: ready, stopping, and the watchdog's sign of life. Without systemd nothing is sent.
+//! Messages to systemd: ready, stopping, and the watchdog's sign of life; without systemd nothing is sent. And the watch over a stop that takes long.
 
 use std::io;
 use std::thread::JoinHandle;

@@ -27,7 +27,7 @@ use capstan::rtmp::message::message_type;
 use capstan::rtmp::{Event, MediaKind, Session, SessionConfig};
 use capstan::segment::arena::Block;
 use capstan::segment::disk::{DiskSettings, ResumptionSettings, SteppedDisk};
-use capstan::segment::faults::{self, Step};
+use capstan::segment::faults::{self, Killed, Step};
 use capstan::segment::finish::{self, FinishSettings};
 use capstan::segment::open::OpenRecordings;
 use capstan::segment::recover::{Found, LeftBehind};
@@ -60,9 +60,6 @@ fn trace(what: impl FnOnce() -> String) {
         eprintln!("{:6} ms: {}", MONO_MS.get(), what());
     }
 }
-
-/// What a killed process unwinds with.
-struct Killed;
 
 /// An instant at which the process may die.
 fn instant() {
@@ -138,6 +135,10 @@ impl Store for SimStore {
     fn close(&mut self, file: BlockFile, plan: Option<FinishPlan>) {
         instant();
         self.0.close(file, plan);
+    }
+    fn abandon(&mut self, file: BlockFile) {
+        instant();
+        self.0.abandon(file);
     }
     fn end_recording(&mut self, end: RecordingEnd) {
         instant();

@@ -266,6 +266,10 @@ pub trait Store {
     fn append_text(&mut self, folder: FileId, name: &'static str, text: String);
     /// No more bytes come to `file`. `plan`: how to make it final, where the writer knows; else the file is scanned.
     fn close(&mut self, file: Self::File, plan: Option<FinishPlan>);
+    /// No more bytes come to `file`, whose writer met a defect: what was committed stays.
+    fn abandon(&mut self, file: Self::File) {
+        self.close(file, None);
+    }
     fn end_recording(&mut self, end: RecordingEnd);
     /// An HLS recording that may be interrupted begins: is there one to go on with? `patient`: the answer may be to wait.
     fn resume(&mut self, claim: &ResumeClaim, patient: bool) -> Resume;

@@ -17,6 +17,7 @@ use super::arena::{BlockKind, OrphanBlock, read_orphans, read_taken};
 use super::faults;
 use super::finish::{self, ClosedFiles, FinishError, FinishSettings};
 use super::open_record::OpenRecord;
+use super::vital::contained;
 
 /// What recovery did, for one log line and the counters.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -130,8 +131,10 @@ impl WriteBack<'_> {
             self.write_back_arena(&path);
             match read_journals(&path) {
                 Ok(journals) => journals.iter().for_each(|journal| {
-                    let begun = replay(self.by_room().map(|index| self.settings[index].recording_folder()).collect(), journal);
-                    match begun {
+                    let folders = self.by_room().map(|index| self.settings[index].recording_folder()).collect();
+                    // What made the last run die must not make this one die.
+                    let begun = contained("frames that no file had taken", || replay(folders, journal));
+                    match begun.unwrap_or_else(|| Err(io::Error::other("a defect in the server"))) {
                         Ok(begun) => begun.into_iter().for_each(|id| self.note_begun(id)),
                         Err(error) => {
                             self.left[0].recovered.failed += 1;

@@ -18,6 +18,7 @@ use crate::units::{FileId, MonoTime, PublicationId};
 use super::arena::{Arena, Block, BlockClass, BlockKind, Progress};
 use super::disk::DiskHandle;
 use super::open_record::OpenRecord;
+use super::vital::vital;
 
 use block_file::Target;
 use link::DiskLink;
@@ -79,9 +80,11 @@ impl CoreStore {
 
     /// Once a tick: takes blocks back and sends what the disk queue did not take before.
     pub fn tick(&mut self, now: MonoTime) {
-        self.now = now;
-        self.take_back();
-        self.disks.iter_mut().for_each(DiskLink::send_waiting);
+        vital(|| {
+            self.now = now;
+            self.take_back();
+            self.disks.iter_mut().for_each(DiskLink::send_waiting);
+        })
     }
 
     /// Lets everything flushed before reach the disk for good.
@@ -267,66 +270,74 @@ impl Store for CoreStore {
     }
 
     fn open(&mut self, open: OpenMedia) -> Option<BlockFile> {
-        assert_eq!(open.head.len() % HEAD_ALIGN_BYTES, 0, "a head is whole pages");
-        let disk = self.choose(&open);
-        let serial = self.next_serial();
-        let record = self.record(&open, serial, disk)?;
-        let failed = Arc::new(AtomicBool::new(false));
-        let position = open.head.len() as u64;
-        open.begin.iter().for_each(|identity| self.places.enter(identity.file_id, disk));
-        let target = Target { media: open.media, writer: open.writer, failed: Arc::clone(&failed), disk };
-        let file = BlockFile::begin(Some(target), serial, position, self.now);
-        self.disks[disk].health.file_begins();
-        self.disks[disk].send(DiskCommand::Open(Box::new(OpenFile { serial, open, failed, record })));
-        Some(file)
+        vital(|| {
+            assert_eq!(open.head.len() % HEAD_ALIGN_BYTES, 0, "a head is whole pages");
+            let disk = self.choose(&open);
+            let serial = self.next_serial();
+            let record = self.record(&open, serial, disk)?;
+            let failed = Arc::new(AtomicBool::new(false));
+            let position = open.head.len() as u64;
+            open.begin.iter().for_each(|identity| self.places.enter(identity.file_id, disk));
+            let target = Target { media: open.media, writer: open.writer, failed: Arc::clone(&failed), disk };
+            let file = BlockFile::begin(Some(target), serial, position, self.now);
+            self.disks[disk].health.file_begins();
+            self.disks[disk].send(DiskCommand::Open(Box::new(OpenFile { serial, open, failed, record })));
+            Some(file)
+        })
     }
 
     fn reserve(&mut self, file: &mut BlockFile, bytes: usize) -> bool {
-        while file.room() < bytes {
-            // A frame larger than the usual block gets a larger one.
-            let missing = bytes - file.room();
-            let class = BlockClass::holding(missing).max(file.class);
-            let disk = file.disk();
-            let mut block = if self.has_share(disk) { self.arena.allocate(class) } else { None };
-            if block.is_none() {
-                self.take_back();
-                block = if self.has_share(disk) { self.arena.allocate(class) } else { None };
+        vital(|| {
+            while file.room() < bytes {
+                // A frame larger than the usual block gets a larger one.
+                let missing = bytes - file.room();
+                let class = BlockClass::holding(missing).max(file.class);
+                let disk = file.disk();
+                let mut block = if self.has_share(disk) { self.arena.allocate(class) } else { None };
+                if block.is_none() {
+                    self.take_back();
+                    block = if self.has_share(disk) { self.arena.allocate(class) } else { None };
+                }
+                let Some(block) = block else { return false };
+                if let Some(disk) = disk {
+                    self.disks[disk].held_bytes += block.bytes();
+                }
+                file.spare_bytes += block.bytes();
+                file.spare.push_back(block);
             }
-            let Some(block) = block else { return false };
-            if let Some(disk) = disk {
-                self.disks[disk].held_bytes += block.bytes();
+            if file.oldest.is_none() {
+                file.oldest = Some(self.now);
             }
-            file.spare_bytes += block.bytes();
-            file.spare.push_back(block);
-        }
-        if file.oldest.is_none() {
-            file.oldest = Some(self.now);
-        }
-        true
+            true
+        })
     }
 
     fn commit(&mut self, file: &mut BlockFile, taken: u64) {
-        // Oldest first: a kill in between leaves the beginning of a frame, never a hole before the end of one.
-        let first = file.held.iter().rposition(|held| held.start <= file.committed).unwrap_or(0);
-        for held in file.held.iter().skip(first) {
-            let bytes = (file.position - held.start).min(held.block.bytes() as u64);
-            let taken = if held.start + bytes == file.position { taken } else { file.taken };
-            held.block.describe_progress(Progress { bytes: bytes as usize, taken });
-        }
-        (file.committed, file.taken) = (file.position, taken);
-        if file.held.len() > 1 || file.held.front().is_some_and(|held| file.sealed - held.start.min(file.sealed) == held.block.bytes() as u64) {
-            self.hand_over(file, false);
-        }
+        vital(|| {
+            // Oldest first: a kill in between leaves the beginning of a frame, never a hole before the end of one.
+            let first = file.held.iter().rposition(|held| held.start <= file.committed).unwrap_or(0);
+            for held in file.held.iter().skip(first) {
+                let bytes = (file.position - held.start).min(held.block.bytes() as u64);
+                let taken = if held.start + bytes == file.position { taken } else { file.taken };
+                held.block.describe_progress(Progress { bytes: bytes as usize, taken });
+            }
+            (file.committed, file.taken) = (file.position, taken);
+            if file.held.len() > 1 || file.held.front().is_some_and(|held| file.sealed - held.start.min(file.sealed) == held.block.bytes() as u64) {
+                self.hand_over(file, false);
+            }
+        })
     }
 
     fn flush(&mut self, file: &mut BlockFile) {
-        let elapsed_ms = self.now.millis_since(file.measured);
-        if elapsed_ms >= if file.is_measured { RATE_MS } else { FIRST_RATE_MS } {
-            file.is_measured = true;
-            file.class = BlockClass::for_rate((file.position - file.measured_position) * 1_000 / elapsed_ms);
-            (file.measured, file.measured_position) = (self.now, file.position);
-        }
-        self.hand_over(file, true);
+        vital(|| {
+            let elapsed_ms = self.now.millis_since(file.measured);
+            if elapsed_ms >= if file.is_measured { RATE_MS } else { FIRST_RATE_MS } {
+                file.is_measured = true;
+                file.class = BlockClass::for_rate((file.position - file.measured_position) * 1_000 / elapsed_ms);
+                (file.measured, file.measured_position) = (self.now, file.position);
+            }
+            self.hand_over(file, true);
+        })
     }
 
     fn recall(&mut self, file: FileId, from_ms: Option<i64>) -> Option<Box<dyn Recalling>> {
@@ -353,6 +364,11 @@ impl Store for CoreStore {
 
     fn append_text(&mut self, folder: FileId, name: &'static str, text: String) {
         self.disk_of(folder).send(DiskCommand::Text { folder, name, text });
+    }
+
+    fn abandon(&mut self, mut file: BlockFile) {
+        file.forget_uncommitted();
+        self.close(file, None);
     }
 
     fn close(&mut self, mut file: BlockFile, plan: Option<FinishPlan>) {
