@@ -49,6 +49,7 @@ impl Sink for BlockSink {
         }
         self.memory.extend_from_slice(bytes);
     }
+    fn draft(&mut self, _: u64) {}
     fn patch(&mut self, offset: u64, bytes: &[u8]) {
         // A fragment that began in a block that is gone: as far away as it would be in the arena, and gone to the disk here.
         if let Some(start) = offset.checked_sub(self.start) {

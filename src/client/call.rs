@@ -90,10 +90,10 @@ impl Appliance {
                 request.header("Host", host).header("X-TC-Timestamp", now.to_string()).header("Authorization", header)
             }
         };
-        let mut answer = request.send(&body[..]).map_err(|error| unreachable(error.to_string()))?;
+        let mut answer = request.send(&body[..]).map_err(|error| unreachable(plain(&error)))?;
         let status = answer.status().as_u16();
         let mut text = Vec::new();
-        answer.body_mut().as_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut text).map_err(|error| unreachable(error.to_string()))?;
+        answer.body_mut().as_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut text).map_err(|error| unreachable(plain(&error)))?;
         let no_api = || ClientError::NoApi { server: self.server.clone(), status };
         let mut answer: Map<String, Value> = serde_json::from_slice(&text).map_err(|_| no_api())?;
         let Some(Value::Object(response)) = answer.remove("Response") else { return Err(no_api()) };
@@ -105,6 +105,13 @@ impl Appliance {
             }
         }
     }
+}
+
+/// What kept a request from being answered, without what only programmers want to know.
+fn plain(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("io: ").unwrap_or(&text);
+    text.split_once(" (os error").map_or(text, |(words, _)| words).to_owned()
 }
 
 /// The address at which this machine reaches an appliance with these settings.

@@ -7,9 +7,9 @@ use jiff::Zoned;
 use serde_json::{Map, Value, json};
 
 use super::call::Appliance;
-use super::text::{Table, bytes, duration, moment, printable, rate, read_utc};
+use super::text::{Table, bytes, duration, moment, printable, rate, read_beijing, read_utc};
 use super::when::{read_length, read_moment, read_offset};
-use super::{CallbackCommand, ClientError, Deliveries, Request, TaskCommand};
+use super::{CALLBACKS_SHOWN, CallbackCommand, ClientError, Deliveries, Request, TaskCommand};
 use crate::control::protocol::Version;
 
 /// Files in one answer of SearchMedia, and how far it counts.
@@ -34,7 +34,8 @@ pub fn run(request: &Request, appliance: &Appliance, json: bool) -> Done {
         Request::Streams { domain, app } => session.streams(domain.as_deref(), app.as_deref()),
         Request::Recordings { limit } => session.files(Map::new(), None, None, *limit),
         Request::Search { .. } => session.search(request),
-        Request::Clip { file_id, from, to, name, no_wait } => session.clip(file_id, from, to.as_deref(), name.as_deref(), !no_wait),
+        Request::Clip { what, last: Some(length), name, .. } => session.keep_last(what, length, name.as_deref()),
+        Request::Clip { .. } => session.clip(request),
         Request::PlayUrl { what, format } => session.play_url(what, format.as_deref()),
         Request::Tasks { command: None } => session.tasks(),
         Request::Tasks { command: Some(TaskCommand::Create { stream, length, from, until, template }) } => {
@@ -46,8 +47,9 @@ pub fn run(request: &Request, appliance: &Appliance, json: bool) -> Done {
         }
         Request::Templates => session.templates(),
         Request::Rules => session.rules(),
-        Request::Callbacks { command: CallbackCommand::List { which, limit } } => session.deliveries(which, *limit),
-        Request::Callbacks { command: CallbackCommand::Replay { ids, which } } => session.replay(ids, which),
+        Request::Callbacks { command: None } => session.deliveries(&Deliveries::default(), CALLBACKS_SHOWN),
+        Request::Callbacks { command: Some(CallbackCommand::List { which, limit }) } => session.deliveries(which, *limit),
+        Request::Callbacks { command: Some(CallbackCommand::Replay { ids, which }) } => session.replay(ids, which),
         Request::Delete { file_ids } => session.delete(file_ids),
         Request::Call { action, parameters } => session.raw(action, parameters),
     }
@@ -206,19 +208,21 @@ impl Session<'_> {
         list(&answer, "MediaInfoSet").into_iter().next().ok_or_else(|| ClientError::Usage(format!("there is no recording {file_id}")))
     }
 
-    fn clip(&self, file_id: &str, from: &str, to: Option<&str>, name: Option<&str>, wait: bool) -> Done {
+    fn clip(&self, request: &Request) -> Done {
+        let Request::Clip { what: file_id, from, to, name, format, no_wait, .. } = request else { return Ok(()) };
         let file = self.file(file_id)?;
-        let (from, to) = (read_offset(from)?, to.map(read_offset).transpose()?);
+        let (from, to) = (read_offset(from)?, to.as_deref().map(read_offset).transpose()?);
         if to.is_some_and(|to| to <= from) {
             return Err(ClientError::Usage("the clip must end after its begin".to_owned()));
         }
-        let name = name.map_or_else(|| format!("{} clip", text(&file["BasicInfo"]["Name"])).chars().take(64).collect(), str::to_owned);
-        let kind = if text(&file["BasicInfo"]["Type"]) == "hls" { "hls" } else { "mp4" };
+        let name = name.clone().unwrap_or_else(|| format!("{} clip", text(&file["BasicInfo"]["Name"])).chars().take(64).collect());
+        let usual = if text(&file["BasicInfo"]["Type"]) == "hls" { "hls" } else { "mp4" };
+        let kind = format.as_ref().map_or(usual.to_owned(), |format| format.to_ascii_lowercase());
         let piece = json!({ "FileId": file_id, "StartTimeOffset": from, "EndTimeOffset": to.unwrap_or(0.0) });
         let output = json!({ "MediaName": name, "Type": kind });
         let made = self.call("EditMedia", Version::Vod, json!({ "InputType": "File", "FileInfos": [piece], "OutputConfig": output }))?;
         let task = text(&made["TaskId"]).to_owned();
-        if !wait {
+        if *no_wait {
             return if self.json { self.print_json(&made) } else { Ok(writeln!(stdout(), "{task}")?) };
         }
         loop {
@@ -239,13 +243,37 @@ impl Session<'_> {
         }
     }
 
+    /// What a stream was in its last minutes, from whichever of its recordings.
+    fn keep_last(&self, what: &str, length: &str, name: Option<&str>) -> Done {
+        let (domain, _, stream) = named(what)?;
+        let now = self.now.timestamp().as_second();
+        let wanted = json!({
+            "StreamId": stream, "Host": domain, "StartTime": utc(now - read_length(length)?), "EndTime": utc(now), "IsPersistence": 1, "SourceContext": "",
+        });
+        let made = self.call("LiveRealTimeClip", Version::Vod, wanted)?;
+        let id = text(&made["FileId"]);
+        if let Some(name) = name {
+            self.call("ModifyMediaInfo", Version::Vod, json!({ "FileId": id, "Name": name }))?;
+        }
+        if self.json { self.print_json(&made) } else { Ok(writeln!(stdout(), "{id}  {}", text(&made["Url"]))?) }
+    }
+
     fn play_url(&self, what: &str, format: Option<&str>) -> Done {
         let is_id = (18..=19).contains(&what.len()) && what.bytes().all(|byte| byte.is_ascii_digit());
         let file = if is_id {
             self.file(what)?
         } else {
+            let (domain, app, stream) = named(what)?;
+            if format.is_none()
+                && let Some(live) = self.live(domain, app.as_deref(), stream)?
+            {
+                return if self.json { self.print_json(&live) } else { Ok(writeln!(stdout(), "{}", text(&live["LiveUrl"]))?) };
+            }
+            let one = |value: Option<&str>| value.map(|value| vec![value.to_owned()]);
             let wanted = json!({
-                "StreamIds": [what],
+                "StreamIds": [stream],
+                "StreamDomains": one(domain),
+                "StreamPaths": one(app.as_deref()),
                 "MediaTypes": format.map(|format| vec![format.to_ascii_lowercase()]),
                 "Sort": { "Field": "CreateTime", "Order": "Desc" },
                 "Limit": 1,
@@ -258,6 +286,12 @@ impl Session<'_> {
             return self.print_json(&file);
         }
         Ok(writeln!(stdout(), "{}", text(&file["BasicInfo"]["MediaUrl"]))?)
+    }
+
+    /// The stream, if it is live and there is something to watch.
+    fn live(&self, domain: Option<&str>, app: Option<&str>, stream: &str) -> Result<Option<Value>, ClientError> {
+        let answer = self.call("DescribeApplianceState", Version::Live, json!({ "DomainName": domain, "AppName": app, "StreamName": stream }))?;
+        Ok(list(&answer, "Streams").into_iter().find(|stream| !text(&stream["LiveUrl"]).is_empty()))
     }
 
     fn tasks(&self) -> Done {
@@ -306,11 +340,9 @@ impl Session<'_> {
     }
 
     fn create_task(&self, stream: &str, length: Option<&str>, from: Option<&str>, until: Option<&str>, template: u64) -> Done {
-        let parts: Vec<&str> = stream.split('/').collect();
-        let (domain, app, name) = match parts[..] {
-            [app, name] => (self.default_domain()?, app.to_owned(), name),
-            [domain, .., name] if parts.len() > 2 => (domain.to_owned(), parts[1..parts.len() - 1].join("/"), name),
-            _ => return Err(ClientError::Usage(format!("\"{}\" is no stream; write APP/STREAM or DOMAIN/APP/STREAM", printable(stream)))),
+        let (domain, app, name) = match named(stream)? {
+            (domain, Some(app), name) => (domain.map_or_else(|| self.default_domain(), |domain| Ok(domain.to_owned()))?, app, name),
+            (_, None, _) => return Err(no_stream(stream)),
         };
         let start = from.map(|text| read_moment(text, &self.now)).transpose()?;
         let begin = start.unwrap_or_else(|| self.now.timestamp().as_second());
@@ -355,7 +387,7 @@ impl Session<'_> {
         if self.json {
             return self.print_json(&rules);
         }
-        let mut table = Table::new(&["Domain", "App", "Stream", ">Template", "Since (UTC+8)"]);
+        let mut table = Table::new(&["Domain", "App", "Stream", ">Template", "Since"]);
         let any = |value: &Value| if text(value).is_empty() { "*".to_owned() } else { text(value).to_owned() };
         for rule in &rules {
             table.row(vec![
@@ -363,7 +395,7 @@ impl Session<'_> {
                 any(&rule["AppName"]),
                 any(&rule["StreamName"]),
                 rule["TemplateId"].to_string(),
-                text(&rule["CreateTime"]).to_owned(),
+                read_beijing(text(&rule["CreateTime"])).map_or_else(String::new, moment),
             ]);
         }
         self.print(&table, rules.is_empty(), "There are no rules.")
@@ -436,6 +468,23 @@ impl Session<'_> {
     }
 }
 
+/// Domain, app and name of `STREAM`, `APP/STREAM` or `DOMAIN/APP/STREAM`.
+fn named(stream: &str) -> Result<(Option<&str>, Option<String>, &str), ClientError> {
+    let parts: Vec<&str> = stream.split('/').collect();
+    if parts.iter().any(|part| part.is_empty()) {
+        return Err(no_stream(stream));
+    }
+    Ok(match parts[..] {
+        [domain, .., name] if parts.len() > 2 => (Some(domain), Some(parts[1..parts.len() - 1].join("/")), name),
+        [app, name] => (None, Some(app.to_owned()), name),
+        _ => (None, None, stream),
+    })
+}
+
+fn no_stream(text: &str) -> ClientError {
+    ClientError::Usage(format!("\"{}\" is no stream; write APP/STREAM or DOMAIN/APP/STREAM", printable(text)))
+}
+
 /// `Mp4Param.Enable` as an object within an object.
 fn put(object: &mut Map<String, Value>, name: &str, value: Value) {
     match name.split_once('.') {
@@ -465,6 +514,21 @@ fn begin_of(file: &Value) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn streams_are_named_with_as_much_as_is_needed() {
+        for (text, expected) in [
+            ("cam", (None, None, "cam")),
+            ("live/cam", (None, Some("live".to_owned()), "cam")),
+            ("a.example/live/cam", (Some("a.example"), Some("live".to_owned()), "cam")),
+            ("a.example/live/inner/cam", (Some("a.example"), Some("live/inner".to_owned()), "cam")),
+        ] {
+            assert_eq!(named(text).unwrap(), expected, "{text}");
+        }
+        for text in ["", "/", "live/", "/cam", "a//cam"] {
+            assert!(named(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn parameters_are_nested_by_dots() {

@@ -41,8 +41,10 @@ pub struct Connection {
 pub enum Request {
     /// Streams that are live now.
     Streams {
+        /// Only those of this push domain.
         #[arg(long)]
         domain: Option<String>,
+        /// Only those of this app.
         #[arg(long)]
         app: Option<String>,
     },
@@ -56,15 +58,19 @@ pub enum Request {
     Search {
         /// Part of the name or description.
         text: Vec<String>,
+        /// Name of the stream, whole.
         #[arg(long)]
         stream: Option<String>,
+        /// Push domain of the stream.
         #[arg(long)]
         domain: Option<String>,
+        /// App of the stream.
         #[arg(long)]
         app: Option<String>,
-        /// mp4, hls, flv, aac or mp3.
-        #[arg(long)]
+        /// Only files of this format.
+        #[arg(long, value_parser = FORMATS, ignore_case = true)]
         format: Option<String>,
+        /// Only those with this tag.
         #[arg(long)]
         tag: Option<String>,
         /// Recorded then or later: 2026-01-31, 2026-01-31T14:00, 14:00, or an age such as 90m, 2h, 3d.
@@ -73,13 +79,18 @@ pub enum Request {
         /// Recorded before then.
         #[arg(long, value_name = "TIME")]
         before: Option<String>,
+        /// So many of them.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=5000))]
         limit: u64,
     },
-    /// Cut a piece out of a recording, without re-encoding; it becomes a recording of its own.
+    /// Cut a piece out of a recording, or keep the last minutes of a stream, without re-encoding; it becomes a recording of its own.
     Clip {
-        /// Id of the recording.
-        file_id: String,
+        /// Id of the recording; with --last: STREAM, APP/STREAM or DOMAIN/APP/STREAM.
+        #[arg(value_name = "FILE_ID")]
+        what: String,
+        /// The last so many minutes (5m, 2h) of a stream that is recorded as HLS, live or not, in whole segments.
+        #[arg(long, value_name = "LENGTH", conflicts_with_all = ["from", "to", "format", "no_wait"])]
+        last: Option<String>,
         /// Begin within the recording: seconds, M:SS or H:MM:SS.
         #[arg(long, default_value = "0")]
         from: String,
@@ -89,16 +100,19 @@ pub enum Request {
         /// Name of the new recording.
         #[arg(long)]
         name: Option<String>,
+        /// What it becomes: mp4 begins with the very frame, hls with a key frame. Without it, hls for HLS and else mp4.
+        #[arg(long, value_parser = ["mp4", "hls"], ignore_case = true)]
+        format: Option<String>,
         /// Do not wait until it is cut.
         #[arg(long)]
         no_wait: bool,
     },
-    /// The address at which a recording is played: by its id, or the newest one of a stream.
+    /// The address at which a recording is played: by its id, or of a stream what is recorded of it now, or last.
     PlayUrl {
-        /// Id of a recording, or name of a stream.
+        /// Id of a recording; or STREAM, APP/STREAM or DOMAIN/APP/STREAM.
         what: String,
-        /// Of a stream: the newest recording in this format.
-        #[arg(long)]
+        /// Of a stream: the newest finished recording in this format.
+        #[arg(long, value_parser = FORMATS, ignore_case = true)]
         format: Option<String>,
     },
     /// Record tasks from yesterday to next week; or make, stop and delete one.
@@ -113,15 +127,17 @@ pub enum Request {
     /// Callbacks and pushed events: what became of them; or send some again.
     Callbacks {
         #[command(subcommand)]
-        command: CallbackCommand,
+        command: Option<CallbackCommand>,
     },
     /// Delete recordings.
     Delete {
+        /// Ids of recordings.
         #[arg(required = true)]
         file_ids: Vec<String>,
     },
     /// Any action of the API: `capstan call SearchMedia Limit=1`, or with the parameters as one JSON object.
     Call {
+        /// Its name.
         action: String,
         /// NAME=VALUE, nested by dots (Mp4Param.Enable=1), or one JSON object.
         parameters: Vec<String>,
@@ -148,9 +164,15 @@ pub enum TaskCommand {
         template: u64,
     },
     /// End a task now; its file is finished.
-    Stop { task_id: String },
+    Stop {
+        /// Id of the task.
+        task_id: String,
+    },
     /// Take a task from the list; it takes no further publications.
-    Delete { task_id: String },
+    Delete {
+        /// Id of the task.
+        task_id: String,
+    },
 }
 
 #[derive(Subcommand, Clone, Debug)]
@@ -159,22 +181,29 @@ pub enum CallbackCommand {
     List {
         #[command(flatten)]
         which: Deliveries,
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        /// So many of them.
+        #[arg(long, default_value_t = CALLBACKS_SHOWN, value_parser = clap::value_parser!(u64).range(1..=1000))]
         limit: u64,
     },
     /// Send again: by id, or all that fit (at most 1000 at once).
     Replay {
+        /// Ids of `capstan callbacks list`.
         ids: Vec<i64>,
         #[command(flatten)]
         which: Deliveries,
     },
 }
 
+/// Formats of recordings.
+const FORMATS: [&str; 5] = ["mp4", "hls", "flv", "aac", "mp3"];
+/// Callbacks that are listed unless told otherwise.
+const CALLBACKS_SHOWN: u64 = 50;
+
 /// Which deliveries.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Deliveries {
-    /// waiting, delivered or failed.
-    #[arg(long)]
+    /// What became of them.
+    #[arg(long, value_parser = ["waiting", "delivered", "failed"])]
     pub state: Option<String>,
     /// Kind of event: 1, 0, 100, 332, 341, 321, NewFileUpload and so on.
     #[arg(long)]
@@ -274,5 +303,6 @@ fn config(connection: &Connection) -> Result<Option<Config>, ClientError> {
         None if default.try_exists().unwrap_or(false) => default,
         None => return Ok(None),
     };
-    Config::load(path).map(Some).map_err(|error| ClientError::Config(format!("{}: {}", path.display(), crate::logging::error_chain(&error))))
+    // The path is in the error.
+    Config::load(path).map(Some).map_err(|error| ClientError::Config(crate::logging::error_chain(&error).to_string()))
 }

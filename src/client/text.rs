@@ -74,6 +74,12 @@ pub fn moment(unix_seconds: i64) -> String {
         .map_or_else(|_| "-".to_owned(), |time| time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
+/// Unix seconds of `2026-01-31 14:00:00` as the live family of actions tells times: in UTC+8.
+pub fn read_beijing(text: &str) -> Option<i64> {
+    let time = jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
+    Some(time.to_zoned(TimeZone::fixed(jiff::tz::offset(8))).ok()?.timestamp().as_second())
+}
+
 /// Unix seconds of a time of the API.
 pub fn read_utc(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::as_second)

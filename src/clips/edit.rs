@@ -1,9 +1,9 @@
 //! EditMedia: stretches of files joined into a new one.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{ClipMaker, store};
 use crate::catalog::{CatalogError, MediaRow};
 use crate::container::mp4::{self, CutPlan, Movie, Selection};
+use crate::container::mpegts::{self, TsScan};
 use crate::container::{ScanError, es_movie, flv, hls};
 use crate::domain::naming::disk_slug;
 use crate::domain::{EndReason, FinishedFile, MadeBy, RecordingIdentity, RecordingSource, VodTask, VodTaskStatus};
@@ -109,41 +110,84 @@ fn show(task: &mut VodTask, code: i64, kind: &str, message: &str, output: Value,
     }
 }
 
-/// One media file of an input.
+/// A file, and the samples in it.
 struct Source {
     file: File,
     movie: Movie,
 }
 
+/// One media file of an input.
+struct Part {
+    file: File,
+    index: Index,
+}
+
+enum Index {
+    Samples(Movie),
+    /// Its frames are not as MP4 has them: those that are wanted are written anew first.
+    Ts(Box<TsScan>),
+}
+
+impl Part {
+    fn duration_ms(&self) -> i64 {
+        match &self.index {
+            Index::Samples(movie) => movie.duration_ms() as i64,
+            Index::Ts(scan) => scan.plan.summary.duration_ms as i64,
+        }
+    }
+
+    /// Time of what is shown first.
+    fn begin_ms(&self) -> i64 {
+        match &self.index {
+            Index::Samples(movie) => movie.begin_ms(),
+            Index::Ts(scan) => scan.begin_ms,
+        }
+    }
+}
+
+/// What is taken of a part: from one time to another, as the part counts.
+struct Taken {
+    part: usize,
+    begin_ms: i64,
+    end_ms: i64,
+}
+
 fn make(maker: &ClipMaker, task: &VodTask, work: &EditWork, file_id: FileId) -> Result<FinishedFile, EditError> {
     let ids: Vec<FileId> = work.stretches.iter().map(|stretch| stretch.file_id).collect();
     let rows = maker.catalog.files(task.sub_app_id, &ids).map_err(catalog)?;
-    let (mut sources, mut chosen): (Vec<Source>, Vec<(usize, Selection)>) = (Vec::new(), Vec::new());
+    let (mut parts, mut taken): (Vec<Part>, Vec<Taken>) = (Vec::new(), Vec::new());
     for stretch in &work.stretches {
         let row =
             rows.get(&stretch.file_id).ok_or_else(|| fail(BAD_SOURCE, "FileNotExist", format!("There is no file {} any more.", stretch.file_id)))?;
-        let first = sources.len();
-        sources.extend(open(maker, row)?);
-        choose(&sources[first..], first, stretch, &mut chosen)?;
+        let first = parts.len();
+        parts.extend(open(maker, row)?);
+        choose(&parts[first..], first, stretch, &mut taken)?;
+    }
+    let making = store::begin(&maker.storage, file_id).map_err(ours("making a folder"))?;
+    let (sources, chosen) = select(parts, &taken, &making.folder)?;
+    if chosen.is_empty() {
+        return Err(fail(BAD_INPUT, "InvalidOffset", "There is not one frame between the offsets."));
     }
     let movies: Vec<&Movie> = sources.iter().map(|source| &source.movie).collect();
-    if !mp4::are_alike(&movies) {
-        let why = "The inputs have different codec parameters; joining them needs an encoder.";
-        return Err(fail(OURS, "EncoderNeeded", why));
+    if let Some(difference) = mp4::difference(&movies) {
+        return Err(fail(OURS, "EncoderNeeded", format!("These inputs cannot be joined without an encoder: {difference}.")));
     }
     let plan = mp4::plan_cut(&movies, &chosen);
     let model = rows.values().next().ok_or_else(|| fail(BAD_INPUT, "NoInput", "There is no input."))?;
-    let making = store::begin(&maker.storage, file_id).map_err(ours("making a folder"))?;
     let made = &making.folder;
     let files: Vec<&File> = sources.iter().map(|source| &source.file).collect();
-    let (entry, mut summary) = match work.format {
+    let mut summary = plan.summary.clone();
+    let entry = match work.format {
         Format::Hls => {
-            (write_hls(maker, made, &files, &plan, &model.file.identity.key.stream).map_err(ours("writing the segments"))?, plan.summary.clone())
+            let (entry, movie) = write_hls(maker, made, &files, &plan, &model.file.identity.key.stream).map_err(ours("writing the segments"))?;
+            // It begins with the key frame: that is what it holds.
+            summary = mp4::summary_of(&movie);
+            entry
         }
         _ => {
             let entry = format!("{}.mp4", disk_slug(&model.file.identity.key.stream));
             write_mp4(&made.join(&entry), &files, &plan).map_err(ours("writing the file"))?;
-            (entry, plan.summary.clone())
+            entry
         }
     };
     name_codecs(&mut summary, model);
@@ -178,15 +222,15 @@ fn make(maker: &ClipMaker, task: &VodTask, work: &EditWork, file_id: FileId) -> 
 /// What the container does not say of its tracks is what it was in the recording.
 pub fn name_codecs(summary: &mut crate::container::MediaSummary, model: &MediaRow) {
     let of = &model.file.summary;
-    for (track, model) in [(&mut summary.video, &of.video), (&mut summary.audio, &of.audio)] {
-        if let (Some(track), Some(model)) = (track, model) {
-            (track.codec, track.sample_rate_hz, track.channels) = (model.codec.clone(), model.sample_rate_hz, model.channels);
-        }
+    let first = summary.video.as_mut().zip(of.video.as_ref()).into_iter().chain(summary.audio.as_mut().zip(of.audio.as_ref()));
+    let further = summary.further_video.iter_mut().zip(&of.further_video).chain(summary.further_audio.iter_mut().zip(&of.further_audio));
+    for (track, model) in first.chain(further) {
+        (track.codec, track.sample_rate_hz, track.channels) = (model.codec.clone(), model.sample_rate_hz, model.channels);
     }
 }
 
 /// The media files of an input, in their order.
-fn open(maker: &ClipMaker, row: &MediaRow) -> Result<Vec<Source>, EditError> {
+fn open(maker: &ClipMaker, row: &MediaRow) -> Result<Vec<Part>, EditError> {
     let identity = &row.file.identity;
     let folder = maker.storage.path_of(&row.file.folder).map_err(ours("finding a recording"))?;
     if row.extras.original_deleted {
@@ -200,60 +244,102 @@ fn open(maker: &ClipMaker, row: &MediaRow) -> Result<Vec<Source>, EditError> {
             .map(|(_, name)| folder.join(name))
             .collect(),
     };
-    if paths.is_empty() || paths.iter().any(|path| path.extension().is_some_and(|extension| extension == "ts")) {
-        let what = identity.format.name();
-        return Err(fail(
-            OURS,
-            "EncoderNeeded",
-            format!(
-                "Cutting {what} files made of transport stream needs an encoder here; MP4, FLV, AAC, MP3 and fragmented HLS do not. SimpleHlsClip takes whole segments out of it."
-            ),
-        ));
-    }
-    let source = |path: PathBuf| {
+    let part = |path: PathBuf| {
         let file = File::open(&path).map_err(ours("opening a recording"))?;
         let length = file.metadata().map_err(ours("measuring a recording"))?.len();
         let reader = FileReader::new(&file, length);
-        let movie = match identity.format {
-            Format::Flv => flv::movie(&reader),
-            Format::Aac => es_movie::adts(&reader),
-            Format::Mp3 => es_movie::mp3(&reader),
-            Format::Mp4 | Format::Hls => mp4::read_movie(&reader),
+        let is_ts = path.extension().is_some_and(|extension| extension == "ts");
+        let index = match identity.format {
+            Format::Hls if is_ts => mpegts::scan(&reader).map(|scan| Index::Ts(Box::new(scan))),
+            Format::Flv => flv::movie(&reader).map(Index::Samples),
+            Format::Aac => es_movie::adts(&reader).map(Index::Samples),
+            Format::Mp3 => es_movie::mp3(&reader).map(Index::Samples),
+            Format::Mp4 | Format::Hls => mp4::read_movie(&reader).map(Index::Samples),
         };
-        let movie =
-            movie.map_err(|error: ScanError| fail(BAD_SOURCE, "UnreadableFile", format!("File {} cannot be read: {error}.", identity.file_id)))?;
-        Ok(Source { file, movie })
+        let index = index.map_err(unreadable(identity.file_id))?;
+        Ok(Part { file, index })
     };
-    paths.into_iter().map(source).collect()
+    paths.into_iter().map(part).collect()
 }
 
-/// Takes a stretch out of the parts of an input, which follow one another.
-fn choose(parts: &[Source], first: usize, stretch: &Stretch, chosen: &mut Vec<(usize, Selection)>) -> Result<(), EditError> {
-    let lengths: Vec<i64> = parts.iter().map(|part| part.movie.duration_ms() as i64).collect();
+fn unreadable(file_id: FileId) -> impl Fn(ScanError) -> EditError {
+    move |error| fail(BAD_SOURCE, "UnreadableFile", format!("File {file_id} cannot be read: {error}."))
+}
+
+/// What of the parts of an input, which follow one another, makes the stretch.
+fn choose(parts: &[Part], first: usize, stretch: &Stretch, taken: &mut Vec<Taken>) -> Result<(), EditError> {
+    let lengths: Vec<i64> = parts.iter().map(Part::duration_ms).collect();
     let whole: i64 = lengths.iter().sum();
     let ms = |seconds: f64| (seconds * 1_000.0).round() as i64;
     let start = if stretch.start_s < 0.0 { whole + ms(stretch.start_s) } else { ms(stretch.start_s) };
     let end = if stretch.end_s <= 0.0 { whole + ms(stretch.end_s) } else { ms(stretch.end_s) };
-    let before = chosen.len();
+    let before = taken.len();
     let mut at = 0;
     for (number, part) in parts.iter().enumerate() {
         let (begin, until) = (start.max(at) - at, end.min(at + lengths[number]) - at);
         if begin < until {
-            let zero = part.movie.begin_ms();
+            let zero = part.begin_ms();
             // The last frame ends where the movie does.
-            let until = if until >= lengths[number] { i64::MAX / 2_000 } else { until + zero };
-            chosen.extend(mp4::select(&part.movie, begin + zero, until).map(|selection| (first + number, selection)));
+            let end_ms = if until >= lengths[number] { i64::MAX / 2_000 } else { until + zero };
+            taken.push(Taken { part: first + number, begin_ms: begin + zero, end_ms });
         }
         at += lengths[number];
     }
-    if chosen.len() == before {
+    if taken.len() == before {
         let message = format!("File {} has nothing between {start} ms and {end} ms; it is {whole} ms long.", stretch.file_id);
         return Err(fail(BAD_INPUT, "InvalidOffset", message));
     }
     Ok(())
 }
 
-fn write_mp4(path: &std::path::Path, files: &[&File], plan: &CutPlan) -> io::Result<()> {
+/// Files with the samples that make what is taken, and which ones: of a source, and what of it.
+type Selected = (Vec<Source>, Vec<(usize, Selection)>);
+
+fn select(parts: Vec<Part>, taken: &[Taken], folder: &Path) -> Result<Selected, EditError> {
+    let (mut sources, mut chosen): Selected = (Vec::new(), Vec::new());
+    for (number, Part { file, index }) in parts.into_iter().enumerate() {
+        let mine = || taken.iter().filter(|taken| taken.part == number);
+        match index {
+            Index::Samples(movie) => {
+                let selection = |taken: &Taken| mp4::select(&movie, taken.begin_ms, taken.end_ms);
+                chosen.extend(mine().filter_map(selection).map(|selection| (sources.len(), selection)));
+                sources.push(Source { file, movie });
+            }
+            Index::Ts(scan) => {
+                for taken in mine() {
+                    let source = remux(&file, &scan, taken, folder)?;
+                    let bias = mpegts::TIME_BIAS_MS;
+                    let selection = mp4::select(&source.movie, taken.begin_ms + bias, taken.end_ms + bias);
+                    chosen.extend(selection.map(|selection| (sources.len(), selection)));
+                    sources.push(source);
+                }
+            }
+        }
+    }
+    Ok((sources, chosen))
+}
+
+/// Sound of a segment may begin so much before its picture, or end after it.
+const SOUND_ASIDE_MS: i64 = 1_000;
+
+/// The frames of the segments of a transport stream that hold what is taken, written to a file that nobody else sees.
+fn remux(file: &File, scan: &TsScan, taken: &Taken, folder: &Path) -> Result<Source, EditError> {
+    let before = scan.segments.iter().rposition(|segment| segment.key && segment.pts_ms <= taken.begin_ms - SOUND_ASIDE_MS).unwrap_or(0);
+    let behind = scan.segments.iter().find(|segment| segment.pts_ms >= taken.end_ms.saturating_add(SOUND_ASIDE_MS));
+    let from = scan.segments.get(before).map_or(0, |segment| segment.offset);
+    let to = behind.map_or(scan.plan.truncate_to, |segment| segment.offset);
+    let path = folder.join("frames");
+    let frames = store::create(&path).map_err(ours("making a file for frames"))?;
+    std::fs::remove_file(&path).map_err(ours("hiding a file for frames"))?;
+    let mut out = BufWriter::with_capacity(1 << 20, &frames);
+    let movie = mpegts::remux(&FileReader::new(file, scan.plan.truncate_to), from..to, |bytes| out.write_all(bytes));
+    let movie = movie.map_err(|error| fail(BAD_SOURCE, "UnreadableFile", format!("A transport stream cannot be read: {error}.")))?;
+    out.flush().map_err(ours("writing frames"))?;
+    drop(out);
+    Ok(Source { file: frames, movie })
+}
+
+fn write_mp4(path: &Path, files: &[&File], plan: &CutPlan) -> io::Result<()> {
     let out = store::create(path)?;
     out.write_all_at(&plan.head, 0)?;
     for copy in &plan.copies {
@@ -262,13 +348,14 @@ fn write_mp4(path: &std::path::Path, files: &[&File], plan: &CutPlan) -> io::Res
     out.set_len(plan.bytes)
 }
 
-/// The same cut as HLS: it begins at the key frame, for a playlist has no edit list. Returns the name of the playlist.
-fn write_hls(maker: &ClipMaker, folder: &std::path::Path, files: &[&File], plan: &CutPlan, stream: &str) -> io::Result<String> {
+/// The same cut as HLS: it begins at the key frame, for a playlist has no edit list. Returns the name of the playlist, and what it plays.
+fn write_hls(maker: &ClipMaker, folder: &Path, files: &[&File], plan: &CutPlan, stream: &str) -> io::Result<(String, Movie)> {
     let whole = folder.join("cut.mp4");
     write_mp4(&whole, files, plan)?;
     let source = File::open(&whole)?;
     let length = source.metadata()?.len();
-    let movie = mp4::read_movie(&FileReader::new(&source, length)).map_err(io::Error::other)?;
+    // A playlist shows the first tracks.
+    let movie = mp4::read_movie(&FileReader::new(&source, length)).map_err(io::Error::other)?.first_ones();
     let segments = mp4::segments(&movie, maker.storage.settings().hls_segment_ms);
     std::fs::write(folder.join("init-1.m4s"), mp4::init(&movie))?;
     let out = store::create(&folder.join("media-1.m4s"))?;
@@ -294,7 +381,7 @@ fn write_hls(maker: &ClipMaker, folder: &std::path::Path, files: &[&File], plan:
     std::fs::remove_file(whole)?;
     let entry = format!("{}.m3u8", disk_slug(stream));
     std::fs::write(folder.join(&entry), text)?;
-    Ok(entry)
+    Ok((entry, movie))
 }
 
 /// Enters the file; file, task and event are one transaction.

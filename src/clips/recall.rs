@@ -96,7 +96,7 @@ fn read(media: &Context, request: &Request) -> io::Result<()> {
             _ => std::thread::sleep(LOOK),
         }
     };
-    let movie = mp4::read_movie(&FileReader::new(&file.file, file.file.metadata()?.len())).map_err(io::Error::other)?;
+    let movie = mp4::read_movie(&FileReader::new(&file.file, file.file.metadata()?.len())).map_err(io::Error::other)?.first_ones();
     let mut frames = &mp4::stored_frames(&movie, request.from_ms)[..];
     while let Some(first) = frames.first() {
         let end = |frame: &StoredFrame| frame.offset + u64::from(frame.bytes);

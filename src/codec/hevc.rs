@@ -100,6 +100,22 @@ const SPS_BYTES_READ_MAX: usize = 512;
 /// Luma width and height after cropping by the conformance window (ISO/IEC 23008-2, 7.3.2.2.1). `nal` begins with the two bytes of the NAL header.
 /// `None` if it is cut, or if no picture can have this size.
 pub fn picture_size(nal: &[u8]) -> Option<(u32, u32)> {
+    let SpsHead { width, height, .. } = sps_head(nal)?;
+    Some((width, height))
+}
+
+/// What is read of a sequence parameter set.
+struct SpsHead {
+    width: u32,
+    height: u32,
+    sub_layers: u32,
+    temporal_id_nested: bool,
+    chroma_format_idc: u32,
+    /// Less 8: of luma and chroma.
+    bit_depths: (u32, u32),
+}
+
+fn sps_head(nal: &[u8]) -> Option<SpsHead> {
     let (header, body) = nal.split_at_checked(2)?;
     if nal_type(header[0]) != NAL_SPS {
         return None;
@@ -108,13 +124,14 @@ pub fn picture_size(nal: &[u8]) -> Option<(u32, u32)> {
     let mut bits = BitReader::new(&rbsp);
     bits.bits(4)?; // sps_video_parameter_set_id
     let sub_layers = bits.bits(3)?;
-    bits.bit()?; // temporal id nesting
+    let temporal_id_nested = bits.bit()?;
     profile_tier_level(&mut bits, sub_layers)?;
     bits.ue()?; // sps_seq_parameter_set_id
     let chroma_format_idc = bits.ue()?;
     let separate_planes = chroma_format_idc == 3 && bits.bit()?;
     let (width, height) = (bits.ue()?, bits.ue()?);
     let crop = if bits.bit()? { [bits.ue()?, bits.ue()?, bits.ue()?, bits.ue()?] } else { [0; 4] };
+    let bit_depths = (bits.ue()?, bits.ue()?);
     let [left, right, top, bottom] = crop.map(u64::from);
     let (unit_width, unit_height) = match (separate_planes, chroma_format_idc) {
         (false, 1) => (2, 2),
@@ -122,7 +139,35 @@ pub fn picture_size(nal: &[u8]) -> Option<(u32, u32)> {
         _ => (1, 1),
     };
     let side = |coded: u32, cut: u64| u16::try_from(u64::from(coded).checked_sub(cut)?).ok().filter(|side| *side > 0).map(u32::from);
-    Some((side(width, (left + right) * unit_width)?, side(height, (top + bottom) * unit_height)?))
+    let (width, height) = (side(width, (left + right) * unit_width)?, side(height, (top + bottom) * unit_height)?);
+    Some(SpsHead { width, height, sub_layers, temporal_id_nested, chroma_format_idc, bit_depths })
+}
+
+/// The `HEVCDecoderConfigurationRecord` of these parameter sets, for units behind lengths of four bytes, and the size of the picture. `None` without a
+/// sequence parameter set that can be read.
+pub fn hevc_config_of(sets: &[&[u8]]) -> Option<(Vec<u8>, (u32, u32))> {
+    let of_type = |wanted: u8| sets.iter().copied().filter(move |set| set.first().is_some_and(|header| nal_type(*header) == wanted));
+    let sps = of_type(NAL_SPS).next()?;
+    let SpsHead { width, height, sub_layers, temporal_id_nested, chroma_format_idc, bit_depths } = sps_head(sps)?;
+    let plain = without_emulation_prevention(&sps[..sps.len().min(SPS_BYTES_READ_MAX)]);
+    let mut record = vec![1];
+    // Profile, tier and level stand in the set as they do in the record (ISO/IEC 14496-15, 8.3.3.1).
+    record.extend_from_slice(plain.get(3..15)?);
+    let depth = |less_8: u32| 0xf8 | (less_8 & 7) as u8;
+    // No minimum of slices or tiles, the kind of parallelism not said, no average frame rate.
+    record.extend([0xf0, 0, 0xfc, 0xfc | (chroma_format_idc & 3) as u8, depth(bit_depths.0), depth(bit_depths.1), 0, 0]);
+    record.push(((sub_layers as u8 + 1) & 7) << 3 | u8::from(temporal_id_nested) << 2 | 3);
+    let kinds = [NAL_VPS, NAL_SPS, NAL_PPS].map(|kind| (kind, of_type(kind).filter(|set| set.len() <= usize::from(u16::MAX)).collect::<Vec<_>>()));
+    record.push(kinds.iter().filter(|(_, sets)| !sets.is_empty()).count() as u8);
+    for (kind, sets) in kinds.iter().filter(|(_, sets)| !sets.is_empty()) {
+        record.push(0x80 | kind);
+        record.extend_from_slice(&(sets.len() as u16).to_be_bytes());
+        for set in sets {
+            record.extend_from_slice(&(set.len() as u16).to_be_bytes());
+            record.extend_from_slice(set);
+        }
+    }
+    Some((record, (width, height)))
 }
 
 /// profile_tier_level() of 7.3.3: 88 bits, the level, and the same for each sub-layer that has them.
@@ -166,6 +211,11 @@ mod tests {
         let config = parse_hevc_config(&record).unwrap();
         assert_eq!((config.nal_length_bytes, config.parameter_sets.len(), config.profile_idc, config.level_idc), (4, 3, 1, 30));
         assert_eq!(config.sps(), Some(MAIN));
+        let (made, size) = hevc_config_of(&[&[0x44, 1, 9], MAIN, &[0x40, 1, 7]]).unwrap();
+        assert_eq!((made[..22].to_vec(), size), (record[..22].to_vec(), (160, 120)));
+        let again = parse_hevc_config(&made).unwrap();
+        assert_eq!((again.codecs(), &again.parameter_sets), (config.codecs(), &config.parameter_sets));
+        assert_eq!(hevc_config_of(&[&[0x40, 1, 7]]), None);
         assert_eq!(config.codecs(), "hvc1.1.6.L30.90");
         assert_eq!(picture_size(MAIN), Some((160, 120)));
         for cut in 0..record.len() {

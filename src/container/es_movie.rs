@@ -37,7 +37,7 @@ pub fn adts<R: ReadAt + ?Sized>(file: &R) -> Result<Movie, ScanError> {
 }
 
 /// The configuration that an ADTS header tells (ISO/IEC 14496-3, 1.6.2.1): object type, index of the sample rate, channels.
-fn audio_specific_config(header: [u8; ADTS_HEADER_BYTES]) -> Vec<u8> {
+pub(super) fn audio_specific_config(header: [u8; ADTS_HEADER_BYTES]) -> Vec<u8> {
     let object_type = (header[2] >> 6) + 1;
     let rate_index = header[2] >> 2 & 0x0F;
     let channels = (header[2] & 1) << 2 | header[3] >> 6;

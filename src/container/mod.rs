@@ -14,6 +14,7 @@ pub mod mpegts;
 pub mod window;
 
 use std::io;
+use std::ops::Range;
 
 use crate::domain::{EndReason, PausedRecording, Receipt, RecordingIdentity, Resume, ResumeClaim};
 use crate::media::TrackKind;
@@ -31,7 +32,9 @@ pub trait Sink {
     /// File offset of the next appended byte.
     fn position(&self) -> u64;
     fn append(&mut self, bytes: &[u8]);
-    /// Overwrites bytes already appended. `offset` must not lie before the sealed offset.
+    /// The bytes from `from` to the end may be patched until they are sealed; no others are, and at most one such range is not sealed.
+    fn draft(&mut self, from: u64);
+    /// Overwrites bytes of the draft. `offset` must not lie before the sealed offset.
     fn patch(&mut self, offset: u64, bytes: &[u8]);
     /// Promises that no byte before `offset` is patched again, so that it may go to the disk.
     fn seal(&mut self, offset: u64);
@@ -42,12 +45,13 @@ pub trait Sink {
 pub struct MemorySink {
     pub bytes: Vec<u8>,
     pub sealed: u64,
+    draft: Range<u64>,
 }
 
 impl MemorySink {
     pub fn with_head(head: &[u8]) -> Self {
         assert_eq!(head.len() % HEAD_ALIGN_BYTES, 0, "a head is whole pages");
-        Self { bytes: head.to_vec(), sealed: head.len() as u64 }
+        Self { bytes: head.to_vec(), sealed: head.len() as u64, draft: 0..0 }
     }
 }
 
@@ -58,8 +62,17 @@ impl Sink for MemorySink {
     fn append(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
+    fn draft(&mut self, from: u64) {
+        assert!(self.draft.end <= self.sealed, "the draft {:?} is not sealed", self.draft);
+        self.draft = from..self.position();
+    }
     fn patch(&mut self, offset: u64, bytes: &[u8]) {
         assert!(offset >= self.sealed, "patch at {offset} before the sealed offset {}", self.sealed);
+        assert!(
+            offset >= self.draft.start && offset + bytes.len() as u64 <= self.draft.end,
+            "a patch at {offset} outside the draft {:?}",
+            self.draft
+        );
         let start = offset as usize;
         self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
     }

@@ -27,7 +27,9 @@ pub fn preflight() -> Answer {
 
 /// Does a header of this name ask for a part, or for nothing if nothing has changed?
 pub fn is_conditional(name: &str) -> bool {
-    ["Range", "If-Range", "If-None-Match", "If-Modified-Since"].iter().any(|conditional| name.eq_ignore_ascii_case(conditional))
+    ["Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"]
+        .iter()
+        .any(|conditional| name.eq_ignore_ascii_case(conditional))
 }
 
 /// May the answer be kept by caches?
@@ -46,6 +48,7 @@ pub fn file(request: &Request<'_>, stored: Stored, tag: &str, name: &str, cachin
     let size = stored.length;
     let (status, start, length) = match select(request, &etag, Some(modified), size) {
         Selected::Unchanged => return validators(304, &etag, Some(modified), caching),
+        Selected::Other => return validators(412, &etag, Some(modified), caching),
         Selected::Part { status, start, length } => (status, start, length),
         Selected::Unsatisfiable => return validators(416, &etag, Some(modified), caching).with("Content-Range", format!("bytes */{size}")),
     };
@@ -64,6 +67,7 @@ pub fn bytes(request: &Request<'_>, bytes: Vec<u8>, name: &str, caching: Caching
     let size = bytes.len() as u64;
     let (status, start, length) = match select(request, &etag, None, size) {
         Selected::Unchanged => return validators(304, &etag, None, caching),
+        Selected::Other => return validators(412, &etag, None, caching),
         Selected::Part { status, start, length } => (status, start, length),
         Selected::Unsatisfiable => return validators(416, &etag, None, caching).with("Content-Range", format!("bytes */{size}")),
     };
@@ -97,11 +101,20 @@ fn validators(status: u16, etag: &str, modified: Option<i64>, caching: Caching) 
 
 enum Selected {
     Unchanged,
-    Part { status: u16, start: u64, length: u64 },
+    /// The client wants another version than this one, or nothing.
+    Other,
+    Part {
+        status: u16,
+        start: u64,
+        length: u64,
+    },
     Unsatisfiable,
 }
 
 fn select(request: &Request<'_>, etag: &str, modified: Option<i64>, size: u64) -> Selected {
+    if is_other(request, etag, modified) {
+        return Selected::Other;
+    }
     if is_unchanged(request, etag, modified) {
         return Selected::Unchanged;
     }
@@ -147,6 +160,15 @@ fn content_type(name: &str) -> &'static str {
         "wav" => "audio/wav",
         _ => "application/octet-stream",
     }
+}
+
+/// The client asks for a version that is not this one (RFC 9110, 13.1.1 and 13.1.4).
+fn is_other(request: &Request<'_>, etag: &str, modified: Option<i64>) -> bool {
+    if let Some(tags) = request.header("If-Match") {
+        return !tags.split(',').map(str::trim).any(|tag| tag == "*" || tag == etag);
+    }
+    let since = request.header("If-Unmodified-Since").and_then(read_http_date);
+    since.zip(modified).is_some_and(|(since, modified)| modified > since)
 }
 
 /// The client has this very version (RFC 9110, 13.2.2).
@@ -287,6 +309,7 @@ mod tests {
             ("video/mp4".into(), "bytes".into(), "*".into())
         );
         let (etag, modified) = (header("ETag"), header("Last-Modified"));
+        let weak = format!("W/{etag}");
         assert_eq!(read(whole), (200, b"0123456789".to_vec()));
         let part = get(&[("Range", "bytes=3-5")], "GET");
         assert_eq!(part.header("Content-Range"), Some("bytes 3-5/10"));
@@ -303,6 +326,16 @@ mod tests {
             (vec![("If-None-Match", "\"x\""), ("If-Modified-Since", modified.as_str())], 200),
             (vec![("If-Modified-Since", modified.as_str())], 304),
             (vec![("If-Modified-Since", "Thu, 01 Jan 1970 00:00:00 GMT")], 200),
+            (vec![("If-Match", etag.as_str())], 200),
+            (vec![("If-Match", "\"x\", *")], 200),
+            (vec![("If-Match", "\"x\"")], 412),
+            (vec![("If-Match", weak.as_str())], 412),
+            (vec![("If-Match", "\"x\""), ("If-None-Match", etag.as_str())], 412),
+            (vec![("If-Unmodified-Since", modified.as_str())], 200),
+            (vec![("If-Unmodified-Since", "Thu, 01 Jan 1970 00:00:00 GMT")], 412),
+            (vec![("If-Match", etag.as_str()), ("If-Unmodified-Since", "Thu, 01 Jan 1970 00:00:00 GMT")], 200),
+            (vec![("If-None-Match", weak.as_str())], 304),
+            (vec![("Range", "bytes=3-5"), ("If-Range", weak.as_str())], 200),
             (vec![("Range", "bytes=3-5"), ("If-Range", etag.as_str())], 206),
             (vec![("Range", "bytes=3-5"), ("If-Range", "\"x\"")], 200),
             (vec![("Range", "bytes=3-5"), ("If-Range", modified.as_str())], 206),

@@ -15,7 +15,11 @@ const FILES_MAX: usize = 256;
 const PACKAGED_MAX: usize = 8;
 
 #[derive(Debug, Default)]
-pub struct Cache(Mutex<Kept>);
+pub struct Cache {
+    kept: Mutex<Kept>,
+    /// These are of files, whatever the catalog says of others.
+    packaged: Mutex<Vec<(FileId, Arc<Packaged>)>>,
+}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -23,12 +27,11 @@ struct Kept {
     version: u64,
     entries: HashMap<FileId, Arc<Entry>>,
     files: HashMap<(FileId, String), Stored>,
-    packaged: Vec<(FileId, Arc<Packaged>)>,
 }
 
 impl Cache {
     fn with<T>(&self, version: u64, act: impl FnOnce(&mut Kept) -> T) -> T {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.version != version {
             *kept = Kept { version, ..Kept::default() };
         }
@@ -49,17 +52,19 @@ impl Cache {
         });
     }
 
-    pub fn packaged(&self, version: u64, file_id: FileId) -> Option<Arc<Packaged>> {
-        self.with(version, |kept| kept.packaged.iter().find(|(id, _)| *id == file_id).map(|(_, packaged)| Arc::clone(packaged)))
+    /// What was kept of this file, if it is still the same.
+    pub fn packaged(&self, file_id: FileId, stored: &Stored) -> Option<Arc<Packaged>> {
+        let packaged = self.packaged.lock().unwrap_or_else(PoisonError::into_inner);
+        packaged.iter().find(|(id, packaged)| *id == file_id && packaged.is_of(stored)).map(|(_, packaged)| Arc::clone(packaged))
     }
 
-    pub fn keep_packaged(&self, version: u64, file_id: FileId, packaged: &Arc<Packaged>) {
-        self.with(version, |kept| {
-            if kept.packaged.len() >= PACKAGED_MAX {
-                kept.packaged.remove(0);
-            }
-            kept.packaged.push((file_id, Arc::clone(packaged)));
-        });
+    pub fn keep_packaged(&self, file_id: FileId, new: &Arc<Packaged>) {
+        let mut packaged = self.packaged.lock().unwrap_or_else(PoisonError::into_inner);
+        packaged.retain(|(id, _)| *id != file_id);
+        if packaged.len() >= PACKAGED_MAX {
+            packaged.remove(0);
+        }
+        packaged.push((file_id, Arc::clone(new)));
     }
 
     pub fn file(&self, version: u64, file_id: FileId, part: &str) -> Option<Stored> {

@@ -1,16 +1,15 @@
 //! Playlists as they are served: growing ones, finished ones whose parts have moved, clips, and those of recordings that have none.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::answer::{self, Caching, refused};
 use super::clip::{self, ClipName, ClipOf};
-use super::http::{Answer, FileBody, Request, TEXT_BYTES_MAX};
+use super::http::{Answer, FileBody, Request, Stored, TEXT_BYTES_MAX};
 use super::resolve::{Answered, Entry, stored};
 use super::{Context, count};
-use crate::container::{flv, hls, mp4};
+use crate::container::{ScanError, flv, hls, mp4};
 use crate::segment::finish::FileReader;
 use crate::segment::moves;
 use crate::units::Format;
@@ -77,12 +76,56 @@ pub fn served_text(context: &Context, entry: &Entry) -> Option<String> {
     Some(hls::unshift_ranges(&text, |part| moves::noted(&folder, part)).unwrap_or(text))
 }
 
-/// What is kept of a recording that is packaged: its samples and how they are cut.
+/// What is kept of a recording that is packaged.
 #[derive(Debug)]
 pub struct Packaged {
-    file: Arc<File>,
-    movie: mp4::Movie,
-    segments: Vec<mp4::MovieSegment>,
+    stored: Stored,
+    index: Index,
+}
+
+/// Where the samples of a recording are, and how they are cut.
+#[derive(Debug)]
+enum Index {
+    /// All of them.
+    Samples { movie: mp4::Movie, segments: Vec<mp4::MovieSegment> },
+    /// Those of each segment are read when it is asked for: the file says where its key frames are.
+    KeyFrames { outline: flv::Outline, segments: Vec<flv::Stretch> },
+}
+
+impl Packaged {
+    /// It is of this very file, as it is now.
+    pub fn is_of(&self, stored: &Stored) -> bool {
+        (self.stored.length, self.stored.modified) == (stored.length, stored.modified)
+    }
+
+    fn init(&self) -> Vec<u8> {
+        match &self.index {
+            Index::Samples { movie, .. } => mp4::init(movie),
+            Index::KeyFrames { outline, .. } => mp4::init(&outline.tracks()),
+        }
+    }
+
+    fn durations_ms(&self) -> Vec<u64> {
+        match &self.index {
+            Index::Samples { segments, .. } => segments.iter().map(|segment| segment.duration_ms).collect(),
+            Index::KeyFrames { segments, .. } => segments.iter().map(|segment| segment.duration_ms).collect(),
+        }
+    }
+
+    /// Segment `number`, from 1 on. `None`: there is none.
+    fn fragment(&self, number: usize) -> Option<io::Result<Vec<u8>>> {
+        let file = &self.stored.file;
+        let read = |at: u64, buffer: &mut [u8]| file.read_exact_at(buffer, at);
+        let place = number.checked_sub(1)?;
+        Some(match &self.index {
+            Index::Samples { movie, segments } => mp4::fragment(movie, number as u32, segments.get(place)?, read),
+            Index::KeyFrames { outline, segments } => {
+                let stretch = segments.get(place)?;
+                let movie = outline.stretch(&FileReader::new(file, self.stored.length), stretch);
+                movie.map_err(io::Error::other).and_then(|movie| mp4::fragment(&movie, number as u32, &mp4::MovieSegment::whole(&movie), read))
+            }
+        })
+    }
 }
 
 /// HLS of an MP4 or FLV recording: `<any>.m3u8`, `init.m4s` and `seg-<n>.m4s`, made from its index when they are asked for.
@@ -109,30 +152,25 @@ fn packaged(context: &Context, request: &Request<'_>, entry: &Entry, name: &str)
         }
     };
     count(&context.counters.packaged);
-    let Packaged { file, movie, segments } = &*packaged;
     Some(match wanted {
-        Wanted::Init => answer::bytes(request, mp4::init(movie), "init.m4s", Caching::Finished),
-        Wanted::Segment(number) => {
-            let segment = segments.get(number.checked_sub(1)?)?;
-            match mp4::fragment(movie, number as u32, segment, |at, buffer| file.read_exact_at(buffer, at)) {
-                Ok(bytes) => answer::bytes(request, bytes, "x.m4s", Caching::Finished),
-                Err(error) => {
-                    tracing::warn!(%error, file = %entry.identity.file_id, number, "a segment cannot be packaged");
-                    refused(500, "The segment cannot be made; the log says why.")
-                }
+        Wanted::Init => answer::bytes(request, packaged.init(), "init.m4s", Caching::Finished),
+        Wanted::Segment(number) => match packaged.fragment(number)? {
+            Ok(bytes) => answer::bytes(request, bytes, "x.m4s", Caching::Finished),
+            Err(error) => {
+                tracing::warn!(%error, file = %entry.identity.file_id, number, "a segment cannot be packaged");
+                refused(500, "The segment cannot be made; the log says why.")
             }
-        }
-        Wanted::List => answer::bytes(request, list(segments).into_bytes(), "x.m3u8", Caching::Finished),
+        },
+        Wanted::List => answer::bytes(request, list(&packaged.durations_ms()).into_bytes(), "x.m3u8", Caching::Finished),
     })
 }
 
-fn list(segments: &[mp4::MovieSegment]) -> String {
-    let longest_ms = segments.iter().map(|segment| segment.duration_ms).max().unwrap_or(0);
+fn list(durations_ms: &[u64]) -> String {
+    let longest_ms = durations_ms.iter().copied().max().unwrap_or(0);
     let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:7\n");
     text.push_str(&format!("#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:VOD\n", longest_ms.div_ceil(1_000).max(1)));
     text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-MAP:URI=\"init.m4s\"\n");
-    for (index, segment) in segments.iter().enumerate() {
-        let ms = segment.duration_ms;
+    for (index, ms) in durations_ms.iter().enumerate() {
         text.push_str(&format!("#EXTINF:{}.{:03},\nseg-{}.m4s\n", ms / 1_000, ms % 1_000, index + 1));
     }
     text + hls::ENDLIST
@@ -140,24 +178,33 @@ fn list(segments: &[mp4::MovieSegment]) -> String {
 
 fn load(context: &Context, entry: &Entry) -> io::Result<Arc<Packaged>> {
     let id = entry.identity.file_id;
-    let version = context.catalog.version();
-    if let Some(packaged) = context.cache.packaged(version, id) {
-        return Ok(packaged);
-    }
     if entry.growing {
         return Err(io::Error::other("it grows"));
     }
     let stored = stored(context, entry, &entry.entry)?;
+    if let Some(packaged) = context.cache.packaged(id, &stored) {
+        return Ok(packaged);
+    }
     let reader = FileReader::new(&stored.file, stored.length);
-    let movie = match entry.identity.format {
-        Format::Flv => flv::movie(&reader),
-        _ => mp4::read_movie(&reader),
-    };
-    let movie = movie.map_err(io::Error::other)?;
-    let segments = mp4::segments(&movie, context.hls_segment_ms);
-    let packaged = Arc::new(Packaged { file: stored.file, movie, segments });
-    context.cache.keep_packaged(version, id, &packaged);
+    let index = index(&reader, entry.identity.format, context.hls_segment_ms).map_err(io::Error::other)?;
+    let packaged = Arc::new(Packaged { stored, index });
+    context.cache.keep_packaged(id, &packaged);
     Ok(packaged)
+}
+
+fn index(reader: &FileReader<'_>, format: Format, segment_ms: u64) -> Result<Index, ScanError> {
+    if format == Format::Flv
+        && let Some(outline) = flv::outline(reader)?
+        && let Some(segments) = outline.segments(segment_ms)
+    {
+        return Ok(Index::KeyFrames { outline, segments });
+    }
+    let movie = match format {
+        Format::Flv => flv::movie(reader)?,
+        _ => mp4::read_movie(reader)?.first_ones(),
+    };
+    let segments = mp4::segments(&movie, segment_ms);
+    Ok(Index::Samples { movie, segments })
 }
 
 /// Names of playlists for those who have a token: `voddrm.token.<token>.<name>`.
@@ -194,7 +241,7 @@ pub fn with_token(playlist: &str, token: &str) -> String {
 }
 
 /// An encrypted stream's playlist for whoever has a token: small, and another one for each token.
-pub fn with_token_of(stored: super::http::Stored, token: &str) -> Option<Answer> {
+pub fn with_token_of(stored: Stored, token: &str) -> Option<Answer> {
     let length = stored.length;
     if length > TEXT_BYTES_MAX {
         return None;

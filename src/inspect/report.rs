@@ -87,7 +87,8 @@ impl std::fmt::Display for TrackReport {
             write!(f, ", {}x{} pixels", track.width, track.height)?;
         }
         if track.sample_rate_hz > 0 {
-            write!(f, ", {} Hz, {} channels", track.sample_rate_hz, track.channels)?;
+            let plural = if track.channels == 1 { "" } else { "s" };
+            write!(f, ", {} Hz, {} channel{plural}", track.sample_rate_hz, track.channels)?;
         }
         write!(f, ", {} frames", track.frames)?;
         if self.kind == "video" && track.key_frames > 0 {

@@ -4,6 +4,7 @@ use super::tests::*;
 use super::*;
 use crate::container::mp4;
 use crate::container::{Recalled, RecalledBatch, RecalledFrame, Recalling};
+use crate::media::Payload;
 use crate::units::{TaskId, TemplateId};
 
 /// Reads a file of the memory store again, a few frames at a time, with waits between.

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::*;
-use crate::container::{FinishPlan, MediaPath, MemorySink, OpenMedia, Pinned, Recalling, RecordingEnd, Room};
+use crate::container::{FinishPlan, MediaPath, MemorySink, OpenMedia, Pinned, Recalling, RecordingEnd, Room, Sink};
 use crate::domain::{PausedRecording, RecordingIdentity, Resume, ResumeClaim, Resumptions};
+use crate::media::Payload;
 use crate::units::{FileId, Format, TaskId, TemplateId};
 
 /// Keeps every file; `room` false: takes nothing, as a store whose disk hangs.
@@ -60,6 +61,9 @@ impl Sink for MemoryFile {
     }
     fn append(&mut self, bytes: &[u8]) {
         self.sink.borrow_mut().append(bytes);
+    }
+    fn draft(&mut self, from: u64) {
+        self.sink.borrow_mut().draft(from);
     }
     fn patch(&mut self, offset: u64, bytes: &[u8]) {
         self.sink.borrow_mut().patch(offset, bytes);

@@ -188,8 +188,18 @@ impl Block {
         assert!(at >= self.sealed, "a store at {at} into sealed bytes ({})", self.sealed);
         assert!(at + bytes.len() <= self.bytes(), "a store runs past the block");
         // SAFETY: the destination is inside this block (asserted), this block is the only owner of the bytes from `sealed` on, and `bytes`
-        // cannot overlap it because no `&[u8]` to unsealed arena memory is ever given out.
+        // cannot overlap it because a `&[u8]` to unsealed arena memory borrows the block it lies in.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.unit_pointer(self.unit).add(at), bytes.len()) }
+    }
+
+    /// Bytes of the block, whether they are sealed or not.
+    ///
+    /// # Panics
+    /// If that is outside the block.
+    pub fn read(&self, range: std::ops::Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.bytes(), "a look past the block");
+        // SAFETY: the range is inside this block (asserted), whose only owner is borrowed as long as the bytes are: nobody writes to them.
+        unsafe { std::slice::from_raw_parts(self.map.unit_pointer(self.unit).add(range.start), range.len()) }
     }
 
     /// Makes the first `upto` bytes immutable. Going back is ignored.

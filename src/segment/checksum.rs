@@ -1,8 +1,9 @@
-//! Checksums of media files, made from what is handed to the disk, so that no byte is read back for them. Of what was found after a crash they are made
-//! when it is in the catalog.
+//! Checksums of media files, made from what is appended while it is in the processor's cache: read back from memory, let alone from the disk, they would
+//! cost several times as much. Of what was found after a crash they are made when it is in the catalog.
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -16,42 +17,96 @@ const RUN_BYTES: u64 = 4 << 20;
 #[derive(Clone)]
 pub struct Running {
     start: u64,
+    /// Everything before is in `runs` and `run`.
     at: u64,
     /// Of whole runs.
     runs: Vec<u32>,
     run: crc32fast::Hasher,
-    /// Bytes are missing in between: there is no checksum.
-    broken: bool,
+    /// What begins at `at` and may change still.
+    draft: Option<Draft>,
+}
+
+/// Bytes that may change, and those behind them that will not.
+#[derive(Clone)]
+struct Draft {
+    bytes: u64,
+    /// Of what follows, by run.
+    after: Vec<(crc32fast::Hasher, u64)>,
+    after_bytes: u64,
 }
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Running({}..{})", self.start, self.at)
+        write!(f, "Running({}..{})", self.start, self.end())
     }
 }
 
 impl Running {
     /// Of the bytes from `start` on: what is before changes when the file is finished.
     pub fn new(start: u64) -> Self {
-        Self { start, at: start, runs: Vec::new(), run: crc32fast::Hasher::new(), broken: false }
+        Self { start, at: start, runs: Vec::new(), run: crc32fast::Hasher::new(), draft: None }
     }
 
-    /// `data` was written at `offset`; what is known of it already is the same.
-    pub fn update(&mut self, offset: u64, data: &[u8]) {
-        if offset > self.at {
-            self.broken = true;
+    /// What comes next in the file.
+    pub fn end(&self) -> u64 {
+        self.at + self.draft.as_ref().map_or(0, |draft| draft.bytes + draft.after_bytes)
+    }
+
+    /// Where a draft lies that was not settled.
+    pub fn draft(&self) -> Option<Range<u64>> {
+        self.draft.as_ref().map(|draft| self.at..self.at + draft.bytes)
+    }
+
+    /// The next `bytes` of the file may change still.
+    ///
+    /// # Panics
+    /// If there is a draft already: a broken invariant of the writer.
+    pub fn begin_draft(&mut self, bytes: u64) {
+        assert!(self.draft.is_none(), "a second draft");
+        self.draft = Some(Draft { bytes, after: Vec::new(), after_bytes: 0 });
+    }
+
+    /// The draft is what `pieces` say, for good.
+    pub fn settle_draft<'a>(&mut self, pieces: impl Iterator<Item = &'a [u8]>) {
+        let Some(draft) = self.draft.take() else { return };
+        pieces.for_each(|piece| self.add(piece));
+        for (sum, bytes) in &draft.after {
+            self.run.combine(sum);
+            self.passed(*bytes);
         }
-        let known = usize::try_from(self.at.saturating_sub(offset)).unwrap_or(usize::MAX).min(data.len());
-        let mut fresh = &data[known..];
-        while !self.broken && !fresh.is_empty() {
-            let left = RUN_BYTES - (self.at - self.start) % RUN_BYTES;
-            let (now, later) = fresh.split_at(fresh.len().min(left as usize));
-            self.run.update(now);
-            self.at += now.len() as u64;
-            if now.len() as u64 == left {
-                self.runs.push(std::mem::take(&mut self.run).finalize());
+    }
+
+    /// The file goes on with `data`.
+    pub fn add(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            let left = RUN_BYTES - (self.end() - self.start) % RUN_BYTES;
+            let (now, later) = data.split_at(data.len().min(left as usize));
+            let bytes = now.len() as u64;
+            match &mut self.draft {
+                None => {
+                    self.run.update(now);
+                    self.passed(bytes);
+                }
+                Some(draft) => {
+                    if draft.after.is_empty() || left == RUN_BYTES {
+                        draft.after.push((crc32fast::Hasher::new(), 0));
+                    }
+                    if let Some((sum, summed)) = draft.after.last_mut() {
+                        sum.update(now);
+                        *summed += bytes;
+                    }
+                    draft.after_bytes += bytes;
+                }
             }
-            fresh = later;
+            data = later;
+        }
+    }
+
+    /// So much was added to the run.
+    fn passed(&mut self, bytes: u64) {
+        self.at += bytes;
+        if (self.at - self.start).is_multiple_of(RUN_BYTES) {
+            self.runs.push(std::mem::take(&mut self.run).finalize());
         }
     }
 
@@ -65,7 +120,7 @@ impl Running {
             Some(insert) => insert.length,
             None => 0,
         };
-        if self.broken {
+        if self.draft.is_some() {
             return Ok(None);
         }
         if !(self.at - self.start).is_multiple_of(RUN_BYTES) {
@@ -160,13 +215,25 @@ mod tests {
         ] {
             let mut running = Running::new(head);
             let mut at = 0;
-            while at < media.len() {
-                // The page that was not full is written again.
-                let from = at - at % 4096;
-                let to = (at + 777_777).min(media.len());
-                running.update(head + from as u64, &media[from..to]);
-                at = to;
+            for (piece, next) in media.chunks(777_777).zip([0, 1, 2].into_iter().cycle()) {
+                // Without a draft, with one before the bytes of several chunks, with one across the end of a run.
+                let draft_bytes = [0, 1_000, 700_000][next];
+                if next < 2 {
+                    let draft = running.draft().map(|draft| (draft.start - head) as usize..(draft.end - head) as usize);
+                    running.settle_draft(draft.into_iter().flat_map(|draft| media[draft].chunks(300)));
+                }
+                if draft_bytes > 0 && running.draft().is_none() {
+                    running.begin_draft(draft_bytes as u64);
+                    assert_eq!(running.draft(), Some(head + at as u64..head + (at + draft_bytes) as u64));
+                    running.add(&piece[draft_bytes..]);
+                } else {
+                    running.add(piece);
+                }
+                at += piece.len();
+                assert_eq!(running.end(), head + at as u64);
             }
+            let draft = running.draft().map(|draft| (draft.start - head) as usize..(draft.end - head) as usize);
+            running.settle_draft(draft.into_iter().flat_map(|draft| media[draft].chunks(5_000)));
             let mut bytes = vec![0; (head + shift) as usize];
             bytes.extend_from_slice(&media);
             bytes.truncate((truncate_to + shift) as usize);
@@ -186,10 +253,11 @@ mod tests {
                 assert_eq!(check(&file, &checksum).expect("read").len(), 1);
             }
         }
-        let mut gap = Running::new(0);
-        gap.update(4096, b"x");
+        let mut open = Running::new(0);
+        open.begin_draft(4096);
+        open.add(b"x");
         let plan =
             FinishPlan { truncate_to: 1, insert: None, writes: Vec::new(), append: Vec::new(), torn_bytes: 0, summary: MediaSummary::default() };
-        assert_eq!(gap.finish(&tempfile::tempfile().expect("a file"), Path::new("x"), &plan).expect("nothing read"), None);
+        assert_eq!(open.finish(&tempfile::tempfile().expect("a file"), Path::new("x"), &plan).expect("nothing read"), None);
     }
 }

@@ -79,6 +79,9 @@ impl Sink for WholeFile {
     fn append(&mut self, bytes: &[u8]) {
         self.bytes.borrow_mut().append(bytes);
     }
+    fn draft(&mut self, from: u64) {
+        self.bytes.borrow_mut().draft(from);
+    }
     fn patch(&mut self, offset: u64, bytes: &[u8]) {
         self.bytes.borrow_mut().patch(offset, bytes);
     }

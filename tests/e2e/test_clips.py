@@ -7,7 +7,9 @@ import subprocess
 import pytest
 
 import media
+import test_codecs
 from appliance import ApiError, Appliance, until
+from test_publishers import newer_ffmpeg
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +23,21 @@ def recorded(tmp_path_factory):
     appliance.stop()
 
 
-def frames(path, *options):
+@pytest.fixture(scope="module")
+def recorded_ts(tmp_path_factory):
+    """The same as a transport stream, and one of HEVC."""
+    appliance = Appliance(tmp_path_factory.mktemp("clips-ts"), record={"hls_segment_ms": 2000, "hls_container": "ts"}).start()
+    appliance.record("a.example", hls=True)
+    for name, source, ffmpeg in (("one", media.source("bframes"), "ffmpeg"), ("hevc", test_codecs.source("hevc-aac"), newer_ffmpeg())):
+        subprocess.run([ffmpeg, "-v", "error", "-i", source, "-c", "copy", "-f", "flv", appliance.url(name, "a.example")], check=True, timeout=60)
+    appliance.by = {"ts": appliance.file("one", "a.example"), "hevc": appliance.file("hevc", "a.example")}
+    yield appliance
+    appliance.stop()
+
+
+def frames(path, *options, ffmpeg="ffmpeg"):
     """Hashes of the decoded pictures, as a player shows them."""
-    done = media.run(["ffmpeg", "-v", "error", "-nostdin", *options, "-i", path, "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"])
+    done = media.run([ffmpeg, "-v", "error", "-nostdin", *options, "-i", path, "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"])
     lines = [line for line in done.stdout.decode().splitlines() if line and not line.startswith("#")]
     return [line.split(",")[-1].strip() for line in lines]
 
@@ -49,10 +63,11 @@ def edited(appliance, files, **output):
     return detail["EditMediaTask"]
 
 
-@pytest.mark.parametrize("container", ["mp4", "flv", "hls"])
+@pytest.mark.parametrize("container", ["mp4", "flv", "hls", "ts"])
 @pytest.mark.parametrize(("start", "end"), [(0, 0), (1.3, 4.1), (2.04, 2.12), (-1.5, 0), (0.5, -0.5)])
-def test_cuts_are_frame_exact(recorded, container, start, end):
+def test_cuts_are_frame_exact(request, container, start, end):
     """What is shown are the very pictures of the source between the two times, first and last."""
+    recorded = request.getfixturevalue("recorded_ts" if container == "ts" else "recorded")
     task = edited(recorded, [{"FileId": recorded.by[container]["FileId"], "StartTimeOffset": start, "EndTimeOffset": end}], MediaName="cut")
     assert task["ErrCode"] == 0, task
     source = media.source("bframes")
@@ -85,6 +100,24 @@ def test_stretches_are_joined(recorded):
     with pytest.raises(ApiError) as refused:
         recorded.call("EditMedia", InputType="File", FileInfos=[{"FileId": flv, "StartTimeOffset": 99}])
     assert refused.value.code == "InvalidParameterValue"
+
+
+def test_transport_streams_are_cut_and_joined(recorded_ts):
+    """Units, sound and times as they were sent, whatever the codec; what does not fit together is said."""
+    one, hevc = recorded_ts.by["ts"]["FileId"], recorded_ts.by["hevc"]["FileId"]
+    for file, source in ((one, media.source("bframes")), (hevc, test_codecs.source("hevc-aac"))):
+        task = edited(recorded_ts, [{"FileId": file}])
+        assert task["ErrCode"] == 0, task
+        sent, kept = media.packets(source, ffmpeg=newer_ffmpeg()), media.packets(task["Output"]["FileUrl"], quiet=False)
+        assert [packet.md5 for packet in kept["audio"]] == [packet.md5 for packet in sent["audio"]]
+        steps = lambda packets: [round(float(later.dts - packet.dts)) for packet, later in zip(packets, packets[1:])]  # noqa: E731
+        assert steps(kept["video"]) == steps(sent["video"])
+        assert frames(task["Output"]["FileUrl"], ffmpeg=newer_ffmpeg()) == frames(source, ffmpeg=newer_ffmpeg())
+    as_hls = edited(recorded_ts, [{"FileId": one, "StartTimeOffset": 1}, {"FileId": one, "EndTimeOffset": 2}], Type="hls")
+    assert as_hls["ErrCode"] == 0 and len(frames(as_hls["Output"]["FileUrl"])) >= 175
+    task = edited(recorded_ts, [{"FileId": one}, {"FileId": hevc}])
+    assert (task["ErrCode"], task["ErrCodeExt"]) == (70000, "EncoderNeeded")
+    assert "the first has h264 160x120, aac, number 2 has h265" in task["Message"], task["Message"]
 
 
 @pytest.mark.parametrize("container", ["mp4", "flv"])
@@ -128,6 +161,19 @@ def test_simple_hls_clip(recorded):
         with pytest.raises(ApiError) as refused:
             recorded.call("SimpleHlsClip", **{"Url": url, "StartTimeOffset": 0, **changes})
         assert refused.value.code == code, changes
+
+
+def test_from_a_terminal(recorded):
+    """Cut by id, kept by the name of its stream; what is made is still whole for whoever checks it."""
+    from test_command_line import capstan
+
+    made = capstan(recorded, "clip", recorded.by["flv"]["FileId"], "--from", "0:01", "--to", "2.5", "--name", "term").split()
+    source = media.source("bframes")
+    assert frames(made[1]) == shown(frames(source), times(source), 1, 2.5) and made[1].endswith("/term.mp4")
+    kept = capstan(recorded, "clip", "a.example/live/one", "--last", "30m").split()
+    assert frames(kept[1]) == frames(source) and capstan(recorded, "play-url", kept[0]).strip() == kept[1]
+    assert "a length" in capstan(recorded, "clip", "one", "--last", "soon", code=1)
+    assert " 0 are not" in capstan(recorded, "verify", recorded.data)
 
 
 def test_a_clip_of_a_stream_that_is_live(tmp_path):

@@ -1,6 +1,8 @@
 """The console in a browser: a publisher appears, a task is made, its file is played and deleted."""
 
+import base64
 import os
+import random
 import shutil
 
 import pytest
@@ -166,8 +168,9 @@ def test_watching_a_live_recording_and_cutting_it(start, source, push, page):
     page.get_by_role("link").filter(has_text="camera-1").first.click()
     page.get_by_text("complete", exact=True).wait_for()
     length = until(lambda: page.eval_on_selector("video", "video => video.duration || 0"), 10, "the length")
-    for place in (0.9, 0.1, 0.55, 0.3, 0.8, 0.0, 0.45, 0.95, 0.2, 0.7):
-        sought(page, length * place)
+    chance = random.Random(7)
+    for _ in range(20):
+        sought(page, length * chance.random())
     begin, end = page.get_by_role("slider", name="Begin of the clip"), page.get_by_role("slider", name="End of the clip")
     begin.press("ArrowRight")
     begin.press("Shift+ArrowRight")
@@ -183,6 +186,102 @@ def test_watching_a_live_recording_and_cutting_it(start, source, push, page):
     page.get_by_role("dialog").get_by_role("button", name="Cut").click()
     page.get_by_role("heading", name="the goal").wait_for()
     played(page, 0.5)
+
+
+@pytest.fixture
+def firefox(tmp_path):
+    import firefox
+
+    if not firefox.BINARY:
+        pytest.skip("there is no Firefox; Debian's package is firefox-esr")
+    browser = firefox.Firefox(tmp_path)
+    yield browser
+    browser.close()
+
+
+def test_firefox_plays_what_lives_and_what_is_kept(start, source, push, firefox):
+    """The same page in another browser: a stream that is live, then its recordings, sought through."""
+    appliance = start(record={"first_run_rule": False, "hls_segment_ms": 1000})
+    appliance.record("localhost", hls=True, mp4=True, flv=True)
+    pushing = push.ffmpeg(source("live"), appliance.url("camera-1"), realtime=True)
+    appliance.wait_recording("camera-1")
+    figures = "(() => { const v = document.querySelector('video'); return v && [v.currentTime, v.getVideoPlaybackQuality().totalVideoFrames, v.error?.message, v.readyState, v.duration]; })()"
+
+    def plays():
+        def ready():
+            now = firefox.evaluate(figures)
+            return now and now[3] >= 2 and now
+
+        before = until(ready, 15, "a picture")
+        firefox.evaluate("Object.assign(document.querySelector('video'), { muted: true }).play()")
+
+        def advanced():
+            now = firefox.evaluate(figures)
+            assert now[2] is None, now
+            return now[0] >= before[0] + 0.5 and now[1] > before[1]
+
+        until(advanced, 15, "the player advancing")
+
+    firefox.go(f"{appliance.http}/#/watch/localhost/live/camera-1")
+    plays()
+    pushing.kill()
+    files = appliance.by_format("camera-1", "localhost", "flv", "hls", "mp4")
+    for kind in ("flv", "mp4"):
+        file = files[kind]
+        firefox.go("about:blank")
+        firefox.go(f"{appliance.http}/#/recording/{file['FileId']}")
+        plays()
+        for part in (0.7, 0.1, 0.5):
+            sought = "new Promise((done) => { const v = document.querySelector('video'); v.addEventListener('seeked', () => done(v.currentTime), { once: true }); v.currentTime = v.duration * %s; })"
+            length = firefox.evaluate(figures)[4]
+            assert firefox.evaluate(sought % part) == pytest.approx(length * part, abs=0.3), kind
+    assert firefox.errors == []
+
+
+def test_a_restart_of_the_appliance_is_seen_and_survived(start, browser):
+    appliance = start()
+    page = browser.new_page()
+    page.goto(f"{appliance.http}/#/overview")
+    page.get_by_text("all well", exact=True).wait_for()
+    appliance.kill()
+    page.get_by_role("alert").get_by_text("does not answer").wait_for()
+    assert page.get_by_text("all well", exact=True).count() == 0, "what is shown is old"
+    # Whoever goes on to another page may come back.
+    page.get_by_role("link", name="Rules").click()
+    page.get_by_role("button", name="Try again").wait_for()
+    appliance.start()
+    page.get_by_role("button", name="Try again").click()
+    page.get_by_text("There are no rules").wait_for()
+    page.get_by_role("link", name="Overview").click()
+    page.get_by_text("all well", exact=True).wait_for()
+    assert page.get_by_role("alert").count() == 0
+    page.close()
+
+
+def test_a_callback_is_looked_at_and_sent_again(start, source, push, page):
+    """A receiver that refuses at first; what it was told stands on the page, which sends it once more."""
+    from receiver import Receiver
+
+    statuses = [500]
+    receiver = Receiver(lambda call, number: statuses[-1])
+    appliance = start()
+    template = appliance.call("CreateLiveCallbackTemplate", TemplateName="hooks", StreamBeginNotifyUrl=f"http://127.0.0.1:{receiver.port}/")["TemplateId"]
+    appliance.call("CreateLiveCallbackRule", DomainName="localhost", AppName="live", TemplateId=template)
+    push(source("aac"), appliance.url("radio"))
+    page.goto(f"{appliance.http}/#/callbacks")
+    row = page.get_by_role("row").filter(has_text="Stream began")
+    row.get_by_text("HTTP 500").wait_for()
+    row.get_by_role("button", name="Look").click()
+    page.get_by_role("dialog").get_by_text('"stream_id": "radio"').wait_for()
+    # A question goes with the page that asked it.
+    page.evaluate("location.hash = '#/rules'")
+    page.get_by_text("There are no rules").wait_for()
+    assert page.get_by_role("dialog").count() == 0
+    page.goto(f"{appliance.http}/#/callbacks")
+    statuses.append(200)
+    row.get_by_role("button", name="Send now").click()
+    row.get_by_text("delivered", exact=True).wait_for()
+    receiver.close()
 
 
 def test_login_signs_every_call(page, tmp_path):
@@ -212,6 +311,36 @@ def test_login_signs_every_call(page, tmp_path):
         # It would go on asking.
         page.goto("about:blank")
         appliance.stop()
+
+
+def test_codes_are_read_by_another_program(start, page):
+    """Every length of an address up to the longest, drawn as it stands on the page."""
+    import zxingcpp
+
+    appliance = start()
+    page.goto(f"{appliance.http}/#/push")
+    page.get_by_label("Stream", exact=True).fill("camera 1ä")
+    page.locator(".qr path").wait_for(state="attached")
+    drawn = """async (texts) => {
+        const { qr } = await import("/console/qr.js");
+        const draw = (svg) => {
+            const size = svg.viewBox.baseVal.width;
+            const canvas = Object.assign(document.createElement("canvas"), { width: 4 * size, height: 4 * size });
+            const context = canvas.getContext("2d");
+            context.scale(4, 4);
+            for (const part of svg.children) {
+                context.fillStyle = part.getAttribute("fill");
+                context.fill(new Path2D(part.getAttribute("d") ?? `M0 0h${size}v${size}h-${size}z`));
+            }
+            const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+            return [canvas.width, btoa(Array.from({ length: data.length / 4 }, (_, at) => String.fromCharCode(data[4 * at])).join(""))];
+        };
+        return texts.map((text) => draw(text === null ? document.querySelector(".qr svg") : qr(text)));
+    }"""
+    texts = [None, *("rtmp://a.example/live/" + "k" * (length - 22) for length in (22, 23, 61, 62, 122, 123, 250, 411, 665)), "rtmp://a.example/live/ä東?x=1&y=2"]
+    for text, (side, grey) in zip(texts, page.evaluate(drawn, texts)):
+        (code,) = zxingcpp.read_barcodes(memoryview(base64.b64decode(grey)).cast("B", [side, side]))
+        assert code.text == (text or f"rtmp://127.0.0.1:{appliance.rtmp_port}/live/camera%201%C3%A4")
 
 
 def test_parts_that_the_browser_may_lack(start, page):

@@ -14,8 +14,9 @@ import media
 import pytest
 import requests
 from appliance import until
-from test_console import browser  # noqa: F401
 from test_process import finished
+from test_readers import browser  # noqa: F401
+from test_readers import gstreamer, open_page, parsed, played_by_all, variants
 
 APP = 1300000001
 
@@ -84,6 +85,32 @@ def test_play_information(made):
         refused = info(appliance, file, sign)
         assert refused["code"] != 0 and len(refused["message"]) > 10 and "media" not in refused
     assert info(appliance, file, psign(key, file, app=7), app=7)["code"] != 0
+
+
+@pytest.mark.parametrize("kind", ["plain", "encrypted"])
+def test_adaptive_playlists_in_every_reader(made, browser, tmp_path, kind):  # noqa: F811
+    """As somebody else's page and programs read them, with nothing but the address."""
+    appliance, file, key, (plain, encrypted) = made
+    content = {"audioVideoType": "RawAdaptive", "rawAdaptiveDefinition": plain}
+    if kind == "encrypted":
+        content = {"audioVideoType": "ProtectedAdaptive", "drmAdaptiveInfo": {"privateEncryptionDefinition": encrypted}}
+    streaming = info(appliance, file, psign(key, file, contentInfo=content))["media"]["streamingInfo"]
+    url = streaming["plainOutput"]["url"] if kind == "plain" else streaming["drmOutput"][0]["url"]
+    if kind == "encrypted":
+        folder, name = url.rsplit("/", 1)
+        url = f"{folder}/voddrm.token.{streaming['drmToken']}.{name}"
+    listed = [parsed(variant) for variant in variants(url)]
+    assert len(listed) == 2 and all(playlist.is_endlist for playlist in listed)
+    methods = {key.method for playlist in listed for key in playlist.keys if key}
+    assert methods == ({"AES-128"} if kind == "encrypted" else set())
+    page = browser.new_page()
+    open_page(page, appliance)
+    played_by_all(page, url)
+    page.close()
+    for variant, height in zip(variants(url), (240, 360)):
+        width = 426 if height == 240 else 640
+        assert gstreamer(variant, tmp_path / "raw", (width, height)) >= 299, variant
+        assert len(media.packets(variant, quiet=False)["video"]) == 300
 
 
 @pytest.mark.parametrize("kind", ["plain", "encrypted"])

@@ -10,6 +10,8 @@ import pytest
 import requests
 
 import media
+from test_readers import browser  # noqa: F401
+from test_readers import gstreamer, open_page, parsed, played_by_all
 
 KEY = "24FEQmTzro4V5u3D5epW"
 
@@ -68,6 +70,19 @@ def test_playlists_list_signed_addresses(protected, container):
     names = [line for line in text.splitlines() if line and not line.startswith("#")] + re.findall(r'URI="([^"]+)"', text)
     assert len(names) >= 3 and all(parse_qs(urlsplit(name).query)["us"] == ["u1"] for name in names)
     media.assert_same_payloads(media.packets(media.source("av")), media.packets(url))
+
+
+def test_signed_playlists_in_every_reader(protected, browser, tmp_path):  # noqa: F811
+    """Players take the parameters of each address as they are listed."""
+    capstan, _, urls = protected
+    page = browser.new_page()
+    open_page(page, capstan)
+    for container in ("hls", "mp4", "flv"):
+        url = signed(re.sub(r"\.(mp4|flv)$", ".m3u8", urls[container].split("?")[0]), us="u1", rlimit=3)
+        assert parsed(url).is_endlist
+        played_by_all(page, url)
+        assert gstreamer(url, tmp_path / "raw", (160, 120)) >= 149, container
+    page.close()
 
 
 def test_a_preview_ends(protected):

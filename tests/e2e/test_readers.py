@@ -93,12 +93,25 @@ def parsed(url):
     return playlist
 
 
-def gstreamer(url, raw):
-    """Pictures that GStreamer's demuxer finds."""
+def gstreamer(url, raw, size=(96, 64)):
+    """Pictures of this size that GStreamer's demuxer finds."""
     command = ["gst-launch-1.0", "-q", "souphttpsrc", f"location={url}", "!", "hlsdemux", "!", "decodebin", "!", "videoconvert", "!", "video/x-raw,format=I420", "!", "filesink", f"location={raw}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=40)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return raw.stat().st_size // (96 * 64 * 3 // 2)
+    return raw.stat().st_size // (size[0] * size[1] * 3 // 2)
+
+
+def variants(url):
+    """The playlists that another one joins, as another parser understands it."""
+    joining = m3u8.loads(requests.get(url, timeout=10).text, uri=url)
+    assert joining.is_variant and all(variant.stream_info.bandwidth and variant.stream_info.codecs for variant in joining.playlists)
+    return [variant.absolute_uri for variant in joining.playlists]
+
+
+def played_by_all(page, url):
+    """hls.js and Shaka Player each play a bit of it."""
+    for reader in ("hls", "shaka"):
+        page.evaluate("([reader, url]) => read(reader, url, 0.5)", [reader, url])
 
 
 @pytest.mark.parametrize("container", ["fmp4", "ts"])
@@ -113,8 +126,7 @@ def test_every_playlist_in_every_reader(start, source, push, browser, tmp_path, 
         live = f"{appliance.media}/live/1300000001/localhost/live/cam.m3u8"
         until(lambda: len(parsed(live).segments) >= 2, 15, "two segments")
         assert parsed(live).playlist_type == "event" and not parsed(live).is_endlist
-        for reader in ("hls", "shaka"):
-            page.evaluate("([reader, url]) => read(reader, url, 0.5)", [reader, live])
+        played_by_all(page, live)
         push.finish(publisher)
         files = appliance.by_format("cam", "localhost", "flv", "hls", "mp4")
         urls = {kind: re.sub(r"\.(mp4|flv)$", ".m3u8", file["BasicInfo"]["MediaUrl"]) for kind, file in files.items()}
@@ -124,8 +136,7 @@ def test_every_playlist_in_every_reader(start, source, push, browser, tmp_path, 
             if container == "ts" and kind in ("mp4", "flv"):
                 continue
             assert parsed(url).is_endlist, kind
-            for reader in ("hls", "shaka"):
-                page.evaluate("([reader, url]) => read(reader, url, 0.5)", [reader, url])
+            played_by_all(page, url)
             frames = len(media.packets(url, quiet=False)["video"])
             assert frames >= (50 if kind == "clip" else sent), f"{kind}: {frames} of {sent}"
         assert gstreamer(urls["hls"], tmp_path / "raw") >= sent - 1

@@ -5,7 +5,7 @@
 
 use super::{PREVIOUS_TAG_SIZE_BYTES, TAG_HEADER_BYTES, TAG_SCRIPT, tag_header};
 use crate::media::{AudioCodec, AudioTrack, Tracks, VideoCodec, VideoTrack};
-use crate::wire::Put;
+use crate::wire::{Put, Reader};
 
 /// AMF0 markers (Action Message Format 0, 2.1).
 const AMF_NUMBER: u8 = 0;
@@ -219,10 +219,89 @@ fn put_numbers(bytes: &mut Vec<u8>, values: impl ExactSizeIterator<Item = f64>) 
     }
 }
 
+/// A century and more: no file is so long.
+const TIME_MS_MAX: u64 = 1 << 42;
+
+/// What a finished onMetaData says of where its file's key frames are.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Stated {
+    pub duration_ms: u64,
+    pub file_bytes: u64,
+    pub has_video: bool,
+    pub has_audio: bool,
+    pub key_frames: Vec<KeyFrame>,
+}
+
+impl Stated {
+    /// Reads the body of the tag. `None`: another writer's, with values that ours has not, or without what is asked here.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(body);
+        let mut name = vec![AMF_STRING];
+        put_name(&mut name, NAME);
+        (reader.take(name.len()).ok()? == name && reader.u8().ok()? == AMF_ECMA_ARRAY).then_some(())?;
+        reader.skip(4).ok()?;
+        let (mut stated, mut positions, mut times) = (Self::default(), Vec::new(), Vec::new());
+        loop {
+            let name_bytes = usize::from(reader.u16().ok()?);
+            let name = reader.take(name_bytes).ok()?;
+            match (name, reader.u8().ok()?) {
+                (b"", marker) if marker == AMF_OBJECT_END[2] => break,
+                (name, AMF_NUMBER) => {
+                    let value = reader.f64().ok()?;
+                    match name {
+                        b"duration" => stated.duration_ms = (value * 1000.0).round() as u64,
+                        b"filesize" => stated.file_bytes = value as u64,
+                        _ => {}
+                    }
+                }
+                (name, AMF_BOOLEAN) => {
+                    let value = reader.u8().ok()? != 0;
+                    match name {
+                        b"hasVideo" => stated.has_video = value,
+                        b"hasAudio" => stated.has_audio = value,
+                        _ => {}
+                    }
+                }
+                (b"keyframes", AMF_OBJECT) => loop {
+                    let name_bytes = usize::from(reader.u16().ok()?);
+                    let name = reader.take(name_bytes).ok()?;
+                    match (name, reader.u8().ok()?) {
+                        (b"", marker) if marker == AMF_OBJECT_END[2] => break,
+                        (b"filepositions", AMF_STRICT_ARRAY) => positions = numbers(&mut reader)?,
+                        (b"times", AMF_STRICT_ARRAY) => times = numbers(&mut reader)?,
+                        _ => return None,
+                    }
+                },
+                (_, AMF_STRICT_ARRAY) => {
+                    numbers(&mut reader)?;
+                }
+                _ => return None,
+            }
+        }
+        let is_index = stated.has_video && stated.duration_ms > 0 && positions.len() == times.len() && positions.len() >= INDEX_ENTRIES_MIN;
+        let key_frame = |(offset, time_s): (&f64, &f64)| KeyFrame { offset: *offset as u64, time_ms: (*time_s * 1000.0).round() as i64 };
+        stated.key_frames = positions.iter().zip(&times).map(key_frame).collect();
+        let is_sane = |ms: i64| ms.unsigned_abs() < TIME_MS_MAX;
+        let are_sane = stated.duration_ms < TIME_MS_MAX && stated.key_frames.iter().all(|key_frame| is_sane(key_frame.time_ms));
+        (is_index && are_sane).then_some(stated)
+    }
+}
+
+/// The rest of an array of numbers: count, and each with its marker.
+fn numbers(reader: &mut Reader<'_>) -> Option<Vec<f64>> {
+    let count = reader.u32().ok()? as usize;
+    let mut entries = Reader::new(reader.take(count.checked_mul(AMF_NUMBER_BYTES)?).ok()?);
+    let mut numbers = Vec::with_capacity(count);
+    while !entries.is_empty() {
+        (entries.u8().ok()? == AMF_NUMBER).then_some(())?;
+        numbers.push(entries.f64().ok()?);
+    }
+    Some(numbers)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Reader;
 
     #[test]
     fn every_size_is_filled_to_the_byte() {
@@ -239,6 +318,7 @@ mod tests {
                 let body = &tag[TAG_HEADER_BYTES..tag.len() - PREVIOUS_TAG_SIZE_BYTES];
                 let names = property_names(body);
                 assert_eq!(names.contains(&"keyframes".to_owned()), count == 2);
+                assert_eq!(Stated::read(body), None, "nothing is known of the tracks");
                 assert!(names.last().unwrap().starts_with(FILLER_NAME));
             }
         }

@@ -9,10 +9,12 @@
 mod index;
 mod metadata;
 mod movie;
+mod outline;
 mod scan;
 mod write;
 
 pub use movie::movie;
+pub use outline::{Outline, Stretch, fuzz_outline, outline};
 pub use scan::{fuzz_flv_scan, scan};
 pub use write::{FlvWriter, head};
 
@@ -241,6 +243,87 @@ mod tests {
         assert_eq!(stamps, [0, 0, 0x5555_5555, 0xaaaa_aaaa, u32::MAX - 19, 20, 60]);
         let plan = scan(file.as_slice()).unwrap();
         assert_eq!(plan.summary.duration_ms, (wrap + 60 + 40) as u64);
+    }
+
+    /// The file once it is finished.
+    fn finished(file: &[u8]) -> Vec<u8> {
+        apply(&scan(file).unwrap(), file)
+    }
+
+    #[test]
+    fn an_outline_gives_the_samples_of_the_whole_file_in_pieces() {
+        let wrap = 1_i64 << 32;
+        let long = |from: i64| {
+            let video = (0..500)
+                .map(move |n| (TrackKind::Video, from + n * 40, vec![if n % 25 == 0 { 0x17 } else { 0x27 }, 1, 0, 0, 80, 0, 0, 0, 2, 0x65, n as u8]));
+            let audio = (0..930).map(move |n| (TrackKind::Audio, from + n * 64 / 3, vec![0xaf, 1, 0x21, n as u8, 7]));
+            let mut messages: Vec<Message> = video.chain(audio).collect();
+            messages.sort_by_key(|message| message.1);
+            messages
+        };
+        for (name, tracks, messages) in [
+            ("both", tracks(true, true), long(1000)),
+            (
+                "times that wrap",
+                tracks(true, true),
+                [0, wrap / 3, wrap / 3 * 2].map(|at| long(at)[0].clone()).into_iter().chain(long(wrap - 9_000)).collect(),
+            ),
+            ("video alone", tracks(true, false), long(0).into_iter().filter(|message| message.0 == TrackKind::Video).collect()),
+        ] {
+            let zero_ms = messages[0].1;
+            let file = finished(&write(&tracks, &messages, zero_ms));
+            let whole = movie(&file[..]).unwrap();
+            let outline = outline(&file[..]).unwrap().expect(name);
+            let kinds = |movie: &crate::container::mp4::Movie| movie.tracks.iter().map(|track| (track.kind, track.stsd.clone())).collect::<Vec<_>>();
+            assert_eq!(kinds(&outline.tracks()), kinds(&whole), "{name}");
+            let segments = match outline.segments(2_000) {
+                Some(segments) => {
+                    assert_eq!((segments.len(), segments[0].duration_ms), (10, 2_000), "{name}");
+                    segments
+                }
+                // Gaps of weeks are too coarse for short segments.
+                None => outline.segments(1 << 30).unwrap(),
+            };
+            assert_eq!(segments.len() == 10, name != "times that wrap");
+            assert_eq!(segments.iter().map(|segment| segment.duration_ms).sum::<u64>(), whole.duration_ms(), "{name}");
+            let mut found = whole.clone();
+            found.tracks.iter_mut().for_each(|track| track.samples.clear());
+            for segment in &segments {
+                let part = outline.stretch(&file[..], segment).unwrap();
+                assert!(part.tracks[0].samples[0].sync);
+                found.tracks.iter_mut().zip(&part.tracks).for_each(|(whole, part)| whole.samples.extend(&part.samples));
+            }
+            assert_eq!(found, whole, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_index_that_does_not_agree_with_its_file_is_not_believed() {
+        let tracks = tracks(true, true);
+        let file = write(&tracks, &messages(), 1000);
+        assert!(outline(&file[..]).unwrap().is_none(), "not finished");
+        let file = finished(&file);
+        assert!(outline(&file[..]).unwrap().is_some());
+        assert!(outline(&file[..file.len() - 1]).unwrap().is_none(), "cut");
+        let place = |text: &[u8]| file.windows(text.len()).position(|window| window == text).unwrap() + text.len();
+        // Count, marker, number: an offset one off, and a time.
+        for (name, at) in [("offset", place(b"filepositions") + 1 + 4 + 9 + 3), ("time", place(b"\x00\x05times") + 1 + 4 + 9 + 3)] {
+            let mut other = file.clone();
+            other[at] ^= 0x40;
+            assert!(outline(&other[..]).unwrap().is_none(), "{name}");
+        }
+        let sound = finished(&write(
+            &super::tests::tracks(false, true),
+            &messages().into_iter().filter(|of| of.0 == TrackKind::Audio).collect::<Vec<_>>(),
+            1000,
+        ));
+        assert!(outline(&sound[..]).unwrap().is_none(), "sound has no key frames");
+        for at in 0..file.len() {
+            let mut damaged = file.clone();
+            damaged[at] ^= 0x55;
+            fuzz_outline(&damaged);
+            fuzz_outline(&file[..at]);
+        }
     }
 
     #[test]

@@ -34,10 +34,29 @@ pub fn movie<R: ReadAt + ?Sized>(file: &R) -> Result<Movie, ScanError> {
 }
 
 #[derive(Default)]
-struct Samples {
-    tracks: Tracks,
-    video: Vec<MovieSample>,
-    audio: Vec<MovieSample>,
+pub(super) struct Samples {
+    pub tracks: Tracks,
+    pub video: Vec<MovieSample>,
+    pub audio: Vec<MovieSample>,
+}
+
+impl Samples {
+    /// The next sample tells how long the one before lasts.
+    pub fn push(samples: &mut Vec<MovieSample>, mut sample: MovieSample) {
+        Self::end(samples, sample.dts as i64);
+        if let Some(last) = samples.last() {
+            sample.dts = sample.dts.max(last.dts);
+            sample.duration = last.duration;
+        }
+        samples.push(sample);
+    }
+
+    /// Nothing of this track comes before `dts_ms`.
+    pub fn end(samples: &mut [MovieSample], dts_ms: i64) {
+        if let Some(last) = samples.last_mut() {
+            last.duration = u32::try_from((dts_ms.max(0) as u64).saturating_sub(last.dts)).unwrap_or(u32::MAX);
+        }
+    }
 }
 
 impl Frames for Samples {
@@ -45,23 +64,13 @@ impl Frames for Samples {
         &mut self.tracks
     }
     fn video(&mut self, tag: &Tag, dts_ms: i64, part: &FramePart<'_>, media_bytes: u64) {
-        push(&mut self.video, sample(tag, dts_ms, part.cts_ms, part.key, media_bytes));
+        Samples::push(&mut self.video, sample(tag, dts_ms, part.cts_ms, part.key, media_bytes));
     }
     fn audio(&mut self, tag: &Tag, dts_ms: i64, media_bytes: u64) {
-        push(&mut self.audio, sample(tag, dts_ms, 0, true, media_bytes));
+        Samples::push(&mut self.audio, sample(tag, dts_ms, 0, true, media_bytes));
     }
 }
 
-fn sample(tag: &Tag, dts_ms: i64, cts: i32, sync: bool, media_bytes: u64) -> MovieSample {
+pub(super) fn sample(tag: &Tag, dts_ms: i64, cts: i32, sync: bool, media_bytes: u64) -> MovieSample {
     MovieSample { offset: tag.media_offset(media_bytes), bytes: media_bytes as u32, dts: dts_ms.max(0) as u64, cts, duration: ONLY_MS, sync }
-}
-
-/// The next sample tells how long the one before lasts.
-fn push(samples: &mut Vec<MovieSample>, mut sample: MovieSample) {
-    if let Some(last) = samples.last_mut() {
-        sample.dts = sample.dts.max(last.dts);
-        last.duration = u32::try_from(sample.dts - last.dts).unwrap_or(u32::MAX);
-        sample.duration = last.duration;
-    }
-    samples.push(sample);
 }

@@ -83,6 +83,16 @@ impl Tag {
         self.end() - PREVIOUS_TAG_SIZE_BYTES as u64 - media_bytes
     }
 
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Where the body of a script tag lies; `None` for another tag, and for one of more than `bytes_max`.
+    pub(super) fn script_body(&self, bytes_max: usize) -> Option<std::ops::Range<u64>> {
+        let is_script = self.tag_type == TAG_SCRIPT && self.body_bytes as usize <= bytes_max;
+        is_script.then(|| self.body_offset()..self.body_offset() + u64::from(self.body_bytes))
+    }
+
     fn body_offset(&self) -> u64 {
         self.offset + TAG_HEADER_BYTES as u64
     }
@@ -185,6 +195,7 @@ pub(super) struct Timelines {
 
 /// Finishing what was finished changes nothing, whatever the file.
 pub fn fuzz_flv_scan(data: &[u8]) {
+    super::fuzz_outline(data);
     let Ok(plan) = scan(data) else { return };
     assert!(plan.truncate_to + plan.torn_bytes <= data.len() as u64);
     let finished = apply(&plan, data);

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::moov::{Head, mvhd, trak};
 use super::movie::{Movie, MovieTrack};
 use super::tables::{SampleTable, Scale, TableSample};
 use crate::container::boxes::{BoxWriter, HEADER_BYTES, LARGE_HEADER_BYTES};
@@ -15,7 +16,6 @@ use crate::media::TrackKind;
 /// Copies begin on such a boundary in both files.
 const PAGE_BYTES: u64 = 4_096;
 const MOVIE_TICKS: u32 = 1_000;
-const MATRIX: [u32; 9] = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
 
 /// A stretch of a movie.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,9 +30,27 @@ pub struct Selection {
 /// The stretch from `begin_ms` to `end_ms` (movie time). `None`: nothing lies there.
 pub fn select(movie: &Movie, begin_ms: i64, end_ms: i64) -> Option<Selection> {
     let leading = movie.tracks.first()?;
-    let (wanted_begin, wanted_end) = (leading.ticks(begin_ms), leading.ticks(end_ms));
+    let Shown { begin, end, range } = shown(leading, begin_ms, end_ms)?;
+    let (begin_ms, end_ms) = (leading.ms(begin), leading.ms(end));
+    let further = movie.tracks[1..].iter().map(|track| match track.kind {
+        TrackKind::Video => shown(track, begin_ms, end_ms).map_or(0..0, |shown| shown.range),
+        TrackKind::Audio => beside(track, begin_ms, end_ms),
+    });
+    Some(Selection { begin_ms, end_ms, ranges: std::iter::once(range).chain(further).collect() })
+}
+
+/// What is seen of a track, in its ticks, and what has to be decoded for that.
+struct Shown {
+    begin: i64,
+    end: i64,
+    range: Range<usize>,
+}
+
+/// The frames that are shown between two times: the one that is there already at the begin, and those that come before the end.
+fn shown(track: &MovieTrack, begin_ms: i64, end_ms: i64) -> Option<Shown> {
+    let (wanted_begin, wanted_end) = (track.ticks(begin_ms), track.ticks(end_ms));
     // Frames in the order in which they are shown.
-    let mut order: Vec<(i64, usize)> = (0..leading.samples.len()).map(|index| (leading.pts(index), index)).collect();
+    let mut order: Vec<(i64, usize)> = (0..track.samples.len()).map(|index| (track.pts(index), index)).collect();
     order.sort_unstable();
     let first = order.partition_point(|(pts, _)| *pts <= wanted_begin).saturating_sub(1);
     let behind = order.partition_point(|(pts, _)| *pts < wanted_end);
@@ -40,23 +58,21 @@ pub fn select(movie: &Movie, begin_ms: i64, end_ms: i64) -> Option<Selection> {
         return None;
     }
     let shown = &order[first..behind];
-    let begin = shown[0].0;
     let last = shown[shown.len() - 1];
-    let end = order.get(behind).map_or(last.0 + i64::from(leading.samples[last.1].duration), |(pts, _)| *pts);
+    let end = order.get(behind).map_or(last.0 + i64::from(track.samples[last.1].duration), |(pts, _)| *pts);
     // It is decoded from the key frame on that comes before all frames that are shown.
     let earliest = shown.iter().map(|(_, index)| *index).min()?;
-    let from = (0..=earliest).rev().find(|index| leading.samples[*index].sync).unwrap_or(0);
+    let from = (0..=earliest).rev().find(|index| track.samples[*index].sync).unwrap_or(0);
     let to = shown.iter().map(|(_, index)| *index).max()? + 1;
-    let (begin_ms, end_ms) = (leading.ms(begin), leading.ms(end));
-    let mut ranges = Vec::with_capacity(movie.tracks.len());
-    ranges.push(from..to);
-    for track in &movie.tracks[1..] {
-        ranges.push(beside(track, begin_ms, end_ms));
-    }
-    Some(Selection { begin_ms, end_ms, ranges })
+    Some(Shown { begin: shown[0].0, end, range: from..to })
 }
 
-/// The samples of a track of sound that sound in the stretch, with the one before: decoders need it to begin cleanly.
+/// Frames of sound before the first one that is heard, which decoders need to begin cleanly: one; of Opus 80 ms (RFC 7845, 4.6).
+fn lead_in(track: &MovieTrack) -> usize {
+    if track.codec_name() == "opus" { 4 } else { 1 }
+}
+
+/// The samples of a track of sound that sound in the stretch, with those that lead in.
 fn beside(track: &MovieTrack, begin_ms: i64, end_ms: i64) -> Range<usize> {
     let (begin, end) = (track.ticks(begin_ms), track.ticks(end_ms));
     let count = track.samples.len();
@@ -70,13 +86,32 @@ fn beside(track: &MovieTrack, begin_ms: i64, end_ms: i64) -> Range<usize> {
     };
     let from = index(&|at| track.pts(at) + i64::from(track.samples[at].duration) <= begin);
     let to = index(&|at| track.pts(at) < end);
-    if from >= to { 0..0 } else { from.saturating_sub(1)..to }
+    if from >= to { 0..0 } else { from.saturating_sub(lead_in(track))..to }
 }
 
-/// Can these be joined without encoding: the same tracks with the same parameters?
-pub fn are_alike(movies: &[&Movie]) -> bool {
-    let parameters = |movie: &Movie| movie.tracks.iter().map(|track| (track.kind, track.ticks_per_second, track.stsd.clone())).collect::<Vec<_>>();
-    movies.windows(2).all(|pair| parameters(pair[0]) == parameters(pair[1]))
+/// What keeps movies from being joined without encoding, in words; `None`: they have the same tracks with the same parameters.
+pub fn difference(movies: &[&Movie]) -> Option<String> {
+    let first = movies.first()?;
+    let names = |movie: &Movie| movie.tracks.iter().map(MovieTrack::description).collect::<Vec<_>>().join(", ");
+    for (number, movie) in movies.iter().enumerate().skip(1) {
+        let what = || format!("the first has {}, number {} has {}", names(first), number + 1, names(movie));
+        if movie.tracks.len() != first.tracks.len() {
+            return Some(what());
+        }
+        for (track, other) in first.tracks.iter().zip(&movie.tracks) {
+            if track.kind != other.kind || track.description() != other.description() {
+                return Some(what());
+            }
+            if track.stsd != other.stsd {
+                return Some(format!("the {} of number {} has other codec parameters than that of the first", track.description(), number + 1));
+            }
+            if track.ticks_per_second != other.ticks_per_second {
+                let rates = (track.ticks_per_second, other.ticks_per_second);
+                return Some(format!("the first counts time in {} ticks a second, number {} in {}", rates.0, number + 1, rates.1));
+            }
+        }
+    }
+    None
 }
 
 /// A piece of an input that is copied as it is.
@@ -225,133 +260,66 @@ fn duration_ms(track: &OutTrack<'_>) -> u64 {
 fn summary(tracks: &[OutTrack<'_>]) -> MediaSummary {
     let mut summary = MediaSummary::default();
     for track in tracks.iter().filter(|track| !track.samples.is_empty()) {
-        let one = TrackSummary {
-            frames: track.samples.len() as u64,
-            bytes: track.samples.iter().map(|(_, sample)| u64::from(sample.bytes)).sum(),
-            duration_ms: duration_ms(track),
-            width: u32::from(track.model.width),
-            height: u32::from(track.model.height),
-            key_frames: track.samples.iter().filter(|(_, sample)| sample.sync).count() as u64,
-            ..TrackSummary::default()
+        // What comes before the first picture that is shown is in the file, and counts for nothing else.
+        let is_shown = |sample: &TableSample| {
+            let at = sample.dts_ms as i64 + i64::from(sample.cts_ms);
+            let inside = |edit: &Edit| edit.media_time.is_some_and(|begin| (begin..begin + track.model.ticks(edit.duration_ms)).contains(&at));
+            track.model.kind == TrackKind::Audio || track.edits.iter().any(inside)
         };
-        summary.duration_ms = summary.duration_ms.max(one.duration_ms);
-        match track.model.kind {
-            TrackKind::Video => summary.video = Some(one),
-            TrackKind::Audio => summary.audio = Some(one),
-        }
+        let shown: Vec<&TableSample> = track.samples.iter().map(|(_, sample)| sample).filter(|sample| is_shown(sample)).collect();
+        let key_frames = shown.iter().filter(|sample| sample.sync).count() as u64;
+        let bytes = track.samples.iter().map(|(_, sample)| u64::from(sample.bytes)).sum();
+        add_track(
+            &mut summary,
+            track.model,
+            TrackSummary { frames: shown.len() as u64, bytes, duration_ms: duration_ms(track), key_frames, ..TrackSummary::default() },
+        );
     }
     summary
 }
 
-fn moov(tracks: &[OutTrack<'_>], media_at: u64) -> Vec<u8> {
-    let mut out = BoxWriter::default();
-    out.container(b"moov", |out| {
-        let total_ms = tracks.iter().map(duration_ms).max().unwrap_or(0);
-        mvhd(out, total_ms);
-        for track in tracks.iter().filter(|track| !track.samples.is_empty()) {
-            let table = table(track, media_at);
-            trak(
-                out,
-                track.model,
-                track_id(track.model.kind),
-                duration_ms(track),
-                track.media_end,
-                |out| edts(out, &track.edits),
-                |out| table.write(out, 0, &Scale::default()),
-            );
-        }
-    });
-    out.into_bytes()
+/// What a movie holds that is shown from its first frame on.
+pub fn summary_of(movie: &Movie) -> MediaSummary {
+    let mut summary = MediaSummary::default();
+    for track in &movie.tracks {
+        let begin = (0..track.samples.len()).map(|index| track.pts(index)).min().unwrap_or(0);
+        let one = TrackSummary {
+            frames: track.samples.len() as u64,
+            bytes: track.samples.iter().map(|sample| u64::from(sample.bytes)).sum(),
+            duration_ms: track.ms(track.end() - begin).max(0) as u64,
+            key_frames: track.samples.iter().filter(|sample| sample.sync).count() as u64,
+            ..TrackSummary::default()
+        };
+        add_track(&mut summary, track, one);
+    }
+    summary
 }
 
-pub(super) fn track_id(kind: TrackKind) -> u32 {
-    match kind {
-        TrackKind::Video => 1,
-        TrackKind::Audio => 2,
+fn add_track(summary: &mut MediaSummary, model: &MovieTrack, one: TrackSummary) {
+    let one = TrackSummary { width: u32::from(model.width), height: u32::from(model.height), ..one };
+    summary.duration_ms = summary.duration_ms.max(one.duration_ms);
+    let (first, further) = match model.kind {
+        TrackKind::Video => (&mut summary.video, &mut summary.further_video),
+        TrackKind::Audio => (&mut summary.audio, &mut summary.further_audio),
+    };
+    match first {
+        None => *first = Some(one),
+        Some(_) => further.push(one),
     }
 }
 
-pub(super) fn mvhd(out: &mut BoxWriter, duration_ms: u64) {
-    out.full(b"mvhd", 1, 0, |out| {
-        out.zeros(16);
-        out.u32(MOVIE_TICKS);
-        out.u64(duration_ms);
-        out.u32(0x1_0000);
-        out.u16(0x0100);
-        out.zeros(10);
-        MATRIX.iter().for_each(|value| out.u32(*value));
-        out.zeros(24);
-        out.u32(3);
+fn moov(tracks: &[OutTrack<'_>], media_at: u64) -> Vec<u8> {
+    let mut out = BoxWriter::default();
+    let filled = || tracks.iter().filter(|track| !track.samples.is_empty());
+    let heads = Head::of_movie(filled().map(|track| track.model));
+    let next_id = heads.iter().map(|head| head.id).max().unwrap_or(0) + 1;
+    out.container(b"moov", |out| {
+        mvhd(out, 0, MOVIE_TICKS, tracks.iter().map(duration_ms).max().unwrap_or(0), next_id);
+        for (track, head) in filled().zip(&heads) {
+            let edits: Vec<_> = track.edits.iter().map(|edit| (edit.duration_ms.max(0) as u64, edit.media_time.map(|at| at.max(0) as u64))).collect();
+            let table = table(track, media_at);
+            trak(out, head, &edits, track.media_end, |out| table.write(out, 0, &Scale::default()));
+        }
     });
-}
-
-pub(super) fn trak(
-    out: &mut BoxWriter,
-    model: &MovieTrack,
-    id: u32,
-    duration_ms: u64,
-    media_ticks: u64,
-    edits: impl FnOnce(&mut BoxWriter),
-    tables: impl FnOnce(&mut BoxWriter),
-) {
-    let is_video = model.kind == TrackKind::Video;
-    out.container(b"trak", |out| {
-        out.full(b"tkhd", 1, 3, |out| {
-            out.zeros(16);
-            out.u32(id);
-            out.u32(0);
-            out.u64(duration_ms);
-            out.zeros(12);
-            out.u16(if is_video { 0 } else { 0x0100 });
-            out.u16(0);
-            MATRIX.iter().for_each(|value| out.u32(*value));
-            out.u32(u32::from(model.width) << 16);
-            out.u32(u32::from(model.height) << 16);
-        });
-        edits(out);
-        out.container(b"mdia", |out| {
-            out.full(b"mdhd", 1, 0, |out| {
-                out.zeros(16);
-                out.u32(model.ticks_per_second);
-                out.u64(media_ticks);
-                // `und`.
-                out.u32(0x55C4_0000);
-            });
-            out.full(b"hdlr", 0, 0, |out| {
-                out.u32(0);
-                out.raw(if is_video { b"vide" } else { b"soun" });
-                out.zeros(12);
-                out.raw(if is_video { b"VideoHandler\0" } else { b"SoundHandler\0" });
-            });
-            out.container(b"minf", |out| {
-                match is_video {
-                    true => out.full(b"vmhd", 0, 1, |out| out.zeros(8)),
-                    false => out.full(b"smhd", 0, 0, |out| out.zeros(4)),
-                }
-                out.container(b"dinf", |out| {
-                    out.full(b"dref", 0, 0, |out| {
-                        out.u32(1);
-                        out.full(b"url ", 0, 1, |_| {});
-                    });
-                });
-                out.container(b"stbl", |out| {
-                    out.raw(&model.stsd);
-                    tables(out);
-                });
-            });
-        });
-    });
-}
-
-fn edts(out: &mut BoxWriter, edits: &[Edit]) {
-    out.container(b"edts", |out| {
-        out.full(b"elst", 1, 0, |out| {
-            out.u32(edits.len() as u32);
-            for edit in edits {
-                out.u64(edit.duration_ms.max(0) as u64);
-                out.u64(edit.media_time.unwrap_or(-1) as u64);
-                out.u32(0x1_0000);
-            }
-        });
-    });
+    out.into_bytes()
 }

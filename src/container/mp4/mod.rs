@@ -36,7 +36,7 @@ mod tables;
 mod tests;
 mod writer;
 
-pub use cut::{Copy, CutPlan, Selection, are_alike, plan as plan_cut, select};
+pub use cut::{Copy, CutPlan, Selection, difference, plan as plan_cut, select, summary_of};
 pub use fuzz::fuzz_scan;
 pub use head::{INSERT_AT, head, head_of, init_segment};
 pub use movie::{Movie, MovieSample, MovieTrack, fuzz_movie, read_movie, read_tracks};

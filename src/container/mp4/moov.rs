@@ -2,7 +2,8 @@
 
 use super::entry::TrackEntry;
 use super::event;
-use super::fragment::{AUDIO_TRACK_ID, default_flags};
+use super::fragment::{AUDIO_TRACK_ID, default_flags, further_track_id, track_id};
+use super::movie::MovieTrack;
 use super::tables::{SampleTable, Scale};
 use crate::container::boxes::BoxWriter;
 use crate::media::TrackKind;
@@ -18,8 +19,8 @@ const ENABLED: u32 = 1;
 const IN_MOVIE: u32 = 2;
 
 /// What `trak` says of a track beside its samples.
-struct Head<'a> {
-    id: u32,
+pub(super) struct Head<'a> {
+    pub id: u32,
     flags: u32,
     /// Tracks of one group are alternatives to each other; 0: there is none.
     alternate_group: u16,
@@ -27,7 +28,7 @@ struct Head<'a> {
     width: u16,
     height: u16,
     stsd: &'a [u8],
-    scale: Scale,
+    ticks_per_second: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,22 +41,38 @@ enum Handler {
 impl<'a> Head<'a> {
     fn of(entry: &'a TrackEntry, entries: &[TrackEntry], scale: Scale) -> Self {
         let alike = || entries.iter().filter(|other| other.kind == entry.kind);
-        // Players show the first one unless asked for another.
         let is_first = alike().next().is_some_and(|first| first.id == entry.id);
-        let (handler, group) = match entry.kind {
+        Self::new(entry.id, entry.kind, (is_first, alike().count() > 1), (entry.width, entry.height), &entry.stsd, scale.ticks_per_second())
+    }
+
+    /// Heads of the tracks of a movie, in their order.
+    pub fn of_movie(tracks: impl Iterator<Item = &'a MovieTrack> + Clone) -> Vec<Self> {
+        let (mut seen, mut further) = ([false; 2], 0);
+        let head = |track: &'a MovieTrack| {
+            let is_first = !std::mem::replace(&mut seen[usize::from(track.kind == TrackKind::Audio)], true);
+            let id = if is_first { track_id(track.kind) } else { further_track_id(further) };
+            further += usize::from(!is_first);
+            let has_alternatives = tracks.clone().filter(|other| other.kind == track.kind).count() > 1;
+            Self::new(id, track.kind, (is_first, has_alternatives), (track.width, track.height), &track.stsd, track.ticks_per_second)
+        };
+        tracks.clone().map(head).collect()
+    }
+
+    fn new(
+        id: u32,
+        kind: TrackKind,
+        (is_first, has_alternatives): (bool, bool),
+        (width, height): (u16, u16),
+        stsd: &'a [u8],
+        ticks_per_second: u32,
+    ) -> Self {
+        let (handler, group) = match kind {
             TrackKind::Video => (Handler::Video, 1),
             TrackKind::Audio => (Handler::Audio, 2),
         };
-        Self {
-            id: entry.id,
-            flags: if is_first { ENABLED | IN_MOVIE } else { IN_MOVIE },
-            alternate_group: if alike().count() > 1 { group } else { 0 },
-            handler,
-            width: entry.width,
-            height: entry.height,
-            stsd: &entry.stsd,
-            scale,
-        }
+        // Players show the first one unless asked for another.
+        let flags = if is_first { ENABLED | IN_MOVIE } else { IN_MOVIE };
+        Self { id, flags, alternate_group: if has_alternatives { group } else { 0 }, handler, width, height, stsd, ticks_per_second }
     }
 }
 
@@ -68,7 +85,7 @@ pub fn fragmented_moov(out: &mut BoxWriter, entries: &[TrackEntry], bias_ms: Opt
         for entry in entries {
             // A duration of 0 in a fragmented movie: to the end of what the fragments bring (8.6.6).
             let edit = bias_ms.map(|bias_ms| Edit { delay: 0, duration: 0, media_time: bias_ms + entry.pre_skip_ms() });
-            trak(out, &Head::of(entry, entries, Scale::default()), &empty, edit.as_ref(), 0);
+            table_trak(out, &Head::of(entry, entries, Scale::default()), (&empty, &Scale::default()), edit.as_ref(), 0);
         }
         out.container(b"mvex", |out| {
             for entry in entries {
@@ -119,7 +136,7 @@ pub fn final_moov(created: u64, tracks: &[(TrackEntry, SampleTable)], messages: 
             .collect();
         mvhd(out, created, movie_scale, edits.iter().map(|edit| edit.delay + edit.duration).max().unwrap_or(0), next_id(&entries));
         for ((entry, table, _, scale), edit) in timed.iter().zip(&edits) {
-            trak(out, &Head::of(entry, &entries, *scale), table, Some(edit), shift_bytes);
+            table_trak(out, &Head::of(entry, &entries, *scale), (table, scale), Some(edit), shift_bytes);
         }
         if let Some((table, timing)) = messages.and_then(|table| Some((table, table.timing(start_ms)?))) {
             let stsd = event::description();
@@ -131,10 +148,10 @@ pub fn final_moov(created: u64, tracks: &[(TrackEntry, SampleTable)], messages: 
                 width: 0,
                 height: 0,
                 stsd: &stsd,
-                scale: Scale::default(),
+                ticks_per_second: TIMESCALE,
             };
             let edit = Edit { delay: movie(timing.delay_ms), duration: movie(timing.duration_ms), media_time: timing.media_time_ms };
-            trak(out, &head, table, Some(&edit), shift_bytes);
+            table_trak(out, &head, (table, &Scale::default()), Some(&edit), shift_bytes);
         }
     });
     out.into_bytes()
@@ -169,7 +186,7 @@ fn time(out: &mut BoxWriter, version: u8, value: u64) {
     }
 }
 
-fn mvhd(out: &mut BoxWriter, created: u64, timescale: u32, duration: u64, next_id: u32) {
+pub(super) fn mvhd(out: &mut BoxWriter, created: u64, timescale: u32, duration: u64, next_id: u32) {
     let version = version_for(duration.max(created));
     out.full(b"mvhd", version, 0, |out| {
         time(out, version, created);
@@ -193,8 +210,20 @@ struct Edit {
     media_time: u64,
 }
 
-fn trak(out: &mut BoxWriter, head: &Head<'_>, table: &SampleTable, edit: Option<&Edit>, shift_bytes: u64) {
-    let track_ticks = edit.map_or(0, |edit| edit.delay + edit.duration);
+fn table_trak(out: &mut BoxWriter, head: &Head<'_>, (table, scale): (&SampleTable, &Scale), edit: Option<&Edit>, shift_bytes: u64) {
+    let edits: Vec<(u64, Option<u64>)> = match edit {
+        // A track that starts later than the first one: nothing, then its media from its first presentation on.
+        Some(&Edit { delay, duration, media_time }) => {
+            (delay > 0).then_some((delay, None)).into_iter().chain([(duration, Some(media_time))]).collect()
+        }
+        None => Vec::new(),
+    };
+    trak(out, head, &edits, table.media_ticks(scale), |out| table.write(out, shift_bytes, scale));
+}
+
+/// The box of a track. `edits`: how long, in ticks of the movie, and from which media time on; `None`: nothing is shown.
+pub(super) fn trak(out: &mut BoxWriter, head: &Head<'_>, edits: &[(u64, Option<u64>)], media_ticks: u64, tables: impl FnOnce(&mut BoxWriter)) {
+    let track_ticks = edits.iter().map(|(duration, _)| duration).sum();
     out.container(b"trak", |out| {
         let version = version_for(track_ticks);
         out.full(b"tkhd", version, head.flags, |out| {
@@ -212,16 +241,15 @@ fn trak(out: &mut BoxWriter, head: &Head<'_>, table: &SampleTable, edit: Option<
             out.u32(u32::from(head.width) << 16);
             out.u32(u32::from(head.height) << 16);
         });
-        if let Some(edit) = edit {
-            edts(out, edit);
+        if !edits.is_empty() {
+            edts(out, edits);
         }
         out.container(b"mdia", |out| {
-            let media_ticks = table.media_ticks(&head.scale);
             let version = version_for(media_ticks);
             out.full(b"mdhd", version, 0, |out| {
                 time(out, version, 0);
                 time(out, version, 0);
-                out.u32(head.scale.ticks_per_second());
+                out.u32(head.ticks_per_second);
                 time(out, version, media_ticks);
                 out.u16(LANGUAGE_UNDETERMINED);
                 out.u16(0);
@@ -252,27 +280,24 @@ fn trak(out: &mut BoxWriter, head: &Head<'_>, table: &SampleTable, edit: Option<
                 });
                 out.container(b"stbl", |out| {
                     out.raw(head.stsd);
-                    table.write(out, shift_bytes, &head.scale);
+                    tables(out);
                 });
             });
         });
     });
 }
 
-/// Edit list (8.6.5, 8.6.6): an empty edit for a track that starts later than the first, then its media from its first presentation on.
-fn edts(out: &mut BoxWriter, edit: &Edit) {
-    let version = version_for(edit.delay.max(edit.duration).max(edit.media_time));
+/// Edit list (8.6.5, 8.6.6).
+fn edts(out: &mut BoxWriter, edits: &[(u64, Option<u64>)]) {
+    let version = edits.iter().map(|(duration, media_time)| version_for(media_time.map_or(*duration, |at| at.max(*duration)))).max().unwrap_or(0);
     out.container(b"edts", |out| {
         out.full(b"elst", version, 0, |out| {
-            out.u32(if edit.delay > 0 { 2 } else { 1 });
-            if edit.delay > 0 {
-                time(out, version, edit.delay);
-                time(out, version, u64::MAX);
+            out.u32(edits.len() as u32);
+            for (duration, media_time) in edits {
+                time(out, version, *duration);
+                time(out, version, media_time.unwrap_or(u64::MAX));
                 out.u32(0x1_0000);
             }
-            time(out, version, edit.duration);
-            time(out, version, edit.media_time);
-            out.u32(0x1_0000);
         });
     });
 }

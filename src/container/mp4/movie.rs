@@ -1,6 +1,6 @@
 //! A finished movie as its samples: read from a plain `moov` whoever wrote it, so that pieces of it can be written anew without touching a frame.
 
-use super::entry::entries;
+use super::entry::{TrackEntry, entries};
 use crate::container::boxes::{BoxHeader, LARGE_HEADER_BYTES, be16, be32, be64, boxes, find};
 use crate::container::{ReadAt, ScanError};
 use crate::media::{TrackKind, Tracks};
@@ -62,6 +62,19 @@ impl MovieTrack {
         }
     }
 
+    /// `h264 1280x720`, `aac`: for people.
+    pub fn description(&self) -> String {
+        let name = match (self.codec_name(), self.kind) {
+            ("", TrackKind::Video) => "video",
+            ("", TrackKind::Audio) => "sound",
+            (name, _) => name,
+        };
+        match self.kind {
+            TrackKind::Video => format!("{name} {}x{}", self.width, self.height),
+            TrackKind::Audio => name.to_owned(),
+        }
+    }
+
     /// When sample `index` is presented, movie time in ticks.
     pub fn pts(&self, index: usize) -> i64 {
         let sample = &self.samples[index];
@@ -83,7 +96,7 @@ impl MovieTrack {
     }
 }
 
-/// Tracks, video first, each with a sample at least.
+/// Tracks, the first ones of each kind first and video first, each with a sample at least.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Movie {
     pub tracks: Vec<MovieTrack>,
@@ -103,6 +116,22 @@ impl Movie {
             })
             .collect();
         (!tracks.is_empty()).then_some(Self { tracks })
+    }
+
+    /// The first track of each kind: what players show unless asked for another.
+    pub fn first_ones(mut self) -> Self {
+        let mut seen = [false; 2];
+        self.tracks.retain(|track| !std::mem::replace(&mut seen[usize::from(track.kind == TrackKind::Audio)], true));
+        self
+    }
+
+    /// The tracks of a movie without a sample.
+    pub fn of_tracks(tracks: &Tracks) -> Self {
+        let track = |entry: TrackEntry| {
+            let TrackEntry { kind, stsd, width, height, .. } = entry;
+            MovieTrack { kind, ticks_per_second: 1_000, stsd, width, height, samples: Vec::new(), start: 0 }
+        };
+        Self { tracks: entries(tracks).into_iter().map(track).collect() }
     }
 
     pub fn duration_ms(&self) -> u64 {
@@ -151,9 +180,12 @@ fn parse_movie(moov: &[u8], file_bytes: u64) -> Result<Movie, ScanError> {
         let track = parse_track(trak, movie_ticks, file_bytes).ok_or(ScanError::Head { what: "a trak box is damaged" })?;
         tracks.extend(track.filter(|track| !track.samples.is_empty()));
     }
-    // One track of each kind is what is written here.
-    tracks.sort_by_key(|track: &MovieTrack| track.kind != TrackKind::Video);
-    tracks.dedup_by_key(|track| track.kind);
+    // Those that players show first: a picture leads, then sound, then the others as they stand in the file.
+    let mut seen = [false; 2];
+    tracks.sort_by_cached_key(|track: &MovieTrack| {
+        let is_further = std::mem::replace(&mut seen[usize::from(track.kind == TrackKind::Audio)], true);
+        (is_further, !is_further && track.kind == TrackKind::Audio)
+    });
     if tracks.is_empty() { Err(ScanError::Empty) } else { Ok(Movie { tracks }) }
 }
 

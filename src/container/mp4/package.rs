@@ -3,8 +3,8 @@
 use std::io;
 use std::ops::Range;
 
-use super::cut::{mvhd, track_id, trak};
 use super::fragment::default_flags;
+use super::moov::{Head, mvhd, trak};
 use super::movie::Movie;
 use super::tables::{SampleTable, Scale};
 use crate::container::boxes::BoxWriter;
@@ -24,6 +24,14 @@ pub struct MovieSegment {
     pub duration_ms: u64,
     /// Samples of each track.
     pub ranges: Vec<Range<usize>>,
+}
+
+impl MovieSegment {
+    /// All of a movie.
+    pub fn whole(movie: &Movie) -> Self {
+        let ranges = movie.tracks.iter().map(|track| 0..track.samples.len()).collect();
+        Self { start_ms: movie.begin_ms(), duration_ms: movie.duration_ms(), ranges }
+    }
 }
 
 /// Cuts a movie into segments that begin with key frames, about `segment_ms` long.
@@ -72,15 +80,16 @@ pub fn init(movie: &Movie) -> Vec<u8> {
     let mut out = BoxWriter::default();
     out.raw(b"\0\0\0\x20ftypisom\0\0\x02\0isomiso6avc1mp41");
     let empty = SampleTable::default();
+    let heads = Head::of_movie(movie.tracks.iter());
     out.container(b"moov", |out| {
-        mvhd(out, 0);
-        for track in &movie.tracks {
-            trak(out, track, track_id(track.kind), 0, 0, |_| {}, |out| empty.write(out, 0, &Scale::default()));
+        mvhd(out, 0, 1_000, 0, heads.iter().map(|head| head.id).max().unwrap_or(0) + 1);
+        for head in &heads {
+            trak(out, head, &[], 0, |out| empty.write(out, 0, &Scale::default()));
         }
         out.container(b"mvex", |out| {
-            for track in &movie.tracks {
+            for (track, head) in movie.tracks.iter().zip(&heads) {
                 out.full(b"trex", 0, 0, |out| {
-                    out.u32(track_id(track.kind));
+                    out.u32(head.id);
                     out.u32(1);
                     out.u32(0);
                     out.u32(0);
@@ -97,8 +106,9 @@ pub fn init(movie: &Movie) -> Vec<u8> {
 /// # Errors
 /// Those of `read`, and [`io::ErrorKind::InvalidData`] for a segment above [`SEGMENT_BYTES_MAX`].
 pub fn fragment(movie: &Movie, number: u32, segment: &MovieSegment, mut read: impl FnMut(u64, &mut [u8]) -> io::Result<()>) -> io::Result<Vec<u8>> {
-    let chosen = || movie.tracks.iter().zip(&segment.ranges).filter(|(_, range)| !range.is_empty());
-    let media_bytes: u64 = chosen().flat_map(|(track, range)| &track.samples[range.clone()]).map(|sample| u64::from(sample.bytes)).sum();
+    let heads = Head::of_movie(movie.tracks.iter());
+    let chosen = || movie.tracks.iter().zip(&heads).zip(&segment.ranges).filter(|(_, range)| !range.is_empty());
+    let media_bytes: u64 = chosen().flat_map(|((track, _), range)| &track.samples[range.clone()]).map(|sample| u64::from(sample.bytes)).sum();
     if media_bytes > SEGMENT_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a segment of this recording is too large to be packaged"));
     }
@@ -107,12 +117,12 @@ pub fn fragment(movie: &Movie, number: u32, segment: &MovieSegment, mut read: im
         let mut data_offset = moof_bytes + 8;
         out.container(b"moof", |out| {
             out.full(b"mfhd", 0, 0, |out| out.u32(number));
-            for (track, range) in chosen() {
+            for ((track, head), range) in chosen() {
                 let samples = &track.samples[range.clone()];
                 let first = samples[0].dts as i64 + track.start + track.ticks(BIAS_MS);
                 out.container(b"traf", |out| {
                     // default-base-is-moof (8.8.7).
-                    out.full(b"tfhd", 0, 0x2_0000, |out| out.u32(track_id(track.kind)));
+                    out.full(b"tfhd", 0, 0x2_0000, |out| out.u32(head.id));
                     out.full(b"tfdt", 1, 0, |out| out.u64(first.max(0) as u64));
                     // Data offset; duration, size, flags and composition offset of each sample (8.8.8).
                     out.full(b"trun", 1, 0xF01, |out| {
@@ -135,7 +145,7 @@ pub fn fragment(movie: &Movie, number: u32, segment: &MovieSegment, mut read: im
     let mut bytes = moof(length);
     bytes.extend_from_slice(&(media_bytes as u32 + 8).to_be_bytes());
     bytes.extend_from_slice(b"mdat");
-    for (track, range) in chosen() {
+    for ((track, _), range) in chosen() {
         let mut samples = track.samples[range.clone()].iter().peekable();
         while let Some(first) = samples.next() {
             // Samples that lie in a row are read together.

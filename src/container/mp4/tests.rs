@@ -389,6 +389,9 @@ fn each_store_of_a_frame_may_be_the_last() {
             self.sink.append(bytes);
             self.states.push(self.sink.bytes.clone());
         }
+        fn draft(&mut self, from: u64) {
+            self.sink.draft(from);
+        }
         fn patch(&mut self, offset: u64, bytes: &[u8]) {
             self.sink.patch(offset, bytes);
             self.states.push(self.sink.bytes.clone());
@@ -589,7 +592,16 @@ fn further_tracks_and_messages_are_in_one_file() {
 
         // Another reader: ids, kinds, what is enabled, and every sample's bytes.
         let movie = super::read_movie(file.as_slice()).unwrap();
-        assert_eq!(movie.tracks.len(), 2, "cuts are made of the first tracks");
+        let kinds = |movie: &super::Movie| movie.tracks.iter().map(|track| (track.kind, track.samples.len())).collect::<Vec<_>>();
+        assert_eq!(kinds(&movie), [(Video, 100), (Audio, 100), (Audio, 100), (Video, 100)], "cuts keep every track");
+        let cut = super::select(&movie, 500, 1_500).unwrap();
+        assert!(cut.ranges.iter().all(|range| range.len() >= 25), "{:?}", cut.ranges);
+        let plan = super::plan_cut(&[&movie], &[(0, cut)]);
+        assert_eq!((plan.summary.further_audio.len(), plan.summary.further_video.len()), (1, 1));
+        let Ok(Any::Moov(made)) = Any::decode(&mut &plan.head[32..]) else { panic!("no moov") };
+        let made: Vec<_> = made.trak.iter().map(|trak| (trak.tkhd.track_id, <[u8; 4]>::from(trak.mdia.hdlr.handler), trak.tkhd.enabled)).collect();
+        assert_eq!(made, [(1, *b"vide", true), (2, *b"soun", true), (3, *b"soun", false), (4, *b"vide", false)]);
+        assert_eq!(kinds(&movie.first_ones()), [(Video, 100), (Audio, 100)]);
         // The one at the top: the initial one lies in a free box.
         let at = if insert_supported { FTYP_BYTES as usize } else { file.windows(4).rposition(|window| window == b"moov").unwrap() - 4 };
         let Ok(Any::Moov(moov)) = Any::decode(&mut &file[at..]) else { panic!("no moov") };

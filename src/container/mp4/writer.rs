@@ -295,6 +295,7 @@ impl Mp4Writer {
         let mut patch = Patch::default();
         patch.header(MDAT_HEAD_BYTES as u32, b"mdat");
         sink.append(patch.bytes());
+        sink.draft(moof_at);
         self.running = Some(Running { begin_at, moof_at, mdat_at, media_bytes: 0, last: first });
     }
 

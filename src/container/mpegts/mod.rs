@@ -7,12 +7,14 @@
 //! and in the last packet of each PES packet, so that a file can be cut behind a whole frame and its playlist be made again.
 
 mod annexb;
+mod movie;
 mod scan;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod write;
 
+pub use movie::{TIME_BIAS_MS, fuzz_ts_remux, remux};
 pub use scan::{TsScan, TsSegment, fuzz_ts_scan, scan};
 pub use write::{SEGMENT_START_BYTES, TsError, TsWriter, holds_audio, holds_video};
 

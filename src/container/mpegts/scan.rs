@@ -25,6 +25,8 @@ pub struct TsScan {
     pub plan: FinishPlan,
     /// In order, each with a whole frame at least.
     pub segments: Vec<TsSegment>,
+    /// The first presentation of all tracks, in milliseconds since the `zero_ms` of the writer.
+    pub begin_ms: i64,
 }
 
 /// Where an HLS segment begins. It ends where the next begins, the last one at [`FinishPlan::truncate_to`].
@@ -75,18 +77,18 @@ pub fn scan<R: ReadAt + ?Sized>(file: &R) -> Result<TsScan, ScanError> {
     walk.finish(torn_bytes)
 }
 
-struct Packet<'a> {
-    pid: u16,
-    unit_start: bool,
-    priority: bool,
-    random_access: bool,
+pub(super) struct Packet<'a> {
+    pub pid: u16,
+    pub unit_start: bool,
+    pub priority: bool,
+    pub random_access: bool,
     counter: u8,
-    payload: &'a [u8],
+    pub payload: &'a [u8],
 }
 
 impl<'a> Packet<'a> {
     /// `None` for a packet that we do not write.
-    fn parse(bytes: &'a [u8]) -> Option<Self> {
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (&[sync, flags, pid_low, control], rest) = bytes.split_first_chunk::<PACKET_HEADER_BYTES>()?;
         if sync != SYNC_BYTE || flags & 0x80 != 0 || control & HAS_PAYLOAD == 0 || control & 0xc0 != 0 {
             return None;
@@ -110,14 +112,14 @@ impl<'a> Packet<'a> {
 
 /// Times and stream bytes at the beginning of a PES packet.
 #[derive(Clone, Copy)]
-struct PesStart<'a> {
-    pts_ticks: i64,
-    dts_ticks: i64,
-    stream: &'a [u8],
+pub(super) struct PesStart<'a> {
+    pub pts_ticks: i64,
+    pub dts_ticks: i64,
+    pub stream: &'a [u8],
 }
 
 impl<'a> PesStart<'a> {
-    fn parse(payload: &'a [u8]) -> Option<Self> {
+    pub fn parse(payload: &'a [u8]) -> Option<Self> {
         let (&[0, 0, 1, _stream_id, _, _, _, flags, header_bytes], rest) = payload.split_first_chunk::<9>()? else { return None };
         let (times, stream) = rest.split_at_checked(usize::from(header_bytes))?;
         let pts_ticks = ticks(*times.first_chunk()?);
@@ -303,7 +305,7 @@ impl Walk {
         });
         let summary = MediaSummary { duration_ms: milliseconds(end - start), video, audio, ..MediaSummary::default() };
         let plan = FinishPlan { truncate_to: self.whole_end, insert: None, writes: Vec::new(), append: Vec::new(), torn_bytes, summary };
-        Ok(TsScan { plan, segments: self.segments })
+        Ok(TsScan { plan, segments: self.segments, begin_ms: (start - ZERO_TICKS).div_euclid(TICKS_PER_MS) })
     }
 }
 
@@ -413,7 +415,7 @@ impl TrackWalk {
 }
 
 /// A difference modulo 2^33 as the shorter way round.
-fn nearest(difference: i64) -> i64 {
+pub(super) fn nearest(difference: i64) -> i64 {
     let half = (TICKS_MASK + 1) / 2;
     ((difference + half) & TICKS_MASK) - half
 }
@@ -424,6 +426,7 @@ fn milliseconds(ticks: i64) -> u64 {
 
 /// Finishing what was finished changes nothing, whatever the file; segments lie inside it.
 pub fn fuzz_ts_scan(data: &[u8]) {
+    super::fuzz_ts_remux(data);
     let Ok(found) = scan(data) else { return };
     let finished = apply(&found.plan, data);
     assert!(found.segments.is_sorted_by(|a, b| a.offset < b.offset));

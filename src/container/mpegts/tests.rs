@@ -191,6 +191,57 @@ fn every_frame_is_one_pes_packet_with_its_times() {
     }
 }
 
+/// What `remux` writes, and the samples it says.
+fn remuxed(file: &[u8], packets: std::ops::Range<u64>) -> Result<(Vec<u8>, crate::container::mp4::Movie), ScanError> {
+    let mut out = Vec::new();
+    let movie = remux(file, packets, |bytes| {
+        out.extend_from_slice(bytes);
+        Ok(())
+    })?;
+    Ok((out, movie))
+}
+
+#[test]
+fn frames_come_out_as_they_went_in() {
+    let samples = samples();
+    for (video, audio) in [(true, true), (true, false), (false, true)] {
+        let kept: Vec<Sample> = samples.iter().filter(|sample| if sample.track == TrackKind::Video { video } else { audio }).cloned().collect();
+        let (file, _, segments) = write(&tracks(video, audio), &kept);
+        let second = segments[1].offset;
+        for (from, to) in [(0, file.len() as u64), (0, second), (second, file.len() as u64)] {
+            let (bytes, movie) = remuxed(&file, from..to).unwrap();
+            let begin = if from == 0 { i64::MIN } else { 8000 };
+            let end = if to == second { 8000 } else { i64::MAX };
+            for track in &movie.tracks {
+                let of_kind = kept.iter().filter(|sample| sample.track == track.kind);
+                let mut sent: Vec<&Sample> = of_kind.filter(|sample| !video || (sample.dts_ms >= begin && sample.dts_ms < end)).collect();
+                if !video {
+                    sent = if from == 0 { sent[..track.samples.len()].to_vec() } else { sent[sent.len() - track.samples.len()..].to_vec() };
+                }
+                assert_eq!(track.samples.len(), sent.len());
+                for (sample, sent) in track.samples.iter().zip(sent) {
+                    assert_eq!(bytes[sample.offset as usize..][..sample.bytes as usize], sent.media);
+                    let dts_ms = sample.dts as i64 - TIME_BIAS_MS + kept[0].dts_ms;
+                    assert_eq!((dts_ms, sample.cts, sample.sync), (sent.dts_ms, sent.cts_ms, sent.key));
+                }
+            }
+            assert_eq!(movie.tracks.len(), usize::from(video) + usize::from(audio));
+            assert_eq!(movie.tracks[0].codec_name(), if video { "h264" } else { "aac" });
+        }
+        let scanned = scan(&file[..]).unwrap();
+        let begin = kept.iter().map(|sample| sample.dts_ms + i64::from(sample.cts_ms)).min().unwrap();
+        assert_eq!(scanned.begin_ms, begin - kept[0].dts_ms);
+    }
+    let (file, ..) = write(&tracks(true, true), &samples);
+    assert!(matches!(remuxed(&file, 188..file.len() as u64), Err(ScanError::Head { .. })), "not at a segment");
+    for at in (0..file.len()).step_by(61) {
+        let mut damaged = file.clone();
+        damaged[at] ^= 0x55;
+        fuzz_ts_remux(&damaged);
+        fuzz_ts_remux(&file[..at]);
+    }
+}
+
 #[test]
 fn every_size_is_cut_into_packets_whole() {
     for (video, audio) in [(true, false), (false, true)] {

@@ -2,7 +2,7 @@
 
 import { call, setLogin, whoAmI } from "./api.js";
 import { h, morph } from "./dom.js";
-import { complain, icon } from "./widgets.js";
+import { icon } from "./widgets.js";
 import callbacks from "./pages/callbacks.js";
 import login from "./pages/login.js";
 import overview from "./pages/overview.js";
@@ -69,8 +69,12 @@ function frame(name, content) {
           h("label", { class: "field" }, "Colours",
             h("select", { onchange: (event) => theme.set(event.target.value) }, [["auto", "as the system"], ["light", "light"], ["dark", "dark"]].map(([value, text]) => h("option", { value, selected: theme.get() === value }, text)))),
           h("span", {}, `Capstan ${about.Version}`))),
-      h("main", { class: "main", id: "main", tabindex: "-1" }, content)));
+      h("main", { class: "main", id: "main", tabindex: "-1" }, trouble(), content)));
 }
+
+/** What is shown is old, until the appliance answers again. */
+const trouble = () => failing && h("div", { class: "notice bad spread", role: "alert" }, h("span", {}, failing, page.interval ? " What you see may be old; it is asked again." : ""),
+  h("button", { type: "button", onclick: () => update(turn) }, "Try again"));
 
 const brand = () => h("a", { class: "brand", href: "#/overview" }, h("img", { src: "/console/icon.svg", alt: "" }), "Capstan");
 
@@ -87,6 +91,9 @@ async function show() {
   const mine = ++turn;
   page?.dispose?.();
   page = null;
+  failing = null;
+  // A question belongs to the page that asked it.
+  for (const open of document.querySelectorAll("dialog[open]")) open.close();
   document.body.classList.remove("nav-open");
   const [, name = "overview", ...parts] = location.hash.split("/");
   const known = BELOW[name]?.[1] ?? PAGES.find(([key]) => key === name)?.[2];
@@ -94,7 +101,7 @@ async function show() {
     location.hash = "#/overview";
     return;
   }
-  const context = { about, has, mayDelete, mayChange, parts: parts.map(decodeURIComponent), redraw: () => { if (mine === turn) redraw(); }, refresh: () => update(mine) };
+  const context = { about, has, mayDelete, mayChange, parts: parts.map(decodeURIComponent), redraw: () => { if (mine === turn) redraw(); }, refresh: () => update(mine), failing: () => failing };
   page = { name, ...known(context) };
   // What belongs to the page before must not be taken over, however similar it looks.
   root.querySelector("main")?.replaceChildren();
@@ -105,17 +112,17 @@ async function show() {
   if (mine === turn) keep(mine);
 }
 
-let failing = false;
+/** The sentence of the error that the page met last; null while all goes well. */
+let failing = null;
 async function update(mine) {
   const current = page;
   try {
     await current.load();
-    failing = false;
+    failing = null;
   } catch (error) {
     if (mine !== turn) return;
     if (error.isLogin) return ask(error);
-    if (!failing) complain(error);
-    failing = true;
+    failing = error.code && error.code !== "Network" ? `${error.message} (${error.code})` : error.message;
   }
   if (mine === turn) redraw();
 }

@@ -2,6 +2,10 @@
 
 import { h } from "./dom.js";
 
+/** After a failed request a playlist is asked for again so much later. */
+const AGAIN_MS = 3000;
+/** Live is so far behind what comes in; the longest segment that a growing list allows for says nothing about how long they are. */
+const BEHIND_S = 6;
 const NATIVE_HLS = "application/vnd.apple.mpegurl";
 
 let library = null;
@@ -22,7 +26,7 @@ export function player(about, address, format, { audioOnly = false, poster = nul
   const media = h(audioOnly ? "audio" : "video", { controls: true, playsinline: true, preload: "metadata", poster, crossorigin: "anonymous", "aria-label": "Player" });
   const say = h("p", { class: "over", hidden: true, role: "alert" });
   const element = h("div", { class: "screen", "data-keep": `player-${++players}` }, media, say);
-  let hls = null;
+  let [hls, again] = [null, null];
   const tell = (text) => {
     say.textContent = text;
     say.hidden = false;
@@ -46,11 +50,13 @@ export function player(about, address, format, { audioOnly = false, poster = nul
     const Hls = await loadLibrary(about).catch(() => null);
     if (Hls?.isSupported()) {
       // No worker: the page's policy allows none, and there is little to unpack.
-      hls = new Hls({ enableWorker: false });
+      hls = new Hls({ enableWorker: false, ...(live ? { liveSyncDuration: BEHIND_S } : {}) });
       hls.on(Hls.Events.ERROR, (_, data) => {
         if (!data.fatal) return;
-        if (data.type === Hls.ErrorTypes.MEDIA_ERROR) hls.recoverMediaError();
-        else tell(`The recording cannot be played: ${data.details}.`);
+        if (data.type === Hls.ErrorTypes.MEDIA_ERROR) return hls.recoverMediaError();
+        tell(data.type === Hls.ErrorTypes.NETWORK_ERROR ? "The recording does not come; it is asked for again." : `The recording cannot be played: ${data.details}.`);
+        // The appliance may just be starting again.
+        if (data.type === Hls.ErrorTypes.NETWORK_ERROR) again = setTimeout(() => (hls.levels?.length && !live ? hls.startLoad() : hls.loadSource(address)), AGAIN_MS);
       });
       hls.loadSource(address);
       hls.attachMedia(media);
@@ -71,6 +77,7 @@ export function player(about, address, format, { audioOnly = false, poster = nul
     media,
     ready: attach(),
     dispose() {
+      clearTimeout(again);
       hls?.destroy();
       media.removeAttribute("src");
       media.load();

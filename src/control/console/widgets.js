@@ -68,8 +68,9 @@ export const complain = (error) => toast(error.code && error.code !== "Network" 
 
 /**
  * A dialog with a form. `submit(values)` may throw: the message is shown and the dialog stays. Resolves to what `submit` returned, or null.
+ * Without `cancel` there is nothing to decide.
  */
-export function dialog({ title, body, button = "Save", kind = "primary", size = "", submit }) {
+export function dialog({ title, body, button = "Save", kind = "primary", size = "", cancel = true, submit }) {
   return new Promise((resolve) => {
     const wrong = h("p", { class: "notice bad", hidden: true, role: "alert" });
     const confirm = h("button", { class: kind, type: "submit" }, button);
@@ -86,7 +87,7 @@ export function dialog({ title, body, button = "Save", kind = "primary", size = 
         wrong.hidden = false;
       }
       confirm.disabled = false;
-    } }, h("h2", {}, title), body, wrong, h("div", { class: "buttons" }, h("button", { type: "button", onclick: () => box.close() }, "Cancel"), confirm));
+    } }, h("h2", {}, title), body, wrong, h("div", { class: "buttons" }, cancel && h("button", { type: "button", onclick: () => box.close() }, "Cancel"), confirm));
     const box = h("dialog", { class: size, "aria-label": title }, form);
     box.addEventListener("close", () => {
       box.remove();

@@ -11,7 +11,6 @@ use rustix::fs::{FallocateFlags, OFlags};
 
 use crate::container::OpenMedia;
 use crate::domain::receipt::Damage;
-use crate::segment::checksum::Running;
 use crate::segment::health::DiskHealth;
 use crate::segment::store::WRITE_ALIGN_BYTES;
 use crate::segment::{faults, finish};
@@ -70,7 +69,6 @@ pub(super) struct OpenOnDisk {
     /// Bytes handed to the disk so far, and until the last sync.
     pub(super) end: u64,
     pub(super) damage: Option<Damage>,
-    pub(super) checksum: Running,
 }
 
 impl OpenOnDisk {
@@ -105,7 +103,6 @@ impl OpenOnDisk {
         let end = offset + data.len() as u64;
         health.wrote(end.saturating_sub(self.end));
         self.end = self.end.max(end);
-        self.checksum.update(offset, data);
     }
 
     /// Space for a write that ends at `end`, and the length that the file has to get for it, if it grows.

@@ -13,7 +13,6 @@ use crossbeam::channel::{Receiver, Sender};
 use crate::domain::Resumptions;
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::segment::arena::Block;
-use crate::segment::checksum::Running;
 use crate::segment::health::{DiskHealth, Helper};
 use crate::segment::open::OpenRecordings;
 use crate::segment::ring::{Job, Ring, WRITES_MAX};
@@ -95,7 +94,7 @@ impl Writer {
             DiskCommand::Write(_) => unreachable!("gathered"),
             DiskCommand::Open(open) => self.open(*open),
             DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
-            DiskCommand::Close { serial, bytes, plan } => {
+            DiskCommand::Close { serial, bytes, plan, sum } => {
                 self.failed.remove(&serial);
                 if let Some(mut open) = self.open.remove(&serial) {
                     self.descriptors -= usize::from(open.file.is_some());
@@ -103,8 +102,9 @@ impl Writer {
                         open.file = None;
                     }
                     self.metrics.file_closed();
-                    // A file that failed is not what its writer thinks.
-                    let plan = plan.filter(|_| !open.failed.load(Ordering::Relaxed));
+                    // A file that failed is not what its core thinks.
+                    let failed = open.failed.load(Ordering::Relaxed);
+                    let (plan, checksum) = if failed { (None, None) } else { (plan, Some(*sum)) };
                     self.forward(FinishCommand::Close {
                         file: open.file,
                         bytes,
@@ -112,7 +112,7 @@ impl Writer {
                         link: open.link,
                         plan,
                         damage: open.damage,
-                        checksum: Some(open.checksum),
+                        checksum,
                     });
                 }
             }
@@ -171,7 +171,6 @@ impl Writer {
                     link,
                     end: length,
                     damage: None,
-                    checksum: Running::new(length),
                 };
                 self.open.insert(serial, on_disk);
                 open.begin.iter().for_each(|identity| self.recordings.begun(identity));

@@ -1,11 +1,13 @@
 //! An open media file as a chain of arena blocks.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::container::{MediaPath, Pinned, Sink};
 use crate::segment::arena::{Block, BlockClass, BlockKind, Pin};
+use crate::segment::checksum::Running;
 use crate::units::MonoTime;
 
 use super::command::FileSerial;
@@ -30,6 +32,8 @@ pub struct BlockFile {
     pub(super) spare_bytes: usize,
     pub(super) position: u64,
     pub(super) sealed: u64,
+    /// A log has none.
+    pub(super) sum: Option<Box<Running>>,
     /// Everything before is complete, and its blocks' headers say so; and the frames that are in it.
     pub(super) committed: u64,
     pub(super) taken: u64,
@@ -74,6 +78,7 @@ impl BlockFile {
     }
 
     pub(super) fn begin(target: Option<Target>, serial: FileSerial, position: u64, now: MonoTime) -> Self {
+        let sum = target.as_ref().map(|_| Box::new(Running::new(position)));
         Self {
             target,
             serial,
@@ -82,6 +87,7 @@ impl BlockFile {
             spare_bytes: 0,
             position,
             sealed: position,
+            sum,
             committed: position,
             taken: 0,
             oldest: None,
@@ -102,6 +108,30 @@ impl BlockFile {
         let tail = self.held.back().map_or(0, |held| held.block.bytes() - (self.position - held.start) as usize);
         tail + self.spare_bytes
     }
+
+    /// Adds what was appended to the checksum, all but a draft: it is in the processor's cache still.
+    pub(super) fn sum_up(&mut self) {
+        self.sum_until(self.position);
+    }
+
+    fn sum_until(&mut self, end: u64) {
+        let Some(sum) = &mut self.sum else { return };
+        if let Some(draft) = sum.draft().filter(|draft| draft.end <= self.sealed) {
+            sum.settle_draft(pieces(&self.held, draft));
+        }
+        if sum.end() < end {
+            pieces(&self.held, sum.end()..end).for_each(|piece| sum.add(piece));
+        }
+    }
+}
+
+/// The bytes of the file in `range`, block by block.
+fn pieces(held: &VecDeque<HeldBlock>, range: Range<u64>) -> impl Iterator<Item = &[u8]> {
+    let first = held.iter().rposition(|held| held.start <= range.start).unwrap_or(0);
+    held.range(first..).map_while(move |held| {
+        let (from, to) = (range.start.max(held.start), range.end.min(held.start + held.block.bytes() as u64));
+        (from < to).then(|| held.block.read((from - held.start) as usize..(to - held.start) as usize))
+    })
 }
 
 impl Sink for BlockFile {
@@ -127,6 +157,15 @@ impl Sink for BlockFile {
             held.block.write(at, &bytes[..count]);
             self.position += count as u64;
             bytes = &bytes[count..];
+        }
+    }
+
+    fn draft(&mut self, from: u64) {
+        assert!(from >= self.sealed, "a draft of sealed bytes");
+        self.sum_until(from);
+        let bytes = self.position - from;
+        if let Some(sum) = &mut self.sum {
+            sum.begin_draft(bytes);
         }
     }
 

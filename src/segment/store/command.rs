@@ -8,6 +8,7 @@ use crossbeam::channel::Sender;
 use crate::container::{FinishPlan, OpenMedia, RecordingEnd};
 use crate::domain::PausedRecording;
 use crate::segment::arena::{Block, SealedBytes};
+use crate::segment::checksum::Running;
 use crate::units::{FileId, MonoTime};
 
 /// Number of an open media file, unique in the process.
@@ -27,6 +28,8 @@ pub enum DiskCommand {
         serial: FileSerial,
         bytes: u64,
         plan: Option<Box<FinishPlan>>,
+        /// Of what was handed over.
+        sum: Box<Running>,
     },
     EndRecording(RecordingEnd),
     PauseRecording(Box<PausedRecording>),

@@ -227,6 +227,7 @@ impl CoreStore {
     /// Hands sealed bytes over: whole sealed blocks always; the sealed part of the last block too if `partial`.
     fn hand_over(&mut self, file: &mut BlockFile, partial: bool) {
         let disk = file.disk();
+        file.sum_up();
         while let Some(held) = file.held.front_mut() {
             let sealed = (file.sealed.max(held.start) - held.start).min(held.block.bytes() as u64) as usize;
             held.block.seal(sealed);
@@ -322,6 +323,7 @@ impl Store for CoreStore {
                 held.block.describe_progress(Progress { bytes: bytes as usize, taken });
             }
             (file.committed, file.taken) = (file.position, taken);
+            file.sum_up();
             if file.held.len() > 1 || file.held.front().is_some_and(|held| file.sealed - held.start.min(file.sealed) == held.block.bytes() as u64) {
                 self.hand_over(file, false);
             }
@@ -374,7 +376,7 @@ impl Store for CoreStore {
     fn close(&mut self, mut file: BlockFile, plan: Option<FinishPlan>) {
         file.seal(file.position);
         self.hand_over(&mut file, true);
-        let Some(disk) = file.disk() else { return self.close_log(file) };
+        let (Some(disk), Some(sum)) = (file.disk(), file.sum.take()) else { return self.close_log(file) };
         let serial = file.serial;
         let bytes = file.position;
         // The last, partly filled block: its bytes are sent; it comes back behind them.
@@ -388,7 +390,7 @@ impl Store for CoreStore {
             self.free(Some(disk), block);
         }
         self.disks[disk].health.file_ends();
-        self.disks[disk].send(DiskCommand::Close { serial, bytes, plan: plan.map(Box::new) });
+        self.disks[disk].send(DiskCommand::Close { serial, bytes, plan: plan.map(Box::new), sum });
     }
 
     fn resume(&mut self, claim: &ResumeClaim, patient: bool) -> Resume {

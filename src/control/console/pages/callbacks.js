@@ -46,7 +46,7 @@ export default (context) => {
     } catch {
       // Shown as it is.
     }
-    dialog({ title: `Delivery ${delivery.DeliveryId}`, button: "Close", kind: "", body: [
+    dialog({ title: `Delivery ${delivery.DeliveryId}`, button: "Close", kind: "", cancel: false, body: [
       h("dl", { class: "facts" }, h("dt", {}, "To"), h("dd", { class: "mono" }, delivery.Url), h("dt", {}, "State"), h("dd", {}, delivery.State), h("dt", {}, "Attempts"), h("dd", {}, delivery.Attempts),
         delivery.LastAnswer && [h("dt", {}, "Last answer"), h("dd", {}, delivery.LastAnswer)], delivery.NextTime && [h("dt", {}, "Next attempt"), h("dd", {}, moment(delivery.NextTime))]),
       body && h("pre", { class: "code" }, body)], submit: () => true });
@@ -59,7 +59,7 @@ export default (context) => {
     ["State", (delivery) => h("div", {}, badge(delivery.State, LOOKS[delivery.State]), delivery.LastAnswer && delivery.State !== "delivered" && h("div", { class: "muted small break" }, delivery.LastAnswer))],
     ["Attempts", (delivery) => h("span", { class: "num" }, delivery.Attempts), { right: true }],
     ["Made", (delivery) => h("span", { class: "num nowrap" }, moment(delivery.CreateTime))],
-    ["", (delivery) => h("div", { class: "row" }, h("button", { class: "quiet", type: "button", onclick: () => show(delivery) }, "Look"), context.mayChange() && delivery.State !== "waiting" && h("button", { class: "quiet", type: "button", onclick: () => replay({ DeliveryIds: [delivery.DeliveryId] }) }, "Send again")), { right: true, wide: true }],
+    ["", (delivery) => h("div", { class: "row" }, h("button", { class: "quiet", type: "button", onclick: () => show(delivery) }, "Look"), context.mayChange() && (delivery.State !== "waiting" || delivery.NextTime) && h("button", { class: "quiet", type: "button", onclick: () => replay({ DeliveryIds: [delivery.DeliveryId] }) }, delivery.State === "waiting" ? "Send now" : "Send again")), { right: true, wide: true }],
   ];
 
   const deliveriesCard = () => h("section", { class: "card flush" },

@@ -75,7 +75,7 @@ export default (context) => {
       ["Stream", (stream) => h("div", {}, h("div", { class: "title break" }, stream.StreamName), h("div", { class: "muted small break" }, `${stream.DomainName}/${stream.AppName}`)), { label: false }],
       ["Video", (stream) => (stream.Video ? h("span", { class: "nowrap" }, codec(stream.Video.Codec), " ", stream.Video.Width ? h("span", { class: "muted num" }, `${stream.Video.Width}×${stream.Video.Height}`) : null) : h("span", { class: "muted" }, "none"))],
       ["Audio", (stream) => (stream.Audio ? h("span", { class: "nowrap" }, codec(stream.Audio.Codec), " ", h("span", { class: "muted num" }, `${stream.Audio.SampleRate / 1000} kHz`)) : h("span", { class: "muted" }, "none"))],
-      ["Bitrate", (stream) => h("div", { class: "row nowrap num" }, rate(stream.BitsPerSecond), sparkline(history.get(stream.PublicationId) ?? []))],
+      ["Bitrate", (stream) => h("div", { class: "nowrap num" }, rate(stream.BitsPerSecond), sparkline(history.get(stream.PublicationId) ?? []))],
       ["Live for", (stream) => h("span", { class: "num nowrap" }, duration(now - Date.parse(stream.PublishTime) / 1000))],
       ["Recording", (stream) => h("div", { class: "formats" }, stream.Recordings.length ? stream.Recordings.map((recording) => h("span", { class: "badge rec", title: recording.StartedBy === "rule" ? `by rule, template ${recording.TemplateId}` : `by task ${recording.TaskId}` }, recording.Format.toUpperCase())) : badge("not recorded"), stream.DroppedFrames ? badge(`${number(stream.DroppedFrames)} frames lost`, "bad") : null)],
       ["", (stream) => !context.mayChange() ? h("div", { class: "row" }, watchable(stream)) : h("div", { class: "row" }, watchable(stream), h("button", { class: "quiet", type: "button", onclick: () => record(stream) }, "Record"), h("button", { class: "quiet danger", type: "button", onclick: () => drop(stream) }, "Drop")), { right: true, wide: true }],
@@ -143,7 +143,7 @@ export default (context) => {
     interval: 2000,
     load,
     view: () => [
-      h("div", { class: "head" }, h("h1", {}, "Overview"), state && (sick ? badge("degraded", "bad") : badge("all well", "good"))),
+      h("div", { class: "head" }, h("h1", {}, "Overview"), state && !context.failing() && (sick ? badge("degraded", "bad") : badge("all well", "good"))),
       sick && h("p", { class: "notice bad" }, "The appliance is not well: ", Object.entries(sick).map(([name, value]) => `${name}: ${value}`).join("; ")),
       failed && h("p", { class: "notice" }, "Some recordings since the start could not be finished; the log says which and why."),
       state ? [tiles(), streams(), h("div", { class: "columns" }, coreLoad(), others())] : h("p", { class: "muted" }, "Loading…"),

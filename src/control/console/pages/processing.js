@@ -54,7 +54,7 @@ export default (context) => {
   async function look(task) {
     try {
       const { RequestId, ...detail } = await call("DescribeTaskDetail", { TaskId: task.TaskId });
-      dialog({ title: "Task", button: "Close", kind: "", body: h("pre", { class: "code" }, JSON.stringify(detail, (_, value) => (value === null || (Array.isArray(value) && !value.length) ? undefined : value), 2)), submit: () => true });
+      dialog({ title: "Task", button: "Close", kind: "", cancel: false, body: h("pre", { class: "code" }, JSON.stringify(detail, (_, value) => (value === null || (Array.isArray(value) && !value.length) ? undefined : value), 2)), submit: () => true });
     } catch (error) {
       complain(error);
     }

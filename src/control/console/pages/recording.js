@@ -121,9 +121,10 @@ export default (context) => {
       style: { left: `${(value / length()) * 100}%` },
       onkeydown: (event) => {
         const step = { ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10 }[event.key];
-        if (!step) return;
+        const end = { Home: 0, End: length() }[event.key];
+        if (!step && end === undefined) return;
         event.preventDefault();
-        setHandle(which, value + step * (event.shiftKey ? 0.1 : 1));
+        setHandle(which, end ?? value + step * (event.shiftKey ? 0.1 : 1));
       } });
   }
 

@@ -82,7 +82,7 @@ export default (context) => {
 
   const columns = [
     ...(context.mayDelete() ? [["", (media) => h("input", { type: "checkbox", "aria-label": `Choose ${media.BasicInfo.Name}`, checked: chosen.has(media.FileId), onchange: (event) => { event.target.checked ? chosen.add(media.FileId) : chosen.delete(media.FileId); context.redraw(); } }), { label: false }]] : []),
-    ["Recording", (media) => h("a", { class: "media-cell", href: `#/recording/${media.FileId}` }, thumb(media), h("span", {}, h("span", { class: "title break" }, media.BasicInfo.Name), h("br"), h("span", { class: "muted small break" }, sourceOf(media)))), { label: false, wide: true }],
+    ["Recording", (media) => h("a", { class: "media-cell", href: `#/recording/${media.FileId}` }, thumb(media), h("span", {}, h("span", { class: "title break" }, media.BasicInfo.Name), h("span", { class: "muted small break" }, sourceOf(media)))), { label: false, wide: true }],
     ["Format", (media) => badge(formatOf(media).toUpperCase(), "accent")],
     ["Recorded", (media) => { const [begin, end] = timesOf(media); return h("span", { class: "num", title: `${moment(begin)} to ${moment(end)}` }, moment(begin)); }],
     ["Duration", (media) => h("span", { class: "num" }, duration(media.MetaData?.Duration)), { right: true }],
@@ -115,7 +115,7 @@ export default (context) => {
       h("div", { class: "stack", style: { gap: "8px" } },
         h("div", { class: "searchbar", role: "search" }, h("input", { type: "search", "aria-label": "Search recordings", placeholder: "Stream, name, format or time", value: text, oninput: typed, spellcheck: "false", autocapitalize: "off" })),
         understood()),
-      live.length > 0 && !text && h("p", { class: "muted small" }, `Being recorded now: `, live.slice(0, 8).flatMap((stream, index) => [index ? ", " : "", h("a", { href: liveAddress(context.about, stream) ? watchPage(stream) : "#/overview" }, stream.StreamName)]), live.length > 8 ? ` and ${live.length - 8} more` : "", ". A file appears here when it is complete."),
+      live.length > 0 && !text && h("p", { class: "muted small" }, `Being recorded now: `, live.slice(0, 8).flatMap((stream, index) => [index ? ", " : "", h("a", { class: "break", href: liveAddress(stream) ? watchPage(stream) : "#/overview" }, stream.StreamName)]), live.length > 8 ? ` and ${live.length - 8} more` : "", ". A file appears here when it is complete."),
       found && h("section", { class: "card flush" },
         found.length ? table(columns, found, (media) => media.FileId) : empty(text ? "Nothing fits" : "Nothing is recorded yet", text ? "Take a word out, or look at another time." : "A file appears when a stream ends or the interval of its template has passed."),
         found.length > 0 && offset < Math.min(total, HITS_MAX - PAGE) && h("div", { class: "row", style: { padding: "12px 18px" } }, h("button", { type: "button", onclick: async () => { try { found.push(...(await more())); seen = found.length; context.redraw(); } catch (error) { complain(error); } } }, "Show more"))),

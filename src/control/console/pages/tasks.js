@@ -68,6 +68,9 @@ export default (context) => {
       const seconds = (text) => Math.floor(new Date(text).getTime() / 1000);
       const parameters = { DomainName: values.DomainName, AppName: values.AppName, StreamName: values.StreamName, TemplateId: Number(values.TemplateId), EndTime: seconds(values.end) };
       if (values.when === "later") parameters.StartTime = seconds(values.start);
+      const begin = parameters.StartTime ?? Date.now() / 1000;
+      if (!(parameters.EndTime > begin && parameters.EndTime > Date.now() / 1000)) throw new Error("The end must be later than the begin, and than now.");
+      if (parameters.EndTime > begin + 24 * HOUR + 1) throw new Error("A task records for 24 hours at most.");
       // A task cannot be changed: the new one first, so that a refusal loses nothing.
       const made = await call("CreateRecordTask", parameters);
       if (old) await call("DeleteRecordTask", { TaskId: old.TaskId });

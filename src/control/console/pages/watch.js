@@ -21,9 +21,10 @@ export default (context) => {
     const address = stream && liveAddress(stream);
     // In its first second nobody knows yet whether there is a picture.
     const isKnown = Boolean(stream?.Video || stream?.Audio);
-    if (address && isKnown && (!playing || (playing.audioOnly && stream.Video))) {
+    const isOther = playing && (playing.publication !== stream?.PublicationId || (playing.audioOnly && stream.Video));
+    if (address && isKnown && (!playing || isOther)) {
       playing?.dispose();
-      playing = Object.assign(player(context.about, address, "hls", { audioOnly: !stream.Video, live: true }), { audioOnly: !stream.Video });
+      playing = Object.assign(player(context.about, address, "hls", { audioOnly: !stream.Video, live: true }), { audioOnly: !stream.Video, publication: stream.PublicationId });
       playing.media.addEventListener("timeupdate", context.redraw);
     }
   }

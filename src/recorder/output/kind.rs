@@ -1,0 +1,90 @@
+//! What one media file serves: a format, or MP4 and HLS together.
+
+use crate::container::mpegts;
+use crate::domain::FormatParam;
+use crate::media::{AudioCodec, Tracks};
+use crate::units::Format;
+
+/// What one media file serves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Single(Format, FormatParam),
+    /// Fragmented MP4: an MP4 recording, an HLS recording, or both from one write.
+    Hybrid {
+        mp4: Option<FormatParam>,
+        hls: Option<FormatParam>,
+    },
+    /// HLS as one MPEG transport stream with byte ranges.
+    TransportStream(FormatParam),
+}
+
+impl Kind {
+    pub(super) fn interval_ms(&self) -> Option<i64> {
+        let param = match self {
+            Kind::Single(_, param) => param,
+            Kind::Hybrid { mp4: Some(param), .. } => param,
+            Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(_) => return None,
+        };
+        Some(i64::try_from(param.record_interval_s.saturating_mul(1_000)).unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn hls(&self) -> Option<&FormatParam> {
+        match self {
+            Kind::Hybrid { hls, .. } => hls.as_ref(),
+            Kind::TransportStream(param) => Some(param),
+            Kind::Single(..) => None,
+        }
+    }
+
+    pub(super) fn is_audio_only(&self) -> bool {
+        matches!(self, Kind::Single(Format::Aac | Format::Mp3, _))
+    }
+
+    /// The tracks of the epoch that this output can hold.
+    pub(super) fn suitable(&self, tracks: &Tracks) -> Tracks {
+        let audio_of = |codec| Tracks { audio: tracks.audio.clone().filter(|audio| audio.codec == codec), ..Tracks::default() };
+        match self {
+            Kind::Single(Format::Aac, _) => audio_of(AudioCodec::Aac),
+            Kind::Single(Format::Mp3, _) => audio_of(AudioCodec::Mp3),
+            Kind::TransportStream(_) => Tracks {
+                video: tracks.video.clone().filter(|video| mpegts::holds_video(video.codec)),
+                audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio.codec)),
+                further: Vec::new(),
+            },
+            // A player of HLS takes one picture and one sound from a segment.
+            Kind::Hybrid { hls: Some(_), .. } => tracks.first_ones(),
+            _ => tracks.clone(),
+        }
+    }
+
+    /// Can it hold more than one track of a kind?
+    pub(super) fn holds_further(&self) -> bool {
+        matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { hls: None, .. })
+    }
+
+    /// Has it a place for what stands between the frames?
+    pub(super) fn holds_messages(&self) -> bool {
+        matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { .. })
+    }
+
+    /// The container by its name for the log.
+    pub(super) fn container(&self) -> &'static str {
+        match self {
+            Kind::Single(Format::Flv, _) => "FLV",
+            Kind::Single(Format::Mp3, _) => "MP3",
+            Kind::Single(..) => "ADTS",
+            Kind::Hybrid { mp4: Some(_), .. } => "MP4",
+            Kind::Hybrid { mp4: None, .. } => "HLS",
+            Kind::TransportStream(_) => "MPEG-TS",
+        }
+    }
+
+    pub(super) fn extension(&self) -> &'static str {
+        match self {
+            Kind::Single(format, _) => format.extension(),
+            Kind::Hybrid { mp4: Some(_), .. } => "mp4",
+            Kind::Hybrid { mp4: None, .. } => "m4s",
+            Kind::TransportStream(_) => "ts",
+        }
+    }
+}
