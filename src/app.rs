@@ -526,31 +526,48 @@ impl Running {
                 std::process::exit(1);
             }
         });
+        let watch = supervise::StopWatch::start(|| {
+            tracing::error!("the stop is given up; what is open is finished at the next start");
+            std::process::exit(1);
+        });
+        let part = |name| watch.iter().for_each(|watch| watch.part(name));
         self.rebuild_stop.store(true, Ordering::Relaxed);
+        part("HTTP");
         self.server.stop();
+        part("clips");
         self.clips.stop();
+        part("the ingest cores: files are closed");
         self.ingest.stop();
+        part("delivery");
         self.senders.stop();
+        part("the disks: recordings are finished");
         // Recovery that goes on feeds a disk that answers.
         let all_written = self.disks.stop();
+        part("recovery");
         for recovery in self.recovery {
             if (all_written || recovery.is_finished()) && recovery.join().is_err() {
                 tracing::error!("a recovery thread panicked");
             }
         }
+        part("the rebuilding of the catalog");
         if self.rebuild.is_some_and(|rebuild| rebuild.join().is_err()) {
             tracing::error!("the thread that builds the catalog panicked");
         }
+        part("the catalog: recordings are entered");
         self.entry_sender.store(None);
         if self.entries.join().is_err() {
             tracing::error!("the catalog entry thread panicked");
         }
+        part("checksums");
         self.checksums.stop(all_written);
+        part("stream events");
         drop(self.events_stop);
         if self.events.join().is_err() {
             tracing::error!("the live events thread panicked");
         }
+        part("task flows");
         self.processor.stop();
+        part("retention");
         self.retention.stop();
         if let Some(eviction) = self.eviction {
             eviction.stop();
@@ -558,8 +575,10 @@ impl Running {
         if let Some(certificates) = self.certificates {
             certificates.stop();
         }
+        part("callbacks");
         // Last of those who use the catalog: everything else has told what there is to tell.
         self.dispatcher.stop();
+        part("the catalog");
         self.catalog.close();
         // Everything in it is on the disk, or the next start brings it there.
         if all_written && let Err(error) = std::fs::remove_dir_all(&self.arenas) {
@@ -569,6 +588,7 @@ impl Running {
         if let Ok(impatient) = impatient {
             let _ = impatient.join();
         }
+        drop(watch);
         tracing::info!("stopped");
     }
 }

@@ -553,6 +553,9 @@ impl Publisher {
         if let Some(mut recorder) = self.recorder.take() {
             recorder.finish(reason, now(), &mut life.store);
             life.ending.push((recorder, Rc::clone(&self.truth)));
+        } else {
+            // It ended before its wish to publish was read.
+            self.truth.borrow_mut().lost = Some(0);
         }
     }
 }
