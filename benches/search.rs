@@ -172,6 +172,7 @@ fn file(number: usize, files: usize) -> (FinishedFile, String) {
             resume: None,
             session: RecordSessionId::default(),
             alias_domain: String::new(),
+            encryption: None,
         },
         end: WallTime::from_unix_seconds(end_s),
         reason: EndReason::Interval,

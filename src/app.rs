@@ -28,6 +28,7 @@ use crate::delivery::{self, DeliverySettings, WhenBusy};
 use crate::disks::{self, Checksums, DiskThreads, Folders};
 use crate::domain::content_key::MasterKey;
 use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordState};
+use crate::domain::sealing;
 use crate::domain::{
     Busy, DataFolder, DataFolders, FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, Resumptions, StreamEnd, naming, policy,
 };
@@ -37,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::notify::{Bodies, DispatchSettings, Dispatcher, Networks, intake};
 use crate::preflight::{bind_error_sentence, preflight};
 use crate::process::arguments::Encoder;
+use crate::process::cgroup::JobGroup;
 use crate::process::child::Bounds;
 use crate::process::jobs::Tools;
 use crate::process::launch::{self, Manners};
@@ -247,6 +249,9 @@ fn start(config: &Config) -> Result<Running, StartError> {
     }
 
     let hls_segment_ms = config.record.hls_segment_ms;
+    // Before anything is recorded or finished: both may need it.
+    let master_key = process::keys::read_or_make(data).map_err(because("cannot have the master key"))?;
+    sealing::hold_master_key(&master_key);
 
     // What the last run left is noted before anything new is written; finishing it goes on while publishers already push.
     let arenas = checked.arena_folder;
@@ -329,8 +334,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
         .map(|order| Eviction::start(catalog.clone(), Arc::clone(&storage), reserve_bytes, order, wall_now))
         .transpose()
         .map_err(because("cannot start the eviction thread"))?;
-    let master_key = process::keys::read_or_make(data).map_err(because("cannot have the master key"))?;
-    let processor = start_processor(config, &storage.folders, &cores, &catalog, &master_key)?;
+    let job_group = JobGroup::of_service();
+    let processor = start_processor(config, &storage.folders, &cores, &catalog, &master_key, job_group.as_ref())?;
 
     let moov_reserve = if folders.inserts() { MoovReserve::Insert } else { MoovReserve::Whole };
     let recorder = RecorderSettings {
@@ -406,6 +411,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
         public_base: public_base.clone(),
         app_id: config.api.app_id,
         describe: edit_output,
+        join: {
+            let joiner = processor.joiner();
+            Some(Box::new(move |task, order, place, stop, progress| joiner.join(task, order, place, stop, progress)))
+        },
     };
     let clips = Clips::start(maker).map_err(because("cannot start the thread of clips"))?;
     let access = Arc::new(ArcSwap::from_pointee(Access::new(&config.api)));
@@ -868,6 +877,7 @@ fn start_processor(
     cores: &[usize],
     catalog: &Catalog,
     master_key: &MasterKey,
+    jobs: Option<&JobGroup>,
 ) -> Result<Processor, StartError> {
     let settings = &config.process;
     let mut cpus = settings.cpus.clone();
@@ -880,7 +890,12 @@ fn start_processor(
     let tools = Tools {
         ffmpeg: settings.ffmpeg.clone(),
         ffprobe: settings.ffprobe.clone(),
-        launcher: launch::launcher(&Manners { nice: settings.nice, cpus }),
+        launcher: launch::launcher(&Manners {
+            nice: settings.nice,
+            cpus,
+            io_idle: settings.io_idle,
+            cgroup: jobs.map(|group| group.folder().to_owned()),
+        }),
         encoder: Encoder { preset: settings.preset.clone() },
         bounds: Bounds { time_max, silence_max: ENCODER_SILENCE_MAX.min(time_max) },
         folders: without_links(folders),

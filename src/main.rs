@@ -34,9 +34,9 @@ enum Command {
     /// What an encoder is begun with: it ends when we do, and is in nobody's way.
     #[command(name = capstan::process::launch::COMMAND, hide = true)]
     RunChild {
+        #[command(flatten)]
+        manners: capstan::process::launch::Manners,
         parent: u32,
-        nice: u64,
-        cpus: String,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         program: Vec<std::ffi::OsString>,
     },
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
             }
             Err(error) => refuse_config(&file, &error),
         },
-        Command::RunChild { parent, nice, cpus, program } => capstan::process::launch::run(parent, nice, &cpus, &program),
+        Command::RunChild { parent, manners, program } => capstan::process::launch::run(parent, &manners, &program),
         Command::Settings => {
             print!("{}", settings_text());
             ExitCode::SUCCESS

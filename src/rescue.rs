@@ -12,14 +12,16 @@ use std::time::Instant;
 
 use jiff::tz::TimeZone;
 
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, RestoredFile};
 use crate::config::Config;
+use crate::domain::flow::{FileResults, RESULTS_NAME};
+use crate::domain::vod::MediaExtras;
 use crate::domain::{DataFolders, FinishedFile, naming};
 use crate::logging::error_chain;
 use crate::preflight::open_data_folder;
 use crate::segment::finish::FINISHED_NAME;
 use crate::segment::folders;
-use crate::units::{FileId, WallTime};
+use crate::units::FileId;
 
 pub const CATALOG_NAME: &str = "catalog.sqlite";
 /// Stands while files are missing in the catalog.
@@ -165,7 +167,7 @@ pub fn rebuild(folders: &DataFolders, absent: &[String], catalog: &Catalog, zone
     let data = folders.first();
     let mut rebuilt = Rebuilt::default();
     let mut batch = Vec::new();
-    let mut enter = |batch: &mut Vec<(FinishedFile, String, WallTime)>| {
+    let mut enter = |batch: &mut Vec<RestoredFile>| {
         rebuilt.files += batch.len() as u64;
         catalog.restore_files(std::mem::take(batch)).map_err(|source| RescueError::Catalog { path: data.join(CATALOG_NAME), source })
     };
@@ -182,7 +184,8 @@ pub fn rebuild(folders: &DataFolders, absent: &[String], catalog: &Catalog, zone
             Ok(file) if file.identity.file_id == file_id => {
                 let name = naming::catalog_name(&file.identity, file.end, zone);
                 let created = file.end;
-                batch.push((file, name, created));
+                let extras = read_extras(&folder, &file);
+                batch.push(RestoredFile { file, name, created, extras });
             }
             Ok(file) => {
                 rebuilt.unreadable += 1;
@@ -222,6 +225,25 @@ fn read_recording(data: &Path, folder: &Path) -> io::Result<FinishedFile> {
     let place = folder.strip_prefix(data).unwrap_or(folder);
     place.to_str().ok_or(io::ErrorKind::InvalidData)?.clone_into(&mut file.folder);
     Ok(file)
+}
+
+/// What was made of a recording and lies beside it: pictures and renditions, by their note and as far as they are there.
+fn read_extras(folder: &Path, file: &FinishedFile) -> MediaExtras {
+    let is_there = |name: &str| folder.join(name).is_file();
+    let cover = ["jpg", "png", "webp", "gif"].into_iter().find(|extension| is_there(&format!("cover.{extension}"))).map(str::to_owned);
+    let read = || -> io::Result<FileResults> {
+        let mut text = Vec::new();
+        File::open(folder.join(RESULTS_NAME))?.take(RECORDING_BYTES_MAX).read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text)?)
+    };
+    let mut results = read().unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            tracing::warn!(folder = %folder.display(), %error, "what was made of the recording cannot be entered into the catalog");
+        }
+        FileResults::default()
+    });
+    results.keep_those_there(is_there);
+    MediaExtras { cover, results, original_deleted: !is_there(&file.entry), ..MediaExtras::default() }
 }
 
 /// [`rebuild`] beside the running appliance, with its lines in the log.
@@ -293,7 +315,7 @@ mod tests {
     use crate::catalog::MediaQuery;
 
     use crate::domain::{EndReason, RecordTemplate, RecordingIdentity};
-    use crate::units::{Format, StreamKey, TemplateId};
+    use crate::units::{Format, StreamKey, TemplateId, WallTime};
 
     fn recording(data: &Path, number: u64) -> FileId {
         let file_id = FileId::new(FileId::MIN + number).expect("an id");

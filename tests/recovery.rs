@@ -36,6 +36,7 @@ fn identity(file_id: FileId) -> RecordingIdentity {
         class_id: 0,
         session: RecordSessionId::default(),
         alias_domain: String::new(),
+        encryption: None,
         resume: None,
     }
 }

@@ -11,7 +11,7 @@ use crate::units::{FileId, WallTime};
 use super::callbacks::{CallbackWriter, enter_misplaced, enter_recorded};
 use super::events::{CatalogEvent, EventWriter, Told, emit, wants_uploads};
 use super::flows::{self, Started};
-use super::{Catalog, CatalogError, MediaRow, apps, classes, reindex, removal, stored, unstored};
+use super::{Catalog, CatalogError, MediaRow, RestoredFile, apps, classes, reindex, removal, stored, unstored};
 
 /// Beside a taken entry, free ones are looked for behind the last of this many: files of one moment are numbered through.
 const ENTRY_RUN: i64 = 1000;
@@ -72,12 +72,20 @@ impl Catalog {
         Ok(row)
     }
 
-    /// Enters files that were in a catalog before, each with its catalog name and the moment it counts as created. Nothing is announced: whoever had to know
-    /// of them has been told.
-    pub fn restore_files(&self, files: Vec<(FinishedFile, String, WallTime)>) -> Result<(), CatalogError> {
+    /// Enters files that were in a catalog before. Nothing is announced: whoever had to know of them has been told.
+    pub fn restore_files(&self, files: Vec<RestoredFile>) -> Result<(), CatalogError> {
         self.write(move |connection| {
             let nobody = Writers::default();
-            files.iter().try_for_each(|(file, name, created)| enter(connection, file, name, *created, &nobody, &mut Vec::new()).map(drop))
+            files.iter().try_for_each(|RestoredFile { file, name, created, extras }| {
+                let file_id = file.identity.file_id;
+                let is_new = entry_of_any(connection, file_id)?.is_none();
+                enter(connection, file, name, *created, &nobody, &mut Vec::new())?;
+                // What is there already knows more of itself.
+                match entry_of_any(connection, file_id)? {
+                    Some(entry) if is_new && *extras != MediaExtras::default() => write_extras(connection, entry, extras),
+                    _ => Ok(()),
+                }
+            })
         })
     }
 
@@ -89,11 +97,7 @@ impl Catalog {
     /// A file of any application, and whether that application's files are played (its status is `On`).
     pub fn playable(&self, id: FileId) -> Result<Option<(MediaRow, bool)>, CatalogError> {
         self.read(|connection| {
-            let entry: Option<i64> = connection
-                .prepare_cached("SELECT entry FROM media WHERE file_id = ?1")?
-                .query_row([stored(id.get())], |row| row.get(0))
-                .optional()?;
-            let Some(entry) = entry else { return Ok(None) };
+            let Some(entry) = entry_of_any(connection, id)? else { return Ok(None) };
             let row = media_row(connection, entry)?;
             let app = if row.sub_app_id == RING_APP { apps::or_main(connection, row.file.identity.vod_sub_app_id)? } else { row.sub_app_id };
             let status = apps::one(connection, app)?.status;
@@ -321,6 +325,12 @@ pub(super) fn media_row(connection: &Connection, entry: i64) -> Result<MediaRow,
         tags: reindex::read_tags(text(6)?)?,
         extras: serde_json::from_str(text(8)?).map_err(|error| CatalogError::damaged("file", error))?,
     })
+}
+
+/// The row of a file of any application.
+fn entry_of_any(connection: &Connection, file_id: FileId) -> Result<Option<i64>, CatalogError> {
+    let find = "SELECT entry FROM media WHERE file_id = ?1";
+    Ok(connection.prepare_cached(find)?.query_row([stored(file_id.get())], |row| row.get(0)).optional()?)
 }
 
 pub(super) fn write_extras(connection: &Connection, entry: i64, extras: &MediaExtras) -> Result<(), CatalogError> {

@@ -17,6 +17,9 @@ use super::files::{entry_of, media_row, write_extras};
 use super::vod_tasks::{insert, one, update};
 use super::{Catalog, CatalogError, MediaRow, stored};
 
+/// What a task shows that was given up.
+const CANCELLED: &str = "The task was cancelled.";
+
 /// How far running subtasks are: task, number of the subtask, percent. Not stored: a restart begins them anew.
 #[derive(Default)]
 pub(super) struct Progress(Mutex<HashMap<String, (usize, u8)>>);
@@ -212,22 +215,33 @@ impl Catalog {
         Ok(())
     }
 
-    /// Gives a flow up: what is done stays, the rest is not done.
+    /// Gives a task up: of a flow what is done stays, the rest is not done; EditMedia makes no file.
     ///
     /// # Errors
-    /// [`CatalogError::NotFound`]: no such flow in this application, or it is over.
-    pub fn abort_flow(&self, sub_app_id: u64, id: &str, now: WallTime) -> Result<(), CatalogError> {
+    /// [`CatalogError::NotFound`]: no such task in this application, or it is over.
+    pub fn abort_task(&self, sub_app_id: u64, id: &str, now: WallTime) -> Result<(), CatalogError> {
         let (id, writer) = (id.to_owned(), self.event_writer());
         let told = self.write(move |connection| {
             let mut task = one(connection, &id)?;
-            if task.status.is_over() || task.sub_app_id != sub_app_id || task.kind != VodTaskKind::Procedure {
+            if task.status.is_over() || task.sub_app_id != sub_app_id {
                 return Err(CatalogError::NotFound);
+            }
+            if task.kind == VodTaskKind::EditMedia {
+                (task.status, task.finish_time) = (VodTaskStatus::Aborted, Some(now));
+                if let Some(object) = task.object.as_object_mut() {
+                    let cancelled = FailKind::Input;
+                    object.insert("ErrCode".to_owned(), cancelled.code().into());
+                    object.insert("ErrCodeExt".to_owned(), cancelled.code_ext().into());
+                    object.insert("Message".to_owned(), CANCELLED.into());
+                }
+                update(connection, &task)?;
+                return super::vod_tasks::tell(connection, writer.as_ref(), &task);
             }
             let mut flow = flow_of(&task)?;
             while let Some(next) = flow.next() {
                 let subtask = &mut flow.subtasks[next];
                 (subtask.state, subtask.finish) = (SubtaskState::Fail, Some(now));
-                subtask.error = Some(SubtaskError { kind: FailKind::Input, message: "The task was cancelled.".to_owned() });
+                subtask.error = Some(SubtaskError { kind: FailKind::Input, message: CANCELLED.to_owned() });
             }
             (task.status, task.finish_time, task.work) = (VodTaskStatus::Aborted, Some(now), to_value(&flow)?);
             update(connection, &task)?;
@@ -253,6 +267,11 @@ impl Catalog {
         self.inner.flows.close();
     }
 
+    /// There may be a flow that can be begun now.
+    pub fn look_for_flows(&self) {
+        self.inner.flows.notify();
+    }
+
     /// Wakes whoever waits for flows.
     pub(super) fn flow_entered(&self) {
         self.inner.flows.notify();
@@ -263,7 +282,8 @@ impl Catalog {
         self.inner.progress.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), (index, percent.min(99)));
     }
 
-    fn clear_progress(&self, id: &str) {
+    /// Whatever it was, it is over.
+    pub fn clear_progress(&self, id: &str) {
         self.inner.progress.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 

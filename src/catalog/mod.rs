@@ -169,6 +169,17 @@ pub struct MediaRow {
     pub extras: MediaExtras,
 }
 
+/// A file that was in a catalog before, as it lies on the disk.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RestoredFile {
+    pub file: FinishedFile,
+    /// Catalog name.
+    pub name: String,
+    /// When it counts as created.
+    pub created: WallTime,
+    pub extras: MediaExtras,
+}
+
 /// Filters are joined by AND, the values of one by OR; an empty list is no filter.
 #[derive(Clone, Debug, Default)]
 pub struct MediaQuery {

@@ -182,7 +182,7 @@ impl Catalog {
 }
 
 /// Says that a task is over, where that is an event of its own.
-fn tell(connection: &Connection, writer: Option<&super::EventWriter>, task: &VodTask) -> Result<Told, CatalogError> {
+pub(super) fn tell(connection: &Connection, writer: Option<&super::EventWriter>, task: &VodTask) -> Result<Told, CatalogError> {
     match (task.kind, task.finish_time) {
         (VodTaskKind::EditMedia, Some(at)) => emit(connection, writer, task.sub_app_id, at, &CatalogEvent::EditMediaComplete(task)),
         _ => Ok(Told::default()),

@@ -1,18 +1,22 @@
-//! EditMedia: stretches of files joined into a new one.
+//! EditMedia: stretches of files joined into a new one; encoded where the call wants it, or where they are too unlike to be joined as they are.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{ClipMaker, store};
+use super::encode::encode;
+use super::{ClipMaker, Lane, store};
 use crate::catalog::{CatalogError, MediaRow};
 use crate::container::mp4::{self, CutPlan, Movie, Selection};
 use crate::container::mpegts::{self, TsScan};
-use crate::container::{ScanError, es_movie, flv, hls};
+use crate::container::{MediaSummary, ScanError, es_movie, flv, hls};
+use crate::domain::definition::VideoTemplate;
+use crate::domain::flow::{FailKind, SubtaskError};
 use crate::domain::naming::disk_slug;
 use crate::domain::{EndReason, FinishedFile, MadeBy, RecordingIdentity, RecordingSource, VodTask, VodTaskStatus};
 use crate::segment::finish::{FileReader, folder_bytes};
@@ -30,6 +34,15 @@ pub struct EditWork {
     pub procedure: String,
     /// The new file's id, once work has begun: every attempt makes the same file.
     pub file_id: Option<FileId>,
+    /// What the call says of the video.
+    #[serde(default)]
+    pub video: Option<VideoTemplate>,
+    /// The encoder makes it.
+    #[serde(default)]
+    pub encode: bool,
+    /// How often the encoder began.
+    #[serde(default)]
+    pub attempts: u32,
 }
 
 /// A stretch of a file. Seconds from its begin; 0 as an end, or a negative number: counted from its end.
@@ -50,49 +63,116 @@ pub struct EditError {
     pub message: String,
 }
 
-const BAD_INPUT: i64 = 40_000;
-const BAD_SOURCE: i64 = 60_000;
-const OURS: i64 = 70_000;
+const BAD_INPUT: i64 = FailKind::Input.code();
+const BAD_SOURCE: i64 = FailKind::Source.code();
+pub(super) const OURS: i64 = FailKind::Internal.code();
+/// Attempts of the encoder at one task.
+const ATTEMPTS_MAX: u32 = 3;
 
-fn fail(code: i64, kind: &'static str, message: impl Into<String>) -> EditError {
+/// What became of a task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Over,
+    /// It was handed to the other lane.
+    NeedsEncoder,
+    /// Another attempt, or another start, does it.
+    Later,
+}
+
+/// Why there is no file.
+pub(super) enum Trouble {
+    Failed(EditError),
+    /// It cannot be made without: why.
+    NeedsEncoder(String),
+    /// It may go well another time.
+    Again(SubtaskError),
+    /// Cancelled, or the appliance stops.
+    Stopped,
+}
+
+impl From<EditError> for Trouble {
+    fn from(error: EditError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Whose task it is.
+pub fn lane_of(task: &VodTask) -> Lane {
+    if task.work["encode"] == true { Lane::Encode } else { Lane::Cut }
+}
+
+pub(super) fn fail(code: i64, kind: &'static str, message: impl Into<String>) -> EditError {
     EditError { code, kind, message: message.into() }
 }
 
-fn ours(what: &'static str) -> impl Fn(io::Error) -> EditError {
+pub(super) fn ours(what: &'static str) -> impl Fn(io::Error) -> EditError {
     move |error| fail(OURS, "InternalError", format!("{what}: {error}"))
 }
 
 /// Does a task and says what came of it.
-pub fn carry_out(maker: &ClipMaker, mut task: VodTask) {
+pub fn carry_out(maker: &ClipMaker, lane: Lane, mut task: VodTask, stopping: &AtomicBool) -> Outcome {
     let id = task.id.clone();
-    let outcome = serde_json::from_value::<EditWork>(task.work.clone())
-        .map_err(|error| fail(OURS, "InternalError", format!("the task cannot be read: {error}")))
-        .and_then(|mut work| {
-            let file_id = *work.file_id.get_or_insert_with(|| maker.ids.next());
-            let stored = serde_json::to_value(&work).unwrap_or_default();
-            let begun = (maker.clock)();
-            task.work = stored.clone();
-            let begin = move |task: &mut VodTask| {
-                (task.status, task.work) = (VodTaskStatus::Processing, stored);
-                task.begin_time.get_or_insert(begun);
+    let mut attempts = 0;
+    let outcome = begin(maker, lane, &mut task).map_err(Trouble::from).and_then(|(work, file_id)| {
+        attempts = work.attempts;
+        let file = make(maker, &task, &work, file_id, stopping)?;
+        finish(maker, &id, &work, file).map_err(Trouble::from)
+    });
+    let error = match outcome {
+        Ok(()) => return Outcome::Over,
+        Err(Trouble::NeedsEncoder(why)) if maker.join.is_some() => {
+            tracing::info!(task = id, why, "EditMedia needs the encoder");
+            let hand_over = |task: &mut VodTask| task.work["encode"] = true.into();
+            return match maker.catalog.change_vod_task(&id, hand_over) {
+                Ok(()) => Outcome::NeedsEncoder,
+                Err(CatalogError::NotFound) => Outcome::Over,
+                Err(_) => Outcome::Later,
             };
-            maker.catalog.change_vod_task(&id, begin).map_err(catalog)?;
-            let file = make(maker, &task, &work, file_id)?;
-            finish(maker, &id, &work, file)
-        });
-    if let Err(error) = outcome {
-        tracing::warn!(task = id, code = error.code, reason = error.message, "EditMedia failed");
-        let now = (maker.clock)();
-        let failed = move |task: &mut VodTask| {
-            (task.status, task.finish_time) = (VodTaskStatus::Finish, Some(now));
-            task.begin_time.get_or_insert(now);
-            show(task, error.code, error.kind, &error.message, Value::Null, Value::Null);
-        };
-        match maker.catalog.change_vod_task(&id, failed) {
-            Ok(()) | Err(CatalogError::NotFound) => {}
-            Err(error) => tracing::error!(task = id, %error, "the end of a task cannot be stored; it is done again"),
+        }
+        Err(Trouble::NeedsEncoder(why)) => fail(OURS, "EncoderNeeded", why),
+        // Cancelled it is over, and not looked at again.
+        Err(Trouble::Stopped) => return if stopping.load(Ordering::SeqCst) { Outcome::Later } else { Outcome::Over },
+        Err(Trouble::Again(error)) if attempts < ATTEMPTS_MAX => {
+            tracing::warn!(task = id, attempts, reason = error.message, "EditMedia failed; trying again");
+            return Outcome::Later;
+        }
+        Err(Trouble::Again(error)) => fail(error.kind.code(), error.kind.code_ext(), error.message),
+        Err(Trouble::Failed(error)) => error,
+    };
+    tracing::warn!(task = id, code = error.code, reason = error.message, "EditMedia failed");
+    let now = (maker.clock)();
+    let failed = move |task: &mut VodTask| {
+        (task.status, task.finish_time) = (VodTaskStatus::Finish, Some(now));
+        task.begin_time.get_or_insert(now);
+        show(task, error.code, error.kind, &error.message, Value::Null, Value::Null);
+    };
+    match maker.catalog.change_vod_task(&id, failed) {
+        Ok(()) | Err(CatalogError::NotFound) => Outcome::Over,
+        Err(error) => {
+            tracing::error!(task = id, %error, "the end of a task cannot be stored; it is done again");
+            Outcome::Later
         }
     }
+}
+
+/// Notes that the work begins: under which id, and how often.
+fn begin(maker: &ClipMaker, lane: Lane, task: &mut VodTask) -> Result<(EditWork, FileId), EditError> {
+    let mut work: EditWork =
+        serde_json::from_value(task.work.clone()).map_err(|error| fail(OURS, "InternalError", format!("the task cannot be read: {error}")))?;
+    let file_id = *work.file_id.get_or_insert_with(|| maker.ids.next());
+    work.attempts += u32::from(lane == Lane::Encode);
+    if work.attempts > ATTEMPTS_MAX {
+        return Err(fail(OURS, "InternalError", "The encoder was interrupted too often."));
+    }
+    let stored = serde_json::to_value(&work).unwrap_or_default();
+    let begun = (maker.clock)();
+    task.work = stored.clone();
+    let begin = move |task: &mut VodTask| {
+        (task.status, task.work) = (VodTaskStatus::Processing, stored);
+        task.begin_time.get_or_insert(begun);
+    };
+    maker.catalog.change_vod_task(&task.id, begin).map_err(catalog)?;
+    Ok((work, file_id))
 }
 
 fn catalog(error: CatalogError) -> EditError {
@@ -152,45 +232,27 @@ struct Taken {
     end_ms: i64,
 }
 
-fn make(maker: &ClipMaker, task: &VodTask, work: &EditWork, file_id: FileId) -> Result<FinishedFile, EditError> {
+fn make(maker: &ClipMaker, task: &VodTask, work: &EditWork, file_id: FileId, stopping: &AtomicBool) -> Result<FinishedFile, Trouble> {
     let ids: Vec<FileId> = work.stretches.iter().map(|stretch| stretch.file_id).collect();
     let rows = maker.catalog.files(task.sub_app_id, &ids).map_err(catalog)?;
-    let (mut parts, mut taken): (Vec<Part>, Vec<Taken>) = (Vec::new(), Vec::new());
+    let mut inputs = Vec::new();
     for stretch in &work.stretches {
         let row =
             rows.get(&stretch.file_id).ok_or_else(|| fail(BAD_SOURCE, "FileNotExist", format!("There is no file {} any more.", stretch.file_id)))?;
-        let first = parts.len();
-        parts.extend(open(maker, row)?);
-        choose(&parts[first..], first, stretch, &mut taken)?;
+        if row.extras.original_deleted {
+            return Err(fail(BAD_SOURCE, "FileNotExist", format!("The original of {} was deleted.", stretch.file_id)).into());
+        }
+        if row.file.identity.encryption.is_some() {
+            let message = format!("The recording {} is encrypted: it is not cut, so that it lies nowhere in the clear.", stretch.file_id);
+            return Err(fail(BAD_SOURCE, "EncryptedFile", message).into());
+        }
+        inputs.push((stretch, row));
     }
+    let (_, model) = *inputs.first().ok_or_else(|| fail(BAD_INPUT, "NoInput", "There is no input."))?;
     let making = store::begin(&maker.storage, file_id).map_err(ours("making a folder"))?;
-    let (sources, chosen) = select(parts, &taken, &making.folder)?;
-    if chosen.is_empty() {
-        return Err(fail(BAD_INPUT, "InvalidOffset", "There is not one frame between the offsets."));
-    }
-    let movies: Vec<&Movie> = sources.iter().map(|source| &source.movie).collect();
-    if let Some(difference) = mp4::difference(&movies) {
-        return Err(fail(OURS, "EncoderNeeded", format!("These inputs cannot be joined without an encoder: {difference}.")));
-    }
-    let plan = mp4::plan_cut(&movies, &chosen);
-    let model = rows.values().next().ok_or_else(|| fail(BAD_INPUT, "NoInput", "There is no input."))?;
     let made = &making.folder;
-    let files: Vec<&File> = sources.iter().map(|source| &source.file).collect();
-    let mut summary = plan.summary.clone();
-    let entry = match work.format {
-        Format::Hls => {
-            let (entry, movie) = write_hls(maker, made, &files, &plan, &model.file.identity.key.stream).map_err(ours("writing the segments"))?;
-            // It begins with the key frame: that is what it holds.
-            summary = mp4::summary_of(&movie);
-            entry
-        }
-        _ => {
-            let entry = format!("{}.mp4", disk_slug(&model.file.identity.key.stream));
-            write_mp4(&made.join(&entry), &files, &plan).map_err(ours("writing the file"))?;
-            entry
-        }
-    };
-    name_codecs(&mut summary, model);
+    let entry = format!("{}.{}", disk_slug(&model.file.identity.key.stream), if work.format == Format::Hls { "m3u8" } else { "mp4" });
+    let summary = if work.encode { encode(maker, task, work, &inputs, made, &entry, stopping)? } else { cut(maker, work, &inputs, made, &entry)? };
     let now = (maker.clock)();
     let identity = RecordingIdentity {
         file_id,
@@ -216,11 +278,39 @@ fn make(maker: &ClipMaker, task: &VodTask, work: &EditWork, file_id: FileId) -> 
         summary,
         identity,
     };
-    store::publish(&maker.storage, &making, file).map_err(ours("moving the file to its place"))
+    Ok(store::publish(&maker.storage, &making, file).map_err(ours("moving the file to its place"))?)
+}
+
+/// Copies the stretches as they are; what it holds.
+fn cut(maker: &ClipMaker, work: &EditWork, inputs: &[(&Stretch, &MediaRow)], made: &Path, entry: &str) -> Result<MediaSummary, Trouble> {
+    let (mut parts, mut taken): (Vec<Part>, Vec<Taken>) = (Vec::new(), Vec::new());
+    for (stretch, row) in inputs {
+        let first = parts.len();
+        parts.extend(open(maker, row)?);
+        choose(&parts[first..], first, stretch, &mut taken)?;
+    }
+    let (sources, chosen) = select(parts, &taken, made)?;
+    if chosen.is_empty() {
+        return Err(fail(BAD_INPUT, "InvalidOffset", "There is not one frame between the offsets.").into());
+    }
+    let movies: Vec<&Movie> = sources.iter().map(|source| &source.movie).collect();
+    if let Some(difference) = mp4::difference(&movies) {
+        return Err(Trouble::NeedsEncoder(format!("These inputs cannot be joined without an encoder: {difference}.")));
+    }
+    let plan = mp4::plan_cut(&movies, &chosen);
+    let files: Vec<&File> = sources.iter().map(|source| &source.file).collect();
+    let mut summary = plan.summary.clone();
+    match work.format {
+        // It begins with the key frame: that is what it holds.
+        Format::Hls => summary = mp4::summary_of(&write_hls(maker, made, &files, &plan, entry).map_err(ours("writing the segments"))?),
+        _ => write_mp4(&made.join(entry), &files, &plan).map_err(ours("writing the file"))?,
+    }
+    name_codecs(&mut summary, inputs[0].1);
+    Ok(summary)
 }
 
 /// What the container does not say of its tracks is what it was in the recording.
-pub fn name_codecs(summary: &mut crate::container::MediaSummary, model: &MediaRow) {
+pub fn name_codecs(summary: &mut MediaSummary, model: &MediaRow) {
     let of = &model.file.summary;
     let first = summary.video.as_mut().zip(of.video.as_ref()).into_iter().chain(summary.audio.as_mut().zip(of.audio.as_ref()));
     let further = summary.further_video.iter_mut().zip(&of.further_video).chain(summary.further_audio.iter_mut().zip(&of.further_audio));
@@ -233,9 +323,6 @@ pub fn name_codecs(summary: &mut crate::container::MediaSummary, model: &MediaRo
 fn open(maker: &ClipMaker, row: &MediaRow) -> Result<Vec<Part>, EditError> {
     let identity = &row.file.identity;
     let folder = maker.storage.path_of(&row.file.folder).map_err(ours("finding a recording"))?;
-    if row.extras.original_deleted {
-        return Err(fail(BAD_SOURCE, "FileNotExist", format!("The original of {} was deleted.", identity.file_id)));
-    }
     let paths: Vec<PathBuf> = match identity.format {
         Format::Mp4 | Format::Flv | Format::Aac | Format::Mp3 => vec![folder.join(&row.file.entry)],
         Format::Hls => crate::segment::finish::media_files(&folder, identity, &row.file.entry)
@@ -266,13 +353,24 @@ fn unreadable(file_id: FileId) -> impl Fn(ScanError) -> EditError {
     move |error| fail(BAD_SOURCE, "UnreadableFile", format!("File {file_id} cannot be read: {error}."))
 }
 
+/// Begin and end of a stretch of a file of `whole` milliseconds.
+pub(super) fn bounds(stretch: &Stretch, whole: i64) -> (i64, i64) {
+    let ms = |seconds: f64| (seconds * 1_000.0).round() as i64;
+    let start = if stretch.start_s < 0.0 { whole + ms(stretch.start_s) } else { ms(stretch.start_s) };
+    let end = if stretch.end_s <= 0.0 { whole + ms(stretch.end_s) } else { ms(stretch.end_s).min(whole) };
+    (start, end)
+}
+
+pub(super) fn nothing(stretch: &Stretch, start: i64, end: i64, whole: i64) -> EditError {
+    let message = format!("File {} has nothing between {start} ms and {end} ms; it is {whole} ms long.", stretch.file_id);
+    fail(BAD_INPUT, "InvalidOffset", message)
+}
+
 /// What of the parts of an input, which follow one another, makes the stretch.
 fn choose(parts: &[Part], first: usize, stretch: &Stretch, taken: &mut Vec<Taken>) -> Result<(), EditError> {
     let lengths: Vec<i64> = parts.iter().map(Part::duration_ms).collect();
     let whole: i64 = lengths.iter().sum();
-    let ms = |seconds: f64| (seconds * 1_000.0).round() as i64;
-    let start = if stretch.start_s < 0.0 { whole + ms(stretch.start_s) } else { ms(stretch.start_s) };
-    let end = if stretch.end_s <= 0.0 { whole + ms(stretch.end_s) } else { ms(stretch.end_s) };
+    let (start, end) = bounds(stretch, whole);
     let before = taken.len();
     let mut at = 0;
     for (number, part) in parts.iter().enumerate() {
@@ -286,8 +384,7 @@ fn choose(parts: &[Part], first: usize, stretch: &Stretch, taken: &mut Vec<Taken
         at += lengths[number];
     }
     if taken.len() == before {
-        let message = format!("File {} has nothing between {start} ms and {end} ms; it is {whole} ms long.", stretch.file_id);
-        return Err(fail(BAD_INPUT, "InvalidOffset", message));
+        return Err(nothing(stretch, start, end, whole));
     }
     Ok(())
 }
@@ -348,8 +445,8 @@ fn write_mp4(path: &Path, files: &[&File], plan: &CutPlan) -> io::Result<()> {
     out.set_len(plan.bytes)
 }
 
-/// The same cut as HLS: it begins at the key frame, for a playlist has no edit list. Returns the name of the playlist, and what it plays.
-fn write_hls(maker: &ClipMaker, folder: &Path, files: &[&File], plan: &CutPlan, stream: &str) -> io::Result<(String, Movie)> {
+/// The same cut as HLS: it begins at the key frame, for a playlist has no edit list. `entry`: its playlist. Returns what it plays.
+pub(super) fn write_hls(maker: &ClipMaker, folder: &Path, files: &[&File], plan: &CutPlan, entry: &str) -> io::Result<Movie> {
     let whole = folder.join("cut.mp4");
     write_mp4(&whole, files, plan)?;
     let source = File::open(&whole)?;
@@ -379,9 +476,8 @@ fn write_hls(maker: &ClipMaker, folder: &Path, files: &[&File], plan: &CutPlan, 
     }
     text.push_str(hls::ENDLIST);
     std::fs::remove_file(whole)?;
-    let entry = format!("{}.m3u8", disk_slug(stream));
-    std::fs::write(folder.join(&entry), text)?;
-    Ok((entry, movie))
+    std::fs::write(folder.join(entry), text)?;
+    Ok(movie)
 }
 
 /// Enters the file; file, task and event are one transaction.

@@ -1,6 +1,8 @@
-//! Cutting, joining and keeping: files made of recordings without encoding, on a thread of their own.
+//! Cutting, joining and keeping: files made of recordings, without encoding where that is possible, on threads of their own: what needs the encoder holds
+//! up nobody who does not.
 
 mod edit;
+mod encode;
 mod keep;
 pub mod recall;
 mod store;
@@ -18,6 +20,7 @@ use serde_json::Value;
 use crate::catalog::{Catalog, MediaRow};
 use crate::delivery::Context;
 use crate::domain::VodTaskKind;
+use crate::domain::join::{JoinFailure, JoinOrder};
 use crate::units::WallTime;
 
 /// What a [`ClipMaker`] is made with.
@@ -40,14 +43,27 @@ pub struct ClipMaker {
     pub app_id: u64,
     /// What a task shows of the file it made: `Output` and `MetaData`.
     pub describe: fn(&MediaRow, &str, u64) -> (Value, Value),
+    /// `None`: nothing is encoded here.
+    pub join: Option<Join>,
 }
 
-/// The running thread of EditMedia.
+/// Makes one MP4 of stretches of files with the encoder: task and its application, what, folder and name, whether it is to stop, how far it is in percent.
+pub type Join =
+    Box<dyn Fn((&str, u64), &JoinOrder, (&std::path::Path, &str), &dyn Fn() -> bool, &dyn Fn(u8)) -> Result<(), JoinFailure> + Send + Sync>;
+
+/// What a thread does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Lane {
+    Cut,
+    Encode,
+}
+
+/// The running threads of EditMedia.
 pub struct Clips {
     pub maker: Arc<ClipMaker>,
-    wake: Sender<()>,
+    wakes: [Sender<()>; 2],
     stopping: Arc<AtomicBool>,
-    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    threads: std::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Clips {
@@ -59,37 +75,53 @@ impl Clips {
         store::clear(&maker.storage);
         let maker = Arc::new(maker);
         let (wake, woken) = bounded(1);
+        let (wake_encoder, encoder_woken) = bounded(1);
         let stopping = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::Builder::new().name("clips".to_owned()).spawn({
-            let (maker, stopping) = (Arc::clone(&maker), Arc::clone(&stopping));
-            move || run(&maker, &woken, &stopping)
-        })?;
-        Ok(Arc::new(Self { maker, wake, stopping, thread: std::sync::Mutex::new(Some(thread)) }))
+        let threads = [(Lane::Cut, "clips", woken), (Lane::Encode, "clips-encode", encoder_woken)].map(|(lane, name, woken)| {
+            let (maker, stopping, other) = (Arc::clone(&maker), Arc::clone(&stopping), wake_encoder.clone());
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&maker, lane, &woken, &stopping, &other))
+        });
+        let threads = threads.into_iter().collect::<io::Result<Vec<_>>>()?;
+        Ok(Arc::new(Self { maker, wakes: [wake, wake_encoder], stopping, threads: std::sync::Mutex::new(threads) }))
     }
 
     /// There is a new task.
     pub fn wake(&self) {
-        // Full: it is awake.
-        let _ = self.wake.try_send(());
+        for wake in &self.wakes {
+            // Full: it is awake.
+            let _ = wake.try_send(());
+        }
     }
 
-    /// Ends the thread after the task it is at.
+    /// Ends the threads after the tasks they are at; an encoder is stopped, and begins again at the next start.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.wake();
-        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread of clips panicked");
+        for thread in self.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of clips panicked");
+            }
         }
     }
 }
 
-fn run(maker: &ClipMaker, woken: &Receiver<()>, stopping: &AtomicBool) {
+/// Tasks looked through for those of a lane.
+const OPEN_MAX: usize = 1_000;
+
+fn run(maker: &ClipMaker, lane: Lane, woken: &Receiver<()>, stopping: &AtomicBool, wake_encoder: &Sender<()>) {
     while !stopping.load(Ordering::SeqCst) {
-        match maker.catalog.open_vod_tasks(VodTaskKind::EditMedia, 1) {
+        match maker.catalog.open_vod_tasks(VodTaskKind::EditMedia, OPEN_MAX) {
             Ok(tasks) => {
-                if let Some(task) = tasks.into_iter().next() {
-                    edit::carry_out(maker, task);
+                if let Some(task) = tasks.into_iter().find(|task| edit::lane_of(task) == lane) {
+                    match edit::carry_out(maker, lane, task, stopping) {
+                        edit::Outcome::Over => {}
+                        edit::Outcome::NeedsEncoder => {
+                            let _ = wake_encoder.try_send(());
+                        }
+                        edit::Outcome::Later => {
+                            let _ = woken.recv_timeout(LOOK);
+                        }
+                    }
                     continue;
                 }
             }

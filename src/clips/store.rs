@@ -35,6 +35,17 @@ pub struct Making {
     index: usize,
 }
 
+impl Drop for Making {
+    /// What was not published is not kept.
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.folder)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.folder.display(), %error, "a half-made clip cannot be removed; the next start does it");
+        }
+    }
+}
+
 /// An empty folder for the file `id`, on the disk that is the best for it.
 pub fn begin(storage: &Storage, id: FileId) -> io::Result<Making> {
     let index = storage.best().ok_or_else(|| io::Error::other("no disk takes a file"))?;

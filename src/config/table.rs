@@ -317,6 +317,8 @@ declare! {
         timeout_s: u64 = 21_600, in 10..=604_800, unit "s";
         /// Politeness of the encoder towards other programs, as the command `nice` has it.
         nice: u64 = 15, in 0..=19;
+        /// The encoder gets the disk only while nobody else wants it (I/O class idle). Without it: last among the others.
+        io_idle: bool = false;
         /// CPUs of the encoder. Empty: those that take no streams in, or all if there are no others.
         cpus: Vec<usize> = Vec::new(), in ListBounds { length_max: 256, value_max: 1023 };
         /// Speed of x264 and x265 against size: `ultrafast`, `superfast`, `veryfast`, `faster`, `fast`, `medium`, `slow` or `slower`.

@@ -10,13 +10,15 @@ use crate::media::{AudioCodec, AudioTrack, Frame};
 #[derive(Clone, Debug)]
 pub struct AdtsWriter {
     header: AdtsHeader,
+    first: Option<AdtsFrame>,
+    counts: Counts,
 }
 
 impl AdtsWriter {
     /// # Errors
     /// [`AacError`] if the configuration cannot be read or ADTS cannot express it.
     pub fn new(track: &AudioTrack) -> Result<Self, AacError> {
-        Ok(Self { header: AdtsHeader::new(&parse_aac_config(&track.config)?)? })
+        Ok(Self { header: AdtsHeader::new(&parse_aac_config(&track.config)?)?, first: None, counts: Counts::default() })
     }
 
     /// The most bytes that [`AdtsWriter::push`] appends for `frame`.
@@ -27,9 +29,23 @@ impl AdtsWriter {
     /// # Errors
     /// [`AacError::AccessUnitTooLong`]: nothing is appended, the frame is lost to this file.
     pub fn push(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) -> Result<(), AacError> {
-        sink.append(&self.header.for_access_unit(frame.media.len())?);
+        let header = self.header.for_access_unit(frame.media.len())?;
+        if self.first.is_none() {
+            self.first = parse_adts_header(header);
+        }
+        self.counts.take(self.first.map_or(0, |first| first.samples), frame.media.len());
+        sink.append(&header);
         append_media(frame, sink);
         Ok(())
+    }
+
+    /// What makes the file final, now that it ends at `end`: the same as [`scan_adts`] finds, without reading the file.
+    ///
+    /// # Errors
+    /// [`ScanError::Empty`] if nothing was pushed.
+    pub fn finish(self, end: u64) -> Result<FinishPlan, ScanError> {
+        let first = self.first.ok_or(ScanError::Empty)?;
+        Ok(self.counts.plan(AudioCodec::Aac, (first.sample_rate_hz, first.channels), end, 0))
     }
 }
 
@@ -86,7 +102,7 @@ pub fn scan_adts<R: ReadAt + ?Sized>(file: &R) -> Result<FinishPlan, ScanError> 
         end = frame_end;
     }
     let first = first.ok_or(ScanError::Empty)?;
-    counts.finish(AudioCodec::Aac, first.sample_rate_hz, first.channels, end, &mut window)
+    Ok(counts.plan(AudioCodec::Aac, (first.sample_rate_hz, first.channels), end, window.torn_bytes(end)?))
 }
 
 fn same_stream(first: AdtsFrame, frame: AdtsFrame) -> bool {
@@ -124,7 +140,7 @@ pub fn scan_mp3<R: ReadAt + ?Sized>(file: &R) -> Result<FinishPlan, ScanError> {
         }
     }
     let first = first.ok_or(ScanError::Empty)?;
-    counts.finish(AudioCodec::Mp3, first.sample_rate_hz, first.channels, end, &mut window)
+    Ok(counts.plan(AudioCodec::Mp3, (first.sample_rate_hz, first.channels), end, window.torn_bytes(end)?))
 }
 
 fn followed_by_frame<R: ReadAt + ?Sized>(window: &mut Window<'_, R>, at: u64, frame: Mp3Header) -> Result<bool, ScanError> {
@@ -134,7 +150,7 @@ fn followed_by_frame<R: ReadAt + ?Sized>(window: &mut Window<'_, R>, at: u64, fr
     Ok(next.is_some_and(|next| (next.version, next.sample_rate_hz) == (frame.version, frame.sample_rate_hz) && end_of(next) <= window.file_len()))
 }
 
-#[derive(Default)]
+#[derive(Clone, Default, Debug)]
 struct Counts {
     frames: u64,
     bytes: u64,
@@ -148,14 +164,7 @@ impl Counts {
         self.samples += u64::from(samples);
     }
 
-    fn finish<R: ReadAt + ?Sized>(
-        self,
-        codec: AudioCodec,
-        sample_rate_hz: u32,
-        channels: u8,
-        end: u64,
-        window: &mut Window<'_, R>,
-    ) -> Result<FinishPlan, ScanError> {
+    fn plan(self, codec: AudioCodec, (sample_rate_hz, channels): (u32, u8), end: u64, torn_bytes: u64) -> FinishPlan {
         let rate_hz = u64::from(sample_rate_hz);
         let duration_ms = (self.samples * 1000 + rate_hz / 2) / rate_hz;
         let audio = TrackSummary {
@@ -168,8 +177,7 @@ impl Counts {
             ..TrackSummary::default()
         };
         let summary = MediaSummary { duration_ms, audio: Some(audio), ..MediaSummary::default() };
-        let torn_bytes = window.torn_bytes(end)?;
-        Ok(FinishPlan { truncate_to: end, insert: None, writes: Vec::new(), append: Vec::new(), torn_bytes, summary })
+        FinishPlan { truncate_to: end, insert: None, writes: Vec::new(), append: Vec::new(), torn_bytes, summary }
     }
 }
 
@@ -215,6 +223,7 @@ mod tests {
             assert_eq!((sink.bytes.len(), sink.sealed), (ends[index + 1], ends[index + 1] as u64));
             assert!(sink.bytes.ends_with(&access_unit));
         }
+        assert_eq!(writer.finish(sink.position()).ok(), scan_adts(&sink.bytes[..]).ok(), "what the writer counted is there");
         (sink.bytes, ends)
     }
 

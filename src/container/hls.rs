@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::SmallFile;
 pub use super::hls_list::{ListedSegment, parse, relist};
 use super::mp4::{FRAGMENT_MS, Fragment, SAMPLE_MS_MAX};
+use crate::domain::sealing::Sealing;
 use crate::units::{FileId, WallTime};
 
 /// No segment is longer, whatever the key-frame interval, unless twice the wanted length is more: EXT-X-TARGETDURATION never changes (RFC 8216, 6.2.1).
@@ -224,6 +225,20 @@ pub struct Part<'a> {
     pub discontinuity: bool,
     /// Wall-clock time of its first frame.
     pub starts_at: Option<WallTime>,
+    /// Each fragment is a segment that is encrypted by itself.
+    pub sealing: Option<&'a Sealing>,
+}
+
+/// The fragments of an encrypted part: segments as they are, for none can be joined with another.
+fn sealed_segments(fragments: &[Fragment], target_ms: u64) -> impl Iterator<Item = Segment> {
+    let mut expected = None;
+    fragments.iter().zip(fragments.iter().skip(1).map(Some).chain([None])).map(move |(fragment, next)| {
+        let advance_ms = next.map(|next| next.start_ms.saturating_sub(fragment.start_ms)).filter(|ms| (1..=target_ms as i64).contains(ms));
+        let duration_ms = advance_ms.map_or(fragment.duration_ms.min(target_ms), i64::unsigned_abs);
+        let discontinuity = expected == Some(None);
+        expected = Some(advance_ms);
+        Segment { duration_ms, discontinuity, ..Segment::from(*fragment) }
+    })
 }
 
 /// The playlist of a recording from what its files hold. It begins with the lines that the live one had. Parts without a fragment are left out.
@@ -236,10 +251,19 @@ pub fn rebuild(container: SegmentContainer, segment_ms: u64, independent: bool, 
         push_part(&mut body, part.map_uri, discontinuity);
         let mut segmenter = Segmenter::new(segment_ms);
         let mut starts_at = part.starts_at;
+        let mut number = 0;
         let mut put = |segment: Segment| {
+            if let Some(sealing) = part.sealing {
+                body.push_str(&sealing.key_line(number));
+            }
+            number += 1;
             push_segment(&mut body, &segment, part.uri, starts_at);
             starts_at = starts_at.map(|time| WallTime::from_unix_micros(time.unix_micros().saturating_add(segment.duration_ms as i64 * 1_000)));
         };
+        if part.sealing.is_some() {
+            sealed_segments(part.fragments, target_ms(segment_ms)).for_each(&mut put);
+            continue;
+        }
         part.fragments.iter().filter_map(|fragment| segmenter.push(fragment)).for_each(&mut put);
         segmenter.finish().into_iter().for_each(&mut put);
     }
@@ -321,9 +345,9 @@ mod tests {
         let second = fragments(&[(5_500, 1_234, true)]);
         let starts_at = Some(WallTime::from_unix_millis(1_700_000_000_040));
         let parts = [
-            Part { uri: "media-1.m4s", map_uri: Some("init-1.m4s"), fragments: &first, discontinuity: true, starts_at },
-            Part { uri: "media-2.m4s", map_uri: Some("init-2.m4s"), fragments: &[], discontinuity: true, starts_at: None },
-            Part { uri: "media-3.m4s", map_uri: Some("init-3.m4s"), fragments: &second, discontinuity: true, starts_at: None },
+            Part { uri: "media-1.m4s", map_uri: Some("init-1.m4s"), fragments: &first, discontinuity: true, starts_at, sealing: None },
+            Part { uri: "media-2.m4s", map_uri: Some("init-2.m4s"), fragments: &[], discontinuity: true, starts_at: None, sealing: None },
+            Part { uri: "media-3.m4s", map_uri: Some("init-3.m4s"), fragments: &second, discontinuity: true, starts_at: None, sealing: None },
         ];
         let text = rebuild(SegmentContainer::Fmp4, 4_000, true, &parts, true);
         let expected = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:10\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:EVENT\n\

@@ -15,12 +15,14 @@ pub struct ListedSegment {
     pub duration_ms: u64,
     pub starts_at: Option<WallTime>,
     pub discontinuity: bool,
+    /// The line that names its key, if it is encrypted.
+    pub key_line: Option<String>,
 }
 
 /// Reads a media playlist that we wrote; what it does not understand it passes over.
 pub fn parse(text: &str) -> Vec<ListedSegment> {
     let mut segments = Vec::new();
-    let (mut map_uri, mut start_ms) = (None, 0);
+    let (mut map_uri, mut start_ms, mut key_line) = (None, 0, None);
     let (mut duration_ms, mut range, mut starts_at, mut discontinuity) = (0, None, None, false);
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("#EXTINF:") {
@@ -32,12 +34,14 @@ pub fn parse(text: &str) -> Vec<ListedSegment> {
             map_uri = rest.split('"').next().map(str::to_owned);
         } else if let Some(rest) = line.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:") {
             starts_at = rest.parse::<jiff::Timestamp>().ok().map(|time| WallTime::from_unix_micros(time.as_microsecond()));
+        } else if line.starts_with("#EXT-X-KEY:") {
+            key_line = Some(line.to_owned());
         } else if line == "#EXT-X-DISCONTINUITY" {
             discontinuity = true;
         } else if !line.starts_with('#') && !line.is_empty() {
             if let Some((bytes, offset)) = range.take() {
-                let (uri, map_uri) = (line.to_owned(), map_uri.clone());
-                segments.push(ListedSegment { uri, map_uri, offset, bytes, start_ms, duration_ms, starts_at, discontinuity });
+                let (uri, map_uri, key_line) = (line.to_owned(), map_uri.clone(), key_line.clone());
+                segments.push(ListedSegment { uri, map_uri, offset, bytes, start_ms, duration_ms, starts_at, discontinuity, key_line });
                 start_ms += duration_ms;
             }
             (starts_at, discontinuity) = (None, false);
@@ -70,6 +74,10 @@ pub fn relist(segments: &[ListedSegment], prefix: impl Fn(usize) -> String) -> S
             key: true,
             discontinuity: false,
         };
+        if let Some(line) = &segment.key_line {
+            text.push_str(line);
+            text.push('\n');
+        }
         push_segment(&mut text, &listed, &names.0, segment.starts_at);
         last = Some(names);
     }

@@ -1,5 +1,8 @@
 //! Reading a file from front to back for `scan`, through one buffer of fixed size.
 
+use std::cell::RefCell;
+use std::io;
+
 use super::{ReadAt, ScanError};
 
 /// Read at once: large enough that the disk streams, small enough for many recoveries at a time.
@@ -69,6 +72,50 @@ impl<'a, R: ReadAt + ?Sized> Window<'a, R> {
 /// Looked at first for anything but zeros.
 const PROBE_BYTES: usize = 4096;
 
+/// A file of which small pieces are read that lie close together: each read takes what lies behind it too, for each is a trip to the disk, where it costs no
+/// more than its first page.
+pub struct Near<'a, R: ReadAt + ?Sized> {
+    file: &'a R,
+    /// Where what was read last begins, and the bytes.
+    last: RefCell<(u64, Vec<u8>)>,
+}
+
+/// Read at once: headers of a fragment of some seconds, the head of a file of an hour.
+const NEAR_BYTES: usize = 8 << 10;
+const NEAR_HEAD_BYTES: usize = 64 << 10;
+
+impl<'a, R: ReadAt + ?Sized> Near<'a, R> {
+    pub fn new(file: &'a R) -> Self {
+        Self { file, last: RefCell::default() }
+    }
+}
+
+impl<R: ReadAt + ?Sized> ReadAt for Near<'_, R> {
+    fn len(&self) -> u64 {
+        self.file.len()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let near = if offset == 0 { NEAR_HEAD_BYTES } else { NEAR_BYTES };
+        if buffer.len() >= near {
+            return self.file.read_at(offset, buffer);
+        }
+        let (start, bytes) = &mut *self.last.borrow_mut();
+        let is_inside = offset >= *start && offset + buffer.len() as u64 <= *start + bytes.len() as u64;
+        if !is_inside {
+            bytes.resize(near, 0);
+            let count = self.file.read_at(offset, bytes);
+            bytes.truncate(*count.as_ref().unwrap_or(&0));
+            count?;
+            *start = offset;
+        }
+        let known = bytes.get((offset - *start) as usize..).unwrap_or_default();
+        let count = buffer.len().min(known.len());
+        buffer[..count].copy_from_slice(&known[..count]);
+        Ok(count)
+    }
+}
+
 /// The file that a plan of ours makes; for the fuzz targets, which check that finishing twice changes nothing.
 pub(super) fn apply(plan: &super::FinishPlan, file: &[u8]) -> Vec<u8> {
     assert_eq!(plan.insert, None);
@@ -83,6 +130,8 @@ pub(super) fn apply(plan: &super::FinishPlan, file: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -112,5 +161,40 @@ mod tests {
         assert!(!Window::new(file.as_slice()).zeros_behind(101).unwrap());
         assert_eq!(Window::new(file.as_slice()).torn_bytes(9).unwrap(), WINDOW_BYTES as u64 + 42);
         assert_eq!(Window::new(file.as_slice()).torn_bytes(file.len() as u64).unwrap(), 0);
+    }
+
+    struct Counting<'a>(&'a [u8], Cell<usize>);
+
+    impl ReadAt for Counting<'_> {
+        fn len(&self) -> u64 {
+            self.0.len() as u64
+        }
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1.set(self.1.get() + 1);
+            self.0.read_at(offset, buffer)
+        }
+    }
+
+    #[test]
+    fn what_lies_close_together_is_read_at_once() {
+        let bytes: Vec<u8> = (0..200_000_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+        // Reads by offset and length, and how often the file itself is asked.
+        for (reads, asked) in [
+            (vec![(0, 8), (8_168, 8), (12_264, 8), (60_000, 500)], 1),
+            (vec![(70_000, 24), (70_016, 8), (70_016, 3_000), (70_000, 8_192)], 2),
+            (vec![(70_000, 24), (78_190, 8), (70_000, 8)], 3),
+            (vec![(0, 100_000), (50, 10)], 2),
+            (vec![(199_990, 24), (199_990, 10), (300_000, 4)], 2),
+        ] {
+            let file = Counting(&bytes, Cell::new(0));
+            let near = Near::new(&file);
+            for (offset, len) in reads {
+                let mut found = vec![0; len];
+                let count = near.read_at(offset, &mut found).expect("in memory");
+                let there = &bytes[bytes.len().min(offset as usize)..bytes.len().min(offset as usize + len)];
+                assert_eq!(&found[..count], there, "{len} bytes at {offset}");
+            }
+            assert_eq!(file.1.get(), asked, "reads of the file");
+        }
     }
 }

@@ -158,7 +158,7 @@ fn refusals() {
         ("CreateProcedureTemplate", json!({"Name": ""}), "InvalidParameterValue"),
         ("CreateProcedureTemplate", flow(json!({})), "InvalidParameterValue"),
         ("CreateProcedureTemplate", flow(json!({"TranscodeTaskSet": [{"Definition": 5}]})), "InvalidParameterValue"),
-        ("CreateProcedureTemplate", flow(json!({"AnimatedGraphicTaskSet": [{"Definition": 20000}]})), "InvalidParameterValue"),
+        ("CreateProcedureTemplate", flow(json!({"AnimatedGraphicTaskSet": [{"Definition": 20000}]})), "MissingParameter"),
         (
             "CreateProcedureTemplate",
             flow(json!({"SampleSnapshotTaskSet": [{"Definition": 10, "WatermarkSet": [{"Definition": 1}]}]})),

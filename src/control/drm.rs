@@ -39,12 +39,34 @@ fn key(context: &ControlContext, request: &HttpRequest) -> HttpAnswer {
     if owner != file_id || !is_played {
         return refused("There is no such key.");
     }
-    HttpAnswer::text(200, "application/octet-stream", key.0.to_vec()).with("Cache-Control", "no-store")
+    let answer = match request.header("Range").and_then(range_of_segment) {
+        None => HttpAnswer::text(200, "application/octet-stream", key.0.to_vec()),
+        Some(from) => {
+            let whole = from + key.0.len() as u64;
+            HttpAnswer::text(206, "application/octet-stream", key.0.to_vec()).with("Content-Range", format!("bytes {from}-{}/{whole}", whole - 1))
+        }
+    };
+    answer.with("Cache-Control", "no-store")
+}
+
+/// ffmpeg asks for the key of a segment that is a byte range with the range of the segment, and takes no other answer than one for that range. Nobody else
+/// asks for anything behind the end of 16 bytes.
+fn range_of_segment(range: &str) -> Option<u64> {
+    let from = range.strip_prefix("bytes=")?.split('-').next()?.parse().ok()?;
+    (16..=u64::MAX / 2).contains(&from).then_some(from)
 }
 
 #[cfg(test)]
 mod tests {
     use crate::delivery::playlist::{split_token, with_token};
+
+    #[test]
+    fn ranges_of_segments() {
+        for (range, from) in [("bytes=0-99", None), ("bytes=144400-221679", Some(144_400)), ("bytes=16-", Some(16)), ("bytes=-5", None), ("x", None)]
+        {
+            assert_eq!(super::range_of_segment(range), from, "{range}");
+        }
+    }
 
     #[test]
     fn names_with_tokens() {

@@ -148,6 +148,10 @@ fn describe(context: &ControlContext, row: &MediaRow, wanted: &Wanted, expire_s:
         }
         let video = row.file.summary.video.as_ref();
         let streams: Vec<Value> = video.map(|track| stream(track.width.into(), track.height.into())).into_iter().collect();
+        if row.file.identity.encryption.is_some() {
+            let output = json!({ "type": "SimpleAES", "url": media_url(row, base, app_id), "subStreams": streams });
+            return Some(json!({ "drmOutput": [output], "drmToken": context.master_key.token(file_id, expire_s) }));
+        }
         Some(json!({ "plainOutput": { "type": row.file.identity.format.name(), "url": media_url(row, base, app_id), "subStreams": streams } }))
     };
     let made = match wanted.form {
@@ -163,7 +167,9 @@ fn describe(context: &ControlContext, row: &MediaRow, wanted: &Wanted, expire_s:
             json!({ "drmOutput": [output], "drmToken": context.master_key.token(file_id, expire_s) })
         }),
     };
-    let streaming = made.or_else(|| if wanted.or_original { original() } else { None });
+    // A recording that is encrypted itself needs no encrypted form of its own.
+    let is_sealed = matches!(wanted.form, Form::Encrypted(_)) && row.file.identity.encryption.is_some();
+    let streaming = made.or_else(|| if wanted.or_original || is_sealed { original() } else { None });
     let streaming = streaming.ok_or_else(|| (CODE_NO_RESULT, "The file has not been made in the form that is wanted.".to_owned()))?;
     let mut media = json!({
         "basicInfo": {

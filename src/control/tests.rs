@@ -63,6 +63,7 @@ impl Running {
             public_base: "http://127.0.0.1:8080".to_owned(),
             app_id: 1_300_000_001,
             describe: super::actions::media_info::edit_output,
+            join: None,
         };
         let mut context = ControlContext {
             catalog,

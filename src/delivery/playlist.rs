@@ -15,12 +15,12 @@ use crate::segment::moves;
 use crate::units::Format;
 
 /// Answers for a playlist, or for a segment that is packaged; `None`: `name` is none of these.
-pub fn answer(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, name: &str) -> Option<Answered> {
+pub fn answer(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, (name, token): (&str, Option<&str>)) -> Option<Answered> {
     if entry.original_deleted {
         return None;
     }
     match entry.identity.format {
-        Format::Hls if name.ends_with(".m3u8") => Some(recorded(context, request, entry, name)),
+        Format::Hls if name.ends_with(".m3u8") => Some(recorded(context, request, entry, (name, token))),
         Format::Mp4 | Format::Flv => packaged(context, request, entry, name).map(Answered::Now),
         _ => None,
     }
@@ -31,7 +31,14 @@ fn text(request: &Request<'_>, text: String, caching: Caching) -> Answered {
 }
 
 /// The playlist of an HLS recording, or of a clip of it.
-fn recorded(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, name: &str) -> Answered {
+fn recorded(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, (name, token): (&str, Option<&str>)) -> Answered {
+    let text = |request: &Request<'_>, list: String, caching: Caching| match token {
+        // Another one for each token.
+        Some(token) => Answered::Now(
+            answer::cors(Answer::text(200, "application/vnd.apple.mpegurl", with_token(&list, token))).with("Cache-Control", "no-store"),
+        ),
+        None => text(request, list, caching),
+    };
     let home = entry.identity.file_id;
     let parts = match ClipName::parse(name) {
         Some(ClipName::Recording { start_ms, end_ms }) => clip::of_recording(context, entry, start_ms, end_ms),

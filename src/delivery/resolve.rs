@@ -142,12 +142,12 @@ fn named(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, name: &st
     let file_id = entry.identity.file_id;
     let (token, name) = playlist::split_token(name).map_or((None, name), |(token, name)| (Some(token), name));
     if !entry.results.has(name) {
-        if token.is_some() {
+        if token.is_some() && entry.identity.encryption.is_none() {
             return None;
         }
         // An adaptive stream that is no more is not the recording under another name.
         if !name.starts_with(ADAPTIVE_PREFIX)
-            && let Some(made) = playlist::answer(context, request, entry, name)
+            && let Some(made) = playlist::answer(context, request, entry, (name, token))
         {
             return Some(made);
         }

@@ -32,6 +32,11 @@ fn initialization_vector(number: u64) -> [u8; 16] {
     u128::from(number).to_be_bytes()
 }
 
+/// The address of a key as playlists in a file's folder name it: the key service beside them, whatever stands in front of our addresses.
+pub fn key_address(file_id: FileId, edk: &str) -> String {
+    format!("../../../vodkey?fileId={file_id}&keySource=VodBuildInKMS&edk={edk}")
+}
+
 /// A whole segment, AES-128 in CBC mode with PKCS #7 padding; the initialization vector is its number (RFC 8216, 5.2).
 pub fn encrypt_segment(key: &ContentKey, number: u64, plain: &[u8]) -> Vec<u8> {
     cbc::Encryptor::<aes::Aes128>::new(&key.0.into(), &initialization_vector(number).into()).encrypt_padded_vec::<Pkcs7>(plain)
@@ -39,7 +44,12 @@ pub fn encrypt_segment(key: &ContentKey, number: u64, plain: &[u8]) -> Vec<u8> {
 
 /// The reverse of [`encrypt_segment`]; `None`: not encrypted with this key.
 pub fn decrypt_segment(key: &ContentKey, number: u64, encrypted: &[u8]) -> Option<Vec<u8>> {
-    cbc::Decryptor::<aes::Aes128>::new(&key.0.into(), &initialization_vector(number).into()).decrypt_padded_vec::<Pkcs7>(encrypted).ok()
+    decrypt_cbc(key, initialization_vector(number), encrypted)
+}
+
+/// As [`decrypt_segment`], with an initialization vector of its own.
+pub fn decrypt_cbc(key: &ContentKey, vector: [u8; 16], encrypted: &[u8]) -> Option<Vec<u8>> {
+    cbc::Decryptor::<aes::Aes128>::new(&key.0.into(), &vector.into()).decrypt_padded_vec::<Pkcs7>(encrypted).ok()
 }
 
 /// The one secret of the appliance that all others are kept with.
@@ -53,6 +63,15 @@ impl std::fmt::Debug for MasterKey {
 }
 
 impl MasterKey {
+    /// Bytes that only this key gives, for what `purpose` and `label` name.
+    pub fn derive<const BYTES: usize>(&self, purpose: &str, label: &str) -> [u8; BYTES] {
+        const { assert!(BYTES <= 32, "one block of the function") };
+        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.0).expect("any length will do");
+        mac.update(format!("derived {purpose}: {label}").as_bytes());
+        let all = mac.finalize().into_bytes();
+        std::array::from_fn(|at| all[at])
+    }
+
     /// Encrypts a key of a file; `nonce` is fresh chance.
     pub fn wrap(&self, file_id: FileId, key: &ContentKey, nonce: [u8; NONCE_BYTES]) -> String {
         let mut plain = file_id.get().to_be_bytes().to_vec();

@@ -13,6 +13,7 @@ pub enum DefinitionKind {
     Snapshot,
     SampleSnapshot,
     ImageSprite,
+    AnimatedGraphics,
 }
 
 impl DefinitionKind {
@@ -23,6 +24,7 @@ impl DefinitionKind {
             Self::Snapshot => "snapshot",
             Self::SampleSnapshot => "sample",
             Self::ImageSprite => "sprite",
+            Self::AnimatedGraphics => "animated",
         }
     }
 }
@@ -273,4 +275,30 @@ pub struct ImageSpriteDefinition {
     pub sampling: Sampling,
     pub row_count: u64,
     pub column_count: u64,
+}
+
+/// A short moving picture without sound.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AnimatedGraphicsDefinition {
+    pub name: String,
+    pub comment: String,
+    /// Pixels; 0: by the source's shape.
+    pub width: u64,
+    pub height: u64,
+    /// `open`: width is the long edge, height the short one.
+    pub resolution_adaptive: String,
+    /// `gif` or `webp`.
+    pub format: String,
+    /// Pictures a second.
+    pub fps: u64,
+    /// 1 to 100; of WebP.
+    pub quality: f64,
+}
+
+impl Default for AnimatedGraphicsDefinition {
+    fn default() -> Self {
+        let (open, gif) = ("open".to_owned(), "gif".to_owned());
+        Self { name: String::new(), comment: String::new(), width: 0, height: 0, resolution_adaptive: open, format: gif, fps: 0, quality: 75.0 }
+    }
 }

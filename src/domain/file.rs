@@ -74,6 +74,9 @@ pub struct RecordingIdentity {
     /// The other domain that rules may use for this stream; empty: there is none.
     #[serde(default)]
     pub alias_domain: String,
+    /// Its segments are encrypted so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<super::sealing::HlsEncryption>,
 }
 
 #[cfg(test)]
@@ -100,6 +103,7 @@ impl RecordingIdentity {
             resume: None,
             session: RecordSessionId::default(),
             alias_domain: String::new(),
+            encryption: None,
         }
     }
 }

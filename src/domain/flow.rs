@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::definition::{AudioTemplate, DefinitionKind, VideoTemplate};
 use crate::units::{FileId, WallTime};
 
+/// What was made of a recording, in its folder: [`FileResults`] as JSON.
+pub const RESULTS_NAME: &str = "results.json";
 /// Subtasks of one flow.
 pub const SUBTASKS_MAX: usize = 100;
 
@@ -13,8 +15,7 @@ pub const SUBTASKS_MAX: usize = 100;
 #[serde(rename_all = "PascalCase", default)]
 pub struct MediaProcess {
     pub transcode_task_set: Vec<TranscodeInput>,
-    /// Nothing of that kind can be defined here: always empty.
-    pub animated_graphic_task_set: Vec<()>,
+    pub animated_graphic_task_set: Vec<AnimatedInput>,
     pub snapshot_by_time_offset_task_set: Vec<SnapshotInput>,
     pub sample_snapshot_task_set: Vec<SampleInput>,
     pub image_sprite_task_set: Vec<SpriteInput>,
@@ -35,6 +36,7 @@ impl MediaProcess {
         all.extend(self.snapshot_by_time_offset_task_set.iter().cloned().map(SubtaskInput::SnapshotByTimeOffset));
         all.extend(self.sample_snapshot_task_set.iter().cloned().map(SubtaskInput::SampleSnapshot));
         all.extend(self.image_sprite_task_set.iter().cloned().map(SubtaskInput::ImageSprites));
+        all.extend(self.animated_graphic_task_set.iter().cloned().map(SubtaskInput::AnimatedGraphics));
         all.extend(self.transcode_task_set.iter().cloned().map(|input| SubtaskInput::Transcode(Box::new(input))));
         all.extend(self.adaptive_dynamic_streaming_task_set.iter().cloned().map(SubtaskInput::AdaptiveDynamicStreaming));
         all
@@ -110,6 +112,15 @@ pub struct AdaptiveInput {
     pub subtitle_set: Vec<String>,
 }
 
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AnimatedInput {
+    pub definition: i64,
+    /// Seconds; negative: from the end. An end of 0 is the end.
+    pub start_time_offset: f64,
+    pub end_time_offset: f64,
+}
+
 /// One subtask. The name is `MediaProcessTaskResult.Type`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum SubtaskInput {
@@ -117,6 +128,7 @@ pub enum SubtaskInput {
     SnapshotByTimeOffset(SnapshotInput),
     SampleSnapshot(SampleInput),
     ImageSprites(SpriteInput),
+    AnimatedGraphics(AnimatedInput),
     CoverBySnapshot(CoverInput),
     AdaptiveDynamicStreaming(AdaptiveInput),
 }
@@ -129,6 +141,7 @@ impl SubtaskInput {
             Self::SnapshotByTimeOffset(input) => (DefinitionKind::Snapshot, input.definition),
             Self::SampleSnapshot(input) => (DefinitionKind::SampleSnapshot, input.definition),
             Self::ImageSprites(input) => (DefinitionKind::ImageSprite, input.definition),
+            Self::AnimatedGraphics(input) => (DefinitionKind::AnimatedGraphics, input.definition),
             // A cover is a snapshot at one time.
             Self::CoverBySnapshot(input) => (DefinitionKind::Snapshot, input.definition),
             Self::AdaptiveDynamicStreaming(input) => (DefinitionKind::Adaptive, input.definition),
@@ -263,6 +276,7 @@ pub enum SubtaskOutput {
     SnapshotByTimeOffset(SnapshotSet),
     SampleSnapshot(SampleSet),
     ImageSprites(SpriteSet),
+    AnimatedGraphics(AnimatedSet),
     CoverBySnapshot(CoverPicture),
     AdaptiveDynamicStreaming(AdaptiveSet),
 }
@@ -376,6 +390,22 @@ pub struct SpriteSet {
     pub sheets: u64,
 }
 
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AnimatedSet {
+    pub definition: i64,
+    pub files: ResultFiles,
+    /// `gif` or `webp`.
+    pub container: String,
+    /// Pixels.
+    pub width: u64,
+    pub height: u64,
+    pub size_bytes: u64,
+    /// Of the stretch of the source that it shows.
+    pub start_ms: u64,
+    pub end_ms: u64,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CoverPicture {
@@ -398,6 +428,7 @@ pub struct FileResults {
     pub snapshots: Vec<SnapshotSet>,
     pub samples: Vec<SampleSet>,
     pub sprites: Vec<SpriteSet>,
+    pub animated: Vec<AnimatedSet>,
 }
 
 impl FileResults {
@@ -413,7 +444,8 @@ impl FileResults {
     fn files(&self) -> impl Iterator<Item = &ResultFiles> {
         let renditions = self.renditions.iter().map(|set| &set.files).chain(self.adaptives.iter().map(|set| &set.files));
         let pictures = self.snapshots.iter().map(|set| &set.files).chain(self.samples.iter().map(|set| &set.files));
-        renditions.chain(pictures).chain(self.sprites.iter().map(|set| &set.files))
+        let moving = self.animated.iter().map(|set| &set.files);
+        renditions.chain(pictures).chain(self.sprites.iter().map(|set| &set.files)).chain(moving)
     }
 
     /// Takes a result in, in place of an earlier one of the same definition, whose files are returned: they are to be removed.
@@ -430,8 +462,20 @@ impl FileResults {
             SubtaskOutput::SnapshotByTimeOffset(set) => put(&mut self.snapshots, set, |set| set.definition, |set| &set.files),
             SubtaskOutput::SampleSnapshot(set) => put(&mut self.samples, set, |set| set.definition, |set| &set.files),
             SubtaskOutput::ImageSprites(set) => put(&mut self.sprites, set, |set| set.definition, |set| &set.files),
+            SubtaskOutput::AnimatedGraphics(set) => put(&mut self.animated, set, |set| set.definition, |set| &set.files),
             SubtaskOutput::CoverBySnapshot(_) => None,
         }
+    }
+
+    /// Keeps the results whose files are there, as `is_there` knows them.
+    pub fn keep_those_there(&mut self, is_there: impl Fn(&str) -> bool) {
+        let numbered_there = |files: &ResultFiles, extension: &str, count| numbered(&files.prefix, extension, count).all(|name| is_there(&name));
+        self.renditions.retain(|set| is_there(&set.files.entry));
+        self.adaptives.retain(|set| is_there(&set.files.entry));
+        self.snapshots.retain(|set| set.pictures.iter().all(|(_, name)| is_there(name)));
+        self.samples.retain(|set| numbered_there(&set.files, &set.extension, set.count));
+        self.sprites.retain(|set| is_there(&set.files.entry) && numbered_there(&set.files, &set.extension, set.sheets));
+        self.animated.retain(|set| is_there(&set.files.entry));
     }
 
     /// Takes the renditions of this definition out (0: all); their files.

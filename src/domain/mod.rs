@@ -10,6 +10,7 @@ pub mod event;
 pub mod file;
 pub mod flow;
 pub mod folders;
+pub mod join;
 pub mod live;
 pub mod naming;
 pub mod player;
@@ -19,6 +20,7 @@ pub mod psign;
 pub mod receipt;
 pub mod resumption;
 pub mod rule;
+pub mod sealing;
 #[cfg(test)]
 mod simulation;
 pub mod task;

@@ -1,8 +1,8 @@
 //! The definitions, task flows and players that exist without being created.
 
 use super::definition::{
-    AdaptiveDefinition, AdaptiveStream, AudioTemplate, Definition, DefinitionKind, ImageSpriteDefinition, Picture, SampleSnapshotDefinition,
-    Sampling, SnapshotDefinition, TranscodeDefinition, VideoTemplate,
+    AdaptiveDefinition, AdaptiveStream, AnimatedGraphicsDefinition, AudioTemplate, Definition, DefinitionKind, ImageSpriteDefinition, Picture,
+    SampleSnapshotDefinition, Sampling, SnapshotDefinition, TranscodeDefinition, VideoTemplate,
 };
 use super::flow::{AdaptiveInput, CoverInput, MediaProcess, SpriteInput};
 use super::player::PlayerConfig;
@@ -123,6 +123,15 @@ impl Definition for ImageSpriteDefinition {
             ..Self::default()
         };
         vec![(10, sprite)]
+    }
+}
+
+impl Definition for AnimatedGraphicsDefinition {
+    const KIND: DefinitionKind = DefinitionKind::AnimatedGraphics;
+
+    fn presets() -> Vec<(i64, Self)> {
+        let preset = |name: &str, format: &str| Self { name: name.to_owned(), format: format.to_owned(), fps: 5, width: 320, ..Self::default() };
+        vec![(20_000, preset("AnimatedGraphics-GIF", "gif")), (20_001, preset("AnimatedGraphics-WebP", "webp"))]
     }
 }
 

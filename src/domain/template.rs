@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::sealing::HlsEncryption;
 use crate::units::{Format, TemplateId};
 
 /// `RecordParam` of the API for one format, effective values (defaults filled in).
@@ -60,6 +61,9 @@ pub struct RecordTemplate {
     /// Seconds of a stream that are kept for tasks that begin in the past; 0: none are.
     #[serde(default)]
     pub pre_record_s: u64,
+    /// HLS recordings are encrypted as they are written; there are no others then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hls_encryption: Option<HlsEncryption>,
 }
 
 /// Files of the ring: a tenth of what is kept, so that not much more than that lies on the disk; seconds.
@@ -101,6 +105,7 @@ impl RecordTemplate {
             remove_watermark: false,
             audio_only: false,
             pre_record_s: 0,
+            hls_encryption: None,
         }
     }
 

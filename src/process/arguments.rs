@@ -2,7 +2,11 @@
 //!
 //! The encoder runs in a folder of its own and writes there under the names that the results have in the end.
 
-use crate::domain::definition::{AdaptiveDefinition, AudioTemplate, ImageSpriteDefinition, Picture, TranscodeDefinition, VideoTemplate};
+use crate::domain::definition::{
+    AdaptiveDefinition, AnimatedGraphicsDefinition, AudioTemplate, ImageSpriteDefinition, Picture, TranscodeDefinition, VideoTemplate,
+};
+
+use crate::domain::join::JoinOrder;
 
 use super::geometry::{Wanted, fit};
 
@@ -160,6 +164,13 @@ impl Arguments {
         }
         self.add(&[output.playlist]);
     }
+}
+
+/// How far the encoder is by a line of its progress, of `duration_ms` in the end. `None`: the line says nothing of that.
+pub fn percent(line: &str, duration_ms: u64) -> Option<u8> {
+    let micros: u64 = line.strip_prefix("out_time_us=")?.parse().ok()?;
+    let percent = (micros / 10).checked_div(duration_ms).unwrap_or(0);
+    Some(u8::try_from(percent).unwrap_or(99).min(99))
 }
 
 struct HlsOutput<'a> {
@@ -429,6 +440,98 @@ pub fn snapshot(source: &Source, look: &Picture, time_ms: u64, name: &str) -> Re
     picture_format(&mut all, &look.format);
     all.add(&["-f", "image2", "-update", "1", name]);
     Ok(all.0)
+}
+
+/// The arguments for a moving picture, and its size.
+pub fn animated(source: &Source, definition: &AnimatedGraphicsDefinition, part: Part, entry: &str) -> Result<(Vec<String>, u64, u64), NothingToMake> {
+    let video = source.video.as_ref().ok_or(NothingToMake::NoVideo)?;
+    let wanted =
+        Wanted { width: definition.width, height: definition.height, resolution_adaptive: &definition.resolution_adaptive, fill_type: "black" };
+    let fitted = fit(wanted, (video.width, video.height), "g");
+    let mut all = Arguments::reading(source, part);
+    let filters = format!("fps={},{}", definition.fps, fitted.filters);
+    if definition.format == "webp" {
+        let quality = format!("{}", definition.quality);
+        all.add(&["-map", "0:v:0", "-filter:v", &filters, "-c:v", "libwebp_anim", "-quality", &quality, "-loop", "0", "-f", "webp", entry]);
+    } else {
+        // Colours of the pictures themselves: the format has 256 of them.
+        let graph = format!("[0:v:0]{filters},split[ga][gb];[ga]palettegen[gp];[gb][gp]paletteuse[g]");
+        all.add(&["-filter_complex", &graph, "-map", "[g]", "-c:v", "gif", "-loop", "0", "-f", "gif", entry]);
+    }
+    Ok((all.0, fitted.width, fitted.height))
+}
+
+/// Rate and channels of joined sound.
+const JOINED_RATE_HZ: u64 = 44_100;
+/// Where neither the call nor an input tells.
+const JOINED_SIZE: (u64, u64) = (1_280, 720);
+const JOINED_FPS: f64 = 25.0;
+
+/// The arguments that join stretches of files into an MP4: each comes to the size and rate of the first with video, what one lacks is black or silent.
+pub fn join(order: &JoinOrder, encoder: &Encoder, name: &str) -> Vec<String> {
+    let template = &order.video;
+    let videos = || order.inputs.iter().filter_map(|input| input.video);
+    let has_audio = order.inputs.iter().any(|input| input.has_audio);
+    let model = videos().next();
+    let wanted = |width, height, resolution_adaptive| Wanted { width, height, resolution_adaptive, fill_type: "black" };
+    let (width, height) = super::geometry::size(
+        wanted(template.width, template.height, &template.resolution_adaptive),
+        model.map_or(JOINED_SIZE, |video| (video.width, video.height)),
+    );
+    let known_fps = videos().map(|video| video.fps).find(|fps| *fps > 0.0).unwrap_or(JOINED_FPS);
+    let fps = if template.fps > 0 { template.fps as f64 } else { known_fps };
+    let (mut inputs, mut graph, mut labels) = (Arguments(Vec::new()), String::new(), String::new());
+    inputs.add(&["-hide_banner", "-nostdin", "-loglevel", "error", "-nostats", "-progress", "pipe:1", "-y"]);
+    for (number, input) in order.inputs.iter().enumerate() {
+        let length = seconds(input.length_ms);
+        inputs.add(&[
+            "-ss",
+            &seconds(input.start_ms),
+            "-t",
+            &length,
+            "-protocol_whitelist",
+            "file,crypto,data",
+            "-i",
+            &format!("file:{}", input.path),
+        ]);
+        if model.is_some() {
+            graph.push_str(&match input.video {
+                Some(video) => {
+                    let fitted = fit(wanted(width, height, "close"), (video.width, video.height), &format!("j{number}"));
+                    format!("[{number}:v:0]fps={fps:.3},{},format=yuv420p[v{number}];", fitted.filters)
+                }
+                None => format!("color=c=black:s={width}x{height}:r={fps:.3}:d={length},setsar=1,format=yuv420p[v{number}];"),
+            });
+            labels.push_str(&format!("[v{number}]"));
+        }
+        if has_audio {
+            let shape = format!("aformat=sample_fmts=fltp:sample_rates={JOINED_RATE_HZ}:channel_layouts=stereo[a{number}];");
+            graph.push_str(&if input.has_audio {
+                // Holes are silence: what follows stays with its picture.
+                format!("[{number}:a:0]aresample={JOINED_RATE_HZ}:async=1:first_pts=0,{shape}")
+            } else {
+                format!("anullsrc=r={JOINED_RATE_HZ}:cl=stereo,atrim=duration={length},{shape}")
+            });
+            labels.push_str(&format!("[a{number}]"));
+        }
+    }
+    let (with_video, with_audio) = (u8::from(model.is_some()), u8::from(has_audio));
+    graph.push_str(&format!("{labels}concat=n={}:v={with_video}:a={with_audio}", order.inputs.len()));
+    graph.push_str(if model.is_some() { "[v]" } else { "" });
+    graph.push_str(if has_audio { "[a]" } else { "" });
+    let mut all = inputs;
+    all.add(&["-filter_complex", &graph, "-map_metadata", "-1", "-map_chapters", "-1"]);
+    if model.is_some() {
+        all.add(&["-map", "[v]"]);
+        let source = SourceVideo { width, height, fps, bitrate: 0, duration_ms: 0 };
+        all.video(template, &source, encoder, None, true);
+    }
+    if has_audio {
+        all.add(&["-map", "[a]"]);
+        all.audio(&AudioTemplate { bitrate: AUDIO_KBPS, ..AudioTemplate::default() }, &SourceAudio { bitrate: 0 }, "mp4");
+    }
+    all.add(&["-movflags", "+faststart", "-f", "mp4", name]);
+    all.0
 }
 
 /// The first frame at or after each multiple of the interval.

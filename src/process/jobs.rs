@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use crate::catalog::{Catalog, CatalogError, MediaRow};
 use crate::domain::DataFolders;
-use crate::domain::content_key::{ContentKey, MasterKey, NONCE_BYTES};
+use crate::domain::content_key::{ContentKey, MasterKey, NONCE_BYTES, key_address};
 use crate::domain::definition::{
-    AdaptiveDefinition, Definition, ImageSpriteDefinition, SampleSnapshotDefinition, SnapshotDefinition, TranscodeDefinition,
+    AdaptiveDefinition, AnimatedGraphicsDefinition, Definition, ImageSpriteDefinition, SampleSnapshotDefinition, SnapshotDefinition,
+    TranscodeDefinition,
 };
 use crate::domain::flow::{
-    AdaptiveInput, AdaptiveSet, CoverInput, CoverPicture, FailKind, Rendition, RenditionAudio, RenditionVideo, ResultFiles, SampleInput, SampleSet,
-    SnapshotInput, SnapshotSet, SpriteInput, SpriteSet, SubStream, SubtaskError, SubtaskInput, SubtaskOutput, TranscodeInput, numbered,
+    AdaptiveInput, AdaptiveSet, AnimatedInput, AnimatedSet, CoverInput, CoverPicture, FailKind, Rendition, RenditionAudio, RenditionVideo,
+    ResultFiles, SampleInput, SampleSet, SnapshotInput, SnapshotSet, SpriteInput, SpriteSet, SubStream, SubtaskError, SubtaskInput, SubtaskOutput,
+    TranscodeInput, numbered,
 };
 
 use super::arguments::{self, Encoder, Ladder, NothingToMake, Part, Source, SourceAudio, SourceVideo, StepAudio};
@@ -25,6 +27,8 @@ use super::probe::{self, Probed};
 const PROBE_BOUNDS: Bounds = Bounds { time_max: Duration::from_secs(120), silence_max: Duration::from_secs(120) };
 /// What ffprobe says of one file.
 const PROBE_BYTES_MAX: usize = 1 << 20;
+/// Longest moving picture: longer ones are videos, and no browser likes them.
+const ANIMATED_MS_MAX: u64 = 300_000;
 /// A snapshot beyond the end is the last picture, about.
 const LAST_PICTURE_MS: u64 = 100;
 
@@ -108,6 +112,9 @@ impl Job<'_> {
         if self.row.extras.original_deleted {
             return Err(failed(FailKind::Source, "The original of the file was deleted."));
         }
+        if self.row.file.identity.encryption.is_some() {
+            return Err(failed(FailKind::Source, "The recording is encrypted; task flows do not open it."));
+        }
         let source = self.source()?;
         let output = match input {
             SubtaskInput::Transcode(input) => self.transcode(&source, input).map(SubtaskOutput::Transcode),
@@ -115,6 +122,7 @@ impl Job<'_> {
             SubtaskInput::SnapshotByTimeOffset(input) => self.snapshots(&source, input).map(SubtaskOutput::SnapshotByTimeOffset),
             SubtaskInput::SampleSnapshot(input) => self.samples(&source, input).map(SubtaskOutput::SampleSnapshot),
             SubtaskInput::ImageSprites(input) => self.sprites(&source, input).map(SubtaskOutput::ImageSprites),
+            SubtaskInput::AnimatedGraphics(input) => self.animated(&source, input).map(SubtaskOutput::AnimatedGraphics),
             SubtaskInput::CoverBySnapshot(input) => self.cover(&source, input).map(SubtaskOutput::CoverBySnapshot),
         }?;
         self.move_in()?;
@@ -151,9 +159,8 @@ impl Job<'_> {
     /// Runs the encoder; `duration_ms` is what it will have written in the end.
     fn encode(&self, arguments: &[String], duration_ms: u64) -> Result<(), Failure> {
         let mut line = |line: &str| {
-            if let Some(micros) = line.strip_prefix("out_time_us=").and_then(|text| text.parse::<u64>().ok()) {
-                let percent = (micros / 10).checked_div(duration_ms).unwrap_or(0);
-                (self.progress)(u8::try_from(percent).unwrap_or(99).min(99));
+            if let Some(percent) = arguments::percent(line, duration_ms) {
+                (self.progress)(percent);
             }
         };
         let tools = self.tools;
@@ -367,6 +374,31 @@ impl Job<'_> {
         Ok(SampleSet { definition: input.definition, files, sample_type, interval, extension, count })
     }
 
+    fn animated(&self, source: &Source, input: &AnimatedInput) -> Result<AnimatedSet, Failure> {
+        let definition: AnimatedGraphicsDefinition = self.definition(input.definition)?;
+        let part = part(input.start_time_offset, input.end_time_offset, source.duration_ms)?;
+        let end_ms = part.length_ms.map_or(source.duration_ms, |length| part.start_ms + length);
+        let length_ms = end_ms.saturating_sub(part.start_ms);
+        if length_ms > ANIMATED_MS_MAX {
+            return Err(failed(FailKind::Input, format!("A moving picture of {length_ms} ms is too long: at most {ANIMATED_MS_MAX} ms.")));
+        }
+        let entry = format!("anim.{}.{}", input.definition, definition.format);
+        let (arguments, width, height) = arguments::animated(source, &definition, part, &entry)?;
+        self.encode(&arguments, length_ms)?;
+        let size_bytes = self.size_of("")?;
+        let files = ResultFiles { entry, prefix: String::new() };
+        Ok(AnimatedSet {
+            definition: input.definition,
+            files,
+            container: definition.format,
+            width,
+            height,
+            size_bytes,
+            start_ms: part.start_ms,
+            end_ms,
+        })
+    }
+
     /// Pictures that are there, numbered from 1 without a gap.
     fn count(&self, prefix: &str, extension: &str) -> Result<u64, Failure> {
         let count = numbered(prefix, extension, u64::MAX).take_while(|name| self.folder.join(name).is_file()).count() as u64;
@@ -390,11 +422,6 @@ impl Job<'_> {
 
 fn not_seen(error: io::Error) -> Failure {
     io_failure("the results cannot be looked at")(error)
-}
-
-/// The key service beside the playlist, whatever stands in front of our addresses.
-fn key_address(file_id: crate::units::FileId, edk: &str) -> String {
-    format!("../../../vodkey?fileId={file_id}&keySource=VodBuildInKMS&edk={edk}")
 }
 
 pub fn random<const BYTES: usize>() -> io::Result<[u8; BYTES]> {

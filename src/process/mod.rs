@@ -8,19 +8,22 @@
 //! written into `process/` of the data folder first, which is emptied at the start.
 
 pub mod arguments;
+pub mod cgroup;
 pub mod child;
 pub mod geometry;
 pub mod hls;
 pub mod jobs;
+pub mod join;
 pub mod keys;
 pub mod launch;
+mod note;
 pub mod probe;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -78,6 +81,8 @@ struct Shared {
     stopping: AtomicBool,
     /// Tasks that a worker has, with their application.
     running: Mutex<HashMap<String, u64>>,
+    /// Joins that want one of the places.
+    joins_waiting: AtomicUsize,
     encoder: EncoderState,
 }
 
@@ -100,7 +105,16 @@ impl Processor {
         }
         let encoder = Arc::new(Mutex::new(Err("ffmpeg has not been looked for yet".to_owned())));
         let jobs = settings.jobs_max;
-        let shared = Arc::new(Shared { catalog, settings, tools, clock, stopping: AtomicBool::new(false), running: Mutex::default(), encoder });
+        let shared = Arc::new(Shared {
+            catalog,
+            settings,
+            tools,
+            clock,
+            stopping: AtomicBool::new(false),
+            running: Mutex::default(),
+            joins_waiting: AtomicUsize::new(0),
+            encoder,
+        });
         shared.look_for_encoder();
         let (stop, stopped) = bounded(0);
         let workers = (0..jobs).map(|number| {
@@ -114,6 +128,11 @@ impl Processor {
     /// For the state of the appliance.
     pub fn encoder(&self) -> EncoderState {
         Arc::clone(&self.shared.encoder)
+    }
+
+    /// For whoever joins files that are unlike.
+    pub fn joiner(&self) -> join::Joiner {
+        join::Joiner { shared: Arc::clone(&self.shared) }
     }
 
     /// Kills what runs and returns when it is gone; it is done again at the next start.
@@ -138,6 +157,8 @@ struct Claim<'a> {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         self.shared.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        // Somebody may have waited for the place.
+        self.shared.catalog.look_for_flows();
     }
 }
 
@@ -180,6 +201,9 @@ impl Shared {
     /// The next flow to be carried out, by priority and age, of an application that has not too many already.
     fn claim(&self) -> Result<Option<Claim<'_>>, CatalogError> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.len() + self.joins_waiting.load(Ordering::SeqCst) >= self.settings.jobs_max {
+            return Ok(None);
+        }
         let open = self.catalog.open_vod_tasks(VodTaskKind::Procedure, OPEN_MAX)?;
         let of_app = |app: u64| running.values().filter(|running| **running == app).count();
         let next = open.into_iter().find(|task| !running.contains_key(&task.id) && of_app(task.sub_app_id) < self.settings.jobs_per_app_max);
@@ -240,7 +264,26 @@ impl Shared {
     }
 
     fn finish(&self, id: &str, index: usize, outcome: Result<SubtaskOutput, SubtaskError>) -> Result<(), CatalogError> {
-        self.gone_is_fine(self.catalog.finish_subtask(id, index, outcome, (self.clock)()))
+        let is_made = outcome.is_ok();
+        self.gone_is_fine(self.catalog.finish_subtask(id, index, outcome, (self.clock)()))?;
+        if is_made {
+            self.note_results(id)?;
+        }
+        Ok(())
+    }
+
+    /// Notes beside the recording what the catalog knows of it.
+    fn note_results(&self, id: &str) -> Result<(), CatalogError> {
+        let task = self.catalog.any_vod_task(id)?;
+        let flow = flow_of(&task)?;
+        let Some(row) = self.catalog.files(task.sub_app_id, &[flow.file_id])?.remove(&flow.file_id) else { return Ok(()) };
+        let noted =
+            self.tools.folders.path_of(&row.file.folder).map_err(io::Error::from).and_then(|folder| note::write(&folder, &row.extras.results));
+        if let Err(error) = noted {
+            // The catalog has it; the note is for the day when that is lost.
+            tracing::warn!(file = %flow.file_id, %error, "the results of a task flow cannot be noted beside the recording");
+        }
+        Ok(())
     }
 
     /// The task was cancelled, or is over: nothing more is to be entered.

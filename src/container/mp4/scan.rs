@@ -10,6 +10,7 @@ use super::moov::{final_moov, first_pts_ms};
 use super::tables::{SampleTable, TableSample};
 use super::{Fragment, MEDIA_TIME_BIAS_MS};
 use crate::container::boxes::{LARGE_HEADER_BYTES, be32};
+use crate::container::window::Near;
 use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, Insert, MediaSummary, ReadAt, ScanError, TrackSummary};
 use crate::media::TrackKind;
 
@@ -31,6 +32,7 @@ pub struct Mp4Scan {
 /// # Errors
 /// [`ScanError::Head`] if the tracks cannot be read, [`ScanError::Empty`] without a single sample, [`ScanError::Read`].
 pub fn scan<R: ReadAt + ?Sized>(file: &R, insert_supported: bool) -> Result<Mp4Scan, ScanError> {
+    let file = &Near::new(file);
     let head = Head::find(file)?;
     let mut walk = Walk::new(file, &head);
     walk.run()?;
@@ -125,7 +127,7 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
         Self { file, at: head.bytes, tracks, fragments: Vec::new(), last: None, events: Vec::new(), begin_at: head.bytes }
     }
 
-    /// Ends where no `moof` with its `mdat` follows. Two reads a fragment: the `moof`, then the last media bytes together with the next header.
+    /// Ends where no `moof` with its `mdat` follows. One read a fragment from the disk: the last media bytes, and the next `moof` behind them.
     fn run(&mut self) -> Result<(), ScanError> {
         let mut bytes = Vec::with_capacity(2 * ROOM_BYTES_MAX as usize);
         let mut tail = [0; TAIL_BYTES + 8];

@@ -9,6 +9,7 @@
 mod annexb;
 mod movie;
 mod scan;
+pub mod seal;
 mod tables;
 #[cfg(test)]
 mod tests;

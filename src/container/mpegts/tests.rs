@@ -25,20 +25,25 @@ fn audio_track(codec: AudioCodec) -> Arc<AudioTrack> {
     Arc::new(AudioTrack::new(codec, config, 48_000, 2, 1024))
 }
 
-fn tracks(video: bool, audio: bool) -> Tracks {
+pub(super) fn tracks(video: bool, audio: bool) -> Tracks {
     Tracks { video: video.then(|| video_track(4)), audio: audio.then(|| audio_track(AudioCodec::Aac)), ..Tracks::default() }
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Sample {
+pub(super) struct Sample {
     track: TrackKind,
-    dts_ms: i64,
+    pub(super) dts_ms: i64,
     cts_ms: i32,
     key: bool,
     media: Vec<u8>,
 }
 
 impl Sample {
+    pub(super) fn frame(&self) -> Frame<'_> {
+        let &Self { track, dts_ms, cts_ms, key, .. } = self;
+        Frame { track, dts_ms, cts_ms, key, tag_header: TagHeader::new(&[]), media: Payload::contiguous(&self.media) }
+    }
+
     fn video(dts_ms: i64, cts_ms: i32, key: bool, nal_bytes: usize) -> Self {
         let mut media = (nal_bytes as u32).to_be_bytes().to_vec();
         media.push(if key { 0x65 } else { 0x41 });
@@ -74,7 +79,7 @@ fn push(writer: &mut TsWriter, sample: &Sample, sink: &mut MemorySink) -> usize 
 }
 
 /// Two segments of a second: video at 25 Hz with B-frames' offsets, AAC beside it.
-fn samples() -> Vec<Sample> {
+pub(super) fn samples() -> Vec<Sample> {
     let video = (0..50).map(|n| Sample::video(7000 + n * 40, if n % 3 == 0 { 80 } else { 0 }, n % 25 == 0, 50 + 37 * n as usize));
     let audio = (0..93).map(|n| Sample::audio(7000 + n * 64 / 3, 90 + n as usize));
     let mut samples: Vec<Sample> = video.chain(audio).collect();

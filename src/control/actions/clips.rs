@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::definitions::{VideoItem, video};
 use super::media_info::{media_url, meta_data_of};
 use super::values::{shorten, text_of};
 use super::{Action, Scope, action, procedures, reply};
@@ -15,6 +16,7 @@ use crate::control::protocol::Reply;
 use crate::control::times;
 use crate::delivery::clip::{self, ClipName, ClipOf, ClipPart};
 use crate::delivery::resolve::{Entry, VOD_PREFIX, entry};
+use crate::domain::definition::VideoTemplate;
 use crate::domain::{MadeBy, RecordingSource, VodTask, VodTaskKind, VodTaskStatus};
 use crate::units::{FileId, Format, WallTime};
 
@@ -79,8 +81,9 @@ parameters! {
             kind: String = "Type",
             class_id: i64 = "ClassId",
             expire_time: String = "ExpireTime",
+            video: VideoItem = "VideoStream",
         }
-        ignored { "VideoStream", "TEHDConfig" }
+        ignored { "TEHDConfig" }
     }
 }
 
@@ -186,13 +189,15 @@ fn edit(scope: &Scope<'_>, request: EditRequest) -> Result<Reply, ApiError> {
     if !matches!(request.definition, None | Some(0 | 10 | 20)) {
         return Err(ApiError::value("Definition must be 10 or 20."));
     }
-    let output = request.output.unwrap_or(OutputConfig { name: None, kind: None, class_id: None, expire_time: None });
+    let output = request.output.unwrap_or(OutputConfig { name: None, kind: None, class_id: None, expire_time: None, video: None });
     let name = output.name.map(|name| text_of(name, 0, NAME_CHARS_MAX, "OutputConfig.MediaName", "InvalidParameterValue")).transpose()?;
     let format = match given(output.kind).as_deref() {
         None | Some("mp4") => Format::Mp4,
         Some("hls") => Format::Hls,
         Some(_) => return Err(ApiError::value("OutputConfig.Type must be mp4 or hls.")),
     };
+    // Whoever says how the video shall be wants it encoded.
+    let video = output.video.map(|item| video(VideoTemplate::default(), item)).transpose()?.filter(|video| *video != VideoTemplate::default());
     let class_id = class(scope, app, output.class_id)?;
     let expire = expire(output.expire_time, scope.now, "InvalidParameterValue")?;
     let procedure = procedure(scope, app, request.procedure, "InvalidParameterValue.ProcedureName")?;
@@ -213,7 +218,8 @@ fn edit(scope: &Scope<'_>, request: EditRequest) -> Result<Reply, ApiError> {
         Some(name) => name,
         None => scope.context.catalog.files(app, &[first])?.remove(&first).map(|row| row.name).unwrap_or_default(),
     };
-    let work = EditWork { stretches, name, format, class_id, expire, procedure, file_id: None };
+    let encode = video.is_some();
+    let work = EditWork { stretches, name, format, class_id, expire, procedure, file_id: None, video, encode, attempts: 0 };
     let account = if app == 0 { scope.context.app_id } else { app };
     let task = VodTask {
         id: format!("{account}-EditMedia-{}", uuid::Uuid::new_v4().simple()),
@@ -355,6 +361,10 @@ fn made(scope: &Scope<'_>, parts: &[ClipPart], name: ClipName, keeping: Option<K
         let url = format!("{}{VOD_PREFIX}{}/{}/{name}", context.public_base, context.app_id, home.file_id);
         return Ok((url, meta_data_of(described.size_bytes, Format::Hls, &described.summary), String::new()));
     };
+    if parts.iter().any(|part| part.segment.key_line.is_some()) {
+        let message = "A clip of an encrypted recording cannot be a file of its own: its keys are those of the recording. IsPersistence must be 0.";
+        return Err(refuse("UnsupportedOperation", message));
+    }
     let begin = parts[0].segment.starts_at.unwrap_or(home.start);
     request.name = format!("{}_{}", home.key.stream, times::utc(begin).replace(':', "-"));
     let by = request.by.name();

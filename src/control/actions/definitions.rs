@@ -264,7 +264,7 @@ pub fn comment(given: Option<String>, old: String) -> Result<String, ApiError> {
 }
 
 /// A number that is 0 or within bounds, else `code`.
-fn zero_or(value: u64, low: u64, high: u64, name: &str, code: &'static str) -> Result<u64, ApiError> {
+pub fn zero_or(value: u64, low: u64, high: u64, name: &str, code: &'static str) -> Result<u64, ApiError> {
     if value == 0 || (low..=high).contains(&value) {
         return Ok(value);
     }

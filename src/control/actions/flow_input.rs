@@ -8,10 +8,11 @@ use crate::control::errors::{ApiError, refuse};
 use crate::control::params::{Parameter, parameters, wrong_type};
 use crate::control::tree::Tree;
 use crate::domain::definition::{
-    AdaptiveDefinition, Definition, DefinitionKind, ImageSpriteDefinition, SampleSnapshotDefinition, SnapshotDefinition, TranscodeDefinition,
+    AdaptiveDefinition, AnimatedGraphicsDefinition, Definition, DefinitionKind, ImageSpriteDefinition, SampleSnapshotDefinition, SnapshotDefinition,
+    TranscodeDefinition,
 };
 use crate::domain::flow::{
-    AdaptiveInput, CoverInput, MediaProcess, SUBTASKS_MAX, SampleInput, SnapshotInput, SpriteInput, TranscodeInput, TranscodeOverride,
+    AdaptiveInput, AnimatedInput, CoverInput, MediaProcess, SUBTASKS_MAX, SampleInput, SnapshotInput, SpriteInput, TranscodeInput, TranscodeOverride,
 };
 
 /// Pictures of one subtask.
@@ -79,8 +80,8 @@ parameters! {
 
 parameters! {
     AnimatedItem {
-        required { definition: i64 = "Definition", }
-        optional {
+        required {
+            definition: i64 = "Definition",
             start: f64 = "StartTimeOffset",
             end: f64 = "EndTimeOffset",
         }
@@ -165,8 +166,10 @@ pub fn process(scope: &Scope<'_>, app: u64, item: ProcessItem) -> Result<MediaPr
         let (start_time_offset, end_time_offset) = (item.start.unwrap_or(0.0), item.end.unwrap_or(0.0));
         process.transcode_task_set.push(TranscodeInput { definition: item.definition, start_time_offset, end_time_offset, override_parameter });
     }
-    if let Some(item) = item.animated.unwrap_or_default().first() {
-        return Err(ApiError::value(format!("There is no definition {} of animated pictures.", item.definition)));
+    for item in item.animated.unwrap_or_default() {
+        existing::<AnimatedGraphicsDefinition>(scope, app, item.definition)?;
+        let (start_time_offset, end_time_offset) = (item.start, item.end);
+        process.animated_graphic_task_set.push(AnimatedInput { definition: item.definition, start_time_offset, end_time_offset });
     }
     for item in item.snapshots.unwrap_or_default() {
         unoffered(any(&[item.watermarks]))?;

@@ -34,7 +34,11 @@ const PARTS: [(&str, &str, MakePart); 9] = [
     ("basicInfo", "BasicInfo", basic_info),
     ("metaData", "MetaData", |row, _| meta_data(row)),
     ("transcodeInfo", "TranscodeInfo", transcode_info),
-    ("animatedGraphicsInfo", "AnimatedGraphicsInfo", |_, _| json!({ "AnimatedGraphicsSet": [] })),
+    (
+        "animatedGraphicsInfo",
+        "AnimatedGraphicsInfo",
+        |row, urls| json!({ "AnimatedGraphicsSet": all(&row.extras.results.animated, urls, results::animated) }),
+    ),
     (
         "sampleSnapshotInfo",
         "SampleSnapshotInfo",

@@ -1,13 +1,14 @@
-//! Definitions of pictures: at given times, at equal distances, and small ones for a player's time line.
+//! Definitions of pictures: at given times, at equal distances, small ones for a player's time line, and moving ones.
 
 use super::definitions::{
     DeleteRequest, ListRequest, PictureItem, comment, create as store, delete as remove, list, list_reply, modify as change, name, picture, sampling,
+    word, zero_or,
 };
 use super::{Action, Scope, action};
 use crate::control::errors::{ApiError, refuse};
 use crate::control::params::parameters;
 use crate::control::protocol::Reply;
-use crate::domain::definition::{ImageSpriteDefinition, Picture, SampleSnapshotDefinition, SnapshotDefinition};
+use crate::domain::definition::{AnimatedGraphicsDefinition, ImageSpriteDefinition, Picture, SampleSnapshotDefinition, SnapshotDefinition};
 
 pub const ACTIONS: &[Action] = &[
     action!("CreateSnapshotByTimeOffsetTemplate", Vod, create_snapshot),
@@ -22,6 +23,10 @@ pub const ACTIONS: &[Action] = &[
     action!("DescribeImageSpriteTemplates", Vod, describe_sprite),
     action!("ModifyImageSpriteTemplate", Vod, modify_sprite),
     action!("DeleteImageSpriteTemplate", Vod, delete_sprite),
+    action!("CreateAnimatedGraphicsTemplate", Vod, create_animated),
+    action!("DescribeAnimatedGraphicsTemplates", Vod, describe_animated),
+    action!("ModifyAnimatedGraphicsTemplate", Vod, modify_animated),
+    action!("DeleteAnimatedGraphicsTemplate", Vod, delete_animated),
 ];
 
 /// Rows or columns of a sheet: with the smallest pictures, a sheet stays below what browsers decode.
@@ -77,6 +82,23 @@ parameters! {
             sample_interval: u64 = "SampleInterval",
             row_count: u64 = "RowCount",
             column_count: u64 = "ColumnCount",
+        }
+    }
+}
+
+parameters! {
+    AnimatedRequest {
+        optional {
+            definition: i64 = "Definition",
+            sub_app_id: u64 = "SubAppId",
+            name: String = "Name",
+            comment: String = "Comment",
+            width: u64 = "Width",
+            height: u64 = "Height",
+            resolution_adaptive: String = "ResolutionAdaptive",
+            format: String = "Format",
+            fps: u64 = "Fps",
+            quality: f64 = "Quality",
         }
     }
 }
@@ -218,4 +240,55 @@ fn describe_sprite(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, Api
 
 fn delete_sprite(scope: &Scope<'_>, request: DeleteRequest) -> Result<Reply, ApiError> {
     remove::<ImageSpriteDefinition>(scope, request)
+}
+
+/// Documented bounds.
+const ANIMATED_FPS_MAX: u64 = 30;
+const QUALITY_MAX: f64 = 100.0;
+
+fn animated(old: AnimatedGraphicsDefinition, request: AnimatedRequest) -> Result<AnimatedGraphicsDefinition, ApiError> {
+    let fps = request.fps.unwrap_or(old.fps);
+    if !(1..=ANIMATED_FPS_MAX).contains(&fps) {
+        return Err(refuse("InvalidParameterValue.Fps", format!("Fps is {fps}; it must be 1 to {ANIMATED_FPS_MAX}.")));
+    }
+    let quality = request.quality.unwrap_or(old.quality);
+    if !(1.0..=QUALITY_MAX).contains(&quality) {
+        return Err(refuse("InvalidParameterValue.Quality", format!("Quality is {quality}; it must be 1 to {QUALITY_MAX}.")));
+    }
+    let shape = request.resolution_adaptive.unwrap_or(old.resolution_adaptive);
+    Ok(AnimatedGraphicsDefinition {
+        fps,
+        quality,
+        width: zero_or(request.width.unwrap_or(old.width), 128, 4_096, "Width", "InvalidParameterValue.Width")?,
+        height: zero_or(request.height.unwrap_or(old.height), 128, 4_096, "Height", "InvalidParameterValue.Height")?,
+        resolution_adaptive: word(shape, &["open", "close"], "ResolutionAdaptive", "InvalidParameterValue.ResolutionAdaptive")?,
+        format: word(request.format.unwrap_or(old.format), &["gif", "webp"], "Format", "InvalidParameterValue.Format")?,
+        name: name(request.name, old.name)?,
+        comment: comment(request.comment, old.comment)?,
+    })
+}
+
+fn create_animated(scope: &Scope<'_>, request: AnimatedRequest) -> Result<Reply, ApiError> {
+    number(request.definition, true)?;
+    required(request.fps, "Fps")?;
+    let app = scope.sub_app(request.sub_app_id)?;
+    store(scope, app, animated(AnimatedGraphicsDefinition::default(), request)?)
+}
+
+fn modify_animated(scope: &Scope<'_>, request: AnimatedRequest) -> Result<Reply, ApiError> {
+    let definition = number(request.definition, false)?;
+    let app = scope.sub_app(request.sub_app_id)?;
+    change(scope, app, definition, move |body: &mut AnimatedGraphicsDefinition| {
+        *body = animated(body.clone(), request)?;
+        Ok(())
+    })
+}
+
+fn describe_animated(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiError> {
+    let (total, page) = list(scope, request, |_: &AnimatedGraphicsDefinition| true)?;
+    Ok(list_reply(total, "AnimatedGraphicsTemplateSet", &page, |entry| entry.info(false)))
+}
+
+fn delete_animated(scope: &Scope<'_>, request: DeleteRequest) -> Result<Reply, ApiError> {
+    remove::<AnimatedGraphicsDefinition>(scope, request)
 }

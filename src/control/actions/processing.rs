@@ -207,14 +207,14 @@ fn by_procedure(scope: &Scope<'_>, request: ProcedureRequest) -> Result<Reply, A
     Ok(reply(json!({ "TaskId": id, "ReviewAudioVideoTaskId": "" })))
 }
 
-/// Gives a task flow up.
+/// Gives a task up.
 fn manage(scope: &Scope<'_>, request: ManageRequest) -> Result<Reply, ApiError> {
     let app = scope.sub_app(request.sub_app_id)?;
     if request.operation != "Abort" {
         return Err(ApiError::value("OperationType must be Abort."));
     }
-    scope.context.catalog.abort_flow(app, &request.task_id, scope.now).map_err(|error| match error {
-        CatalogError::NotFound => refuse("ResourceNotFound", "There is no task flow of that id that is not over."),
+    scope.context.catalog.abort_task(app, &request.task_id, scope.now).map_err(|error| match error {
+        CatalogError::NotFound => refuse("ResourceNotFound", "There is no task of that id that is not over."),
         error => error.into(),
     })?;
     Ok(Reply::new())

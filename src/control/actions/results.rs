@@ -7,7 +7,8 @@ use crate::catalog::MediaRow;
 use crate::control::times;
 use crate::domain::VodTask;
 use crate::domain::flow::{
-    AdaptiveSet, ProcedureTask, Rendition, SampleSet, SnapshotSet, SpriteSet, Subtask, SubtaskInput, SubtaskOutput, SubtaskState, numbered,
+    AdaptiveSet, AnimatedSet, ProcedureTask, Rendition, SampleSet, SnapshotSet, SpriteSet, Subtask, SubtaskInput, SubtaskOutput, SubtaskState,
+    numbered,
 };
 use crate::units::FileId;
 
@@ -108,6 +109,21 @@ pub fn sprites(set: &SpriteSet, folder: &Folder) -> Value {
     })
 }
 
+pub fn animated(set: &AnimatedSet, folder: &Folder) -> Value {
+    json!({
+        "Url": folder.url(&set.files.entry),
+        "Definition": set.definition,
+        "Container": set.container,
+        "Height": set.height,
+        "Width": set.width,
+        "Bitrate": (set.size_bytes * 8_000).checked_div(set.end_ms.saturating_sub(set.start_ms)).unwrap_or(0),
+        "Size": set.size_bytes,
+        "Md5": "",
+        "StartTimeOffset": seconds(set.start_ms),
+        "EndTimeOffset": seconds(set.end_ms),
+    })
+}
+
 /// A `ProcedureTask` as it is shown and as its event carries it. No row: the file was deleted. `progress`: the subtask that runs, and its percent.
 pub fn procedure_task(
     task: &VodTask,
@@ -147,6 +163,7 @@ fn result(subtask: &Subtask, percent: u8, file_id: FileId, folder: &Folder, publ
         SubtaskInput::SnapshotByTimeOffset(input) => ("SnapshotByTimeOffset", "SnapshotByTimeOffsetTask", serde_json::to_value(input)),
         SubtaskInput::SampleSnapshot(input) => ("SampleSnapshot", "SampleSnapshotTask", serde_json::to_value(input)),
         SubtaskInput::ImageSprites(input) => ("ImageSprites", "ImageSpriteTask", serde_json::to_value(input)),
+        SubtaskInput::AnimatedGraphics(input) => ("AnimatedGraphics", "AnimatedGraphicTask", serde_json::to_value(input)),
         SubtaskInput::CoverBySnapshot(input) => ("CoverBySnapshot", "CoverBySnapshotTask", serde_json::to_value(input)),
         SubtaskInput::AdaptiveDynamicStreaming(input) => ("AdaptiveDynamicStreaming", "AdaptiveDynamicStreamingTask", serde_json::to_value(input)),
     };
@@ -155,6 +172,7 @@ fn result(subtask: &Subtask, percent: u8, file_id: FileId, folder: &Folder, publ
         SubtaskOutput::SnapshotByTimeOffset(set) => snapshots(set, folder),
         SubtaskOutput::SampleSnapshot(set) => samples(set, folder),
         SubtaskOutput::ImageSprites(set) => sprites(set, folder),
+        SubtaskOutput::AnimatedGraphics(set) => animated(set, folder),
         SubtaskOutput::CoverBySnapshot(cover) => json!({ "CoverUrl": cover_url(file_id, &cover.extension, public_base, app_id) }),
         SubtaskOutput::AdaptiveDynamicStreaming(set) => adaptive(set, folder),
     });

@@ -8,6 +8,7 @@ use crate::catalog::{CatalogError, Template};
 use crate::control::errors::{ApiError, refuse};
 use crate::control::params::parameters;
 use crate::control::protocol::Reply;
+use crate::domain::sealing::HlsEncryption;
 use crate::domain::template::RECORD_INTERVAL_S_DEFAULT;
 use crate::domain::{FormatParam, RecordTemplate, naming};
 use crate::units::{Format, TemplateId};
@@ -31,6 +32,8 @@ const FLOW_CONTINUE_S_MAX: u64 = 1_800;
 /// What is kept of a stream for tasks that begin in the past, s.
 const PRE_RECORD_S_MIN: u64 = 10;
 const PRE_RECORD_S_MAX: u64 = 86_400;
+/// Segments to a key.
+const ROTATION_SEGMENTS_MAX: u64 = 100_000;
 
 parameters! {
     CreateRequest {
@@ -48,6 +51,7 @@ parameters! {
             remove_watermark: bool = "RemoveWatermark",
             cos_store: i64 = "CosStore",
             pre_record: u64 = "PreRecordDuration",
+            hls_encryption: EncryptionItem = "HlsEncryption",
         }
     }
 }
@@ -67,6 +71,7 @@ parameters! {
             flv_special: FlvSpecialParam = "FlvSpecialParam",
             remove_watermark: bool = "RemoveWatermark",
             pre_record: u64 = "PreRecordDuration",
+            hls_encryption: EncryptionItem = "HlsEncryption",
         }
     }
 }
@@ -86,6 +91,16 @@ parameters! {
         }
         // Object storage of newer clients, and a field of very old ones.
         ignored { "CosBucketName", "CosBucketRegion", "CosBucketPath", "RecordType" }
+    }
+}
+
+parameters! {
+    /// A parameter of our own: HLS recordings are encrypted as they are written.
+    EncryptionItem {
+        optional {
+            kind: String = "Type",
+            rotation: u64 = "RotationSegments",
+        }
     }
 }
 
@@ -136,6 +151,9 @@ fn describe_all(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiErr
 fn modify(scope: &Scope<'_>, request: ModifyRequest) -> Result<Reply, ApiError> {
     let given = request.id;
     let change = change(request, &|id| scope.sub_app(Some(id)))?;
+    let mut changed: RecordTemplate = scope.context.catalog.template(template_id(given)).map_err(|error| not_found(error, given))?;
+    change.clone()(&mut changed);
+    fits_encryption(&changed)?;
     scope.context.catalog.modify_template(template_id(given), Box::new(change)).map_err(|error| not_found(error, given))?;
     scope.refresh_policy()?;
     Ok(Reply::new())
@@ -190,8 +208,10 @@ fn template(request: CreateRequest, app: FindApp<'_>) -> Result<RecordTemplate, 
         flv_special: request.flv_special,
         remove_watermark: request.remove_watermark,
         pre_record: request.pre_record,
+        hls_encryption: request.hls_encryption,
     };
     change(rest, app)?(&mut template);
+    fits_encryption(&template)?;
     Ok(template)
 }
 
@@ -199,7 +219,7 @@ fn template(request: CreateRequest, app: FindApp<'_>) -> Result<RecordTemplate, 
 type FindApp<'a> = &'a dyn Fn(u64) -> Result<u64, ApiError>;
 
 /// Checks what is given; the function then sets it and leaves everything else as it is.
-fn change(request: ModifyRequest, app: FindApp<'_>) -> Result<impl FnOnce(&mut RecordTemplate) + Send + use<>, ApiError> {
+fn change(request: ModifyRequest, app: FindApp<'_>) -> Result<impl FnOnce(&mut RecordTemplate) + Clone + Send + use<>, ApiError> {
     let name = request.name.map(values::template_name).transpose()?;
     let description = request.description.map(values::description).transpose()?;
     let mut params = Vec::new();
@@ -219,6 +239,7 @@ fn change(request: ModifyRequest, app: FindApp<'_>) -> Result<impl FnOnce(&mut R
     let upload = request.flv_special.and_then(|special| special.upload_in_recording);
     let remove_watermark = request.remove_watermark;
     let pre_record = request.pre_record.map(pre_record).transpose()?;
+    let encryption = request.hls_encryption.map(encryption).transpose()?;
     Ok(move |template: &mut RecordTemplate| {
         set(&mut template.name, name);
         set(&mut template.description, description);
@@ -229,12 +250,44 @@ fn change(request: ModifyRequest, app: FindApp<'_>) -> Result<impl FnOnce(&mut R
         set(&mut template.upload_in_recording, upload);
         set(&mut template.remove_watermark, remove_watermark);
         set(&mut template.pre_record_s, pre_record);
+        set(&mut template.hls_encryption, encryption);
     })
 }
 
 /// A parameter of our own: how much of a stream is kept for tasks that begin in the past.
 fn pre_record(seconds: u64) -> Result<u64, ApiError> {
     if seconds == 0 { Ok(0) } else { in_range(seconds, PRE_RECORD_S_MIN, PRE_RECORD_S_MAX, "PreRecordDuration") }
+}
+
+/// `None`: none. A rotation that is not given: one key for all.
+fn encryption(item: EncryptionItem) -> Result<Option<HlsEncryption>, ApiError> {
+    let rotation_segments = in_range(item.rotation.unwrap_or(0), 0, ROTATION_SEGMENTS_MAX, "HlsEncryption.RotationSegments")?;
+    match item.kind.as_deref() {
+        None | Some("") => Ok(None),
+        Some("SimpleAES") => Ok(Some(HlsEncryption { rotation_segments })),
+        Some(_) => Err(ApiError::value("HlsEncryption.Type must be SimpleAES or empty.")),
+    }
+}
+
+/// What is to be encrypted must lie nowhere as it is: neither in another format nor in what is kept for tasks of the past, nor be read by a task flow.
+fn fits_encryption(template: &RecordTemplate) -> Result<(), ApiError> {
+    let wrong = |what: &str| Err(refuse("InvalidParameter", format!("With HlsEncryption {what}")));
+    if template.hls_encryption.is_none() {
+        return Ok(());
+    }
+    if let Some((format, _)) = template.enabled().find(|(format, _)| *format != Format::Hls) {
+        return wrong(&format!("only HLS can be recorded, and {} is on: it would hold the same media in the clear.", format.name()));
+    }
+    if !template.hls.enable {
+        return wrong("HlsParam.Enable must be 1.");
+    }
+    if template.pre_record_s > 0 {
+        return wrong("PreRecordDuration must be 0: what is kept of a stream is not encrypted.");
+    }
+    if !template.hls.procedure.is_empty() {
+        return wrong("HlsParam.Procedure must be empty: task flows do not open encrypted recordings.");
+    }
+    Ok(())
 }
 
 pub fn set<T>(place: &mut T, value: Option<T>) {
@@ -244,6 +297,7 @@ pub fn set<T>(place: &mut T, value: Option<T>) {
 }
 
 /// Parameters of one format, checked; `None` leaves the stored value.
+#[derive(Clone)]
 struct ParamChange {
     enable: Option<bool>,
     record_interval_s: Option<u64>,
@@ -336,6 +390,9 @@ fn template_info(template: &RecordTemplate) -> Value {
     // Clients that know nothing of it are not troubled with it.
     if template.pre_record_s > 0 {
         info["PreRecordDuration"] = json!(template.pre_record_s);
+    }
+    if let Some(encryption) = template.hls_encryption {
+        info["HlsEncryption"] = json!({ "Type": "SimpleAES", "RotationSegments": encryption.rotation_segments });
     }
     info
 }

@@ -102,7 +102,13 @@ fn detail(scope: &Scope<'_>, request: DetailRequest) -> Result<Reply, ApiError> 
         "FinishTime": time(task.finish_time),
     }));
     let object = match task.kind {
-        VodTaskKind::EditMedia => task_object(&task),
+        VodTaskKind::EditMedia => {
+            let mut object = task_object(&task);
+            if let Some((_, percent)) = scope.context.catalog.progress(&task.id).filter(|_| !task.status.is_over()) {
+                object["Progress"] = percent.into();
+            }
+            object
+        }
         VodTaskKind::Procedure => {
             let context = scope.context;
             let flow = flow_of(&task)?;

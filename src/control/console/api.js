@@ -7,8 +7,10 @@ const VOD = "2018-07-17";
 const VOD_ACTIONS = new Set(
   ("SearchMedia DescribeMediaInfos ModifyMediaInfo DeleteMedia DescribeRecordingReceipt DescribeSubAppIds DescribeAllClass CreateClass EditMedia SimpleHlsClip " +
     "LiveRealTimeClip DescribeTasks DescribeTaskDetail DescribeEventConfig ModifyEventConfig ProcessMedia ProcessMediaByProcedure DescribeProcedureTemplates " +
-    "DescribeTranscodeTemplates DescribeAdaptiveDynamicStreamingTemplates DescribeSnapshotByTimeOffsetTemplates DescribeSampleSnapshotTemplates").split(" "),
+    "ManageTask CreateProcedureTemplate ResetProcedureTemplate DeleteProcedureTemplate").split(" "),
 );
+const KINDS = ["Transcode", "AdaptiveDynamicStreaming", "SnapshotByTimeOffset", "SampleSnapshot", "ImageSprite", "AnimatedGraphics"];
+for (const kind of KINDS) for (const action of [`Create${kind}Template`, `Describe${kind}Templates`, `Modify${kind}Template`, `Delete${kind}Template`]) VOD_ACTIONS.add(action);
 
 export class ApiError extends Error {
   constructor(code, message) {

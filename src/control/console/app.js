@@ -4,6 +4,7 @@ import { call, setLogin, whoAmI } from "./api.js";
 import { h, morph } from "./dom.js";
 import { icon } from "./widgets.js";
 import callbacks from "./pages/callbacks.js";
+import definitions from "./pages/definitions.js";
 import login from "./pages/login.js";
 import overview from "./pages/overview.js";
 import processing from "./pages/processing.js";
@@ -23,6 +24,7 @@ const PAGES = [
   ["templates", "Templates", templates],
   ["rules", "Rules", rules],
   ["processing", "Processing", processing],
+  ["definitions", "Definitions", definitions],
   ["callbacks", "Callbacks", callbacks],
   ["push", "Push address", push],
   ["settings", "Settings", settings],
@@ -32,7 +34,7 @@ const PAGES = [
 const BELOW = { recording: ["recordings", recording], watch: ["overview", watch] };
 
 /** Actions without which a page has nothing to show. */
-const NEEDS = { callbacks: "DescribeLiveCallbackTemplates", processing: "DescribeTasks" };
+const NEEDS = { callbacks: "DescribeLiveCallbackTemplates", processing: "DescribeTasks", definitions: "DescribeTranscodeTemplates" };
 
 const root = document.getElementById("app");
 /** What the appliance says of itself: settings, actions, role. */

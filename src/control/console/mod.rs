@@ -44,6 +44,7 @@ const PARTS: &[Part] = parts![
     "query.js",
     "widgets.js",
     "pages/callbacks.js",
+    "pages/definitions.js",
     "pages/login.js",
     "pages/overview.js",
     "pages/processing.js",

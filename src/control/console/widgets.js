@@ -9,6 +9,7 @@ const PATHS = {
   templates: "M5 4h14v5H5zM5 13h6v7H5zM15 13h4v7h-4z",
   rules: "M5 6h8M5 12h14M5 18h5M16 4v4M13 16v4",
   processing: "M12 3v4M12 17v4M3 12h4M17 12h4M6 6l2.500 2.500M15.500 15.500L18 18M18 6l-2.500 2.500M8.500 15.500L6 18",
+  definitions: "M4 6h10M4 12h16M4 18h7M17 4v4M14 16v4",
   callbacks: "M4 12h11M11 7l5 5-5 5M20 4v16",
   push: "M12 20V9M7 13l5-5 5 5M5 4h14",
   settings: "M4 7h9M17 7h3M15 5v4M4 17h3M11 17h9M9 15v4",

@@ -5,9 +5,11 @@ use crate::container::flv::{self, FlvWriter};
 use crate::container::hls::{self, LIVE_PLAYLIST_NAME, SegmentContainer};
 use crate::container::mp4::{self, Mp4Writer};
 use crate::container::mpegts::TsWriter;
+use crate::container::mpegts::seal::Sealer;
 use crate::container::{MediaPath, OpenMedia, Pinned, Room, Sink, SmallFile, Store};
 use crate::domain::event::{RecordExceptionKind, RecordState};
 use crate::domain::receipt::TrackReceipt;
+use crate::domain::sealing::Sealing;
 use crate::domain::{FormatParam, RecordingIdentity};
 use crate::media::{TrackKind, Tracks};
 use crate::units::{FileId, Format, WallTime};
@@ -167,7 +169,9 @@ impl<F: Sink> Output<F> {
                 mp4::head_of(tracks, self.moov_reserve_bytes(settings), Some(first_frame)),
                 Writer::Mp4(Box::new(Mp4Writer::new(tracks, epoch_zero_ms).with_clock(clock, settings.trust_encoder_clock))),
             ),
-            Kind::TransportStream(_) => (Vec::new(), Writer::Ts(Box::new(TsWriter::new(tracks, epoch_zero_ms).ok()?))),
+            // Without its key it is not written at all.
+            Kind::TransportStream(_, Some(terms)) if Sealing::of(FileId::new(FileId::MIN)?, 1, *terms).is_none() => return None,
+            Kind::TransportStream(..) => (Vec::new(), Writer::Ts(Box::new(TsWriter::new(tracks, epoch_zero_ms).ok()?))),
         })
     }
 
@@ -241,7 +245,7 @@ impl<F: Sink> Output<F> {
                 begin.push(self.identity(file_id, Format::Mp4, param, (start, first_frame), context));
                 recording = Some(file_id);
             }
-            Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(_) => {}
+            Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(..) => {}
         }
         let mut hls_text = String::new();
         let mut new_epoch = false;
@@ -250,7 +254,9 @@ impl<F: Sink> Output<F> {
                 && let Some(param) = self.kind.hls()
             {
                 let resume = recording_hls.resumable.as_ref().map(|(_, terms)| *terms);
-                begin.push(RecordingIdentity { resume, ..self.identity(recording_hls.file_id, Format::Hls, param, (start, first_frame), context) });
+                let encryption = self.kind.encryption();
+                let identity = self.identity(recording_hls.file_id, Format::Hls, param, (start, first_frame), context);
+                begin.push(RecordingIdentity { resume, encryption, ..identity });
                 let container = if extension == "ts" { SegmentContainer::Ts } else { SegmentContainer::Fmp4 };
                 // A publication that goes on with it may bring pictures.
                 let independent = tracks.video.is_none() && resume.is_none();
@@ -276,6 +282,8 @@ impl<F: Sink> Output<F> {
             (None, Some(own)) => (own, None),
             (None, None) => unreachable!("every kind has a recording"),
         };
+        let sealing = self.kind.encryption().and_then(|terms| Sealing::of(media.folder, media.part, terms));
+        let sealer = sealing.map(|sealing| Box::new(Sealer::new(sealing)));
         let opened = store.open(OpenMedia { media, link, writer: self.number(), begin, small_files, head });
         let Some(file) = opened else { return false };
         if let Some(recording_hls) = &mut self.hls {
@@ -315,6 +323,7 @@ impl<F: Sink> Output<F> {
             further: tracks.further.iter().map(|track| (track.kind(), track.number)).collect(),
             first_dts_ms: frame.dts_ms,
             last_dts_ms: frame.dts_ms,
+            sealer,
             ts_start: None,
             ts_timed: false,
             opened: context.now.mono,
@@ -364,6 +373,7 @@ impl<F: Sink> Output<F> {
             resume: None,
             session: self.session,
             alias_domain: context.publication.alias_domain.clone(),
+            encryption: None,
         }
     }
 }

@@ -41,9 +41,10 @@ impl<F: Sink> Output<F> {
                 }
             }
             Writer::Ts(_) => {
+                let key_line = open.sealer.as_mut().and_then(|sealer| sealer.end_segment(&mut open.file));
                 if let (Some(ended), Some(recording)) = (open.ts_start.take(), &mut self.hls) {
                     store.flush(&mut open.file);
-                    recording.list(&ended.until(open.file.position(), open.last_dts_ms).into(), "ts", store);
+                    recording.list_sealed(&ended.until(open.file.position(), open.last_dts_ms).into(), "ts", key_line.as_deref(), store);
                 }
             }
             Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => {}
@@ -51,6 +52,7 @@ impl<F: Sink> Output<F> {
         let OpenFile { file, writer, recording, video, audio, continues, .. } = *open;
         let plan = match writer {
             Writer::Flv(writer) => writer.finish(file.position()).ok(),
+            Writer::Adts(writer) => writer.finish(file.position()).ok(),
             _ => None,
         };
         store.close(file, plan);

@@ -4,6 +4,7 @@ use crate::container::es::{AdtsWriter, Mp3Writer};
 use crate::container::flv::{FlvWriter, PREVIOUS_TAG_SIZE_BYTES};
 use crate::container::hls::TsStart;
 use crate::container::mp4::Mp4Writer;
+use crate::container::mpegts::seal::{SEAL_BYTES_MAX, Sealer};
 use crate::container::mpegts::{SEGMENT_START_BYTES, TsWriter};
 use crate::container::{Sink, Store};
 use crate::domain::receipt::{Continued, TrackReceipt};
@@ -32,7 +33,7 @@ impl Writer {
         match self {
             Writer::Flv(writer) => writer.push_bytes_max(frame),
             Writer::Mp4(writer) => writer.push_bytes_max(frame.media.len()),
-            Writer::Ts(writer) => SEGMENT_START_BYTES + writer.push_bytes_max(frame),
+            Writer::Ts(writer) => SEAL_BYTES_MAX + SEGMENT_START_BYTES + writer.push_bytes_max(frame),
             Writer::Adts(writer) => writer.push_bytes_max(frame),
             Writer::Mp3(writer) => writer.push_bytes_max(frame),
         }
@@ -64,6 +65,8 @@ pub(super) struct OpenFile<F> {
     pub(super) further: Vec<(TrackKind, u8)>,
     pub(super) first_dts_ms: i64,
     pub(super) last_dts_ms: i64,
+    /// Transport stream whose segments are encrypted.
+    pub(super) sealer: Option<Box<Sealer>>,
     /// Transport stream: the last place where a segment may begin.
     pub(super) ts_start: Option<TsStart>,
     /// Its time is that of its first video frame, not of audio before.
@@ -169,19 +172,29 @@ impl<F: Sink> Output<F> {
                 let recording = self.hls.as_mut().expect("a transport stream belongs to an HLS recording");
                 let start_ms = frame.pts_ms();
                 if open.ts_start.as_ref().is_none_or(|start| recording.segmenter.is_due(start_ms - start.start_ms, key)) {
+                    let key_line = open.sealer.as_mut().and_then(|sealer| sealer.end_segment(&mut open.file));
                     let position = open.file.position();
                     if let Some(ended) = open.ts_start.replace(TsStart { offset: position, start_ms, key }) {
                         store.flush(&mut open.file);
-                        recording.list(&ended.until(position, start_ms).into(), "ts", store);
+                        recording.list_sealed(&ended.until(position, start_ms).into(), "ts", key_line.as_deref(), store);
                     }
                     open.ts_timed = is_video || !open.has_video;
-                    writer.start_segment(&mut open.file);
+                    match &mut open.sealer {
+                        Some(sealer) => {
+                            sealer.begin_segment();
+                            writer.start_segment(&mut sealer.over(&mut open.file));
+                        }
+                        None => writer.start_segment(&mut open.file),
+                    }
                 } else if let Some(start) = open.ts_start.as_mut().filter(|_| is_video && !open.ts_timed) {
                     // A segment is timed by its video, as `scan` does, also when audio came first.
                     (start.start_ms, start.key) = (start_ms, frame.key);
                     open.ts_timed = true;
                 }
-                fits = writer.push(frame, &mut open.file).is_ok();
+                fits = match &mut open.sealer {
+                    Some(sealer) => writer.push(frame, &mut sealer.over(&mut open.file)).is_ok(),
+                    None => writer.push(frame, &mut open.file).is_ok(),
+                };
             }
         }
         if fits {

@@ -36,10 +36,15 @@ pub(super) struct HlsRecording {
 impl HlsRecording {
     /// Lists a complete segment in the live playlist.
     pub(super) fn list<S: Store>(&mut self, segment: &hls::Segment, extension: &str, store: &mut S) {
+        self.list_sealed(segment, extension, None, store);
+    }
+
+    /// As [`Self::list`]; `key_line` names its key.
+    pub(super) fn list_sealed<S: Store>(&mut self, segment: &hls::Segment, extension: &str, key_line: Option<&str>, store: &mut S) {
         let wall = WallTime::from_unix_micros(self.start.unix_micros() + self.listed_ms as i64 * 1_000);
         self.listed_ms += segment.duration_ms;
         let uri = format!("media-{}.{extension}", self.part);
-        let mut lines = String::new();
+        let mut lines = key_line.unwrap_or_default().to_owned();
         hls::push_segment(&mut lines, segment, &uri, Some(wall));
         store.append_text(self.file_id, LIVE_PLAYLIST_NAME, lines);
     }
@@ -57,7 +62,7 @@ impl<F: Sink> Output<F> {
             key: context.publication.key.clone(),
             source: self.source.clone(),
             publication: context.publication.id,
-            transport_stream: matches!(self.kind, Kind::TransportStream(_)),
+            transport_stream: matches!(self.kind, Kind::TransportStream(..)),
         });
         if let Some(claim) = &claim {
             let since = *self.awaiting.get_or_insert(context.now.mono);
@@ -88,7 +93,7 @@ impl<F: Sink> Output<F> {
 
     /// The HLS recording goes on behind its part `part`.
     pub fn continue_hls(&mut self, file_id: FileId, part: u32, start: WallTime, segment_ms: u64) {
-        if matches!(self.kind, Kind::Hybrid { hls: Some(_), .. } | Kind::TransportStream(_)) {
+        if matches!(self.kind, Kind::Hybrid { hls: Some(_), .. } | Kind::TransportStream(..)) {
             let segmenter = Segmenter::new(segment_ms);
             let receipt = Box::default();
             self.hls = Some(HlsRecording { file_id, part, epoch: None, segmenter, listed_ms: 0, start, receipt, resumable: None });

@@ -2,6 +2,7 @@
 
 use crate::container::mpegts;
 use crate::domain::FormatParam;
+use crate::domain::sealing::HlsEncryption;
 use crate::media::{AudioCodec, Tracks};
 use crate::units::Format;
 
@@ -15,7 +16,7 @@ pub(super) enum Kind {
         hls: Option<FormatParam>,
     },
     /// HLS as one MPEG transport stream with byte ranges.
-    TransportStream(FormatParam),
+    TransportStream(FormatParam, Option<HlsEncryption>),
 }
 
 impl Kind {
@@ -23,7 +24,7 @@ impl Kind {
         let param = match self {
             Kind::Single(_, param) => param,
             Kind::Hybrid { mp4: Some(param), .. } => param,
-            Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(_) => return None,
+            Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(..) => return None,
         };
         Some(i64::try_from(param.record_interval_s.saturating_mul(1_000)).unwrap_or(i64::MAX))
     }
@@ -31,9 +32,14 @@ impl Kind {
     pub(super) fn hls(&self) -> Option<&FormatParam> {
         match self {
             Kind::Hybrid { hls, .. } => hls.as_ref(),
-            Kind::TransportStream(param) => Some(param),
+            Kind::TransportStream(param, _) => Some(param),
             Kind::Single(..) => None,
         }
+    }
+
+    /// `None`: its files hold media as they came.
+    pub(super) fn encryption(&self) -> Option<HlsEncryption> {
+        if let Kind::TransportStream(_, encryption) = self { *encryption } else { None }
     }
 
     pub(super) fn is_audio_only(&self) -> bool {
@@ -46,7 +52,7 @@ impl Kind {
         match self {
             Kind::Single(Format::Aac, _) => audio_of(AudioCodec::Aac),
             Kind::Single(Format::Mp3, _) => audio_of(AudioCodec::Mp3),
-            Kind::TransportStream(_) => Tracks {
+            Kind::TransportStream(..) => Tracks {
                 video: tracks.video.clone().filter(|video| mpegts::holds_video(video.codec)),
                 audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio.codec)),
                 further: Vec::new(),
@@ -75,7 +81,7 @@ impl Kind {
             Kind::Single(..) => "ADTS",
             Kind::Hybrid { mp4: Some(_), .. } => "MP4",
             Kind::Hybrid { mp4: None, .. } => "HLS",
-            Kind::TransportStream(_) => "MPEG-TS",
+            Kind::TransportStream(..) => "MPEG-TS",
         }
     }
 
@@ -84,7 +90,7 @@ impl Kind {
             Kind::Single(format, _) => format.extension(),
             Kind::Hybrid { mp4: Some(_), .. } => "mp4",
             Kind::Hybrid { mp4: None, .. } => "m4s",
-            Kind::TransportStream(_) => "ts",
+            Kind::TransportStream(..) => "ts",
         }
     }
 }

@@ -161,15 +161,17 @@ impl<F: Sink> Output<F> {
         let mut kinds = Vec::new();
         let (mp4, hls) = (enabled(Format::Mp4), enabled(Format::Hls));
         match (mp4, hls) {
+            // What is to be encrypted lies nowhere as it is: no other format is written.
+            (_, hls) if template.hls_encryption.is_some() => kinds.extend(hls.map(|hls| Kind::TransportStream(hls, template.hls_encryption))),
             (mp4, Some(hls)) if settings.hls_transport_stream => {
                 kinds.extend(mp4.map(|mp4| Kind::Hybrid { mp4: Some(mp4), hls: None }));
-                kinds.push(Kind::TransportStream(hls));
+                kinds.push(Kind::TransportStream(hls, None));
             }
             (None, None) => {}
             (mp4, hls) => kinds.push(Kind::Hybrid { mp4, hls }),
         }
         for format in [Format::Flv, Format::Aac, Format::Mp3] {
-            kinds.extend(enabled(format).map(|param| Kind::Single(format, param)));
+            kinds.extend(enabled(format).filter(|_| template.hls_encryption.is_none()).map(|param| Kind::Single(format, param)));
         }
         kinds
             .into_iter()
@@ -311,7 +313,7 @@ impl<F: Sink> Output<F> {
     fn format_pair(&self) -> [Option<Format>; 2] {
         match &self.kind {
             Kind::Hybrid { mp4, hls } => [mp4.as_ref().map(|_| Format::Mp4), hls.as_ref().map(|_| Format::Hls)],
-            Kind::TransportStream(_) => [Some(Format::Hls), None],
+            Kind::TransportStream(..) => [Some(Format::Hls), None],
             Kind::Single(format, _) => [Some(*format), None],
         }
     }
@@ -326,7 +328,10 @@ impl<F: Sink> Output<F> {
             Kind::Hybrid { mp4, hls } => {
                 (mp4.iter().map(|param| (Format::Mp4, param)).chain(hls.iter().map(|param| (Format::Hls, param))).collect(), false)
             }
-            Kind::TransportStream(param) => (vec![(Format::Hls, param)], true),
+            Kind::TransportStream(param, encryption) => {
+                template.hls_encryption = *encryption;
+                (vec![(Format::Hls, param)], true)
+            }
         };
         for (format, param) in formats {
             *template.param_mut(format) = param.clone();

@@ -10,12 +10,13 @@ use rustix::fs::{Advice, FallocateFlags};
 use crate::container::mp4::Fragment;
 use crate::container::{FinishPlan, MediaSummary, ScanError};
 use crate::domain::receipt::{Damage, MediaChecksum};
+use crate::domain::sealing::Sealing;
 use crate::domain::{Receipt, RecordingIdentity};
 use crate::segment::faults;
 use crate::segment::moves::{self, MOVES};
 use crate::units::Format;
 
-use super::scan::{FileReader, Scanned, scan_media};
+use super::scan::{FileReader, Scanned, scan_media, scan_sealed};
 use super::{Checksum, ClosedFile, ClosedFiles, FinishError, FinishSettings, Sync, at, media_files};
 
 /// One media file of the recording, scanned and made final.
@@ -25,6 +26,8 @@ pub(super) struct Part {
     /// HLS segments can be cut here: fragments of an MP4 file or segment starts of a transport stream.
     pub(super) fragments: Vec<Fragment>,
     pub(super) summary: MediaSummary,
+    /// Its segments are encrypted so.
+    pub(super) sealing: Option<Sealing>,
 }
 
 /// Makes the media files of a recording final. One without a frame is removed. `shared`: the name of its only one as a part of a playlist.
@@ -47,8 +50,10 @@ pub(super) fn finish_parts(
         let is_part_alone = identity.format == Format::Hls && path.metadata().map_err(at("measuring", &path))?.nlink() == 1;
         let insert_supported = settings.insert_supported && !is_part_alone;
         let shared = if identity.format == Format::Hls { Some(path.as_path()) } else { shared };
-        match finish_media(&path, insert_supported, (&mut *closed, shared), (&mut *receipt, sync))? {
-            Some((fragments, summary)) => parts.push(Part { number, name, fragments, summary }),
+        let no_key = FinishError::NoKey { file_id: identity.file_id };
+        let sealing = identity.encryption.map(|terms| Sealing::of(identity.file_id, number, terms).ok_or(no_key)).transpose()?;
+        match finish_media(&path, (insert_supported, sealing.as_ref()), (&mut *closed, shared), (&mut *receipt, sync))? {
+            Some((fragments, summary)) => parts.push(Part { number, name, fragments, summary, sealing }),
             None => std::fs::remove_file(&path).map_err(at("removing", &path))?,
         }
     }
@@ -62,7 +67,7 @@ pub(super) fn finish_parts(
 /// Scans one media file and makes it final. `None`: it holds no complete frame. `shared`: its name as a part of a playlist that viewers may hold.
 fn finish_media(
     path: &Path,
-    insert_supported: bool,
+    (insert_supported, sealing): (bool, Option<&Sealing>),
     (closed, shared): (&mut ClosedFiles, Option<&Path>),
     (receipt, sync): (&mut Receipt, Sync),
 ) -> Result<Option<(Vec<Fragment>, MediaSummary)>, FinishError> {
@@ -91,7 +96,12 @@ fn finish_media(
         note_checksum(&file, &plan, receipt)?;
         return Ok(Some((Vec::new(), plan.summary)));
     }
-    match scan_media(&FileReader::new(&file, length), path, insert_supported) {
+    let reader = FileReader::new(&file, length);
+    let scanned = match sealing {
+        Some(sealing) => scan_sealed(&reader, sealing),
+        None => scan_media(&reader, path, insert_supported),
+    };
+    match scanned {
         Ok(Scanned { plan, fragments }) => {
             if plan.torn_bytes > 0 {
                 tracing::info!(path = %path.display(), torn_bytes = plan.torn_bytes, "an incomplete frame at the end was cut off");

@@ -91,6 +91,8 @@ pub enum FinishError {
     Identity { file_id: FileId, source: io::Error },
     #[error("{step} {path}")]
     File { step: &'static str, path: PathBuf, source: io::Error },
+    #[error("recording {file_id} is encrypted, and there is no master key")]
+    NoKey { file_id: FileId },
     #[error("scanning {path}")]
     Scan { path: PathBuf, source: ScanError },
     /// The log says more.

@@ -36,6 +36,7 @@ pub(super) fn playlist(folder: &Path, identity: &RecordingIdentity, parts: &[Par
             fragments: &part.fragments,
             discontinuity: index > 0 && (map.is_some() || container == hls::SegmentContainer::Ts),
             starts_at: Some(*starts_at),
+            sealing: part.sealing.as_ref(),
         })
         .collect();
     // As the live one said it.

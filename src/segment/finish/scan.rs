@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::container::mp4::Fragment;
 use crate::container::{FinishPlan, ReadAt, ScanError, es, flv, hls, mp4, mpegts};
+use crate::domain::sealing::Sealing;
 
 /// A file as `scan` reads it.
 pub struct FileReader<'a> {
@@ -62,11 +63,23 @@ pub fn scan_media(reader: &FileReader<'_>, path: &Path, insert_supported: bool) 
             }
             Scanned { plan: scan.plan, fragments: scan.fragments }
         }),
-        "ts" => mpegts::scan(reader).map(|scan| Scanned { fragments: ts_fragments(&scan), plan: scan.plan }),
+        "ts" => mpegts::scan(reader).map(ts_scanned),
         "flv" => flv::scan(reader).map(whole),
         "aac" => es::scan_adts(reader).map(whole),
         _ => es::scan_mp3(reader).map(whole),
     }
+}
+
+/// As [`scan_media`], of a transport stream whose segments are encrypted.
+///
+/// # Errors
+/// Those of the scan.
+pub(super) fn scan_sealed(reader: &FileReader<'_>, sealing: &Sealing) -> Result<Scanned, ScanError> {
+    mpegts::seal::scan(reader, sealing).map(ts_scanned)
+}
+
+fn ts_scanned(scan: mpegts::TsScan) -> Scanned {
+    Scanned { fragments: ts_fragments(&scan), plan: scan.plan }
 }
 
 /// The segments of a transport stream, as the playlist takes them: each ends where the next begins.

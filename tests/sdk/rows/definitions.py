@@ -30,6 +30,19 @@ def rows(scene):
             bad("InvalidParameterValue.Limit", describe, Limit=101),
         ]
     # Not in the table of wire types; the SDKs have them.
+    animated = {"Fps": 5, "Width": 320, "Format": "webp", "Quality": 60}
+    simple += [
+        ok("CreateAnimatedGraphicsTemplate", lambda a: a["Definition"] >= 1_400_001, {"animated": "Definition"}, family="vod", raw=True, **app, **animated, Name="a"),
+        ok("ModifyAnimatedGraphicsTemplate", family="vod", raw=True, **app, Definition=Saved("animated"), Fps=10),
+        ok("DescribeAnimatedGraphicsTemplates", lambda a: [(t["Definition"] < 1_400_001, t["Fps"], t["Format"]) for t in a["AnimatedGraphicsTemplateSet"]]
+           == [(True, 5, "gif"), (True, 5, "webp"), (False, 10, "webp")], family="vod", raw=True, **app),
+        bad("MissingParameter", "CreateAnimatedGraphicsTemplate", family="vod", raw=True, **app),
+        bad("InvalidParameterValue.Fps", "CreateAnimatedGraphicsTemplate", family="vod", raw=True, **app, Fps=31),
+        bad("InvalidParameterValue.Format", "CreateAnimatedGraphicsTemplate", family="vod", raw=True, **app, Fps=5, Format="jpg"),
+        bad("InvalidParameterValue.Definition", "ModifyAnimatedGraphicsTemplate", family="vod", raw=True, Definition=20000, Fps=5),
+        ok("DeleteAnimatedGraphicsTemplate", family="vod", raw=True, **app, Definition=Saved("animated")),
+        bad("ResourceNotFound.TemplateNotExist", "DeleteAnimatedGraphicsTemplate", family="vod", raw=True, **app, Definition=Saved("animated")),
+    ]
     for kind, fields in (("ImageSprite", SPRITE),):
         simple += [
             ok(f"Create{kind}Template", lambda a: a["Definition"] >= 1_400_001, {kind: "Definition"}, family="vod", raw=True, **app, **fields),

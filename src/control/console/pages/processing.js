@@ -14,6 +14,17 @@ const KINDS = {
   ImageSprite: "Sprite sheet", CoverBySnapshot: "Cover", AnimatedGraphics: "Animated picture", EditMedia: "Clip", Procedure: "Task flow",
 };
 
+/** What of a flow has failed, as it was asked for: a flow of its own. Null: nothing. */
+export function failedOf(detail) {
+  const sets = { Transcode: "TranscodeTaskSet", AdaptiveDynamicStreaming: "AdaptiveDynamicStreamingTaskSet", SnapshotByTimeOffset: "SnapshotByTimeOffsetTaskSet", SampleSnapshot: "SampleSnapshotTaskSet", ImageSprites: "ImageSpriteTaskSet", CoverBySnapshot: "CoverBySnapshotTaskSet", AnimatedGraphics: "AnimatedGraphicTaskSet" };
+  const again = {};
+  for (const result of detail?.ProcedureTask?.MediaProcessResultSet ?? []) {
+    const part = Object.values(result).find((value) => value?.Status);
+    if (part?.Status === "FAIL" && sets[result.Type]) (again[sets[result.Type]] ??= []).push(part.Input);
+  }
+  return Object.keys(again).length ? again : null;
+}
+
 /** The parts of a task: `{name, status, progress, error}`. */
 export function partsOf(detail) {
   const task = detail.ProcedureTask ?? detail.EditMediaTask;
@@ -44,11 +55,21 @@ export default (context) => {
     return h("div", { class: "stack", style: { gap: "5px", "min-width": "180px" } }, partsOf(detail).map((part) => h("div", { class: "small" },
       h("div", { class: "spread" }, h("span", {}, part.name), part.status === "FAIL" ? badge("failed", "bad") : part.status === "SUCCESS" || part.status === "FINISH" ? badge("done", "good") : h("span", { class: "muted num" }, `${part.progress} %`)),
       part.status !== "FAIL" && part.status !== "SUCCESS" && part.status !== "FINISH" && h("div", { class: "bar", role: "progressbar", "aria-label": part.name, "aria-valuenow": part.progress, "aria-valuemin": "0", "aria-valuemax": "100" }, h("span", { style: { width: `${part.progress}%` } })),
-      part.error && h("div", { class: "muted break" }, part.error))));
+      part.error && (part.error.length > 160 ? h("details", { class: "muted" }, h("summary", {}, `${part.error.slice(0, 120)}…`), h("pre", { class: "code" }, part.error)) : h("div", { class: "muted break" }, part.error)))));
   }
 
   async function abort(task) {
     if (await sure("End this task?", "What it has not finished is given up; results that are there stay.", "End it", () => call("ManageTask", { TaskId: task.TaskId, OperationType: "Abort" }))) context.refresh();
+  }
+
+  async function retry(task) {
+    try {
+      await call("ProcessMedia", { FileId: task.FileId, MediaProcessTask: failedOf(details.get(task.TaskId)) });
+      toast("What had failed is done again.");
+      context.refresh();
+    } catch (error) {
+      complain(error);
+    }
   }
 
   async function look(task) {
@@ -67,7 +88,7 @@ export default (context) => {
     ["Parts", progress, { wide: true }],
     ["Made", (task) => h("span", { class: "num nowrap" }, moment(task.CreateTime))],
     ["Ended", (task) => h("span", { class: "num nowrap" }, task.FinishTime ? moment(task.FinishTime) : "–")],
-    ["", (task) => h("div", { class: "row" }, h("button", { class: "quiet", type: "button", onclick: () => look(task) }, "Look"), context.mayChange() && context.has("ManageTask") && task.TaskType === "Procedure" && ["WAITING", "PROCESSING"].includes(task.Status) && h("button", { class: "quiet danger", type: "button", onclick: () => abort(task) }, "End")), { right: true, wide: true }],
+    ["", (task) => h("div", { class: "row" }, h("button", { class: "quiet", type: "button", onclick: () => look(task) }, "Look"), context.mayChange() && ["FINISH", "ABORTED"].includes(task.Status) && failedOf(details.get(task.TaskId)) && h("button", { class: "quiet", type: "button", onclick: () => retry(task) }, "Retry"), context.mayChange() && context.has("ManageTask") && ["WAITING", "PROCESSING"].includes(task.Status) && h("button", { class: "quiet danger", type: "button", onclick: () => abort(task) }, "End")), { right: true, wide: true }],
   ];
 
   const choose = (event) => {

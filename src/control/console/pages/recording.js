@@ -81,8 +81,9 @@ export default (context) => {
     const renditions = (media.TranscodeInfo?.TranscodeSet ?? []).filter((item) => item.Definition !== 0);
     const streams = media.AdaptiveDynamicStreamingInfo?.AdaptiveDynamicStreamingSet ?? [];
     const sprites = media.ImageSpriteInfo?.ImageSpriteSet ?? [];
+    const moving = media.AnimatedGraphicsInfo?.AnimatedGraphicsSet ?? [];
     const shots = [...(media.SnapshotByTimeOffsetInfo?.SnapshotByTimeOffsetSet ?? []).flatMap((set) => (set.PicInfoSet ?? []).map((picture) => picture.Url)), ...(media.SampleSnapshotInfo?.SampleSnapshotSet ?? []).flatMap((set) => set.ImageUrlSet ?? [])];
-    if (!renditions.length && !streams.length && !sprites.length && !shots.length) return null;
+    if (!renditions.length && !streams.length && !sprites.length && !shots.length && !moving.length) return null;
     const line = (name, detail, url, format, encrypted) => h("div", { class: "spread" }, h("div", {}, h("div", { class: "title" }, name), h("div", { class: "muted small num" }, detail)),
       h("div", { class: "row" }, !encrypted && h("button", { class: "quiet", type: "button", onclick: () => playOther(url, format) }, "Play"), h("a", { class: "button quiet", href: reachable(url), download: "" }, "Get")));
     return h("section", { class: "card stack" }, h("h2", {}, "Made of it"),
@@ -90,6 +91,7 @@ export default (context) => {
       renditions.map((item) => line(`${item.Width ? `${item.Width}×${item.Height} ` : ""}${(item.Container ?? "").toUpperCase()}`, `definition ${item.Definition} · ${bytes(item.Size)}${item.Bitrate ? ` · ${rate(item.Bitrate)}` : ""}`, item.Url, item.Container === "hls" || /\.m3u8/.test(item.Url) ? "hls" : "mp4")),
       streams.map((item) => line("Adaptive stream", `definition ${item.Definition} · ${(item.SubStreamSet ?? []).map((part) => `${part.Height}p`).join(", ")}${item.DrmType ? ` · encrypted (${item.DrmType})` : ""}`, item.Url, "hls", Boolean(item.DrmType))),
       sprites.map((item) => h("div", { class: "small" }, `${number(item.TotalCount)} pictures in ${item.ImageUrlSet.length} sprite sheet${item.ImageUrlSet.length === 1 ? "" : "s"}: `, item.ImageUrlSet.slice(0, 4).map((url, index) => [h("a", { href: reachable(url), target: "_blank", rel: "noopener" }, `sheet ${index + 1}`), " "]))),
+      moving.length > 0 && h("div", { class: "row" }, moving.map((item) => h("a", { href: reachable(item.Url), target: "_blank", rel: "noopener" }, h("img", { class: "thumb", src: reachable(item.Url), alt: "Moving picture", loading: "lazy" })))),
       shots.length > 0 && h("div", { class: "row" }, shots.slice(0, 12).map((url) => h("a", { href: reachable(url), target: "_blank", rel: "noopener" }, h("img", { class: "thumb", src: reachable(url), alt: "Snapshot", loading: "lazy" })))));
   }
 

@@ -23,6 +23,7 @@ export default (context) => {
       const param = template[`${name}Param`];
       return badge([text, longest ? `${roughly(param.RecordInterval)} a file` : null, kept(param.StorageTime)].filter(Boolean).join(" · "), "accent");
     });
+    if (template.HlsEncryption) shown.push(badge(`encrypted${template.HlsEncryption.RotationSegments ? `, a key for ${template.HlsEncryption.RotationSegments} segments` : ""}`, "accent"));
     if (template.PreRecordDuration) shown.push(badge(`keeps the last ${roughly(template.PreRecordDuration)}`, "accent"));
     return h("div", { class: "formats" }, shown.length ? shown : badge("records nothing", "warn"));
   }
@@ -44,11 +45,14 @@ export default (context) => {
         field("Name", h("input", { name: "TemplateName", required: true, value: given.TemplateName, maxlength: "255", autofocus: true }), "letters, digits, _ and -"),
         field("Description", h("input", { name: "Description", value: given.Description ?? "" })),
         field("An HLS recording waits for its stream, seconds", h("input", { name: "Flow", type: "number", min: "0", max: "1800", value: given.HlsSpecialParam?.FlowContinueDuration ?? 0 })),
-        field("Keep the last minutes of every stream", h("input", { name: "PreRecord", type: "number", min: "0", max: "1440", step: "any", value: +((given.PreRecordDuration ?? 0) / 60).toFixed(2) }), "so that a task may begin in the past; 0: none")),
+        field("Keep the last minutes of every stream", h("input", { name: "PreRecord", type: "number", min: "0", max: "1440", step: "any", value: +((given.PreRecordDuration ?? 0) / 60).toFixed(2) }), "so that a task may begin in the past; 0: none"),
+        check("Encrypt (HLS alone, AES-128)", "Encrypt", Boolean(given.HlsEncryption)),
+        field("Segments to a key", h("input", { name: "Rotation", type: "number", min: "0", max: "100000", value: given.HlsEncryption?.RotationSegments ?? 0 }), "0: one key for all")),
       ...fieldsets,
     ];
     const done = await dialog({ title: template ? `Template ${template.TemplateId}` : "New template", body, button: template ? "Save" : "Create", submit: (values) => {
       const parameters = { TemplateName: values.TemplateName, Description: values.Description, HlsSpecialParam: { FlowContinueDuration: Number(values.Flow) }, PreRecordDuration: Math.round(Number(values.PreRecord) * 60) };
+      if (values.Encrypt || template?.HlsEncryption) parameters.HlsEncryption = { Type: values.Encrypt ? "SimpleAES" : "", RotationSegments: Number(values.Rotation) };
       for (const [name, , longest] of FORMATS) {
         const value = (part) => values[`${name}.${part}`];
         parameters[`${name}Param`] = {
