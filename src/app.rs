@@ -27,10 +27,11 @@ use crate::delivery::sender::Senders;
 use crate::delivery::{self, DeliverySettings, WhenBusy};
 use crate::disks::{self, Checksums, DiskThreads, Folders};
 use crate::domain::content_key::MasterKey;
-use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordState};
+use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordSessionId, RecordState};
 use crate::domain::sealing;
 use crate::domain::{
-    Busy, DataFolder, DataFolders, FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, Resumptions, StreamEnd, naming, policy,
+    Busy, DataFolder, DataFolders, EndReason, FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, RecordingSource, Resumptions,
+    StreamEnd, naming, policy,
 };
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
@@ -823,9 +824,20 @@ fn entered(file: &FinishedFile, storage: &Storage, unsummed: &Sender<(usize, Fil
 
 fn recover_left(storage: &Storage, index: usize, left: &LeftBehind, files: &EntrySender, to_disk: &Sender<DiskCommand>, events: &EventSender) {
     let started = Instant::now();
+    // Several files of one may have been open: the newest was still being recorded, others were being finished.
+    let mut ended = Vec::new();
     let recovered = left.recover(&storage.finish[index], |found| {
         let is_taken = match found {
-            Found::Finished(file) => enter(files, storage.placed(index, *file)),
+            Found::Finished(file) => {
+                let identity = &file.identity;
+                let recording = (identity.session, identity.format);
+                let tells = !matches!(identity.source, RecordingSource::Ring | RecordingSource::Made(_)) && identity.resume.is_none();
+                if file.reason == EndReason::Recovered && tells && !ended.contains(&recording) {
+                    ended.push(recording);
+                    events.send(cut_off(&file));
+                }
+                enter(files, storage.placed(index, *file))
+            }
             Found::Paused(paused) => to_disk.send(DiskCommand::PauseRecording(Box::new(paused))).is_ok(),
             Found::Over(paused) => {
                 events.send(resumption_over(&paused));
@@ -861,12 +873,25 @@ fn resumption_over(paused: &PausedRecording) -> LiveEvent {
         stream_param: String::new(),
         alias_domain: String::new(),
     };
-    let kind = LiveEventKind::RecordState {
-        session: paused.session,
-        source: paused.source.clone(),
-        format: crate::units::Format::Hls,
-        state: RecordState::Ended,
+    recording_over(publisher, paused.session, paused.source.clone(), crate::units::Format::Hls)
+}
+
+/// The end of the last run ended this recording.
+fn cut_off(file: &FinishedFile) -> LiveEvent {
+    let identity = &file.identity;
+    let publisher = Publisher {
+        key: identity.key.clone(),
+        publication: identity.publication,
+        publish_time: identity.start,
+        client_ip: String::new(),
+        stream_param: identity.stream_param.clone(),
+        alias_domain: identity.alias_domain.clone(),
     };
+    recording_over(publisher, identity.session, identity.source.clone(), identity.format)
+}
+
+fn recording_over(publisher: Publisher, session: RecordSessionId, source: RecordingSource, format: crate::units::Format) -> LiveEvent {
+    let kind = LiveEventKind::RecordState { session, source, format, state: RecordState::Ended };
     LiveEvent { publisher: Arc::new(publisher), time: wall_now(), kind }
 }
 
