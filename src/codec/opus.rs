@@ -39,6 +39,19 @@ pub fn parse_opus_head(sent: &[u8]) -> Option<OpusHead<'_>> {
     })
 }
 
+/// Parses the body of `dOps`: see [`OpusHead::specific_box`]. `None` if it is cut.
+pub fn parse_specific_box(body: &[u8]) -> Option<OpusHead<'_>> {
+    let (&[0, channels, p1, p0, r3, r2, r1, r0, g1, g0, mapping_family], rest) = body.split_first_chunk::<11>()? else { return None };
+    Some(OpusHead {
+        channels,
+        pre_skip: u16::from_be_bytes([p1, p0]),
+        input_sample_rate_hz: u32::from_be_bytes([r3, r2, r1, r0]),
+        output_gain: i16::from_be_bytes([g1, g0]),
+        mapping_family,
+        mapping: if mapping_family == 0 { &[] } else { rest.get(..2 + usize::from(channels))? },
+    })
+}
+
 impl OpusHead<'_> {
     /// The body of `dOps` (Encapsulation of Opus in ISO Base Media File Format, 4.3.2): the same in big-endian, version 0.
     pub fn specific_box(&self) -> Vec<u8> {
@@ -78,6 +91,7 @@ mod tests {
         let head = parse_opus_head(sent).unwrap();
         assert_eq!((head.channels, head.pre_skip, head.input_sample_rate_hz, head.mapping_family), (2, 312, 48_000, 0));
         assert_eq!(head.specific_box(), [0, 2, 1, 0x38, 0, 0, 0xbb, 0x80, 0, 0, 0]);
+        assert_eq!(parse_specific_box(&head.specific_box()), Some(head));
         assert_eq!(parse_opus_head(&sent[8..]), Some(head));
         for cut in 8..sent.len() {
             assert_eq!(parse_opus_head(&sent[..cut]), None, "cut at {cut}");

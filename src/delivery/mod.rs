@@ -15,6 +15,7 @@ pub mod front;
 pub mod http;
 pub mod playlist;
 pub mod protect;
+mod renditions;
 pub mod resolve;
 pub mod sender;
 

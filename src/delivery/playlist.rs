@@ -8,7 +8,7 @@ use super::answer::{self, Caching, refused};
 use super::clip::{self, ClipName, ClipOf};
 use super::http::{Answer, FileBody, Request, Stored, TEXT_BYTES_MAX};
 use super::resolve::{Answered, Entry, stored};
-use super::{Context, count};
+use super::{Context, count, renditions};
 use crate::container::{ScanError, flv, hls, mp4};
 use crate::segment::finish::FileReader;
 use crate::segment::moves;
@@ -21,6 +21,7 @@ pub fn answer(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, (nam
     }
     match entry.identity.format {
         Format::Hls if name.ends_with(".m3u8") => Some(recorded(context, request, entry, (name, token))),
+        Format::Hls => renditions::part(context, request, entry, name).map(Answered::Now),
         Format::Mp4 | Format::Flv => packaged(context, request, entry, name).map(Answered::Now),
         _ => None,
     }
@@ -40,6 +41,11 @@ fn recorded(context: &Context, request: &Request<'_>, entry: &Arc<Entry>, (name,
         None => text(request, list, caching),
     };
     let home = entry.identity.file_id;
+    let (rendition, name) = renditions::wanted(name);
+    let text = |request: &Request<'_>, list: String, caching: Caching| match renditions::served(context, entry, (rendition, name), list) {
+        Some(list) => text(request, list, caching),
+        None => Answered::Now(answer::not_found()),
+    };
     let parts = match ClipName::parse(name) {
         Some(ClipName::Recording { start_ms, end_ms }) => clip::of_recording(context, entry, start_ms, end_ms),
         Some(ClipName::Stream { start, end }) => {

@@ -56,6 +56,8 @@ pub struct Entry {
     /// Extension of the cover picture.
     pub cover: Option<String>,
     pub original_deleted: bool,
+    /// No file of it holds more than one track of a kind.
+    pub has_single_tracks: bool,
     /// What was made of it, beside it.
     pub results: FileResults,
     /// The application it lies in.
@@ -189,7 +191,7 @@ fn cataloged(context: &Context, file_id: FileId) -> Result<Option<Arc<Entry>>, c
         return Ok(Some(entry));
     }
     let Some((row, is_played)) = context.catalog.playable(file_id)? else { return Ok(None) };
-    let FinishedFile { identity, folder, entry, .. } = row.file;
+    let FinishedFile { identity, folder, entry, summary, .. } = row.file;
     // What is kept for a while is as the recordings of its application are.
     let sub_app_id = if row.sub_app_id == RING_APP { identity.vod_sub_app_id } else { row.sub_app_id };
     let entry = Arc::new(Entry {
@@ -199,6 +201,7 @@ fn cataloged(context: &Context, file_id: FileId) -> Result<Option<Arc<Entry>>, c
         growing: false,
         cover: row.extras.cover,
         original_deleted: row.extras.original_deleted,
+        has_single_tracks: summary.further_video.is_empty() && summary.further_audio.is_empty(),
         results: row.extras.results,
         sub_app_id,
         is_played,
@@ -215,7 +218,18 @@ fn open_entry(context: &Context, file_id: FileId) -> Option<Entry> {
     let entry = |identity: RecordingIdentity, folder: String, entry: String, growing: bool| {
         let sub_app_id = identity.vod_sub_app_id;
         let is_played = context.catalog.is_app_on(sub_app_id).unwrap_or(false);
-        Entry { identity, folder, entry, growing, cover: None, original_deleted: false, results: FileResults::default(), sub_app_id, is_played }
+        Entry {
+            identity,
+            folder,
+            entry,
+            growing,
+            cover: None,
+            original_deleted: false,
+            has_single_tracks: false,
+            results: FileResults::default(),
+            sub_app_id,
+            is_played,
+        }
     };
     if let Ok(bytes) = std::fs::read(recording.join(file_id.to_string()).join(IDENTITY_NAME)) {
         let identity: RecordingIdentity = serde_json::from_slice(&bytes).ok()?;
@@ -399,6 +413,7 @@ mod tests {
             growing: false,
             cover: None,
             original_deleted: false,
+            has_single_tracks: true,
             results: FileResults::default(),
             sub_app_id: 0,
             is_played: true,

@@ -35,7 +35,7 @@ use crate::domain::VodTaskKind;
 use crate::domain::flow::{FailKind, SubtaskError, SubtaskOutput};
 use crate::units::WallTime;
 
-use child::{Bounds, Launcher, Stop};
+use child::{Bounds, ChildError, Launcher, Stop};
 use jobs::{Failure, Job, Tools};
 
 /// Folder of what is being made, below the data folder.
@@ -49,6 +49,8 @@ const RETRY: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// How often a running task is looked up for whether it was cancelled.
 const CANCEL_LOOK: Duration = Duration::from_secs(1);
+/// How often the encoder is asked for its version before it is left at what is known.
+const LOOKS_MAX: usize = 3;
 /// The oldest ffmpeg whose options we use.
 const FFMPEG_MIN: (u32, u32) = (5, 1);
 
@@ -335,7 +337,8 @@ impl Shared {
     }
 
     fn look_for_encoder(&self) {
-        let found = find_encoder(&self.tools);
+        // Killed or out of time it has said nothing; what is known of it stays.
+        let Some(found) = (0..LOOKS_MAX).find_map(|_| find_encoder(&self.tools)) else { return };
         let mut known = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != found {
             match &found {
@@ -389,8 +392,8 @@ impl Drop for JobFolder {
     }
 }
 
-/// The version of the encoder, or a sentence that says what to do.
-fn find_encoder(tools: &Tools) -> Result<String, String> {
+/// The version of the encoder, or a sentence that says what to do. `None`: it was ended before it said anything.
+fn find_encoder(tools: &Tools) -> Option<Result<String, String>> {
     const BOUNDS: Bounds = Bounds { time_max: Duration::from_secs(30), silence_max: Duration::from_secs(30) };
     for (program, setting) in [(&tools.ffprobe, "process.ffprobe"), (&tools.ffmpeg, "process.ffmpeg")] {
         let mut first = None;
@@ -400,28 +403,32 @@ fn find_encoder(tools: &Tools) -> Result<String, String> {
         // Without the launcher: whether there is such a program is the question.
         let ran = child::run(&Launcher::default(), program, &["-version".to_owned()], Path::new("/"), BOUNDS, &|| None, &mut line);
         if let Err(error) = ran {
+            if matches!(error, ChildError::Killed { .. } | ChildError::TimedOut { .. } | ChildError::Silent { .. }) {
+                tracing::warn!(%error, "the encoder did not say its version");
+                return None;
+            }
             let reason = std::error::Error::source(&error).map(|source| format!(" ({source})")).unwrap_or_default();
-            return Err(format!(
+            return Some(Err(format!(
                 "{} cannot be run{reason}: task flows need ffmpeg {}.{} or newer with ffprobe; install the package ffmpeg or set {setting}",
                 program.display(),
                 FFMPEG_MIN.0,
                 FFMPEG_MIN.1
-            ));
+            )));
         }
         if setting == "process.ffmpeg" {
             let version = first.unwrap_or_default();
             if version_of(&version).is_some_and(|version| version < FFMPEG_MIN) {
-                return Err(format!(
+                return Some(Err(format!(
                     "{} is too old ({version}): task flows need {}.{} or newer; set process.ffmpeg",
                     program.display(),
                     FFMPEG_MIN.0,
                     FFMPEG_MIN.1
-                ));
+                )));
             }
-            return Ok(version);
+            return Some(Ok(version));
         }
     }
-    Ok(String::new())
+    Some(Ok(String::new()))
 }
 
 /// Major and minor number; `None` for builds from between releases.

@@ -280,20 +280,11 @@ impl<S: Store> Recorder<S> {
         };
         let mut scratch = Vec::new();
         let (mut pumped, mut needed) = (Pumped::Done, past.cache.end());
-        let outputs = &mut self.sessions[index].outputs;
-        let mut place = 0;
-        while let Some(output) = outputs.get_mut(place) {
-            match output.pump(&mut context, &mut scratch, store) {
-                Pumped::Done => {}
-                Pumped::Blocked => pumped = Pumped::Blocked,
-                Pumped::Part => {
-                    let parted = output.part();
-                    outputs.push(parted);
-                    continue;
-                }
+        for output in &mut self.sessions[index].outputs {
+            if output.pump(&mut context, &mut scratch, store) == Pumped::Blocked {
+                pumped = Pumped::Blocked;
             }
             needed = needed.min(output.next());
-            place += 1;
         }
         let (files_begun, lost) = (context.files_begun, context.lost);
         self.totals.files += files_begun;

@@ -109,7 +109,6 @@ impl<S: Store> Recorder<S> {
         };
         let mut scratch = Vec::new();
         let mut ring_events = Vec::new();
-        let mut outputs_are_new = false;
         self.sessions.retain_mut(|session| {
             if session.past.is_some() {
                 return true;
@@ -118,20 +117,8 @@ impl<S: Store> Recorder<S> {
             context.limit = session.ending.map_or(context.cache.end(), |(limit, _)| limit);
             context.tracks_complete = tracks_complete || context.closing;
             let mut behind = false;
-            let mut index = 0;
-            while index < session.outputs.len() {
-                let output = &mut session.outputs[index];
-                match output.pump(&mut context, &mut scratch, store) {
-                    Pumped::Done => {}
-                    Pumped::Blocked => blocked = true,
-                    Pumped::Part => {
-                        outputs_are_new = true;
-                        let parted = output.part();
-                        session.outputs.push(parted);
-                        continue;
-                    }
-                }
-                index += 1;
+            for output in &mut session.outputs {
+                blocked |= output.pump(&mut context, &mut scratch, store) == Pumped::Blocked;
                 behind |= output.next() < context.limit;
                 needed = needed.min(output.next());
                 needed_data = needed_data.min(output.next_data());
@@ -151,7 +138,6 @@ impl<S: Store> Recorder<S> {
             !is_over
         });
         let (files_begun, lost) = (context.files_begun, context.lost);
-        self.note_is_old |= outputs_are_new;
         self.totals.files += files_begun;
         // It names the parts of HLS recordings.
         self.note_is_old |= files_begun > 0;

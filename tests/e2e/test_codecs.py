@@ -3,7 +3,9 @@
 import re
 from fractions import Fraction
 
+import m3u8
 import pytest
+import requests
 
 import media
 from check import check, check_fast_start
@@ -16,11 +18,11 @@ X265 = "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min
 SOURCES = {
     "hevc-aac": (f"{P} {T} {X265}:bframes=2 -c:a aac -b:a 64k", "hevc", "aac", "video audio"),
     "hevc10-ac3": (f"{P} {T} {X265} -pix_fmt yuv420p10le -c:a ac3 -b:a 96k", "hevc", "ac3", "video audio"),
-    "av1-opus": (f"{P} {T} -c:v libaom-av1 -cpu-used 8 -usage realtime -g 25 -threads 1 -c:a libopus -b:a 64k", "av1", "opus", ""),
+    "av1-opus": (f"{P} {T} -c:v libaom-av1 -cpu-used 8 -usage realtime -g 25 -threads 1 -c:a libopus -b:a 64k", "av1", "opus", "audio"),
     "vp9-flac": (f"{P} {T} -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25 -c:a flac", "vp9", "flac", ""),
     "avc-eac3": (f"{P} {T} {media.X264} -bf 2 -g 25 -c:a eac3 -b:a 96k", "h264", "eac3", "video audio"),
-    "avc-opus": (f"{P} {T} {media.X264} -bf 2 -g 25 -c:a libopus -b:a 64k", "h264", "opus", "video"),
-    "opus": (f"{T} -c:a libopus -b:a 64k", None, "opus", ""),
+    "avc-opus": (f"{P} {T} {media.X264} -bf 2 -g 25 -c:a libopus -b:a 64k", "h264", "opus", "video audio"),
+    "opus": (f"{T} -c:a libopus -b:a 64k", None, "opus", "audio"),
     "flac": (f"{media.tone(3, 44100)} -c:a flac", None, "flac", ""),
     "vvc": (f"{media.picture(1)} -c:v libvvenc -preset faster -g 25", "vvc", None, ""),
 }
@@ -141,10 +143,10 @@ def test_transport_stream_holds_what_it_can(transport, push, domain, name):
         return
     path = transport.path_of(files["hls"])
     filters = {"hevc": "hevc_mp4toannexb,filter_units=pass_types=0-31|39-40", "h264": "h264_mp4toannexb,filter_units=pass_types=1-6"}
-    video = filters[SOURCES[name][1]]
+    video = filters[SOURCES[name][1]] if "video" in held else None
     expected = sent(name, video_filter=video).only(*held)
     audio = "aac_adtstoasc" if SOURCES[name][2] == "aac" and "audio" in held else None
-    found = media.packets(path, video_filter=video.split(",")[1], audio_filter=audio)
+    found = media.packets(path, video_filter=video and video.split(",")[1], audio_filter=audio)
     media.assert_same(expected, found, tolerance_ms=2, what=f"transport stream of {name}")
     media.assert_decodes(path)
 
@@ -203,7 +205,7 @@ def test_colours_reach_the_boxes(capstan, push, domain):
 
 
 def test_further_tracks(capstan, push, domain):
-    """Two pictures and two sounds: FLV and MP4 hold them all, HLS the first of each, and the log says so."""
+    """Two pictures and two sounds: FLV and MP4 hold them all; so does HLS, as variants and renditions of one master playlist."""
     recipe = f"{P} {media.picture(3, size='128x96')} {T} {media.tone(3, 44100)} -map 0:v -map 1:v -map 2:a -map 3:a {media.X264} -g 25 -c:a:0 aac -c:a:1 libopus"
     path = media.source("multitrack", newer_ffmpeg(), recipe)
     capstan.record(domain, flv=True, mp4=True, hls=True)
@@ -221,14 +223,46 @@ def test_further_tracks(capstan, push, domain):
     expected = media.packets(path, ffmpeg=newer_ffmpeg(), each=True)
     assert sorted(expected.tracks) == ["audio0", "audio1", "video0", "video1"]
     for reader in (newer_ffmpeg(), media.FFMPEG):
-        media.assert_same(expected, media.packets(mp4, ffmpeg=reader, each=True), what=f"MP4 of four tracks by {reader}")
-    media.assert_same(expected.only("video0", "audio0"), media.packets(playlist, ffmpeg=newer_ffmpeg(), each=True), what="HLS of the first tracks")
+        for file in (mp4, playlist):
+            media.assert_same(expected, media.packets(file, ffmpeg=reader, each=True), what=f"{file.name} of four tracks by {reader}")
+    # One copy on the disk.
+    assert mp4.stat().st_nlink == 2
     check_fast_start(mp4)
     media.assert_decodes(mp4)
-    meta = files["mp4"]["MetaData"]
-    assert ([track["Width"] for track in meta["VideoStreamSet"]], [track["Codec"] for track in meta["AudioStreamSet"]]) == ([160, 128], ["aac", "opus"])
-    assert len(files["hls"]["MetaData"]["VideoStreamSet"]) == 1
-    assert re.search(r'container="HLS" codec="video track beyond the first"', capstan.log)
+    for kind in ("mp4", "hls"):
+        meta = files[kind]["MetaData"]
+        assert ([track["Width"] for track in meta["VideoStreamSet"]], [track["Codec"] for track in meta["AudioStreamSet"]]) == ([160, 128], ["aac", "opus"])
+    check_master(files["hls"]["BasicInfo"]["MediaUrl"], expected)
+    assert "no place" not in "".join(line for line in capstan.log.splitlines() if domain in line)
+
+
+def check_master(url, expected):
+    """What players get of several tracks."""
+    master = m3u8.loads(requests.get(url, timeout=10).text, uri=url)
+    sounds = [sound for sound in master.media if sound.type == "AUDIO"]
+    assert [(sound.name, sound.default, sound.channels) for sound in sounds] == [("Audio 1", "YES", "1"), ("Audio 2", "YES", "1")]
+    infos = [variant.stream_info for variant in master.playlists]
+    # A player that does not know a codec finds another: each picture with the sounds of each.
+    assert [(info.resolution, info.audio, info.codecs.split(",")[1]) for info in infos] == [
+        (size, group, codec) for size in ((160, 120), (128, 96)) for group, codec in ((sounds[0].group_id, "mp4a.40.2"), (sounds[1].group_id, "Opus"))
+    ]
+    assert all(info.codecs.startswith("avc1.") and abs(info.frame_rate - 25) < 0.1 for info in infos)
+    # Each list holds its track and no other, packet for packet.
+    uris = [variant.absolute_uri for variant in master.playlists[::2]] + [sound.absolute_uri for sound in sounds]
+    for uri, name in zip(uris, ("video0", "video1", "audio0", "audio1")):
+        alone = media.packets(uri, ffmpeg=newer_ffmpeg(), each=True)
+        (kind,) = alone.tracks
+        assert [packet.md5 for packet in alone[kind]] == [packet.md5 for packet in expected[name]], name
+        shifts = {found.pts - sent.pts for found, sent in zip(alone[kind], expected[name])}
+        assert max(shifts) - min(shifts) <= 1, name
+    # A bandwidth is no smaller than what has to be loaded for it.
+    for variant, track in zip(master.playlists[::2], ("video0", "video1")):
+        playlist = m3u8.load(variant.absolute_uri)
+        peak = max(len(requests.get(segment.absolute_uri, timeout=10).content) * 8 / segment.duration for segment in playlist.segments if segment.duration > 1)
+        assert variant.stream_info.bandwidth >= peak * 0.9, track
+    # All of it in one reader.
+    whole = media.packets(url, ffmpeg=newer_ffmpeg(), each=True, quiet=False)
+    assert sorted(whole.tracks) == sorted(expected.tracks)
 
 
 def is_coded(kind, body):

@@ -11,11 +11,16 @@ import requests
 
 import media
 from appliance import until
+from test_publishers import newer_ffmpeg
 
 MODULES = Path(os.environ.get("CAPSTAN_NODE_MODULES") or media.REPOSITORY / "target" / "test-node" / "node_modules")
 
 # The page comes from nowhere, which browsers take for the wide world: it may ask this machine.
 ARGUMENTS = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests"]
+
+MULTITRACK = (
+    f"{media.picture(8)} {media.picture(8, size='128x96')} {media.tone(8, 48000)} {media.tone(8, 44100)} -map 0:v -map 1:v -map 2:a -map 3:a {media.X264} -g 25 -c:a aac"
+)
 
 PAGE = """<!doctype html><script src="shaka.js"></script><script type="module">
 import Hls from "./hls.js";
@@ -49,6 +54,27 @@ window.read = (reader, address, seconds) => new Promise((resolve, reject) => {
         if (begun !== null && video.currentTime >= begun + seconds && frames > 5) done(resolve, [begun, video.currentTime, frames]);
     }, 30);
     const end = setTimeout(() => done(reject, new Error(`${reader}: ${video.currentTime} s, ready ${video.readyState}, ${video.error?.message}`)), 12000);
+});
+// Plays, changes to the other sound, and plays on with it.
+window.change = (address) => new Promise((resolve, reject) => {
+    const video = Object.assign(document.createElement("video"), { muted: true });
+    document.body.append(video);
+    const hls = new Hls({ enableWorker: false });
+    const done = (settle, value) => { clearInterval(look); clearTimeout(end); hls.destroy(); video.remove(); settle(value); };
+    const buffered = [];
+    let changedAt = null;
+    hls.on(Hls.Events.ERROR, (_, data) => data.fatal && done(reject, new Error(`hls.js: ${data.details} ${data.error ?? ""}`)));
+    hls.on(Hls.Events.FRAG_BUFFERED, (_, { frag }) => buffered.push(frag.relurl));
+    hls.on(Hls.Events.AUDIO_TRACK_SWITCHED, () => { changedAt ??= hls.audioTrack === 1 ? video.currentTime : null; });
+    hls.loadSource(address);
+    hls.attachMedia(video);
+    const look = setInterval(() => {
+        video.play().catch(() => {});
+        if (hls.audioTracks.length === 2 && hls.audioTrack === 0 && video.currentTime > 0.3) hls.audioTrack = 1;
+        const plays = changedAt !== null && video.currentTime > changedAt + 1 && buffered.some((name) => name.includes("audio-2"));
+        if (plays) done(resolve, { sounds: hls.audioTracks.map((sound) => sound.name), levels: hls.levels.map((level) => level.width), buffered });
+    }, 30);
+    const end = setTimeout(() => done(reject, new Error(`${video.currentTime} s, ready ${video.readyState}, sound ${hls.audioTrack}, ${buffered}`)), 12000);
 });
 window.isReady = true;
 </script>"""
@@ -140,5 +166,29 @@ def test_every_playlist_in_every_reader(start, source, push, browser, tmp_path, 
             frames = len(media.packets(url, quiet=False)["video"])
             assert frames >= (50 if kind == "clip" else sent), f"{kind}: {frames} of {sent}"
         assert gstreamer(urls["hls"], tmp_path / "raw") >= sent - 1
+    finally:
+        page.close()
+
+
+def test_a_player_changes_the_sound(start, push, browser):
+    """Several tracks, while they are recorded and afterwards: the pictures are levels, the sounds can be chosen."""
+    path = media.source("multitrack-live", newer_ffmpeg(), MULTITRACK)
+    appliance = start(record={"first_run_rule": False, "hls_segment_ms": 1000})
+    appliance.record("localhost", hls=True)
+    page = browser.new_page()
+    try:
+        publisher = push.ffmpeg(path, appliance.url("cam"), realtime=True, ffmpeg=newer_ffmpeg())
+        appliance.wait_recording("cam")
+        open_page(page, appliance)
+        live = f"{appliance.media}/live/1300000001/localhost/live/cam.m3u8"
+        until(lambda: requests.get(live, timeout=10).text.count("rendition.") == 4, 15, "the master playlist")
+        for url in (live, None):
+            if url is None:
+                push.finish(publisher)
+                url = appliance.file("cam", "localhost")["BasicInfo"]["MediaUrl"]
+            found = page.evaluate("url => change(url)", url)
+            assert (found["sounds"], sorted(found["levels"])) == (["Audio 1", "Audio 2"], [128, 160]), found
+            assert any("audio-1" in name for name in found["buffered"]) and any("video-" in name for name in found["buffered"]), found
+        page.evaluate("([reader, url]) => read(reader, url, 0.5)", ["shaka", url])
     finally:
         page.close()

@@ -4,7 +4,6 @@ import re
 import urllib.parse
 
 import media
-import pytest
 import requests
 from appliance import until
 from test_process import FAST, children, encoder_of, finished, info, leftovers, probe, variants, video_of
@@ -38,24 +37,20 @@ def key_indices(url):
     return [round((time - first) * 1000) for time, key in times if key], round((max(time for time, _ in times) - first) * 1000)
 
 
-@pytest.fixture(scope="module")
-def busy(tmp_path_factory):
-    """Recordings of all the odd sources, each with a rendition and an adaptive stream that are made at the same time."""
-    from appliance import Appliance
-
-    appliance = Appliance(tmp_path_factory.mktemp("results"), process={"preset": "ultrafast", "jobs_max": 2}).start()
+def test_renditions_of_odd_sources(start):
+    """Each with a rendition and an adaptive stream, two at a time."""
+    appliance = start(process={"preset": "ultrafast", "jobs_max": 2})
     adaptive = appliance.call("CreateAdaptiveDynamicStreamingTemplate", Format="HLS", StreamInfos=LADDER, SegmentType="mp4", SegmentDuration=1)["Definition"]
     process = {"AdaptiveDynamicStreamingTaskSet": [{"Definition": adaptive}], "TranscodeTaskSet": [{"Definition": 100010}]}
     appliance.call("CreateProcedureTemplate", Name="both", MediaProcessTask=process)
     appliance.rule(appliance.template(mp4={"Procedure": "both"}), "odd.example")
     for name, recipe in ODD.items():
         media.run(["ffmpeg", "-v", "error", "-i", media.source(f"odd-{name}", recipe=recipe), "-c", "copy", "-f", "flv", appliance.url(name, "odd.example")])
-    yield appliance
-    appliance.stop()
+    for name in ODD:
+        check_results(appliance, name)
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_renditions_of_odd_sources(busy, name):
+def check_results(busy, name):
     file = busy.file(name, "odd.example")
     original = file["BasicInfo"]["MediaUrl"]
     results = until(lambda: (found := info(busy, file["FileId"]))["AdaptiveDynamicStreamingInfo"]["AdaptiveDynamicStreamingSet"] and found, 60, "its results")

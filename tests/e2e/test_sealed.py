@@ -8,7 +8,8 @@ import pytest
 import requests
 from appliance import until
 from check import annexb as frames
-from test_player import info, psign
+from test_console import browser  # noqa: F401
+from test_player import APP, info, psign
 
 
 def template(appliance, **more):
@@ -117,3 +118,24 @@ def test_an_encrypted_recording_goes_on_after_an_interruption(start, push, sourc
     sent = [packet.md5 for packet in frames(source("av"))["video"]]
     found = media.packets(url, video_filter="h264_mp4toannexb,filter_units=pass_types=1-6", quiet=False)
     assert [packet.md5 for packet in found["video"]] == sent + sent
+
+
+def test_an_encrypted_recording_plays_in_browsers(start, push, source, browser):  # noqa: F811
+    """In the player page with a signature, and in the console for whoever may call the API."""
+    appliance = start(record={"hls_segment_ms": 1000})
+    appliance.rule(template(appliance), "localhost")
+    push(source("live"), appliance.url("cam"))
+    file = appliance.file("cam")["FileId"]
+    key = appliance.call("DescribeDefaultDistributionConfig", version="2018-07-17")["PlayKey"]
+    state = "() => { const v = document.querySelector('video'); return [v.currentTime, v.getVideoPlaybackQuality().totalVideoFrames, v.error && v.error.code]; }"
+    page = browser.new_page()
+    for address in (f"/player/{APP}/{file}?autoplay=1&psign={psign(key, file)}", f"/#/recording/{file}"):
+        page.goto(appliance.http + address)
+        page.wait_for_selector("video")
+        until(lambda: page.evaluate("() => document.querySelector('video').readyState") >= 2, 15, "a picture")
+        # Into the middle, where another key holds.
+        page.evaluate("() => { const v = document.querySelector('video'); v.muted = true; v.currentTime = 12.5; return v.play(); }")
+        until(lambda: page.evaluate(state)[0] > 13 and page.evaluate(state)[1] > 5, 15, "the picture to move")
+        assert page.evaluate(state)[2] is None
+    page.get_by_text("encrypted", exact=True).wait_for()
+    page.close()

@@ -3,16 +3,21 @@
 import base64
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import pytest
 
 import media
 import rtmp
-from appliance import until
+from appliance import Appliance, until
+from test_codecs import SOURCES as CODECS
+from test_publishers import newer_ffmpeg
 
 VIDEO, AUDIO, DATA = rtmp.VIDEO, rtmp.AUDIO, rtmp.DATA
 WRAP = 1 << 32
+HEVC = CODECS["hevc-aac"][0]
 
 
 @dataclass
@@ -208,6 +213,39 @@ def same_parameters_again():
     return whole(sent)
 
 
+def pictures_between():
+    """The publisher joins in the middle of a group with B-frames: none of them can be decoded, and the first key frame's own stay."""
+    sent = [tag for tag in media.flv_tags(media.source("bframes")) if tag[1] < 4500]
+    first = key_frame(sent, 0)
+    sent = [tag for index, tag in enumerate(sent) if index != first]
+    second = key_frame(sent, 0)
+    lost = [index for index in frames(sent, 0, second) if sent[index][0] == VIDEO]
+    return Case(sent, [[index for index in frames(sent) if index not in lost]], len(lost))
+
+
+def no_sequence_header():
+    """Pictures that nobody can decode are counted; the sound is recorded."""
+    sent = [tag for tag in base() if not (tag[0] == VIDEO and rtmp.is_configuration(tag[0], tag[2]))]
+    lost = [index for index in frames(sent) if sent[index][0] == VIDEO]
+    return Case(sent, [[index for index in frames(sent) if index not in lost]], len(lost))
+
+
+def other_codec():
+    """H.264, then H.265 as encoders sent it before there was a standard: a new file."""
+    sent = base()
+    at = key_frame(sent, 1)
+    later = []
+    for kind, timestamp, body in media.flv_tags(media.source("hevc-aac", newer_ffmpeg(), HEVC)):
+        if kind == VIDEO and body[0] & 0x80 and body[0] & 0x0F in (0, 1, 3):
+            packet = body[0] & 0x0F
+            time = body[5:8] if packet == 1 else bytes(3)
+            body = bytes([(body[0] >> 4 & 7) << 4 | 12, min(packet, 1)]) + time + body[8 if packet == 1 else 5 :]
+            later.append((VIDEO, timestamp + sent[at][1], body))
+    changed = sent[:at] + sorted([tag for tag in sent[at:] if tag[0] == AUDIO] + later, key=lambda tag: tag[1])
+    begin = next(index for index, (kind, _, body) in enumerate(changed) if kind == VIDEO and body[0] & 0x0F == 12)
+    return Case(changed, [frames(changed, 0, begin), frames(changed, begin)])
+
+
 def start_codes():
     """Annex B where lengths belong, in frames and sequence header: put right, the NAL units are what was sent."""
     sent = []
@@ -257,6 +295,9 @@ CASES = {
     "tracks start apart": apart,
     "late key frame": late_key_frame,
     "late sequence header": late_sequence_header,
+    "pictures between": pictures_between,
+    "no sequence header": no_sequence_header,
+    "other codec": other_codec,
     "other parameters": other_parameters,
     "other parameters in a key frame": other_parameters_in_band,
     "same parameters again": same_parameters_again,
@@ -265,24 +306,80 @@ CASES = {
 }
 
 
+@pytest.fixture(scope="module")
+def transport(tmp_path_factory):
+    """A server that writes HLS as MPEG-TS."""
+    appliance = Appliance(tmp_path_factory.mktemp("transport"), record={"hls_container": "ts"}).start()
+    yield appliance
+    appliance.stop()
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_timeline(capstan, domain, name):
+def test_timeline(capstan, transport, domain, name):
     case = CASES[name]()
     # 50 frames, one a minute, are longer than the usual interval.
-    capstan.record(domain, flv={"RecordInterval": 43200}, mp4={"RecordInterval": 43200})
-    connection = rtmp.publisher(capstan.rtmp_port, f"cam?vhost={domain}")
-    for kind, timestamp, body in case.sent:
-        connection.tag(kind, timestamp, body)
-    connection.close()
-    files = capstan.files("cam", domain, 2 * len(case.files))
+    capstan.record(domain, flv={"RecordInterval": 43200}, mp4={"RecordInterval": 43200}, hls=True)
+    transport.record(domain, hls=True)
+    for appliance in (capstan, transport):
+        connection = rtmp.publisher(appliance.rtmp_port, f"cam?vhost={domain}")
+        for kind, timestamp, body in case.sent:
+            connection.tag(kind, timestamp, body)
+        connection.close()
+    files = capstan.files("cam", domain, 2 * len(case.files) + 1)
+    expected = [[(case.kept or case.sent)[index] for index in file] for file in case.files]
     for container in ("flv", "mp4"):
         parts = [file for file in files if file["MetaData"]["Container"] == container]
         assert len(parts) == len(case.files)
-        for part, expected in zip(parts, case.files):
+        for part, wanted in zip(parts, expected):
             check = check_flv if container == "flv" else check_mp4
-            check(capstan.path_of(part), [(case.kept or case.sent)[index] for index in expected])
-    line = until(lambda: next((line for line in capstan.log.splitlines() if "publishing ended" in line and domain in line), None), 5, "the end's line")
-    assert f"dropped={case.dropped} " in line, line
+            check(capstan.path_of(part), wanted)
+    (playlist,) = (capstan.path_of(file) for file in files if file["MetaData"]["Container"] == "hls")
+    check_playlist(playlist, "m4s", len(expected))
+    if len(expected) == 1:
+        check_mp4(playlist, expected[0], fragments=True)
+    playlist = transport.path_of(transport.file("cam", domain))
+    check_playlist(playlist, "ts", len(expected))
+    for number, wanted in enumerate(expected, 1):
+        check_transport(playlist.parent / f"media-{number}.ts", wanted)
+    for appliance in (capstan, transport):
+        line = until(lambda: next((line for line in appliance.log.splitlines() if "publishing ended" in line and domain in line), None), 5, "the end's line")
+        assert f"dropped={case.dropped} " in line, line
+
+
+def check_playlist(path, extension, parts):
+    """One recording: what does not go on is another part behind a discontinuity."""
+    text = path.read_text()
+    assert sorted(file.name for file in path.parent.glob(f"media-*.{extension}")) == [f"media-{number}.{extension}" for number in range(1, parts + 1)]
+    assert len(re.findall(rf"#EXT-X-DISCONTINUITY\n(?:#EXT.*\n)+media-\d+.{extension}", text)) >= parts - 1, text
+    assert text.endswith("#EXT-X-ENDLIST\n")
+
+
+def annexb(body):
+    """NAL units of a picture as ffmpeg writes them, without the parameter sets and delimiters that a transport stream adds."""
+    units = [unit for unit in units_of(body[5:]) if unit and unit[0] & 0x1F not in (7, 8, 9)]
+    return b"".join((b"\0\0\0\1" if index == 0 else b"\0\0\1") + unit for index, unit in enumerate(units))
+
+
+def check_transport(path, expected):
+    """The same pictures and sounds at the same times, also back and forth."""
+    is_avc = all(body[0] & 0x0F == 7 for kind, _, body in expected if kind == VIDEO)
+    found = media.packets(path, video_filter="filter_units=remove_types=7-9" if is_avc else None, audio_filter="aac_adtstoasc", quiet=False, input_format="mpegts")
+    expected = unwrapped(expected)
+    shifts = set()
+    for name, kind in (("video", VIDEO), ("audio", AUDIO)):
+        wanted = [(timestamp, body) for k, timestamp, body in expected if k == kind]
+        packets = found.tracks.get(name, [])
+        assert len(packets) == len(wanted), name
+        if kind == AUDIO or is_avc:
+            assert [packet.md5 for packet in packets] == [hashlib.md5(annexb(body) if kind == VIDEO else body[2:]).hexdigest() for _, body in wanted], name
+        latest = 0
+        for packet, (timestamp, body) in zip(packets, wanted):
+            offset = int.from_bytes(body[2:5], "big", signed=True) if kind == VIDEO else 0
+            # ffmpeg's parser makes up a time of its own for sound that goes back.
+            if kind == VIDEO or timestamp >= latest:
+                shifts.add(packet.pts - timestamp - offset)
+                latest = timestamp
+    assert max(shifts) - min(shifts) <= 1, sorted(map(float, shifts))
 
 
 def unwrapped(expected):
@@ -305,8 +402,11 @@ def check_flv(path, expected):
     assert [timestamp for _, timestamp, _ in found] == [(timestamp - zero) % WRAP for _, timestamp, _ in expected]
 
 
-def check_mp4(path, expected):
+def check_mp4(path, expected, fragments=False):
     """Times of presentation between any two frames; decoding times may not go back in this container."""
+    # Where offsets are below zero and no edit list says more, as in HLS, ffmpeg moves the whole track by the least of them.
+    offsets = [int.from_bytes(body[2:5], "big", signed=True) for kind, _, body in expected if kind == VIDEO]
+    moved_ms = -min([0, *offsets]) if fragments else 0
     found = media.packets(path, quiet=False)
     expected = unwrapped(expected)
     shifts = set()
@@ -318,7 +418,7 @@ def check_mp4(path, expected):
         for packet, (timestamp, body) in zip(packets, wanted):
             # Audio has no offsets: a frame from before its predecessor is put at the same time.
             timestamp = latest = max(timestamp, latest) if kind == AUDIO else timestamp
-            offset = int.from_bytes(body[2:5], "big", signed=True) if kind == VIDEO else 0
+            offset = int.from_bytes(body[2:5], "big", signed=True) + moved_ms if kind == VIDEO else 0
             shifts.add(packet.pts - timestamp - offset)
     assert max(shifts) - min(shifts) <= 1, sorted(map(float, shifts))
 
@@ -328,8 +428,6 @@ SPLICE = "/DA0AAAAAAAA///wBQb+cr0AUAAeAhxDVUVJSAAAjn/PAAGlmbAICAAAAAAsoKGKNAIAms
 
 def test_the_time_of_day_that_the_encoder_sends(tmp_path, domain):
     """`onFI` says when the first frame was: playlists, fragments and the file say the same."""
-    from appliance import Appliance
-
     appliance = Appliance(tmp_path, record={"trust_encoder_clock": True, "hls_segment_ms": 1000}).start()
     try:
         appliance.record(domain, mp4=True, hls=True)
@@ -352,15 +450,18 @@ def test_the_time_of_day_that_the_encoder_sends(tmp_path, domain):
         appliance.stop()
 
 
-def test_data_messages(capstan, domain):
-    """What stands between the frames (texts, cue points, times of day): in FLV as it is, in MP4 as a track of JSON, in HLS as events."""
+def test_data_messages(capstan, transport, domain):
+    """What stands between the frames (texts, cue points, times of day): in FLV as it is, in MP4 as a track of JSON, in HLS as events or ID3 tags; what marks
+    a time is a date range of the playlist."""
     capstan.record(domain, flv=True, mp4=True, hls=True)
-    connection = rtmp.publisher(capstan.rtmp_port, f"cam?vhost={domain}")
+    transport.record(domain, hls=True)
+    connections = [rtmp.publisher(appliance.rtmp_port, f"cam?vhost={domain}") for appliance in (capstan, transport)]
     sent = base()
     notes, values = [], []
     count = 0
     for kind, timestamp, body in sent:
-        connection.tag(kind, timestamp, body)
+        for connection in connections:
+            connection.tag(kind, timestamp, body)
         if is_frame(kind, body):
             count += 1
             # The first ones come before any file has begun.
@@ -368,10 +469,12 @@ def test_data_messages(capstan, domain):
                 name = ("onTextData", "onCuePoint", "onFI", "onSCTE35")[len(notes) % 4]
                 value = {"text": f"note {len(notes)}", "sd": "26-11-2026", "st": SPLICE if name == "onSCTE35" else "02:00:00.000"}
                 note = rtmp.amf(name) + rtmp.amf(value)
-                connection.send(DATA, note, timestamp=timestamp, stream=1)
+                for connection in connections:
+                    connection.send(DATA, note, timestamp=timestamp, stream=1)
                 notes.append((timestamp, note))
                 values.append({"name": name, "values": [value]})
-    connection.close()
+    for connection in connections:
+        connection.close()
     files = capstan.by_format("cam", domain, "flv", "hls", "mp4")
     flv, mp4, playlist = (capstan.path_of(files[container]) for container in ("flv", "mp4", "hls"))
     found = [(timestamp, body) for kind, timestamp, body in media.flv_tags(flv) if kind == DATA][1:]
@@ -393,3 +496,39 @@ def test_data_messages(capstan, domain):
     assert segments.count(b"https://aomedia.org/emsg/ID3\0") == len(notes)
     assert segments.count(b"urn:scte:scte35:2013:bin\0\0" + base64.b64decode(SPLICE)) == sum(value["name"] == "onSCTE35" for value in values) > 0
     check_mp4(playlist, [tag for tag in sent if is_frame(tag[0], tag[2])])
+    check_date_ranges(playlist, notes, values)
+    # The transport stream: ffmpeg finds the tags, each with its time.
+    playlist = transport.path_of(transport.file("cam", domain))
+    check_date_ranges(playlist, notes, values)
+    segment = playlist.parent / "media-1.ts"
+    rows = media.run(["ffprobe", "-v", "error", "-show_entries", "packet=codec_type,pts_time", "-of", "csv=p=0", segment]).stdout.decode().split()
+    times = {kind: [float(row.split(",")[1]) for row in rows if row.startswith(kind)] for kind in ("video", "data")}
+    zero = min(timestamp for kind, timestamp, body in sent if kind == VIDEO and is_frame(kind, body))
+    assert [round((time - times["video"][0]) * 1000) for time in times["data"]] == [timestamp - zero for timestamp, _ in notes]
+    named = media.run(["ffprobe", "-v", "error", "-select_streams", "d", "-show_entries", "stream=codec_name", "-of", "csv=p=0", segment]).stdout.decode()
+    assert set(named.split()) == {"timed_id3"}
+    data = messages_of(segment)
+    assert data.count(b"ID3\x04") == len(notes)
+    for value in values:
+        assert value["name"].encode() + b"\0" + json.dumps(value, separators=(",", ":"), sort_keys=True).encode() in data
+    check_transport(segment, [tag for tag in sent if is_frame(tag[0], tag[2])])
+
+
+def messages_of(path):
+    """The payload of the packets with messages."""
+    stream, file = b"", path.read_bytes()
+    for at in range(0, len(file), 188):
+        packet = file[at : at + 188]
+        if int.from_bytes(packet[1:3], "big") & 0x1FFF == 0x102:
+            stream += packet[5 + packet[4] :] if packet[3] & 0x20 else packet[4:]
+    return stream
+
+
+def check_date_ranges(playlist, notes, values):
+    """Cue points and splices, at the time of day where they stood."""
+    lines = [line for line in playlist.read_text().splitlines() if line.startswith("#EXT-X-DATERANGE:")]
+    marked = [value["name"] for value in values if value["name"] in ("onCuePoint", "onSCTE35")]
+    assert [line.count("SCTE35-CMD=0xFC") for line in lines] == [int(name == "onSCTE35") for name in marked] and len(set(re.findall('ID="([^"]+)"', " ".join(lines)))) == len(lines)
+    start = [datetime.fromisoformat(re.search('START-DATE="([^"]+)"', line)[1]) for line in lines]
+    times = [timestamp for (timestamp, _), value in zip(notes, values) if value["name"] in ("onCuePoint", "onSCTE35")]
+    assert [round((at - start[0]).total_seconds() * 1000) for at in start] == [time - times[0] for time in times]

@@ -44,6 +44,34 @@ impl TrackEntry {
         (u64::from(self.pre_skip) * u64::from(scale.ticks_per_second()) / u64::from(self.sample_rate_hz.max(1))) as u32
     }
 
+    /// The name of the stream in the `CODECS` attribute of a playlist (RFC 6381).
+    pub fn codecs(&self) -> String {
+        let Some((fourcc, entry)) = self.stsd.get(16..).and_then(|entries| boxes(entries).next()) else { return self.codec.to_owned() };
+        match VideoCodec::of_fourcc(&fourcc) {
+            Some(codec) => {
+                let boxes_of = entry.get(VISUAL_BYTES..).unwrap_or_default();
+                let config = match codec {
+                    VideoCodec::Avc => find(boxes_of, b"avcC"),
+                    VideoCodec::Hevc => find(boxes_of, b"hvcC"),
+                    VideoCodec::Av1 => find(boxes_of, b"av1C"),
+                    VideoCodec::Vvc => find(boxes_of, b"vvcC").and_then(|body| body.get(4..)),
+                    VideoCodec::Vp8 | VideoCodec::Vp9 => find(boxes_of, b"vpcC").and_then(|body| body.get(4..)),
+                };
+                VideoTrack::new(codec, config.unwrap_or_default().to_vec(), 0, 0).codecs()
+            }
+            None => {
+                let codec = AudioCodec::ALL.into_iter().find(|codec| codec.name() == self.codec).unwrap_or(AudioCodec::Aac);
+                AudioTrack::new(codec, self.audio_config().unwrap_or_default().to_vec(), self.sample_rate_hz, self.channels, 0).codecs()
+            }
+        }
+    }
+
+    /// The `AudioSpecificConfig`, where there is one.
+    fn audio_config(&self) -> Option<&[u8]> {
+        let (_, entry) = boxes(self.stsd.get(16..)?).next()?;
+        find(entry.get(AUDIO_BYTES..)?, b"esds")?.get(4 + 4 * DESCRIPTOR_HEAD_BYTES + 3 + 13 - DESCRIPTOR_HEAD_BYTES..)
+    }
+
     /// The time scale of the finished track: for sound one that knows both milliseconds and samples.
     pub fn scale(&self, table: &SampleTable) -> Scale {
         if self.kind == TrackKind::Video || self.sample_rate_hz == 0 {
@@ -66,13 +94,12 @@ impl TrackEntry {
 
     /// Samples of each frame where the codec fixes them, else 0; and how many frames before it a decoder needs.
     fn frame(&self) -> (u32, u16) {
-        let configuration = || boxes(self.stsd.get(16..)?).next()?.1.get(AUDIO_BYTES..);
         match self.codec {
             "aac" => {
-                let config = configuration()
-                    .and_then(|bytes| find(bytes, b"esds"))
-                    .and_then(|esds| esds.get(4 + 4 * DESCRIPTOR_HEAD_BYTES + 3 + 13 - DESCRIPTOR_HEAD_BYTES..));
-                let parsed = config.and_then(|config| parse_aac_config(config).ok()).filter(|parsed| parsed.sample_rate_hz == self.sample_rate_hz);
+                let parsed = self
+                    .audio_config()
+                    .and_then(|config| parse_aac_config(config).ok())
+                    .filter(|parsed| parsed.sample_rate_hz == self.sample_rate_hz);
                 (parsed.map_or(0, |parsed| parsed.samples_per_frame), 1)
             }
             "mp3" => (if self.sample_rate_hz >= MPEG1_RATE_HZ_MIN { 1152 } else { 576 }, 0),

@@ -9,6 +9,7 @@ use std::io;
 
 use super::entry::stsd;
 use crate::container::boxes::{BoxWriter, HEADER_BYTES, be32, be64};
+use crate::container::id3;
 use crate::wire::crc32_mpeg;
 
 /// The largest box: a message of 256 KiB, most of whose bytes need an escape in JSON, is not kept.
@@ -18,8 +19,6 @@ const SCHEME_ID3: &[u8] = b"https://aomedia.org/emsg/ID3\0\0";
 const SCHEME_SCTE35: &[u8] = b"urn:scte:scte35:2013:bin\0\0";
 /// Version and flags, timescale, presentation time, duration, id.
 const FIXED_BYTES: usize = 4 + 4 + 8 + 4 + 4;
-/// Tag header, frame header, encoding.
-const ID3_BYTES: usize = 10 + 10 + 1;
 
 /// One message of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,23 +32,12 @@ pub struct Event {
 
 /// Appends the box of a message. False: it is too large.
 pub fn push_message(out: &mut Vec<u8>, id: u32, time_ms: u64, name: &str, json: &str) -> bool {
-    // The description ends with a zero byte.
-    let name = name.split('\0').next().unwrap_or_default();
-    let text_bytes = 1 + name.len() + 1 + json.len();
-    if HEADER_BYTES + FIXED_BYTES + SCHEME_ID3.len() + 20 + text_bytes > EVENT_BYTES_MAX {
+    if HEADER_BYTES + FIXED_BYTES + SCHEME_ID3.len() + id3::tag_bytes(name, json) > EVENT_BYTES_MAX {
         return false;
     }
     let start = out.len();
     begin(out, SCHEME_ID3, id, time_ms);
-    out.extend_from_slice(b"ID3\x04\0\0");
-    out.extend_from_slice(&syncsafe(10 + text_bytes));
-    out.extend_from_slice(b"TXXX");
-    out.extend_from_slice(&syncsafe(text_bytes));
-    // No flags; UTF-8.
-    out.extend_from_slice(&[0, 0, 3]);
-    out.extend_from_slice(name.as_bytes());
-    out.push(0);
-    out.extend_from_slice(json.as_bytes());
+    id3::push_tag(out, name, json);
     end(out, start);
     true
 }
@@ -74,10 +62,6 @@ fn begin(out: &mut Vec<u8>, scheme: &[u8], id: u32, time_ms: u64) {
 fn end(out: &mut [u8], start: usize) {
     let bytes = (out.len() - start) as u32;
     out[start..start + 4].copy_from_slice(&bytes.to_be_bytes());
-}
-
-fn syncsafe(value: usize) -> [u8; 4] {
-    [21, 14, 7, 0].map(|shift| (value >> shift) as u8 & 0x7F)
 }
 
 /// The size of an event message box that we may have written, from its header.
@@ -114,10 +98,10 @@ pub fn parse(bytes: &[u8], at: u64) -> Found {
 /// Where the JSON begins in what follows the fixed fields.
 fn json_at(body: &[u8]) -> Option<usize> {
     let tag = body.strip_prefix(SCHEME_ID3)?;
-    if !tag.starts_with(b"ID3\x04\0\0") || tag.get(10..14)? != b"TXXX" {
+    if !tag.starts_with(id3::TAG_HEAD) || tag.get(10..14)? != id3::FRAME {
         return None;
     }
-    let text = tag.get(ID3_BYTES..)?;
+    let text = tag.get(id3::HEAD_BYTES..)?;
     let zero = text.iter().position(|byte| *byte == 0)?;
     let json = &text[zero + 1..];
     // Zeros where the disk has lost a page are no JSON.

@@ -14,6 +14,7 @@ const FRAMES_MAX: usize = 200;
 /// # Panics
 /// If complete samples before the damage are lost, or finishing the result again would change it.
 pub fn fuzz_scan(data: &[u8]) {
+    super::fuzz_rendition(data);
     let mut input = data.iter().copied();
     let mut next = || input.next();
     let shape = next().unwrap_or(0);

@@ -30,6 +30,7 @@ mod moov;
 mod movie;
 mod package;
 mod recall;
+mod rendition;
 mod scan;
 mod tables;
 #[cfg(test)]
@@ -40,8 +41,9 @@ pub use cut::{Copy, CutPlan, Selection, difference, plan as plan_cut, select, su
 pub use fuzz::fuzz_scan;
 pub use head::{INSERT_AT, head, head_of, init_segment};
 pub use movie::{Movie, MovieSample, MovieTrack, fuzz_movie, read_movie, read_tracks};
-pub use package::{MovieSegment, fragment, init, segments};
+pub use package::{MovieSegment, SEGMENT_BYTES_MAX, fragment, init, segments};
 pub use recall::{StoredFrame, frames as stored_frames};
+pub use rendition::{InitTrack, Rendition, TrackShare, fuzz_rendition, init_of, init_tracks, segment_of, shares};
 pub use scan::{Mp4Scan, scan};
 pub use writer::Mp4Writer;
 

@@ -1,13 +1,15 @@
 //! MPEG-2 transport stream, one file for all segments of an HLS recording.
 //!
 //! Each segment begins with PAT and PMT, then come PES packets, one per frame: H.264 and HEVC as Annex B, AAC in ADTS, MP3, AC-3 and Enhanced AC-3
-//! as they are. Source: ISO/IEC 13818-1; ATSC A/53-3 annex A and A/52 annex G for AC-3.
+//! as they are, Opus behind a control header, data messages as ID3 tags. Source: ISO/IEC 13818-1; ATSC A/53-3 annex A and A/52 annex G for AC-3;
+//! ETSI TS 102 366; "Opus in MPEG-TS" (opus-codec.org); Apple, "Timed Metadata for HTTP Live Streaming".
 //!
 //! Two bits that players do not look at tell `scan` what the bytes alone would not. `transport_priority` is set in the PAT that begins a segment
 //! and in the last packet of each PES packet, so that a file can be cut behind a whole frame and its playlist be made again.
 
 mod annexb;
 mod movie;
+mod opus;
 mod scan;
 pub mod seal;
 mod tables;
@@ -29,6 +31,7 @@ const PID_PAT: u16 = 0;
 const PID_PMT: u16 = 0x1000;
 const PID_VIDEO: u16 = 0x100;
 const PID_AUDIO: u16 = 0x101;
+const PID_MESSAGES: u16 = 0x102;
 
 /// Second byte of a packet.
 const PAYLOAD_UNIT_START: u8 = 0x40;

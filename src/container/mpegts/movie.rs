@@ -4,8 +4,9 @@
 use std::io;
 use std::ops::Range;
 
+use super::opus;
 use super::scan::{Packet, PesStart, nearest};
-use super::tables::{Program, VideoStream};
+use super::tables::{AudioStream, Program, VideoStream};
 use super::{PACKET_BYTES, PID_AUDIO, PID_PMT, PID_VIDEO, TICKS_PER_MS, ZERO_TICKS};
 use crate::codec::aac::{ADTS_HEADER_BYTES, parse_adts_header};
 use crate::codec::nal::annexb_units;
@@ -154,6 +155,12 @@ impl Remux {
 
     fn access_unit(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
         let codec = self.program.audio?.codec();
+        if let Some(AudioStream::Opus(code)) = self.program.audio {
+            if self.audio_track.is_none() {
+                self.audio_track = opus::track(code);
+            }
+            return opus::packet(frame).map(<[u8]>::to_vec);
+        }
         if codec != AudioCodec::Aac {
             if self.audio_track.is_none() {
                 self.audio_track = described_audio(codec, &Payload::contiguous(frame));

@@ -1,15 +1,17 @@
 //! Reading back what was written: where the last whole frame ends, what the file holds, and where its segments begin.
 
-use super::tables::{Program, VideoStream};
+use super::opus;
+use super::tables::{AudioStream, Program, VideoStream};
 use super::{
-    HAS_ADAPTATION, HAS_PAYLOAD, PACKET_BYTES, PACKET_HEADER_BYTES, PAYLOAD_UNIT_START, PID_AUDIO, PID_PAT, PID_PMT, PID_VIDEO, RANDOM_ACCESS,
-    SYNC_BYTE, TICKS_MASK, TICKS_PER_MS, TRANSPORT_PRIORITY, ZERO_TICKS,
+    HAS_ADAPTATION, HAS_PAYLOAD, PACKET_BYTES, PACKET_HEADER_BYTES, PAYLOAD_UNIT_START, PID_AUDIO, PID_MESSAGES, PID_PAT, PID_PMT, PID_VIDEO,
+    RANDOM_ACCESS, SYNC_BYTE, TICKS_MASK, TICKS_PER_MS, TRANSPORT_PRIORITY, ZERO_TICKS,
 };
 use crate::codec::aac::parse_adts_header;
 use crate::codec::ac3::parse_sync_frame;
 use crate::codec::avc::{self, parse_sps};
 use crate::codec::hevc;
 use crate::codec::mp3::parse_mp3_header;
+use crate::codec::opus::{SAMPLE_RATE_HZ, packet_samples};
 use crate::container::window::{WINDOW_BYTES, Window, apply};
 use crate::container::{FinishPlan, MediaSummary, ReadAt, ScanError, TrackSummary};
 use crate::media::AudioCodec;
@@ -157,6 +159,7 @@ struct Walk {
     program: Program,
     video: TrackWalk,
     audio: TrackWalk,
+    messages: TrackWalk,
     /// The track whose frame has begun and not ended.
     under_way: Option<u16>,
     tables_counters: [Option<u8>; 2],
@@ -191,6 +194,7 @@ impl Walk {
             program,
             video: TrackWalk::default(),
             audio: TrackWalk::default(),
+            messages: TrackWalk::default(),
             under_way: None,
             tables_counters: [None; 2],
             whole_end: 0,
@@ -218,7 +222,7 @@ impl Walk {
     fn take(&mut self, offset: u64, packet: &Packet<'_>) -> Option<Taken> {
         match packet.pid {
             PID_PAT | PID_PMT => self.take_table(offset, packet),
-            PID_VIDEO | PID_AUDIO => self.take_media(packet),
+            PID_VIDEO | PID_AUDIO | PID_MESSAGES => self.take_media(packet),
             _ => None,
         }
     }
@@ -239,7 +243,11 @@ impl Walk {
 
     fn take_media(&mut self, packet: &Packet<'_>) -> Option<Taken> {
         let is_video = packet.pid == PID_VIDEO;
-        let track = if is_video { &mut self.video } else { &mut self.audio };
+        let track = match packet.pid {
+            PID_VIDEO => &mut self.video,
+            PID_AUDIO => &mut self.audio,
+            _ => &mut self.messages,
+        };
         follows(&mut track.counter, packet.counter)?;
         let mut stream = packet.payload;
         if packet.unit_start {
@@ -257,14 +265,17 @@ impl Walk {
         if is_video && self.video_size.is_none() {
             let room = VIDEO_HEAD_BYTES_MAX - self.video_head.len();
             self.video_head.extend_from_slice(&stream[..stream.len().min(room)]);
-        } else if !is_video && packet.unit_start && self.audio_format.is_none() {
-            self.audio_format_begun = self.program.audio.and_then(|audio| audio_format(audio.codec(), stream));
+        } else if packet.pid == PID_AUDIO && packet.unit_start && self.audio_format.is_none() {
+            self.audio_format_begun = self.program.audio.and_then(|audio| audio_format(audio, stream));
         }
         if !packet.priority {
             return Some(Taken::More);
         }
         self.under_way = None;
-        self.end_frame(is_video);
+        match packet.pid {
+            PID_MESSAGES => self.messages.end(),
+            _ => self.end_frame(is_video),
+        }
         Some(Taken::FrameEnd)
     }
 
@@ -318,7 +329,8 @@ impl Walk {
             let codec = self.program.audio.map_or("", |audio| audio.codec().name());
             TrackSummary { sample_rate_hz, channels, ..self.audio.summary(codec, span) }
         });
-        let summary = MediaSummary { duration_ms: milliseconds(end - start), video, audio, ..MediaSummary::default() };
+        let data_messages = self.messages.frames;
+        let summary = MediaSummary { duration_ms: milliseconds(end - start), video, audio, data_messages, ..MediaSummary::default() };
         let plan = FinishPlan { truncate_to: self.whole_end, insert: None, writes: Vec::new(), append: Vec::new(), torn_bytes, summary };
         Ok(TsScan { plan, segments: self.segments, begin_ms: (start - ZERO_TICKS).div_euclid(TICKS_PER_MS) })
     }
@@ -346,8 +358,8 @@ fn picture_size(video: VideoStream, annexb: &[u8]) -> Option<(u32, u32)> {
     }
 }
 
-fn audio_format(codec: AudioCodec, stream: &[u8]) -> Option<AudioFormat> {
-    match codec {
+fn audio_format(audio: AudioStream, stream: &[u8]) -> Option<AudioFormat> {
+    match audio.codec() {
         AudioCodec::Aac => {
             let frame = parse_adts_header(*stream.first_chunk()?)?;
             Some(AudioFormat { sample_rate_hz: frame.sample_rate_hz, channels: frame.channels, samples: frame.samples })
@@ -360,7 +372,12 @@ fn audio_format(codec: AudioCodec, stream: &[u8]) -> Option<AudioFormat> {
             let frame = parse_sync_frame(stream)?;
             Some(AudioFormat { sample_rate_hz: frame.sample_rate_hz, channels: frame.channels, samples: frame.samples })
         }
-        AudioCodec::Opus | AudioCodec::Flac => None,
+        AudioCodec::Opus => {
+            let samples = packet_samples(opus::packet(stream)?)?;
+            let AudioStream::Opus(channels) = audio else { return None };
+            Some(AudioFormat { sample_rate_hz: SAMPLE_RATE_HZ, channels, samples })
+        }
+        AudioCodec::Flac => None,
     }
 }
 
@@ -442,6 +459,7 @@ fn milliseconds(ticks: i64) -> u64 {
 /// Finishing what was finished changes nothing, whatever the file; segments lie inside it.
 pub fn fuzz_ts_scan(data: &[u8]) {
     super::fuzz_ts_remux(data);
+    super::seal::fuzz_sealed(data);
     let Ok(found) = scan(data) else { return };
     let finished = apply(&found.plan, data);
     assert!(found.segments.is_sorted_by(|a, b| a.offset < b.offset));

@@ -12,7 +12,9 @@ use aes::cipher::{Block, BlockCipherEncrypt, BlockModeDecrypt, KeyInit, KeyIvIni
 use super::scan::{TsScan, scan as scan_plain};
 use super::{PACKET_BYTES, SYNC_BYTE};
 use crate::container::{ReadAt, ScanError, Sink};
-use crate::domain::sealing::Sealing;
+use crate::domain::content_key::MasterKey;
+use crate::domain::sealing::{HlsEncryption, Sealing};
+use crate::units::FileId;
 
 type Decryptor = cbc::Decryptor<Aes128>;
 
@@ -312,6 +314,25 @@ pub fn scan<R: ReadAt + ?Sized>(file: &R, sealing: &Sealing) -> Result<TsScan, S
         found.plan.writes.push((end - BLOCK_BYTES as u64, last));
     }
     Ok(found)
+}
+
+/// Any bytes as what lies in an encrypted file, and as what is found when it is opened.
+pub fn fuzz_sealed(data: &[u8]) {
+    crate::domain::sealing::hold_master_key(&MasterKey([7; 32]));
+    let Some(sealing) = FileId::new(FileId::MIN).and_then(|id| Sealing::of(id, 1, HlsEncryption::default())) else { return };
+    let mut chain = Chain::of(&sealing, 0);
+    let opened_to_it: Vec<u8> = data.as_chunks::<BLOCK_BYTES>().0.iter().flat_map(|block| chain.next(block)).collect();
+    for file in [data, &opened_to_it] {
+        let Ok(found) = scan(file, &sealing) else { continue };
+        let mut finished = file.to_vec();
+        finished.resize(found.plan.truncate_to as usize, 0);
+        for (at, bytes) in &found.plan.writes {
+            finished[*at as usize..*at as usize + bytes.len()].copy_from_slice(bytes);
+        }
+        let again = scan(finished.as_slice(), &sealing).expect("what was finished can be read");
+        assert_eq!((again.plan.truncate_to, &again.plan.summary), (finished.len() as u64, &found.plan.summary));
+        assert_eq!(again.segments, found.segments);
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! PAT and PMT: one program with at most one video and one audio stream.
 
-use super::{HAS_PAYLOAD, PACKET_BYTES, PACKET_HEADER_BYTES, PAYLOAD_UNIT_START, PID_AUDIO, PID_PAT, PID_PMT, PID_VIDEO, SYNC_BYTE};
+use super::{HAS_PAYLOAD, PACKET_BYTES, PACKET_HEADER_BYTES, PAYLOAD_UNIT_START, PID_AUDIO, PID_MESSAGES, PID_PAT, PID_PMT, PID_VIDEO, SYNC_BYTE};
 use crate::media::{AudioCodec, VideoCodec};
 use crate::wire::{Put, Reader, Truncated, crc32_mpeg};
 
+/// Private data in PES packets: Opus is known by its registration.
+const STREAM_TYPE_PRIVATE: u8 = 0x06;
+const STREAM_TYPE_METADATA: u8 = 0x15;
 const STREAM_TYPE_MPEG1_AUDIO: u8 = 0x03;
 const STREAM_TYPE_MPEG2_AUDIO: u8 = 0x04;
 const STREAM_TYPE_ADTS: u8 = 0x0f;
@@ -13,6 +16,15 @@ const STREAM_TYPE_AC3: u8 = 0x81;
 const STREAM_TYPE_EAC3: u8 = 0x87;
 /// registration_descriptor (ISO/IEC 13818-1, 2.6.8): tag, length, and the four letters by which players know user-private stream types.
 const REGISTRATION: [u8; 2] = [0x05, 4];
+
+const DESCRIPTOR_REGISTRATION: u8 = 0x05;
+/// extension_descriptor with the channels of Opus (user-defined extension 0x80).
+const DESCRIPTOR_EXTENSION: u8 = 0x7f;
+const EXTENSION_OPUS: u8 = 0x80;
+/// metadata_pointer_descriptor (2.6.58): ID3 tags of program 1, carried in this stream.
+const METADATA_POINTER: [u8; 17] = *b"\x25\x0f\xff\xffID3 \xffID3 \0\x1f\0\x01";
+/// metadata_descriptor (2.6.60).
+const METADATA: [u8; 15] = *b"\x26\x0d\xff\xffID3 \xffID3 \0\x0f";
 
 const TABLE_PAT: u8 = 0;
 const TABLE_PMT: u8 = 2;
@@ -24,6 +36,8 @@ const CRC_BYTES: usize = 4;
 pub(super) struct Program {
     pub video: Option<VideoStream>,
     pub audio: Option<AudioStream>,
+    /// ID3 tags.
+    pub messages: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +71,8 @@ pub(super) enum AudioStream {
     Mpeg2,
     Ac3,
     Eac3,
+    /// With the code of its channels.
+    Opus(u8),
 }
 
 impl AudioStream {
@@ -66,6 +82,7 @@ impl AudioStream {
             AudioStream::Mpeg1 | AudioStream::Mpeg2 => AudioCodec::Mp3,
             AudioStream::Ac3 => AudioCodec::Ac3,
             AudioStream::Eac3 => AudioCodec::Eac3,
+            AudioStream::Opus(_) => AudioCodec::Opus,
         }
     }
 
@@ -76,14 +93,16 @@ impl AudioStream {
             AudioStream::Mpeg2 => STREAM_TYPE_MPEG2_AUDIO,
             AudioStream::Ac3 => STREAM_TYPE_AC3,
             AudioStream::Eac3 => STREAM_TYPE_EAC3,
+            AudioStream::Opus(_) => STREAM_TYPE_PRIVATE,
         }
     }
 
-    fn registration(self) -> Option<&'static [u8; 4]> {
+    fn descriptors(self) -> Vec<u8> {
         match self {
-            AudioStream::Ac3 => Some(b"AC-3"),
-            AudioStream::Eac3 => Some(b"EAC3"),
-            AudioStream::Adts | AudioStream::Mpeg1 | AudioStream::Mpeg2 => None,
+            AudioStream::Ac3 => [&REGISTRATION[..], b"AC-3"].concat(),
+            AudioStream::Eac3 => [&REGISTRATION[..], b"EAC3"].concat(),
+            AudioStream::Opus(channels) => [&REGISTRATION[..], b"Opus", &[DESCRIPTOR_EXTENSION, 2, EXTENSION_OPUS, channels]].concat(),
+            AudioStream::Adts | AudioStream::Mpeg1 | AudioStream::Mpeg2 => Vec::new(),
         }
     }
 }
@@ -99,29 +118,27 @@ impl Program {
         let mut programs = Vec::new();
         programs.put_u16(PROGRAM_NUMBER);
         programs.put_u16(0xe000 | PID_PMT);
-        section_packet(PID_PAT, TABLE_PAT, &programs)
+        section_packet(PID_PAT, TABLE_PAT, 0, &programs)
     }
 
-    /// A packet with the program map section (2.4.4.8). The continuity counter is 0.
+    /// A packet with the program map section (2.4.4.8); with messages, which come later, it is version 1. The continuity counter is 0.
     pub fn pmt_packet(self) -> [u8; PACKET_BYTES] {
         let mut streams = Vec::new();
         streams.put_u16(0xe000 | self.pcr_pid());
-        streams.put_u16(0xf000); // no program descriptors
-        let video = self.video.map(|video| (video.stream_type(), PID_VIDEO, None));
-        let audio = self.audio.map(|audio| (audio.stream_type(), PID_AUDIO, audio.registration()));
-        for (stream_type, pid, registration) in [video, audio].into_iter().flatten() {
+        let put_descriptors = |streams: &mut Vec<u8>, descriptors: &[u8]| {
+            streams.put_u16(0xf000 | descriptors.len() as u16);
+            streams.put(descriptors);
+        };
+        put_descriptors(&mut streams, if self.messages { &METADATA_POINTER } else { &[] });
+        let video = self.video.map(|video| (video.stream_type(), PID_VIDEO, Vec::new()));
+        let audio = self.audio.map(|audio| (audio.stream_type(), PID_AUDIO, audio.descriptors()));
+        let messages = self.messages.then(|| (STREAM_TYPE_METADATA, PID_MESSAGES, METADATA.to_vec()));
+        for (stream_type, pid, descriptors) in [video, audio, messages].into_iter().flatten() {
             streams.put_u8(stream_type);
             streams.put_u16(0xe000 | pid);
-            match registration {
-                Some(letters) => {
-                    streams.put_u16(0xf000 | (REGISTRATION.len() + letters.len()) as u16);
-                    streams.put(&REGISTRATION);
-                    streams.put(letters);
-                }
-                None => streams.put_u16(0xf000),
-            }
+            put_descriptors(&mut streams, &descriptors);
         }
-        section_packet(PID_PMT, TABLE_PMT, &streams)
+        section_packet(PID_PMT, TABLE_PMT, u8::from(self.messages), &streams)
     }
 
     /// Reads the payload of a PMT packet of ours; `None` if it is damaged or another's.
@@ -141,13 +158,15 @@ impl Program {
         reader.u16()?;
         let descriptors_bytes = reader.u16()? & 0x0fff;
         reader.skip(usize::from(descriptors_bytes))?;
-        let mut program = Self { video: None, audio: None };
+        let mut program = Self { video: None, audio: None, messages: false };
         while !reader.is_empty() {
             let stream_type = reader.u8()?;
             let pid = reader.u16()? & 0x1fff;
             let descriptors_bytes = reader.u16()? & 0x0fff;
-            reader.skip(usize::from(descriptors_bytes))?;
+            let descriptors = reader.take(usize::from(descriptors_bytes))?;
             match (pid, stream_type) {
+                (PID_MESSAGES, STREAM_TYPE_METADATA) => program.messages = true,
+                (PID_AUDIO, STREAM_TYPE_PRIVATE) => program.audio = opus_channels(descriptors).map(AudioStream::Opus),
                 (PID_VIDEO, STREAM_TYPE_AVC) => program.video = Some(VideoStream::Avc),
                 (PID_VIDEO, STREAM_TYPE_HEVC) => program.video = Some(VideoStream::Hevc),
                 (PID_AUDIO, STREAM_TYPE_AC3) => program.audio = Some(AudioStream::Ac3),
@@ -162,13 +181,28 @@ impl Program {
     }
 }
 
-/// One section in one packet: version 0, current, number 0 of 0.
-fn section_packet(pid: u16, table_id: u8, body: &[u8]) -> [u8; PACKET_BYTES] {
+/// The code of the channels in the descriptors of Opus.
+fn opus_channels(mut descriptors: &[u8]) -> Option<u8> {
+    let (mut is_opus, mut channels) = (false, None);
+    while let Some((&[tag, bytes], rest)) = descriptors.split_first_chunk::<2>() {
+        let (body, behind) = rest.split_at_checked(usize::from(bytes))?;
+        match (tag, body) {
+            (DESCRIPTOR_REGISTRATION, b"Opus") => is_opus = true,
+            (DESCRIPTOR_EXTENSION, [EXTENSION_OPUS, code, ..]) => channels = Some(*code),
+            _ => {}
+        }
+        descriptors = behind;
+    }
+    channels.filter(|_| is_opus)
+}
+
+/// One section in one packet: current, number 0 of 0.
+fn section_packet(pid: u16, table_id: u8, version: u8, body: &[u8]) -> [u8; PACKET_BYTES] {
     let mut section = Vec::new();
     section.put_u8(table_id);
     section.put_u16(0xb000 | (5 + body.len() + CRC_BYTES) as u16);
     section.put_u16(PROGRAM_NUMBER); // the transport stream id of a PAT is 1 too
-    section.put(&[0xc1, 0, 0]);
+    section.put(&[0xc1 | version << 1, 0, 0]);
     section.put(body);
     let crc = crc32_mpeg(&section);
     section.put_u32(crc);
@@ -186,10 +220,10 @@ mod tests {
 
     #[test]
     fn the_pmt_tells_its_streams_and_damage_is_seen() {
-        use AudioStream::{Ac3, Adts, Eac3, Mpeg1, Mpeg2};
+        use AudioStream::{Ac3, Adts, Eac3, Mpeg1, Mpeg2, Opus};
         for video in [None, Some(VideoStream::Avc), Some(VideoStream::Hevc)] {
-            for audio in [None, Some(Adts), Some(Mpeg1), Some(Mpeg2), Some(Ac3), Some(Eac3)] {
-                let program = Program { video, audio };
+            for audio in [None, Some(Adts), Some(Mpeg1), Some(Mpeg2), Some(Ac3), Some(Eac3), Some(Opus(2)), Some(Opus(6))] {
+                let program = Program { video, audio, messages: audio == Some(Adts) };
                 let packet = program.pmt_packet();
                 assert_eq!(Program::parse_pmt(&packet[4..]), Some(program));
                 let section_end = 8 + usize::from(packet[7]);

@@ -1,15 +1,18 @@
 //! Frames into transport packets.
 
 use super::annexb::{NalCodec, START_CODE, convert, measure};
+use super::opus::{channel_code, header_bytes_max, push_header};
 use super::tables::{AudioStream, Program, VideoStream};
 use super::{
-    HAS_ADAPTATION, HAS_PAYLOAD, HAS_PCR, PACKET_BYTES, PACKET_ROOM_BYTES, PAYLOAD_UNIT_START, PCR_LEAD_TICKS, PID_AUDIO, PID_VIDEO, RANDOM_ACCESS,
-    SYNC_BYTE, TICKS_MASK, TICKS_PER_MS, TRANSPORT_PRIORITY, ZERO_TICKS,
+    HAS_ADAPTATION, HAS_PAYLOAD, HAS_PCR, PACKET_BYTES, PACKET_ROOM_BYTES, PAYLOAD_UNIT_START, PCR_LEAD_TICKS, PID_AUDIO, PID_MESSAGES, PID_VIDEO,
+    RANDOM_ACCESS, SYNC_BYTE, TICKS_MASK, TICKS_PER_MS, TRANSPORT_PRIORITY, ZERO_TICKS,
 };
 use crate::codec::aac::{ADTS_HEADER_BYTES, AacError, AdtsHeader, parse_aac_config};
 use crate::codec::avc::{AvcError, parse_avc_config};
 use crate::codec::hevc::{HevcError, parse_hevc_config};
-use crate::container::Sink;
+use crate::codec::opus::parse_specific_box;
+use crate::container::{Sink, id3};
+use crate::media::note::Note;
 use crate::media::{AudioCodec, AudioTrack, Frame, TrackKind, Tracks, VideoCodec, VideoTrack};
 
 /// Tables are repeated this often inside a segment, so that a player can begin anywhere. Broadcast wants 500 ms at most.
@@ -18,6 +21,11 @@ const TABLES_INTERVAL_MS: i64 = 500;
 const MPEG1_AUDIO_RATE_HZ_MIN: u32 = 32_000;
 /// What [`TsWriter::start_segment`] appends: PAT and PMT.
 pub const SEGMENT_START_BYTES: usize = 2 * PACKET_BYTES;
+
+/// Messages in front of one frame: more are an encoder out of hand.
+const MESSAGES_BYTES_MAX: usize = 1 << 20;
+/// The length of a PES packet has 16 bits, and players of tags want one.
+const MESSAGE_BYTES_MAX: usize = 60_000;
 
 /// The longest access unit delimiter that is put in front, with its start code.
 const DELIMITER_BYTES_MAX: usize = 7;
@@ -43,6 +51,10 @@ pub struct TsWriter {
     tables_counter: u8,
     video: Option<Video>,
     audio: Option<Audio>,
+    program: Program,
+    /// Data messages for the front of the next frame: time and ID3 tag.
+    messages: Vec<(i64, Vec<u8>)>,
+    messages_counter: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,10 +80,20 @@ struct Video {
 struct Audio {
     counter: u8,
     stream_id: u8,
-    /// `None` but for AAC.
-    adts: Option<AdtsHeader>,
+    framing: Framing,
     /// No video: the clock reference is here.
     has_pcr: bool,
+}
+
+/// What stands in front of a frame of sound.
+#[derive(Clone, Debug)]
+enum Framing {
+    Nothing,
+    Adts(AdtsHeader),
+    /// A control header; the samples that the next one says are not to be heard.
+    Opus {
+        start_trim: u16,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -98,20 +120,55 @@ impl TsWriter {
         let mut audio = None;
         if let Some(track) = &tracks.audio {
             let stream_id = if matches!(track.codec, AudioCodec::Aac | AudioCodec::Mp3) { STREAM_ID_AUDIO } else { STREAM_ID_PRIVATE };
-            audio = Some(Audio { counter: 0, stream_id, adts: adts_header(track)?, has_pcr: video.is_none() });
+            audio = Some(Audio { counter: 0, stream_id, framing: framing(track)?, has_pcr: video.is_none() });
         }
         let program = Program {
             video: tracks.video.as_deref().and_then(|track| video_stream(track.codec)),
             audio: tracks.audio.as_deref().map(audio_stream).transpose()?,
+            messages: false,
         };
         let (pat, pmt) = (Program::pat_packet(), program.pmt_packet());
-        Ok(Self { zero_ms, pat, pmt, tables: TablesState::Due, tables_counter: 0, video, audio })
+        Ok(Self { zero_ms, pat, pmt, tables: TablesState::Due, tables_counter: 0, video, audio, program, messages: Vec::new(), messages_counter: 0 })
     }
 
     /// Begins an HLS segment: PAT and PMT, [`SEGMENT_START_BYTES`] in all. The next frame should be a key frame.
     pub fn start_segment(&mut self, sink: &mut impl Sink) {
         self.write_tables(TRANSPORT_PRIORITY, sink);
         self.tables = TablesState::Fresh;
+        sink.seal(sink.position());
+    }
+
+    /// Keeps a data message, at a time in the terms of [`Frame::dts_ms`], for the front of the next frame. False: it is too large, or there are too many.
+    pub fn push_message(&mut self, time_ms: i64, message: &Note) -> bool {
+        let bytes = id3::tag_bytes(&message.name, &message.json);
+        let waiting: usize = self.messages.iter().map(|(_, tag)| tag.len()).sum();
+        if bytes > MESSAGE_BYTES_MAX || waiting + bytes > MESSAGES_BYTES_MAX {
+            return false;
+        }
+        let mut tag = Vec::with_capacity(bytes);
+        id3::push_tag(&mut tag, &message.name, &message.json);
+        self.messages.push((time_ms, tag));
+        if !self.program.messages {
+            // From here on the tables name their stream.
+            self.program.messages = true;
+            self.pmt = self.program.pmt_packet();
+            self.tables = TablesState::Due;
+        }
+        true
+    }
+
+    /// Bytes that [`TsWriter::finish`] appends at most.
+    pub fn finish_bytes(&self) -> usize {
+        let packets = |tag: &Vec<u8>| (FIRST_PACKET_BYTES_MAX + tag.len()).div_ceil(PACKET_ROOM_BYTES) * PACKET_BYTES;
+        if self.messages.is_empty() { 0 } else { SEGMENT_START_BYTES + self.messages.iter().map(|(_, tag)| packets(tag)).sum::<usize>() }
+    }
+
+    /// Messages that came behind the last frame go to the end of the file.
+    pub fn finish(&mut self, sink: &mut impl Sink) {
+        if matches!(self.tables, TablesState::Due) && !self.messages.is_empty() {
+            self.write_tables(0, sink);
+        }
+        self.write_messages(sink);
         sink.seal(sink.position());
     }
 
@@ -125,10 +182,10 @@ impl TsWriter {
                 let units_bytes = media_bytes * (START_CODE.len() + 1) / (length_bytes + 1);
                 DELIMITER_BYTES_MAX + video.parameter_sets.len() + units_bytes.max(media_bytes)
             }
-            _ => ADTS_HEADER_BYTES + media_bytes,
+            _ => ADTS_HEADER_BYTES.max(header_bytes_max(media_bytes)) + media_bytes,
         };
         let packets = (FIRST_PACKET_BYTES_MAX + stream_bytes).div_ceil(PACKET_ROOM_BYTES);
-        SEGMENT_START_BYTES + packets * PACKET_BYTES
+        self.finish_bytes() + SEGMENT_START_BYTES + packets * PACKET_BYTES
     }
 
     /// Appends one PES packet, and tables before it where they are due.
@@ -166,26 +223,45 @@ impl TsWriter {
     }
 
     fn push_audio(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) -> Result<(), TsError> {
-        let adts = match &self.audio {
-            Some(Audio { adts: Some(adts), .. }) => Some(adts.for_access_unit(frame.media.len())?),
-            Some(Audio { adts: None, .. }) => None,
-            None => return Err(TsError::UnknownTrack),
+        let media_bytes = frame.media.len();
+        let (adts, mut control);
+        let front = match &mut self.audio.as_mut().ok_or(TsError::UnknownTrack)?.framing {
+            Framing::Nothing => &[][..],
+            Framing::Adts(header) => {
+                adts = header.for_access_unit(media_bytes)?;
+                &adts
+            }
+            Framing::Opus { start_trim } => {
+                control = Vec::with_capacity(header_bytes_max(media_bytes));
+                push_header(&mut control, media_bytes, std::mem::take(start_trim));
+                &control
+            }
         };
-        let adts = adts.as_ref().map_or(&[][..], |header| header);
         self.write_due_tables(frame.dts_ms, sink);
         let times = self.times(frame);
         let audio = self.audio.as_mut().ok_or(TsError::UnknownTrack)?;
-        let stream_bytes = adts.len() + frame.media.len();
+        let stream_bytes = front.len() + media_bytes;
         let header = PesHeader::new(audio.stream_id, times, stream_bytes);
         let adaptation = if audio.has_pcr { Adaptation::with_pcr(true, times) } else { Adaptation::NONE };
         let mut packets = Packets::begin(PID_AUDIO, &mut audio.counter, header.len + stream_bytes, &adaptation, sink);
         packets.write(header.as_slice());
-        packets.write(adts);
+        packets.write(front);
         for slice in frame.media.slices() {
             packets.write(slice);
         }
         packets.end();
         Ok(())
+    }
+
+    fn write_messages(&mut self, sink: &mut impl Sink) {
+        for (time_ms, tag) in std::mem::take(&mut self.messages) {
+            let ticks = time_ms.saturating_sub(self.zero_ms).saturating_mul(TICKS_PER_MS).max(-ZERO_TICKS).saturating_add(ZERO_TICKS);
+            let header = PesHeader::new(STREAM_ID_PRIVATE, Times { dts: ticks, pts: ticks }, tag.len());
+            let mut packets = Packets::begin(PID_MESSAGES, &mut self.messages_counter, header.len + tag.len(), &Adaptation::NONE, sink);
+            packets.write(header.as_slice());
+            packets.write(&tag);
+            packets.end();
+        }
     }
 
     fn times(&self, frame: &Frame<'_>) -> Times {
@@ -198,11 +274,16 @@ impl TsWriter {
 
     fn write_due_tables(&mut self, dts_ms: i64, sink: &mut impl Sink) {
         match self.tables {
-            TablesState::Since(last_ms) if dts_ms.saturating_sub(last_ms).unsigned_abs() < TABLES_INTERVAL_MS.unsigned_abs() => return,
-            TablesState::Since(_) | TablesState::Due => self.write_tables(0, sink),
-            TablesState::Fresh => {}
+            TablesState::Since(last_ms) if dts_ms.saturating_sub(last_ms).unsigned_abs() < TABLES_INTERVAL_MS.unsigned_abs() => {}
+            TablesState::Since(_) | TablesState::Due => {
+                self.write_tables(0, sink);
+                self.tables = TablesState::Since(dts_ms);
+            }
+            TablesState::Fresh => self.tables = TablesState::Since(dts_ms),
         }
-        self.tables = TablesState::Since(dts_ms);
+        if !self.messages.is_empty() {
+            self.write_messages(sink);
+        }
     }
 
     fn write_tables(&mut self, priority: u8, sink: &mut impl Sink) {
@@ -233,10 +314,11 @@ fn video(track: &VideoTrack) -> Result<Video, TsError> {
     }
 }
 
-fn adts_header(track: &AudioTrack) -> Result<Option<AdtsHeader>, AacError> {
+fn framing(track: &AudioTrack) -> Result<Framing, AacError> {
     match track.codec {
-        AudioCodec::Aac => AdtsHeader::new(&parse_aac_config(&track.config)?).map(Some),
-        _ => Ok(None),
+        AudioCodec::Aac => AdtsHeader::new(&parse_aac_config(&track.config)?).map(Framing::Adts),
+        AudioCodec::Opus => Ok(Framing::Opus { start_trim: u16::try_from(track.pre_skip).unwrap_or(0) }),
+        _ => Ok(Framing::Nothing),
     }
 }
 
@@ -255,7 +337,11 @@ fn audio_stream(track: &AudioTrack) -> Result<AudioStream, TsError> {
         AudioCodec::Mp3 => AudioStream::Mpeg2,
         AudioCodec::Ac3 => AudioStream::Ac3,
         AudioCodec::Eac3 => AudioStream::Eac3,
-        AudioCodec::Opus | AudioCodec::Flac => return Err(TsError::NotInTs { codec: track.codec.name() }),
+        AudioCodec::Opus => {
+            let code = parse_specific_box(&track.config).and_then(|head| channel_code(&head));
+            AudioStream::Opus(code.ok_or(TsError::NotInTs { codec: track.codec.name() })?)
+        }
+        AudioCodec::Flac => return Err(TsError::NotInTs { codec: track.codec.name() }),
     })
 }
 
@@ -264,9 +350,12 @@ pub fn holds_video(codec: VideoCodec) -> bool {
     video_stream(codec).is_some()
 }
 
-/// The same for audio.
-pub fn holds_audio(codec: AudioCodec) -> bool {
-    !matches!(codec, AudioCodec::Opus | AudioCodec::Flac)
+/// The same for audio: FLAC has no mapping that players know, and Opus none for odd orders of channels.
+pub fn holds_audio(track: &AudioTrack) -> bool {
+    match track.codec {
+        AudioCodec::Opus => audio_stream(track).is_ok(),
+        codec => codec != AudioCodec::Flac,
+    }
 }
 
 /// At 90 kHz, not yet cut to 33 bits.

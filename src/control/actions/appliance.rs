@@ -35,6 +35,8 @@ const PAGE_SIZE_MAX: u64 = 1_000;
 const THREADS_MAX: usize = 2_000;
 /// A `recording.json` is some KiB.
 const RECEIPT_BYTES_MAX: u64 = 16 << 20;
+/// How long a token for the keys of an encrypted file is good, s.
+const TOKEN_S: i64 = 86_400;
 
 parameters! {
     StateRequest {
@@ -267,7 +269,14 @@ fn receipt(scope: &Scope<'_>, request: ReceiptRequest) -> Result<Reply, ApiError
     let text = crate::delivery::resolve::read_receipt(&scope.context.media.storage, &row.file.folder, RECEIPT_BYTES_MAX);
     let noted = text.ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
     let noted = noted.ok_or_else(|| refuse("ResourceNotFound", "The recording has no receipt beside it."))?;
-    Ok(reply(json!({ "FileId": request.file_id, "Receipt": as_answer(noted) })))
+    let mut answer = reply(json!({ "FileId": request.file_id, "Receipt": as_answer(noted) }));
+    let is_encrypted = row.file.identity.encryption.is_some() || row.extras.results.adaptives.iter().any(|set| !set.drm_type.is_empty());
+    if is_encrypted {
+        // Whoever may call this may also ask for the keys themselves.
+        let token = scope.context.master_key.token(file_id, scope.now.unix_seconds() + TOKEN_S);
+        answer.insert("DrmToken".to_owned(), token.into());
+    }
+    Ok(answer)
 }
 
 /// The same with the API's way to write names, without the push address's query, which may hold a signature.

@@ -72,6 +72,10 @@ impl<F: Sink> Output<F> {
         }
         let all = context.epoch(epoch).tracks.clone();
         let mut tracks = self.kind.suitable(&all);
+        if self.ring.is_some() {
+            // What is past is recorded once more from its frames, which are of the first tracks.
+            tracks = tracks.first_ones();
+        }
         let video = all.video.as_ref().filter(|_| tracks.video.is_none() && !self.audio_only).map(|video| video.codec.name());
         let audio = all.audio.as_ref().filter(|_| tracks.audio.is_none()).map(|audio| audio.codec.name());
         for (kind, codec) in [(RecordExceptionKind::VideoMissing, video), (RecordExceptionKind::AudioMissing, audio)] {

@@ -1,5 +1,6 @@
 //! How an output ends a file: in order, or because its disk does not take it.
 
+use crate::container::mpegts::seal::SEAL_BYTES_MAX;
 use crate::container::{MediaPath, RecordingEnd, Room, Sink, Store, Unfit};
 use crate::domain::event::RecordState;
 use crate::domain::receipt::{Continued, TrackReceipt};
@@ -40,7 +41,15 @@ impl<F: Sink> Output<F> {
                     }
                 }
             }
-            Writer::Ts(_) => {
+            Writer::Ts(writer) => {
+                let bytes = writer.finish_bytes();
+                if bytes > 0 && store.reserve(&mut open.file, SEAL_BYTES_MAX + bytes) {
+                    match &mut open.sealer {
+                        Some(sealer) => writer.finish(&mut sealer.over(&mut open.file)),
+                        None => writer.finish(&mut open.file),
+                    }
+                    store.commit(&mut open.file, self.next);
+                }
                 let key_line = open.sealer.as_mut().and_then(|sealer| sealer.end_segment(&mut open.file));
                 if let (Some(ended), Some(recording)) = (open.ts_start.take(), &mut self.hls) {
                     store.flush(&mut open.file);

@@ -10,6 +10,7 @@ use crate::container::{Sink, Store};
 use crate::domain::receipt::{Continued, TrackReceipt};
 use crate::media::flv_tag;
 use crate::media::note;
+use crate::media::note::Note;
 use crate::media::{Frame, TrackKind};
 use crate::units::{FileId, MonoTime};
 
@@ -18,6 +19,7 @@ use super::super::cache::{ChainId, Sequence};
 use super::super::data::DataMessage;
 
 use super::context::Context;
+use super::hls::HlsRecording;
 use super::{Output, State};
 
 pub(super) enum Writer {
@@ -110,9 +112,16 @@ impl<F: Sink> OpenFile<F> {
         &mut self,
         message: &DataMessage,
         next: Sequence,
+        mut hls: Option<&mut HlsRecording>,
         context: &mut Context<'_, S::Pin>,
         store: &mut S,
     ) -> bool {
+        if message.track.is_none() && !matches!(self.writer, Writer::Flv(_)) {
+            if let Some(note) = note::parse(&message.body) {
+                self.push_note(message.time_ms, &note, hls, context, store);
+            }
+            return true;
+        }
         match &mut self.writer {
             Writer::Flv(writer) => {
                 if !store.reserve(&mut self.file, writer.push_message_bytes_max(&message.body)) {
@@ -120,30 +129,50 @@ impl<F: Sink> OpenFile<F> {
                 }
                 writer.push_message(message.track, message.time_ms, &message.body, &mut self.file);
             }
-            Writer::Mp4(writer) => match message.track {
-                None => {
-                    if note::parse(&message.body).is_some_and(|note| !writer.push_message(message.time_ms, &note)) {
-                        context.lost[DropReason::Unfit as usize] += 1;
-                    }
+            Writer::Mp4(writer) => {
+                let Some(kind) = message.track.filter(|_| !self.further.is_empty()) else { return true };
+                let Some((number, part)) = flv_tag::further_frame(kind, &message.body) else { return true };
+                let Some(index) = self.further.iter().position(|known| *known == (kind, number)) else {
+                    context.lost[DropReason::BeforeSequenceHeader as usize] += 1;
                     return true;
+                };
+                if !store.reserve(&mut self.file, writer.push_bytes_max(part.media.len())) {
+                    return false;
                 }
-                Some(_) if self.further.is_empty() => return true,
-                Some(kind) => {
-                    let Some((number, part)) = flv_tag::further_frame(kind, &message.body) else { return true };
-                    let Some(index) = self.further.iter().position(|known| *known == (kind, number)) else {
-                        context.lost[DropReason::BeforeSequenceHeader as usize] += 1;
-                        return true;
-                    };
-                    if !store.reserve(&mut self.file, writer.push_bytes_max(part.media.len())) {
-                        return false;
-                    }
-                    writer.push_further(index, &part.at(kind, message.time_ms), &mut self.file);
+                let closed = writer.push_further(index, &part.at(kind, message.time_ms), &mut self.file);
+                if let Some(recording) = &mut hls {
+                    recording.take(closed, &mut self.file, store);
                 }
-            },
+            }
             Writer::Ts(_) | Writer::Adts(_) | Writer::Mp3(_) => return true,
         }
         store.commit(&mut self.file, next);
         true
+    }
+}
+
+impl<F: Sink> OpenFile<F> {
+    /// Keeps a name and its values for the container, and marks in the playlist what they mark.
+    fn push_note<S: Store<File = F>>(
+        &mut self,
+        time_ms: i64,
+        note: &Note,
+        hls: Option<&mut HlsRecording>,
+        context: &mut Context<'_, S::Pin>,
+        store: &mut S,
+    ) {
+        let fits = match &mut self.writer {
+            Writer::Mp4(writer) => writer.push_message(time_ms, note),
+            Writer::Ts(writer) => writer.push_message(time_ms, note),
+            Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => return,
+        };
+        if !fits {
+            context.lost[DropReason::Unfit as usize] += 1;
+        }
+        let wall = context.epoch(self.epoch).wall(time_ms).unwrap_or(context.now.wall);
+        if let Some(recording) = hls {
+            recording.mark(wall, note, store);
+        }
     }
 }
 
@@ -159,11 +188,8 @@ impl<F: Sink> Output<F> {
             Writer::Mp3(writer) => writer.push(frame, &mut open.file),
             Writer::Mp4(writer) => {
                 let closed = writer.push(frame, &mut open.file);
-                if let (Some(fragment), Some(recording)) = (closed, &mut self.hls)
-                    && let Some(segment) = recording.segmenter.push(&fragment)
-                {
-                    store.flush(&mut open.file);
-                    recording.list(&segment, "m4s", store);
+                if let Some(recording) = &mut self.hls {
+                    recording.take(closed, &mut open.file, store);
                 }
             }
             Writer::Ts(writer) => {

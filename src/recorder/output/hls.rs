@@ -1,9 +1,12 @@
 //! An HLS recording: one playlist over all the media files of an output, and over the publications of a stream that comes back.
 
 use crate::container::hls::{self, LIVE_PLAYLIST_NAME, Segmenter};
+use crate::container::hls_marks::DateRanges;
+use crate::container::mp4::Fragment;
 use crate::container::{Sink, Store};
 use crate::domain::event::RecordState;
 use crate::domain::{Receipt, Resume, ResumeClaim, ResumeTerms};
+use crate::media::note::Note;
 use crate::units::{FileId, Format, WallTime};
 
 use super::super::cache::FrameHead;
@@ -27,6 +30,8 @@ pub(super) struct HlsRecording {
     pub(super) listed_ms: u64,
     /// Wall time at `listed_ms` 0.
     pub(super) start: WallTime,
+    /// Cue points and splices in the playlist.
+    pub(super) ranges: DateRanges,
     /// Of its parts so far.
     pub(super) receipt: Box<Receipt>,
     /// `None`: an interruption of the stream ends it.
@@ -34,6 +39,21 @@ pub(super) struct HlsRecording {
 }
 
 impl HlsRecording {
+    /// Enters a data message that marks something, at `wall`, into the live playlist.
+    pub(super) fn mark<S: Store>(&mut self, wall: WallTime, note: &Note, store: &mut S) {
+        if let Some(line) = self.ranges.line(wall, note) {
+            store.append_text(self.file_id, LIVE_PLAYLIST_NAME, line);
+        }
+    }
+
+    /// Takes a fragment that has been closed; lists the segment that it ends.
+    pub(super) fn take<S: Store>(&mut self, fragment: Option<Fragment>, file: &mut S::File, store: &mut S) {
+        if let Some(segment) = fragment.and_then(|fragment| self.segmenter.push(&fragment)) {
+            store.flush(file);
+            self.list(&segment, "m4s", store);
+        }
+    }
+
     /// Lists a complete segment in the live playlist.
     pub(super) fn list<S: Store>(&mut self, segment: &hls::Segment, extension: &str, store: &mut S) {
         self.list_sealed(segment, extension, None, store);
@@ -85,6 +105,7 @@ impl<F: Sink> Output<F> {
             segmenter: Segmenter::new(context.settings.hls_segment_ms),
             listed_ms: 0,
             start: context.wall_at(frame.dts_ms),
+            ranges: DateRanges::default(),
             receipt,
             resumable: claim.map(|claim| (claim, ResumeTerms { wait_s: self.resume_wait_s, session })),
         });
@@ -96,7 +117,17 @@ impl<F: Sink> Output<F> {
         if matches!(self.kind, Kind::Hybrid { hls: Some(_), .. } | Kind::TransportStream(..)) {
             let segmenter = Segmenter::new(segment_ms);
             let receipt = Box::default();
-            self.hls = Some(HlsRecording { file_id, part, epoch: None, segmenter, listed_ms: 0, start, receipt, resumable: None });
+            self.hls = Some(HlsRecording {
+                file_id,
+                part,
+                epoch: None,
+                segmenter,
+                listed_ms: 0,
+                start,
+                ranges: DateRanges::default(),
+                receipt,
+                resumable: None,
+            });
         }
     }
 }

@@ -54,23 +54,21 @@ impl Kind {
             Kind::Single(Format::Mp3, _) => audio_of(AudioCodec::Mp3),
             Kind::TransportStream(..) => Tracks {
                 video: tracks.video.clone().filter(|video| mpegts::holds_video(video.codec)),
-                audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio.codec)),
+                audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio)),
                 further: Vec::new(),
             },
-            // A player of HLS takes one picture and one sound from a segment.
-            Kind::Hybrid { hls: Some(_), .. } => tracks.first_ones(),
             _ => tracks.clone(),
         }
     }
 
     /// Can it hold more than one track of a kind?
     pub(super) fn holds_further(&self) -> bool {
-        matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { hls: None, .. })
+        matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { .. })
     }
 
     /// Has it a place for what stands between the frames?
     pub(super) fn holds_messages(&self) -> bool {
-        matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { .. })
+        matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { .. } | Kind::TransportStream(..))
     }
 
     /// The container by its name for the log.

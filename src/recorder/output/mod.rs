@@ -7,7 +7,7 @@ mod file;
 mod hls;
 mod kind;
 
-use crate::container::{Pinned, Sink, Store, Unfit};
+use crate::container::{Sink, Store, Unfit};
 use crate::domain::event::{RecordExceptionKind, RecordSessionId};
 use crate::domain::receipt::Continued;
 use crate::domain::{EndReason, FormatParam, RecordTemplate, RecordingSource};
@@ -23,8 +23,6 @@ use file::{OpenFile, Step, Writer};
 use hls::HlsRecording;
 use kind::Kind;
 
-/// Of the output that goes on with HLS where MP4 and HLS cannot be one file: behind the others of a session, in three bits.
-const PARTED_PLACE: u8 = 7;
 /// Whether an output's recordings are told to have begun.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Begun {
@@ -40,8 +38,6 @@ pub enum Pumped {
     Done,
     /// The storage has no room now.
     Blocked,
-    /// The next file must be two: see [`Output::part`].
-    Part,
 }
 
 /// What came of trying to open a file.
@@ -210,50 +206,6 @@ impl<F: Sink> Output<F> {
             .collect()
     }
 
-    /// MP4 and HLS cannot be one file any more: HLS has no place for all the tracks of the next one.
-    fn must_part(&self, epoch: u32, context: &mut Context<'_, impl Pinned>) -> bool {
-        matches!(self.kind, Kind::Hybrid { mp4: Some(_), hls: Some(_) })
-            && (context.tracks_complete || epoch != context.newest_epoch())
-            && !context.epoch(epoch).tracks.further.is_empty()
-    }
-
-    /// Goes on without HLS; returns the output that goes on with it.
-    ///
-    /// # Panics
-    /// If [`Output::pump`] has not asked for it.
-    pub fn part(&mut self) -> Self {
-        let Kind::Hybrid { hls, .. } = &mut self.kind else { unreachable!("it was asked for") };
-        let kind = Kind::Hybrid { mp4: None, hls: hls.take() };
-        Self {
-            interval_ms: kind.interval_ms(),
-            kind,
-            source: self.source.clone(),
-            session: self.session,
-            place: PARTED_PLACE,
-            resume_wait_s: self.resume_wait_s,
-            awaiting: self.awaiting.take(),
-            audio_only: self.audio_only,
-            state: State::Starting,
-            hls: self.hls.take(),
-            next: self.next,
-            next_data: self.next_data,
-            need_key: self.need_key,
-            skipping: self.skipping,
-            lost: Losses::default(),
-            retry_at: self.retry_at,
-            failures: self.failures,
-            begun: self.begun,
-            resumed: self.resumed,
-            lacks: self.lacks,
-            failed: None,
-            further_told: false,
-            leaving: None,
-            left: None,
-            before: [None, self.before[1].take()],
-            ring: None,
-        }
-    }
-
     pub fn session(&self) -> RecordSessionId {
         self.session
     }
@@ -390,16 +342,11 @@ impl<F: Sink> Output<F> {
             let head = *context.cache.head(self.next);
             let file_ms = self.file_ms();
             match &mut self.state {
-                State::Starting => {
-                    if self.must_part(head.epoch, context) {
-                        return Pumped::Part;
-                    }
-                    match self.begin(&head, context, store) {
-                        Beginning::Changed => {}
-                        Beginning::Waits => return Pumped::Done,
-                        Beginning::Blocked => return Pumped::Blocked,
-                    }
-                }
+                State::Starting => match self.begin(&head, context, store) {
+                    Beginning::Changed => {}
+                    Beginning::Waits => return Pumped::Done,
+                    Beginning::Blocked => return Pumped::Blocked,
+                },
                 State::Writing(open) => match open.step(head.track, head.key, head.dts_ms, head.epoch, file_ms) {
                     Step::NewEpoch => {
                         let (reason, end) = (context.epoch(head.epoch).reason, context.now_at(open.last_dts_ms));
@@ -442,7 +389,7 @@ impl<F: Sink> Output<F> {
                 if message.epoch > open.epoch {
                     return true;
                 }
-                if message.epoch == open.epoch && !open.push_message(message, self.next, context, store) {
+                if message.epoch == open.epoch && !open.push_message(message, self.next, self.hls.as_mut(), context, store) {
                     return false;
                 }
             } else if self.kind.holds_messages() && message.before == self.next {
@@ -471,11 +418,8 @@ impl<F: Sink> Output<F> {
         if writer.is_to_close() {
             let closed = writer.close_fragment(&mut open.file);
             store.commit(&mut open.file, self.next);
-            if let (Some(fragment), Some(recording)) = (closed, &mut self.hls)
-                && let Some(segment) = recording.segmenter.push(&fragment)
-            {
-                store.flush(&mut open.file);
-                recording.list(&segment, "m4s", store);
+            if let Some(recording) = &mut self.hls {
+                recording.take(closed, &mut open.file, store);
             }
         }
         store.flush(&mut open.file);

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use crate::container::hls;
+use crate::container::{hls, hls_marks};
 use crate::domain::RecordingIdentity;
+use crate::domain::naming::disk_slug;
 use crate::units::WallTime;
 
 use super::FinishSettings;
@@ -41,5 +42,9 @@ pub(super) fn playlist(folder: &Path, identity: &RecordingIdentity, parts: &[Par
         .collect();
     // As the live one said it.
     let independent = identity.resume.is_none() && parts.iter().all(|part| part.summary.video.is_none());
-    hls::rebuild(container, settings.hls_segment_ms, independent, &described, ended)
+    let rebuilt = hls::rebuild(container, settings.hls_segment_ms, independent, &described, ended);
+    // What marks times was known to the live one alone.
+    let entry = format!("{}.m3u8", disk_slug(&identity.key.stream));
+    let live = [hls::LIVE_PLAYLIST_NAME, &entry].into_iter().find_map(|name| std::fs::read_to_string(folder.join(name)).ok());
+    live.map_or(rebuilt.clone(), |live| hls_marks::carry(&live, &rebuilt))
 }

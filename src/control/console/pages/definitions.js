@@ -10,6 +10,9 @@ const rate = (kbps) => (kbps ? `${kbps} kbit/s` : "");
 const listed = (...parts) => parts.filter(Boolean).join(" · ");
 const every = (item) => (item.SampleType === "Percent" ? `every ${item.SampleInterval} %` : `every ${item.SampleInterval} s`);
 
+const CODECS = { libx264: "H.264", libx265: "HEVC", libfdk_aac: "AAC", libmp3lame: "MP3", ac3: "AC-3", flac: "FLAC" };
+const codec = (name) => CODECS[name] ?? name;
+
 const NAMING = [["Name", "Name", { maxlength: "64", autofocus: true }], ["Comment", "Remark", { maxlength: "256" }]];
 const SHAPE = [["Width", "Width, pixels", { type: "number", min: "0", note: "0: by the shape" }], ["Height", "Height, pixels", { type: "number", min: "0" }]];
 const PICTURE = [...SHAPE, ["Format", "Format", { choices: ["jpg", "png", "webp"] }]];
@@ -19,7 +22,7 @@ const NUMBERS = new Set(["Width", "Height", "SampleInterval", "RowCount", "Colum
 /** Name in the API, what people call it, how a list shows one, its fields, and a body made of them where that is not one field for one parameter. */
 const KINDS = [
   { api: "Transcode", key: "TranscodeTaskSet", title: "Renditions", about: "One file of another size, codec or container.", fields: transcodeFields, body: transcodeBody,
-    say: (item) => listed(item.Container.toUpperCase(), item.RemoveVideo ? "" : item.VideoTemplate?.Codec ? listed(item.VideoTemplate.Codec, size(item.VideoTemplate), item.VideoTemplate.Fps ? `${item.VideoTemplate.Fps} frames/s` : "", rate(item.VideoTemplate.Bitrate)) : "as it is", item.RemoveAudio || !item.AudioTemplate?.Codec ? "" : listed(item.AudioTemplate.Codec, rate(item.AudioTemplate.Bitrate))) },
+    say: (item) => listed(item.Container.toUpperCase(), item.RemoveVideo ? "" : item.VideoTemplate?.Codec ? listed(codec(item.VideoTemplate.Codec), size(item.VideoTemplate), item.VideoTemplate.Fps ? `${item.VideoTemplate.Fps} frames/s` : "", rate(item.VideoTemplate.Bitrate)) : "as it is", item.RemoveAudio || !item.AudioTemplate?.Codec ? "" : listed(codec(item.AudioTemplate.Codec), rate(item.AudioTemplate.Bitrate))) },
   { api: "AdaptiveDynamicStreaming", key: "AdaptiveDynamicStreamingTaskSet", title: "Adaptive streams", about: "HLS of several qualities that a player changes between.", fields: adaptiveFields, body: adaptiveBody,
     say: (item) => listed(item.Format, item.StreamInfos.map((step) => `${step.Video.Height || step.Video.Width || "source"}p`).join(", "), item.SegmentType === "mp4" ? "fMP4" : "TS", item.DrmType ? `encrypted (${item.DrmType})` : "") },
   { api: "SnapshotByTimeOffset", key: "SnapshotByTimeOffsetTaskSet", title: "Pictures at times, covers", about: "Single pictures.", fields: () => [...NAMING, ...PICTURE], say: (item) => listed(item.Format, size(item)) },
@@ -169,6 +172,13 @@ export default (context) => {
   ];
   const section = (title, about, add, content) => h("section", { class: "card flush" }, h("header", { style: { padding: "14px 18px" } }, h("div", {}, h("h2", {}, title), h("p", { class: "muted small" }, about)), context.mayChange() && add), content);
 
+  /** Those of one's own, and the presets behind a line: there are many. */
+  function definitions(kind) {
+    const [own, presets] = [false, true].map((wanted) => (sets.get(kind.api) ?? []).filter((item) => isPreset(item) === wanted));
+    const list = (items) => table(columns(kind), items, (item) => `${kind.api}-${item.Definition}`);
+    return [own.length > 0 && list(own), presets.length > 0 && h("details", { style: { padding: "10px 18px" } }, h("summary", {}, presets.length === 1 ? "1 preset" : `${presets.length} presets`), list(presets))];
+  }
+
   return {
     title: "Definitions",
     interval: 10000,
@@ -176,7 +186,7 @@ export default (context) => {
     view: () => [
       h("div", { class: "head" }, h("div", {}, h("h1", {}, "Definitions"), h("p", { class: "muted" }, "What can be made of recordings, and the task flows that do it."))),
       flows && section("Task flows", "What is done with a file, by itself after recording or by hand.", h("button", { class: "primary", type: "button", onclick: () => editFlow(null) }, "New task flow"), flows.length ? table(flowColumns, flows, (flow) => flow.Name) : empty("No task flows", "Make one.")),
-      ...(flows ? KINDS.map((kind) => section(kind.title, kind.about, h("button", { type: "button", onclick: () => edit(kind, null) }, "New"), table(columns(kind), sets.get(kind.api), (item) => `${kind.api}-${item.Definition}`))) : []),
+      ...(flows ? KINDS.map((kind) => section(kind.title, kind.about, h("button", { type: "button", onclick: () => edit(kind, null) }, "New"), definitions(kind))) : []),
     ],
   };
 };

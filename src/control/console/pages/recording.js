@@ -10,7 +10,7 @@ const NEVER = "9999-12-31T23:59:59Z";
 
 export default (context) => {
   const [FileId] = context.parts;
-  let [media, receipt, missing, playing] = [null, null, false, null];
+  let [media, receipt, missing, playing, token] = [null, null, false, null, null];
   let [from, to, now] = [0, 0, 0];
 
   async function load() {
@@ -18,13 +18,20 @@ export default (context) => {
     media = answer.MediaInfoSet[0] ?? null;
     missing = !media;
     if (!media) return;
-    if (!receipt) receipt = await call("DescribeRecordingReceipt", { FileId }).then((answer) => answer.Receipt, () => null);
+    if (!receipt) [receipt, token] = await call("DescribeRecordingReceipt", { FileId }).then((answer) => [answer.Receipt, answer.DrmToken ?? null], () => [null, null]);
     if (!playing && media.BasicInfo.MediaUrl) {
       const cover = media.BasicInfo.CoverUrl;
-      playing = player(context.about, reachable(media.BasicInfo.MediaUrl), formatOf(media), { audioOnly: !media.MetaData?.VideoStreamSet?.length, poster: cover ? reachable(cover) : null });
+      playing = player(context.about, playable(media.BasicInfo.MediaUrl), formatOf(media), { audioOnly: !media.MetaData?.VideoStreamSet?.length, poster: cover ? reachable(cover) : null });
       playing.media.addEventListener("timeupdate", () => { now = playing.media.currentTime; context.redraw(); });
       [from, to] = [0, length()];
     }
+  }
+
+  /** Where a playlist is for whoever has the token of an encrypted file; anything else as it is. */
+  function playable(address) {
+    const url = new URL(reachable(address));
+    if (token && url.pathname.endsWith(".m3u8")) url.pathname = url.pathname.replace(/[^/]*$/, (name) => `voddrm.token.${token}.${name}`);
+    return url.href;
   }
 
   const length = () => media.MetaData?.Duration || playing?.media.duration || 0;
@@ -35,7 +42,7 @@ export default (context) => {
     const video = media.MetaData?.VideoStreamSet?.[0];
     const audio = media.MetaData?.AudioStreamSet?.[0];
     const row = (name, ...value) => [h("dt", {}, name), h("dd", { class: "num" }, ...value)];
-    return h("section", { class: "card" }, h("header", {}, h("h2", {}, "About it"), badge(formatOf(media).toUpperCase(), "accent")),
+    return h("section", { class: "card" }, h("header", {}, h("h2", {}, "About it"), badge(formatOf(media).toUpperCase(), "accent"), (receipt?.Encryption ?? receipt?.Identity?.Encryption) && badge("encrypted", "accent")),
       h("dl", { class: "facts" },
         row("Recorded", `${moment(begin)} to ${moment(end)}`),
         row("Duration", duration(media.MetaData?.Duration), " · ", bytes(media.MetaData?.Size), media.MetaData?.Bitrate ? ` · ${rate(media.MetaData.Bitrate)}` : ""),
@@ -85,7 +92,7 @@ export default (context) => {
     const shots = [...(media.SnapshotByTimeOffsetInfo?.SnapshotByTimeOffsetSet ?? []).flatMap((set) => (set.PicInfoSet ?? []).map((picture) => picture.Url)), ...(media.SampleSnapshotInfo?.SampleSnapshotSet ?? []).flatMap((set) => set.ImageUrlSet ?? [])];
     if (!renditions.length && !streams.length && !sprites.length && !shots.length && !moving.length) return null;
     const line = (name, detail, url, format, encrypted) => h("div", { class: "spread" }, h("div", {}, h("div", { class: "title" }, name), h("div", { class: "muted small num" }, detail)),
-      h("div", { class: "row" }, !encrypted && h("button", { class: "quiet", type: "button", onclick: () => playOther(url, format) }, "Play"), h("a", { class: "button quiet", href: reachable(url), download: "" }, "Get")));
+      h("div", { class: "row" }, (!encrypted || token) && h("button", { class: "quiet", type: "button", onclick: () => playOther(url, format) }, "Play"), h("a", { class: "button quiet", href: reachable(url), download: "" }, "Get")));
     return h("section", { class: "card stack" }, h("h2", {}, "Made of it"),
       playing?.other && h("div", { class: "spread" }, h("span", { class: "muted small" }, "Another form is playing."), h("button", { class: "quiet", type: "button", onclick: () => playOther(null) }, "Play the recording")),
       renditions.map((item) => line(`${item.Width ? `${item.Width}×${item.Height} ` : ""}${(item.Container ?? "").toUpperCase()}`, `definition ${item.Definition} · ${bytes(item.Size)}${item.Bitrate ? ` · ${rate(item.Bitrate)}` : ""}`, item.Url, item.Container === "hls" || /\.m3u8/.test(item.Url) ? "hls" : "mp4")),
@@ -99,7 +106,7 @@ export default (context) => {
   function playOther(url, format) {
     playing.dispose();
     const { CoverUrl, MediaUrl } = media.BasicInfo;
-    playing = player(context.about, reachable(url ?? MediaUrl), url ? format : formatOf(media), { audioOnly: !media.MetaData?.VideoStreamSet?.length, poster: CoverUrl ? reachable(CoverUrl) : null });
+    playing = player(context.about, playable(url ?? MediaUrl), url ? format : formatOf(media), { audioOnly: !media.MetaData?.VideoStreamSet?.length, poster: CoverUrl ? reachable(CoverUrl) : null });
     playing.other = Boolean(url);
     playing.media.addEventListener("timeupdate", () => { now = playing.media.currentTime; context.redraw(); });
     context.redraw();
