@@ -412,6 +412,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         public_base: public_base.clone(),
         app_id: config.api.app_id,
         describe: edit_output,
+        attempts_max: u32::try_from(config.process.attempts_max).unwrap_or(u32::MAX),
         join: {
             let joiner = processor.joiner();
             Some(Box::new(move |task, order, place, stop, progress| joiner.join(task, order, place, stop, progress)))
