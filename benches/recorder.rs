@@ -41,9 +41,8 @@ fn give_back(queue: &Receiver<DiskCommand>) {
                 }
             }
             DiskCommand::Open(open) => {
-                if let Some((block, back)) = open.record {
-                    back.send(block).expect("the core lives");
-                }
+                let (block, back) = open.record;
+                back.send(block).expect("the core lives");
             }
             _ => {}
         }

@@ -27,10 +27,11 @@ use crate::delivery::sender::Senders;
 use crate::delivery::{self, DeliverySettings, WhenBusy};
 use crate::disks::{self, Checksums, DiskThreads, Folders};
 use crate::domain::content_key::MasterKey;
-use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordState};
+use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordSessionId, RecordState};
 use crate::domain::sealing;
 use crate::domain::{
-    Busy, DataFolder, DataFolders, FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, Resumptions, StreamEnd, naming, policy,
+    Busy, DataFolder, DataFolders, EndReason, FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, RecordingSource, Resumptions,
+    StreamEnd, naming, policy,
 };
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
@@ -411,6 +412,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         public_base: public_base.clone(),
         app_id: config.api.app_id,
         describe: edit_output,
+        attempts_max: u32::try_from(config.process.attempts_max).unwrap_or(u32::MAX),
         join: {
             let joiner = processor.joiner();
             Some(Box::new(move |task, order, place, stop, progress| joiner.join(task, order, place, stop, progress)))
@@ -535,31 +537,48 @@ impl Running {
                 std::process::exit(1);
             }
         });
+        let watch = supervise::StopWatch::start(|| {
+            tracing::error!("the stop is given up; what is open is finished at the next start");
+            std::process::exit(1);
+        });
+        let part = |name| watch.iter().for_each(|watch| watch.part(name));
         self.rebuild_stop.store(true, Ordering::Relaxed);
+        part("HTTP");
         self.server.stop();
+        part("clips");
         self.clips.stop();
+        part("the ingest cores: files are closed");
         self.ingest.stop();
+        part("delivery");
         self.senders.stop();
+        part("the disks: recordings are finished");
         // Recovery that goes on feeds a disk that answers.
         let all_written = self.disks.stop();
+        part("recovery");
         for recovery in self.recovery {
             if (all_written || recovery.is_finished()) && recovery.join().is_err() {
                 tracing::error!("a recovery thread panicked");
             }
         }
+        part("the rebuilding of the catalog");
         if self.rebuild.is_some_and(|rebuild| rebuild.join().is_err()) {
             tracing::error!("the thread that builds the catalog panicked");
         }
+        part("the catalog: recordings are entered");
         self.entry_sender.store(None);
         if self.entries.join().is_err() {
             tracing::error!("the catalog entry thread panicked");
         }
+        part("checksums");
         self.checksums.stop(all_written);
+        part("stream events");
         drop(self.events_stop);
         if self.events.join().is_err() {
             tracing::error!("the live events thread panicked");
         }
+        part("task flows");
         self.processor.stop();
+        part("retention");
         self.retention.stop();
         if let Some(eviction) = self.eviction {
             eviction.stop();
@@ -567,8 +586,10 @@ impl Running {
         if let Some(certificates) = self.certificates {
             certificates.stop();
         }
+        part("callbacks");
         // Last of those who use the catalog: everything else has told what there is to tell.
         self.dispatcher.stop();
+        part("the catalog");
         self.catalog.close();
         // Everything in it is on the disk, or the next start brings it there.
         if all_written && let Err(error) = std::fs::remove_dir_all(&self.arenas) {
@@ -578,6 +599,7 @@ impl Running {
         if let Ok(impatient) = impatient {
             let _ = impatient.join();
         }
+        drop(watch);
         tracing::info!("stopped");
     }
 }
@@ -589,7 +611,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 fn listen_sentence(key: &'static str, error: &IngestError) -> StartError {
     match error {
         IngestError::Listen { address, source } => StartError(bind_error_sentence(key, *address, source)),
-        IngestError::Executor { .. } => StartError(error.to_string()),
+        IngestError::Executor { .. } | IngestError::Thread { .. } => StartError(error.to_string()),
     }
 }
 
@@ -803,9 +825,20 @@ fn entered(file: &FinishedFile, storage: &Storage, unsummed: &Sender<(usize, Fil
 
 fn recover_left(storage: &Storage, index: usize, left: &LeftBehind, files: &EntrySender, to_disk: &Sender<DiskCommand>, events: &EventSender) {
     let started = Instant::now();
+    // Several files of one may have been open: the newest was still being recorded, others were being finished.
+    let mut ended = Vec::new();
     let recovered = left.recover(&storage.finish[index], |found| {
         let is_taken = match found {
-            Found::Finished(file) => enter(files, storage.placed(index, *file)),
+            Found::Finished(file) => {
+                let identity = &file.identity;
+                let recording = (identity.session, identity.format);
+                let tells = !matches!(identity.source, RecordingSource::Ring | RecordingSource::Made(_)) && identity.resume.is_none();
+                if file.reason == EndReason::Recovered && tells && !ended.contains(&recording) {
+                    ended.push(recording);
+                    events.send(cut_off(&file));
+                }
+                enter(files, storage.placed(index, *file))
+            }
             Found::Paused(paused) => to_disk.send(DiskCommand::PauseRecording(Box::new(paused))).is_ok(),
             Found::Over(paused) => {
                 events.send(resumption_over(&paused));
@@ -841,12 +874,25 @@ fn resumption_over(paused: &PausedRecording) -> LiveEvent {
         stream_param: String::new(),
         alias_domain: String::new(),
     };
-    let kind = LiveEventKind::RecordState {
-        session: paused.session,
-        source: paused.source.clone(),
-        format: crate::units::Format::Hls,
-        state: RecordState::Ended,
+    recording_over(publisher, paused.session, paused.source.clone(), crate::units::Format::Hls)
+}
+
+/// The end of the last run ended this recording.
+fn cut_off(file: &FinishedFile) -> LiveEvent {
+    let identity = &file.identity;
+    let publisher = Publisher {
+        key: identity.key.clone(),
+        publication: identity.publication,
+        publish_time: identity.start,
+        client_ip: String::new(),
+        stream_param: identity.stream_param.clone(),
+        alias_domain: identity.alias_domain.clone(),
     };
+    recording_over(publisher, identity.session, identity.source.clone(), identity.format)
+}
+
+fn recording_over(publisher: Publisher, session: RecordSessionId, source: RecordingSource, format: crate::units::Format) -> LiveEvent {
+    let kind = LiveEventKind::RecordState { session, source, format, state: RecordState::Ended };
     LiveEvent { publisher: Arc::new(publisher), time: wall_now(), kind }
 }
 

@@ -70,7 +70,8 @@ fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
     let mut writer = FlvWriter::new(&tracks, &head, 0);
     let file_id = store.next_file_id();
     let media = MediaPath { folder: file_id, part: 1, extension: "flv" };
-    let mut file = store.open(OpenMedia { media, link: None, writer: 1, begin: vec![identity(file_id)], small_files: Vec::new(), head });
+    let opened = store.open(OpenMedia { media, link: None, writer: 1, begin: vec![identity(file_id)], small_files: Vec::new(), head });
+    let mut file = opened.expect("a free block");
     for index in 0..10 {
         let body = [0xaf, 1, 0x21, index];
         let Ok(AudioUnit::Frame(_, part)) = parse_audio(Payload::contiguous(&body)) else { panic!("no frame") };

@@ -27,7 +27,7 @@ use capstan::rtmp::message::message_type;
 use capstan::rtmp::{Event, MediaKind, Session, SessionConfig};
 use capstan::segment::arena::Block;
 use capstan::segment::disk::{DiskSettings, ResumptionSettings, SteppedDisk};
-use capstan::segment::faults::{self, Step};
+use capstan::segment::faults::{self, Killed, Step};
 use capstan::segment::finish::{self, FinishSettings};
 use capstan::segment::open::OpenRecordings;
 use capstan::segment::recover::{Found, LeftBehind};
@@ -60,9 +60,6 @@ fn trace(what: impl FnOnce() -> String) {
         eprintln!("{:6} ms: {}", MONO_MS.get(), what());
     }
 }
-
-/// What a killed process unwinds with.
-struct Killed;
 
 /// An instant at which the process may die.
 fn instant() {
@@ -109,7 +106,7 @@ impl Store for SimStore {
     fn next_file_id(&mut self) -> FileId {
         self.0.next_file_id()
     }
-    fn open(&mut self, open: OpenMedia) -> BlockFile {
+    fn open(&mut self, open: OpenMedia) -> Option<BlockFile> {
         instant();
         self.0.open(open)
     }
@@ -138,6 +135,10 @@ impl Store for SimStore {
     fn close(&mut self, file: BlockFile, plan: Option<FinishPlan>) {
         instant();
         self.0.close(file, plan);
+    }
+    fn abandon(&mut self, file: BlockFile) {
+        instant();
+        self.0.abandon(file);
     }
     fn end_recording(&mut self, end: RecordingEnd) {
         instant();
@@ -552,6 +553,9 @@ impl Publisher {
         if let Some(mut recorder) = self.recorder.take() {
             recorder.finish(reason, now(), &mut life.store);
             life.ending.push((recorder, Rc::clone(&self.truth)));
+        } else {
+            // It ended before its wish to publish was read.
+            self.truth.borrow_mut().lost = Some(0);
         }
     }
 }
@@ -1163,6 +1167,7 @@ fn setting(name: &str) -> Option<u64> {
 #[test]
 fn whatever_dies_nothing_received_is_lost() {
     if let Some(seed) = setting("CAPSTAN_SIM_SEED") {
+        tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
         return run(seed, true);
     }
     let (first, seeds) = (setting("CAPSTAN_SIM_FIRST").unwrap_or(0), setting("CAPSTAN_SIM_SEEDS").unwrap_or(SEEDS));

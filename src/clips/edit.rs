@@ -66,8 +66,6 @@ pub struct EditError {
 const BAD_INPUT: i64 = FailKind::Input.code();
 const BAD_SOURCE: i64 = FailKind::Source.code();
 pub(super) const OURS: i64 = FailKind::Internal.code();
-/// Attempts of the encoder at one task.
-const ATTEMPTS_MAX: u32 = 3;
 
 /// What became of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,9 +128,17 @@ pub fn carry_out(maker: &ClipMaker, lane: Lane, mut task: VodTask, stopping: &At
             };
         }
         Err(Trouble::NeedsEncoder(why)) => fail(OURS, "EncoderNeeded", why),
+        Err(Trouble::Stopped) if stopping.load(Ordering::SeqCst) => {
+            // It was we who stopped it: the attempt does not count.
+            let uncounted = move |task: &mut VodTask| task.work["attempts"] = attempts.saturating_sub(1).into();
+            if let Err(error) = maker.catalog.change_vod_task(&id, uncounted) {
+                tracing::debug!(task = id, %error, "an attempt that was stopped counts");
+            }
+            return Outcome::Later;
+        }
         // Cancelled it is over, and not looked at again.
-        Err(Trouble::Stopped) => return if stopping.load(Ordering::SeqCst) { Outcome::Later } else { Outcome::Over },
-        Err(Trouble::Again(error)) if attempts < ATTEMPTS_MAX => {
+        Err(Trouble::Stopped) => return Outcome::Over,
+        Err(Trouble::Again(error)) if attempts < maker.attempts_max => {
             tracing::warn!(task = id, attempts, reason = error.message, "EditMedia failed; trying again");
             return Outcome::Later;
         }
@@ -161,7 +167,7 @@ fn begin(maker: &ClipMaker, lane: Lane, task: &mut VodTask) -> Result<(EditWork,
         serde_json::from_value(task.work.clone()).map_err(|error| fail(OURS, "InternalError", format!("the task cannot be read: {error}")))?;
     let file_id = *work.file_id.get_or_insert_with(|| maker.ids.next());
     work.attempts += u32::from(lane == Lane::Encode);
-    if work.attempts > ATTEMPTS_MAX {
+    if work.attempts > maker.attempts_max {
         return Err(fail(OURS, "InternalError", "The encoder was interrupted too often."));
     }
     let stored = serde_json::to_value(&work).unwrap_or_default();

@@ -45,6 +45,8 @@ pub struct ClipMaker {
     pub describe: fn(&MediaRow, &str, u64) -> (Value, Value),
     /// `None`: nothing is encoded here.
     pub join: Option<Join>,
+    /// Attempts of the encoder at one task.
+    pub attempts_max: u32,
 }
 
 /// Makes one MP4 of stretches of files with the encoder: task and its application, what, folder and name, whether it is to stop, how far it is in percent.

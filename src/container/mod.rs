@@ -261,7 +261,9 @@ pub trait Store {
     type Note;
     /// A new id, greater than all before.
     fn next_file_id(&mut self) -> FileId;
-    fn open(&mut self, open: OpenMedia) -> Self::File;
+    /// Begins a media file. `None`: what opening takes has no place in memory that outlives the process, so that a kill would lose the file; nothing has
+    /// happened, try again later.
+    fn open(&mut self, open: OpenMedia) -> Option<Self::File>;
     /// Makes sure that `bytes` more can be appended to `file`; false: no free block now, try again later.
     fn reserve(&mut self, file: &mut Self::File, bytes: usize) -> bool;
     /// Says that everything appended so far forms complete frames, those before number `taken`; hands over what is full.
@@ -280,6 +282,10 @@ pub trait Store {
     fn append_text(&mut self, folder: FileId, name: &'static str, text: String);
     /// No more bytes come to `file`. `plan`: how to make it final, where the writer knows; else the file is scanned.
     fn close(&mut self, file: Self::File, plan: Option<FinishPlan>);
+    /// No more bytes come to `file`, whose writer met a defect: what was committed stays.
+    fn abandon(&mut self, file: Self::File) {
+        self.close(file, None);
+    }
     fn end_recording(&mut self, end: RecordingEnd);
     /// An HLS recording that may be interrupted begins: is there one to go on with? `patient`: the answer may be to wait.
     fn resume(&mut self, claim: &ResumeClaim, patient: bool) -> Resume;

@@ -64,6 +64,7 @@ impl Running {
             app_id: 1_300_000_001,
             describe: super::actions::media_info::edit_output,
             join: None,
+            attempts_max: 3,
         };
         let mut context = ControlContext {
             catalog,

@@ -59,6 +59,11 @@ impl Ending {
         self.0.report(metrics, shared, now);
         self.0.recorder.is_finished()
     }
+
+    /// Ends it after a defect.
+    pub fn abandon(&mut self, now: Now, store: &mut CoreStore) {
+        self.0.recorder.abandon(EndReason::PublicationEnded, now, store);
+    }
 }
 
 /// A running publication of this connection.
@@ -67,6 +72,8 @@ struct Publishing {
     name: PublishName,
     publisher: Arc<Publisher>,
     recorder: Recorder<CoreStore>,
+    /// A call of the recorder has not come back: if nothing runs, a defect has ended it.
+    in_recorder: bool,
     tasks: TaskScheduler,
     policy_version: u64,
     next_task_check: Option<WallTime>,
@@ -371,16 +378,20 @@ impl Connection {
                 None => return Ok(Served::Idle),
                 Some(Event::Media { kind, timestamp_ms, payload }) => {
                     let Some(publishing) = &mut self.publishing else { continue };
+                    publishing.in_recorder = true;
                     let recorder = &mut publishing.recorder;
+                    let mut taken = Ok(());
                     match kind {
-                        MediaKind::Video => recorder.video(timestamp_ms, payload, service.now, service.store).map_err(CloseReason::Tag)?,
-                        MediaKind::Audio => recorder.audio(timestamp_ms, payload, service.now, service.store).map_err(CloseReason::Tag)?,
+                        MediaKind::Video => taken = recorder.video(timestamp_ms, payload, service.now, service.store),
+                        MediaKind::Audio => taken = recorder.audio(timestamp_ms, payload, service.now, service.store),
                         MediaKind::Data if announce_tracks(recorder, &payload) => {}
                         MediaKind::Data if is_data(&payload) => recorder.data(timestamp_ms, payload, service.now, service.store),
                         MediaKind::Data => {
                             tracing::debug!(client = %self.peer, bytes = payload.len(), "a data message that cannot be read, or too long to be kept")
                         }
                     }
+                    publishing.in_recorder = false;
+                    taken.map_err(CloseReason::Tag)?;
                 }
                 Some(Event::Refused { code, description }) => {
                     tracing::warn!(client = %self.peer, code, description, "refused");
@@ -462,9 +473,10 @@ impl Connection {
             stream_param: address.query.clone(),
             alias_domain: publisher.alias_domain.clone(),
         };
-        let mut publishing = Box::new(Publishing {
+        let publishing = self.publishing.insert(Box::new(Publishing {
             id,
             recorder: Recorder::new(publication, shared.settings.recorder),
+            in_recorder: false,
             tasks: TaskScheduler::default(),
             policy_version: policy.version,
             next_task_check: None,
@@ -477,11 +489,12 @@ impl Connection {
             shown: (service.now.mono, 0),
             name,
             publisher,
-        });
+        }));
         publishing.tell(LiveEventKind::PublishBegan, service);
+        publishing.in_recorder = true;
         publishing.start_rule(&policy, service);
         publishing.schedule_tasks(&policy, service);
-        self.publishing = Some(publishing);
+        publishing.in_recorder = false;
         self.paced = (self.received_bytes, service.now.mono);
         self.session.accept_publish();
         Ok(())
@@ -513,11 +526,13 @@ impl Connection {
     /// What was received shall go to the disk; `rest`: also what waited for the next frame.
     pub fn flush(&mut self, rest: bool, store: &mut CoreStore) {
         if let Some(publishing) = &mut self.publishing {
+            publishing.in_recorder = true;
             if rest {
                 publishing.recorder.flush_rest(store);
             } else {
                 publishing.recorder.flush(store);
             }
+            publishing.in_recorder = false;
         }
     }
 
@@ -525,11 +540,13 @@ impl Connection {
     pub fn tick(&mut self, policy: &Policy, service: &mut Service<'_>) {
         self.look_at_chunks(service.now);
         let Some(publishing) = &mut self.publishing else { return };
+        publishing.in_recorder = true;
         if publishing.policy_version != policy.version || publishing.next_task_check.is_some_and(|check| service.now.wall >= check) {
             publishing.policy_version = policy.version;
             publishing.schedule_tasks(policy, service);
         }
         publishing.recorder.tick(service.now, service.store);
+        publishing.in_recorder = false;
         publishing.report(service.metrics, service.shared, service.now);
         publishing.show(service.now.mono);
     }
@@ -588,8 +605,14 @@ impl Connection {
     /// Ends the publication, if there is one; the connection stays.
     fn end_publication(&mut self, cause: EndCause, service: &mut Service<'_>) {
         self.look_at_chunks(service.now);
+        let Some(publishing) = &mut self.publishing else { return };
+        if std::mem::replace(&mut publishing.in_recorder, true) {
+            publishing.recorder.abandon(cause.end_reason(), service.now, service.store);
+        } else {
+            publishing.recorder.finish(cause.end_reason(), service.now, service.store);
+        }
+        publishing.in_recorder = false;
         let Some(mut publishing) = self.publishing.take() else { return };
-        publishing.recorder.finish(cause.end_reason(), service.now, service.store);
         publishing.report(service.metrics, service.shared, service.now);
         service.metrics.publication_ended(cause.label());
         service.shared.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).end(&publishing.name.key, publishing.id);
@@ -620,11 +643,11 @@ impl Connection {
         self.opened = service.now.mono;
     }
 
-    /// Ends the publication by our decision and tells the publisher.
+    /// Ends the publication by our decision and tells the publisher. If that meets a defect, it may be called once more.
     pub fn close(&mut self, reason: &CloseReason, service: &mut Service<'_>) {
         self.ending = true;
         let pending = std::mem::take(&mut self.pending);
-        if self.feed(&pending, service).is_err() {
+        if !matches!(reason, CloseReason::Panic) && self.feed(&pending, service).is_err() {
             tracing::debug!(client = %self.peer, "the last bytes before the end are no RTMP");
         }
         self.end_publication(reason.cause(), service);

@@ -21,6 +21,7 @@ use crate::metrics::{ConnectionError, CoreMetrics};
 use crate::recorder::Now;
 use crate::rtmp::session::{Session, SessionConfig};
 use crate::segment::CoreStore;
+use crate::segment::vital::contained;
 use crate::units::{MonoTime, WallTime};
 
 use super::connection::{CloseReason, Connection, Ending, Served, Service};
@@ -56,6 +57,8 @@ const BUSY_PERCENT: u64 = 75;
 /// Bounds of the time between two flushes, as parts of `record.durability_ms`.
 const FLUSH_PERCENT_MAX: u32 = 78;
 const FLUSH_PERCENT_MIN: u32 = 30;
+/// At the stop, what waits in the sockets is read for this long.
+const STOP_READ_MS: u64 = 1_000;
 /// Readiness events fetched at once.
 const EVENTS_MAX: usize = 1024;
 const LISTENER: u64 = u64::MAX;
@@ -212,7 +215,7 @@ impl Core {
             } else {
                 until_tick
             };
-            sleep(pause).await;
+            self.shared.naps[self.index].sleep(sleep(pause)).await;
         }
     }
 
@@ -653,7 +656,13 @@ impl Core {
 
     fn tick_ending(&mut self, now: Now) {
         let (store, metrics, shared) = (&mut self.store, &self.metrics, &self.shared);
-        self.ending.retain_mut(|ending| !catch_unwind(AssertUnwindSafe(|| ending.tick(now, store, metrics, shared))).unwrap_or(true));
+        self.ending.retain_mut(|ending| {
+            let ended = contained("a publication that is over", || ending.tick(now, store, metrics, shared));
+            if ended.is_none() {
+                contained("what is left of it", || ending.abandon(now, store));
+            }
+            !ended.unwrap_or(true)
+        });
     }
 
     fn check_timeouts(&mut self, now: Now) {
@@ -679,17 +688,29 @@ impl Core {
         }
         let (mut service, _) = self.service(now);
         if catch_unwind(AssertUnwindSafe(|| connection.close(reason, &mut service))).is_err() {
-            tracing::error!(client = %connection.peer, "closing the connection panicked; its files are finished at the next start");
+            // Now with what is complete in its files.
+            let closed = contained(connection.peer, || connection.close(&CloseReason::Panic, &mut service));
+            if closed.is_none() {
+                tracing::error!(client = %connection.peer, "the connection's files are finished at the next start");
+            }
         }
         // Dropping the socket takes it out of both lists.
         self.free.push(place);
     }
 
     async fn shut_down(&mut self) {
+        // What has arrived is recorded first; who sends without end is not waited for.
+        let begun = (self.shared.clock.mono)();
+        loop {
+            let now = self.shared.clock.now();
+            self.store.tick(now.mono);
+            self.fetch_ready(true);
+            if self.ready.is_empty() || now.mono.millis_since(begun) >= STOP_READ_MS {
+                break;
+            }
+            self.drain(now);
+        }
         let now = self.shared.clock.now();
-        // What has arrived is recorded first.
-        self.fetch_ready(true);
-        self.drain(now);
         for place in 0..self.connections.len() {
             if let Some(token) = self.connections[place].as_ref().map(|connection| connection.token) {
                 self.close(token, &CloseReason::Shutdown, now);

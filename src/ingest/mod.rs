@@ -6,6 +6,7 @@
 
 pub mod connection;
 pub mod core;
+mod nap;
 mod pace;
 pub mod publish;
 pub mod tls;
@@ -26,8 +27,10 @@ use crate::domain::{Busy, LiveEvent, LiveStreams, Policy};
 use crate::metrics::Metrics;
 use crate::recorder::{Now, RecorderSettings};
 use crate::segment::CoreStore;
+use crate::segment::vital::Vital;
 use crate::units::{MonoTime, PublicationId, WallTime};
 
+use nap::{Nap, Waker};
 use publish::EndCause;
 
 /// Commands waiting for one core. The senders (calls, other cores) wait for nothing: a full inbox is an error for them.
@@ -111,6 +114,8 @@ pub struct Shared {
     pub bytes_per_second: AtomicU64,
     /// When each core last passed its tick, monotonic nanoseconds.
     ticks: Vec<AtomicU64>,
+    /// Where each core sleeps.
+    naps: Vec<Nap>,
     inboxes: Vec<Sender<CoreCommand>>,
 }
 
@@ -134,10 +139,14 @@ impl Shared {
         self.ticks[core].store(now.nanos(), Ordering::Relaxed);
     }
 
+    fn passes_ticks(&self, core: usize, limit: Duration) -> bool {
+        let now = (self.clock.mono)().nanos();
+        now.saturating_sub(self.ticks[core].load(Ordering::Relaxed)) <= limit.as_nanos() as u64
+    }
+
     /// True while every core has passed its tick within `limit`.
     pub fn alive(&self, limit: Duration) -> bool {
-        let now = (self.clock.mono)().nanos();
-        self.ticks.iter().all(|tick| now.saturating_sub(tick.load(Ordering::Relaxed)) <= limit.as_nanos() as u64)
+        (0..self.ticks.len()).all(|core| self.passes_ticks(core, limit))
     }
 }
 
@@ -169,6 +178,7 @@ pub struct CoreParts {
 pub struct Ingest {
     shared: Arc<Shared>,
     cores: Vec<ExecutorJoinHandle<()>>,
+    waker: Waker,
 }
 
 /// What [`Ingest::start`] takes beside the cores.
@@ -186,6 +196,8 @@ pub struct IngestContext {
 pub enum IngestError {
     #[error("starting the executor on CPU {cpu}: {message}")]
     Executor { cpu: usize, message: String },
+    #[error("starting the thread that wakes the cores: {source}")]
+    Thread { source: std::io::Error },
     #[error("listening on {address}: {source}")]
     Listen { address: SocketAddr, source: std::io::Error },
 }
@@ -210,6 +222,7 @@ impl Ingest {
             publications: AtomicU64::new(0),
             bytes_per_second: AtomicU64::new(0),
             ticks,
+            naps: parts.iter().map(|_| Nap::default()).collect(),
             inboxes,
         });
         let mut cores = Vec::new();
@@ -221,6 +234,7 @@ impl Ingest {
                 // Sockets are read outside the ring; it carries timers only.
                 .io_memory(1 << 20)
                 .spawn(move || async move {
+                    let _vital = Vital("an ingest core");
                     let ended = Rc::new(Cell::new(false));
                     let beside = beside.map(|make| glommio::spawn_local(make(Rc::clone(&ended))));
                     core::run(index, (listener, tls_listener), store, inbox, shared).await;
@@ -232,7 +246,8 @@ impl Ingest {
                 .map_err(|error| IngestError::Executor { cpu, message: error.to_string() })?;
             cores.push(executor);
         }
-        Ok(Self { shared, cores })
+        let waker = Waker::start(Arc::clone(&shared)).map_err(|error| IngestError::Thread { source: error })?;
+        Ok(Self { shared, cores, waker })
     }
 
     pub fn shared(&self) -> &Arc<Shared> {
@@ -247,11 +262,13 @@ impl Ingest {
                 tracing::error!("an ingest core is gone already");
             }
         }
+        self.shared.naps.iter().for_each(Nap::wake);
         for core in self.cores {
             if let Err(error) = core.join() {
                 tracing::error!(%error, "an ingest core ended with an error");
             }
         }
+        self.waker.stop();
     }
 }
 

@@ -407,7 +407,7 @@ fn find_encoder(tools: &Tools) -> Option<Result<String, String>> {
                 tracing::warn!(%error, "the encoder did not say its version");
                 return None;
             }
-            let reason = std::error::Error::source(&error).map(|source| format!(" ({source})")).unwrap_or_default();
+            let reason = std::error::Error::source(&error).map_or_else(|| format!(" ({error})"), |source| format!(" ({source})"));
             return Some(Err(format!(
                 "{} cannot be run{reason}: task flows need ffmpeg {}.{} or newer with ffprobe; install the package ffmpeg or set {setting}",
                 program.display(),

@@ -261,6 +261,22 @@ impl<S: Store> Recorder<S> {
         self.gather(now, true);
     }
 
+    /// Ends everything after a defect in what works on this publication: files end with their last complete frame. Frames that no file had taken are lost.
+    pub fn abandon(&mut self, reason: EndReason, now: Now, store: &mut S) {
+        for mut output in self.sessions.drain(..).flat_map(|session| session.outputs) {
+            output.abandon(reason, now, store, &mut self.changes);
+        }
+        self.finishing = true;
+        self.blocked_since = None;
+        if let Some(waiting) = self.waiting.take() {
+            store.close_note(waiting.note);
+        }
+        self.cache.clear();
+        if let Some((log, _)) = self.log.take() {
+            store.close_log(log);
+        }
+    }
+
     /// Nothing is recorded (any more).
     pub fn is_finished(&self) -> bool {
         self.sessions.is_empty()

@@ -81,11 +81,11 @@ impl Store for MemoryStore {
         self.next_id += 1;
         FileId::new(FileId::MIN + self.next_id).unwrap()
     }
-    fn open(&mut self, open: OpenMedia) -> MemoryFile {
+    fn open(&mut self, open: OpenMedia) -> Option<MemoryFile> {
         let number = self.files.len() as u64;
         let sink = Rc::new(RefCell::new(MemorySink::with_head(&open.head)));
         self.files.insert(number, (open, Vec::new()));
-        MemoryFile { number, sink }
+        Some(MemoryFile { number, sink })
     }
     fn reserve(&mut self, _: &mut MemoryFile, _: usize) -> bool {
         self.room

@@ -39,7 +39,7 @@ const VERSION: u64 = 4;
 enum Word {
     /// 0: free; else the FileId of the recording, or the number of the log.
     File = 0,
-    /// File offset of the block's first byte.
+    /// File offset of the block's first byte; of a record, its number in the order in which files were opened.
     Offset = 1,
     /// Bytes of the block that hold complete data, and how many frames its writer had taken with them (see [`Progress`]): one word, so that a kill finds
     /// both or neither.

@@ -53,6 +53,10 @@ enum Fault {
     Delay(Duration),
 }
 
+/// What a simulated process unwinds with that dies in the middle of something.
+#[derive(Debug)]
+pub struct Killed;
+
 /// What is asked before each step.
 pub type Hook = Box<dyn FnMut(Step, &Path) -> io::Result<()>>;
 

@@ -10,6 +10,17 @@ pub const STALL_MS: u64 = 5_000;
 /// And longer than this: where there are other disks, they are preferred.
 pub const SLOW_MS: u64 = 1_500;
 
+/// And at the stop: nobody waits for a helper of a disk that takes longer over one step.
+const HANG_MS: u64 = 10_000;
+
+/// Threads that work on a disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Helper {
+    Writer = 0,
+    Finisher = 1,
+    Syncer = 2,
+}
+
 /// How much is written, and for how long the rest suffices.
 #[derive(Debug)]
 pub struct DiskHealth {
@@ -22,8 +33,8 @@ pub struct DiskHealth {
     written_bytes: AtomicU64,
     /// Seconds until the reserve is reached at the present rate; `u64::MAX`: never.
     full_in_s: AtomicU64,
-    /// When the step began that the writer is at, monotonic nanoseconds; 0: it waits for work.
-    busy_since: AtomicU64,
+    /// When the step began that each helper is at, monotonic nanoseconds; 0: it waits for work.
+    busy_since: [AtomicU64; 3],
     errors: AtomicU64,
     failed_syncs: AtomicU64,
     /// See [`DiskHealth::sync_nanos`].
@@ -78,7 +89,7 @@ impl DiskHealth {
             free_bytes: AtomicU64::new(u64::MAX),
             written_bytes: AtomicU64::new(0),
             full_in_s: AtomicU64::new(u64::MAX),
-            busy_since: AtomicU64::new(0),
+            busy_since: Default::default(),
             errors: AtomicU64::new(0),
             failed_syncs: AtomicU64::new(0),
             sync_nanos: AtomicU64::new(0),
@@ -129,8 +140,17 @@ impl DiskHealth {
     }
 
     pub fn is_stalled(&self, now: MonoTime) -> bool {
-        let since = self.busy_since.load(Relaxed);
-        since != 0 && now.nanos().saturating_sub(since) > STALL_MS * 1_000_000
+        self.is_at_it_for(Helper::Writer, STALL_MS, now)
+    }
+
+    /// One of the helpers does not come back from a step.
+    pub fn hangs(&self, now: MonoTime) -> bool {
+        [Helper::Writer, Helper::Finisher, Helper::Syncer].into_iter().any(|helper| self.is_at_it_for(helper, HANG_MS, now))
+    }
+
+    fn is_at_it_for(&self, helper: Helper, millis: u64, now: MonoTime) -> bool {
+        let since = self.busy_since[helper as usize].load(Relaxed);
+        since != 0 && now.nanos().saturating_sub(since) > millis * 1_000_000
     }
 
     pub fn is_failing(&self) -> bool {
@@ -153,8 +173,7 @@ impl DiskHealth {
 
     /// The writer is at a step that takes long.
     pub fn is_slow(&self, now: MonoTime) -> bool {
-        let since = self.busy_since.load(Relaxed);
-        since != 0 && now.nanos().saturating_sub(since) > SLOW_MS * 1_000_000
+        self.is_at_it_for(Helper::Writer, SLOW_MS, now)
     }
 
     /// How good this disk is for one more file: the greatest is the best of several. Where all else is alike, each gets files by its free space.
@@ -229,14 +248,14 @@ impl DiskHealth {
         self.written_bytes.load(Relaxed)
     }
 
-    /// The writer begins a step.
-    pub(super) fn begins(&self, now: MonoTime) {
-        self.busy_since.store(now.nanos().max(1), Relaxed);
+    /// A helper begins a step.
+    pub(super) fn begins(&self, helper: Helper, now: MonoTime) {
+        self.busy_since[helper as usize].store(now.nanos().max(1), Relaxed);
     }
 
-    /// The writer waits for work.
-    pub(super) fn waits(&self) {
-        self.busy_since.store(0, Relaxed);
+    /// A helper waits for work.
+    pub(super) fn waits(&self, helper: Helper) {
+        self.busy_since[helper as usize].store(0, Relaxed);
     }
 
     pub(super) fn note_space(&self, free_bytes: u64, full_in_s: Option<u64>, full: bool, low: bool) {

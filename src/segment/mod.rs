@@ -18,6 +18,7 @@ pub mod space;
 pub mod storage;
 pub mod store;
 pub mod unsummed;
+pub mod vital;
 pub mod whole;
 
 pub use arena::Arena;

@@ -17,6 +17,7 @@ use super::arena::{BlockKind, OrphanBlock, read_orphans, read_taken};
 use super::faults;
 use super::finish::{self, ClosedFiles, FinishError, FinishSettings};
 use super::open_record::OpenRecord;
+use super::vital::contained;
 
 /// What recovery did, for one log line and the counters.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -130,8 +131,10 @@ impl WriteBack<'_> {
             self.write_back_arena(&path);
             match read_journals(&path) {
                 Ok(journals) => journals.iter().for_each(|journal| {
-                    let begun = replay(self.by_room().map(|index| self.settings[index].recording_folder()).collect(), journal);
-                    match begun {
+                    let folders = self.by_room().map(|index| self.settings[index].recording_folder()).collect();
+                    // What made the last run die must not make this one die.
+                    let begun = contained("frames that no file had taken", || replay(folders, journal));
+                    match begun.unwrap_or_else(|| Err(io::Error::other("a defect in the server"))) {
                         Ok(begun) => begun.into_iter().for_each(|id| self.note_begun(id)),
                         Err(error) => {
                             self.left[0].recovered.failed += 1;
@@ -173,18 +176,27 @@ impl WriteBack<'_> {
 
     /// Opens the files that it had not opened yet, then writes the blocks of an arena file into their recordings.
     fn write_back_arena(&mut self, path: &Path) {
-        for kind in [BlockKind::OpenRecord, BlockKind::Media] {
-            let take = |orphan: OrphanBlock| {
-                let OrphanBlock { file, part, offset, ref bytes, .. } = orphan;
-                let written = if kind == BlockKind::Media { self.write_block(file, part, offset, bytes) } else { self.open_record(bytes) };
-                if let Err(error) = written {
+        let mut records = Vec::new();
+        let read = read_orphans(path, |kind, file| kind == BlockKind::OpenRecord && file != 0, |record| records.push(record));
+        // A file may lie in the folder of a recording that an earlier one begins.
+        records.sort_by_key(|record| record.offset);
+        for OrphanBlock { file, part, bytes, .. } in records {
+            if let Err(error) = self.open_record(&bytes) {
+                self.left[0].recovered.failed += 1;
+                tracing::error!(file_id = file, part, %error, "a file that the last run was about to open cannot be opened");
+            }
+        }
+        let read = read.and_then(|()| {
+            read_orphans(path, |kind, file| kind == BlockKind::Media && file != 0, |block| {
+                let OrphanBlock { file, part, offset, ref bytes, .. } = block;
+                if let Err(error) = self.write_block(file, part, offset, bytes) {
                     self.left[0].recovered.failed += 1;
                     tracing::error!(file_id = file, part, offset, bytes = bytes.len(), %error, "what the last run had in memory could not be written back");
                 }
-            };
-            if let Err(error) = read_orphans(path, |of, file| of == kind && file != 0, take) {
-                tracing::warn!(path = %path.display(), %error, "the arena file of the last run is not readable");
-            }
+            })
+        });
+        if let Err(error) = read {
+            tracing::warn!(path = %path.display(), %error, "the arena file of the last run is not readable");
         }
     }
 

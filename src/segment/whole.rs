@@ -111,8 +111,8 @@ impl Store for WholeStore {
         })
     }
 
-    fn open(&mut self, open: OpenMedia) -> WholeFile {
-        WholeFile { bytes: Rc::new(RefCell::new(MemorySink::with_head(&open.head))), open: Some(Box::new(open)) }
+    fn open(&mut self, open: OpenMedia) -> Option<WholeFile> {
+        Some(WholeFile { bytes: Rc::new(RefCell::new(MemorySink::with_head(&open.head))), open: Some(Box::new(open)) })
     }
 
     fn reserve(&mut self, _: &mut WholeFile, _: usize) -> bool {

@@ -151,7 +151,7 @@ def test_kill_9_between_the_file_and_its_callback(start, source, push, domain, r
     mine = receiver()
     mine.close()
     capstan = start(callbacks={"retry_interval_ms": 200})
-    tell(capstan, domain, template(capstan, mine, *URLS[:3], CallbackKey="k"))
+    tell(capstan, domain, template(capstan, mine, *URLS[:3], "RecordStatusNotifyUrl", CallbackKey="k"))
     capstan.record(domain, flv=True)
     push(source("av"), capstan.url("cam", domain))
     file = capstan.file("cam", domain)
@@ -163,11 +163,15 @@ def test_kill_9_between_the_file_and_its_callback(start, source, push, domain, r
     capstan.start()
     mine.wait(2, 0)
     assert {call["file_id"] for call in mine.wait(2, 100)} == {file["FileId"], capstan.file("running", domain)["FileId"]}
-    by_stream = lambda stream: [call["event_type"] for call in mine.calls if call["stream_id"] == stream]  # noqa: E731
+    by_stream = lambda stream: [call["event_type"] for call in mine.calls if call["stream_id"] == stream and call["event_type"] != 332]  # noqa: E731
     assert sorted(by_stream("cam")) == [0, 1, 100] and by_stream("cam")[0] == 1
     assert sorted(by_stream("running")) == [0, 1, 100] and by_stream("running")[0] == 1
     (end,) = [call for call in mine.of(0) if call["stream_id"] == "running"]
     assert end["errcode"] == 5 and end["sequence"] == [call for call in mine.of(1) if call["stream_id"] == "running"][0]["sequence"]
+    # The recording that was cut off has ended, too, once.
+    until(lambda: len([call for call in mine.of(332) if call["stream_id"] == "running"]) == 2, 10, "the end of the recording")
+    told = [call["record_event"] for call in mine.of(332) if call["stream_id"] == "running"]
+    assert told == ["record_start_succeeded", "record_ended"]
     assert all(is_signed(call, "k") for call in mine.calls)
 
 

@@ -48,20 +48,25 @@ pub struct TsSegment {
 /// file is torn, and what follows is cut off.
 ///
 /// # Errors
-/// [`ScanError::Head`] for a file that does not begin with PAT and PMT, [`ScanError::Empty`] without a whole frame, [`ScanError::Read`].
+/// [`ScanError::Head`] for a file without PAT and PMT at its beginning (or behind a hole there), [`ScanError::Empty`] without a whole frame, [`ScanError::Read`].
 pub fn scan<R: ReadAt + ?Sized>(file: &R) -> Result<TsScan, ScanError> {
     let mut window = Window::new(file);
     if window.file_len() < PACKET_BYTES as u64 {
         return Err(ScanError::Empty);
     }
-    let pmt = window.array::<{ 2 * PACKET_BYTES }>(0)?;
-    let program = pmt.as_ref().and_then(|packets| {
-        let pat = Packet::parse(&packets[..PACKET_BYTES])?;
-        let pmt = Packet::parse(&packets[PACKET_BYTES..])?;
-        ((pat.pid, pmt.pid) == (PID_PAT, PID_PMT)).then(|| Program::parse_pmt(pmt.payload)).flatten()
-    });
-    let mut walk = Walk::new(program.ok_or(ScanError::Head { what: "no PAT and PMT" })?);
     let mut offset = 0;
+    let mut program = program_at(&mut window, 0)?;
+    // The disk has not taken the first write: what lies behind the hole begins with the next segment.
+    if program.is_none() && window.array::<PACKET_BYTES>(0)?.is_some_and(|packet| packet == [0; PACKET_BYTES]) {
+        while program.is_none() && offset + 2 * PACKET_BYTES as u64 <= window.file_len() {
+            offset += PACKET_BYTES as u64;
+            program = program_at(&mut window, offset)?;
+        }
+        if program.is_none() {
+            return Err(ScanError::Empty);
+        }
+    }
+    let mut walk = Walk::new(program.ok_or(ScanError::Head { what: "no PAT and PMT" })?);
     while let Some(bytes) = window.array::<PACKET_BYTES>(offset)? {
         let packet_end = offset + PACKET_BYTES as u64;
         let Some(packet) = Packet::parse(&bytes) else { break };
@@ -77,6 +82,16 @@ pub fn scan<R: ReadAt + ?Sized>(file: &R) -> Result<TsScan, ScanError> {
     }
     let torn_bytes = window.torn_bytes(walk.whole_end)?;
     walk.finish(torn_bytes)
+}
+
+/// What the PAT and PMT at `offset` say, if they are there.
+fn program_at<R: ReadAt + ?Sized>(window: &mut Window<'_, R>, offset: u64) -> Result<Option<Program>, ScanError> {
+    let packets = window.array::<{ 2 * PACKET_BYTES }>(offset)?;
+    Ok(packets.as_ref().and_then(|packets| {
+        let pat = Packet::parse(&packets[..PACKET_BYTES])?;
+        let pmt = Packet::parse(&packets[PACKET_BYTES..])?;
+        ((pat.pid, pmt.pid) == (PID_PAT, PID_PMT)).then(|| Program::parse_pmt(pmt.payload)).flatten()
+    }))
 }
 
 pub(super) struct Packet<'a> {

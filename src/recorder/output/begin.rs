@@ -20,7 +20,7 @@ use super::super::{DropReason, MoovReserve, RecorderSettings};
 use super::context::Context;
 use super::file::{OpenFile, Writer};
 use super::kind::Kind;
-use super::{Begun, Output, RingEvent, State};
+use super::{Beginning, Begun, Output, RingEvent, State};
 
 /// The other track's first frame is waited for this long (media time), so that the file's zero is the smaller of the two.
 const FIRST_FRAMES_WAIT_MS: i64 = 500;
@@ -33,16 +33,16 @@ const MOOV_RESERVE_BYTES_MAX: usize = 8 << 20;
 const HLS_RESERVE_S: u64 = 1_800;
 
 impl<F: Sink> Output<F> {
-    /// Tries to open the file that begins with `frame`. False: wait for more frames. True: the state or the next frame has changed.
-    pub(super) fn begin<S: Store<File = F>>(&mut self, frame: &FrameHead, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
+    /// Tries to open the file that begins with `frame`.
+    pub(super) fn begin<S: Store<File = F>>(&mut self, frame: &FrameHead, context: &mut Context<'_, S::Pin>, store: &mut S) -> Beginning {
         if !self.takes(frame.track) {
             self.next += 1;
-            return true;
+            return Beginning::Changed;
         }
         if let Some(retry_at) = self.retry_at {
             if context.now.mono < retry_at && !context.closing {
                 self.skip(DropReason::StorageFailed, context);
-                return true;
+                return Beginning::Changed;
             }
             self.retry_at = None;
         }
@@ -54,21 +54,21 @@ impl<F: Sink> Output<F> {
             Room::Free => {}
             Room::Elsewhere(unfit) => {
                 self.leave(unfit, context.now, store);
-                return true;
+                return Beginning::Changed;
             }
             Room::Full => {
                 self.skip(DropReason::StorageFull, context);
-                return true;
+                return Beginning::Changed;
             }
             Room::Stalled => {
                 self.skip(DropReason::StorageBusy, context);
-                return true;
+                return Beginning::Changed;
             }
         }
         let epoch = frame.epoch;
         let newest = epoch == context.newest_epoch();
         if newest && !context.tracks_complete {
-            return false;
+            return Beginning::Waits;
         }
         let all = context.epoch(epoch).tracks.clone();
         let mut tracks = self.kind.suitable(&all);
@@ -114,16 +114,16 @@ impl<F: Sink> Output<F> {
         if tracks.is_empty() {
             self.cannot_begin("none of the tracks can be recorded in this format", context.changes, context.troubles);
             self.next += 1;
-            return true;
+            return Beginning::Changed;
         }
         if self.need_key && tracks.video.is_some() && !(frame.track == TrackKind::Video && frame.key) {
             if let Some(reason) = self.skipping {
                 self.lose(reason, context);
             }
             self.next += 1;
-            return true;
+            return Beginning::Changed;
         }
-        let Some(zero_ms) = self.file_zero_ms(&tracks, epoch, context) else { return false };
+        let Some(zero_ms) = self.file_zero_ms(&tracks, epoch, context) else { return Beginning::Waits };
         let now = context.now.wall;
         let epoch_zero_ms = *context.epoch(epoch).zero_ms.get_or_insert(zero_ms);
         let epoch = context.epoch(epoch);
@@ -131,16 +131,18 @@ impl<F: Sink> Output<F> {
         match self.writer(&tracks, (zero_ms, epoch_zero_ms), times, context.settings) {
             Some((head, writer)) => {
                 if !self.begin_hls(frame, context, store) {
-                    return false;
+                    return Beginning::Waits;
                 }
                 // The one that it goes on with may lie on a disk that takes no more.
                 if let Some(Room::Elsewhere(unfit)) = self.hls.as_ref().map(|hls| store.room_beside(hls.file_id)) {
                     self.leave(unfit, context.now, store);
-                    return true;
+                    return Beginning::Changed;
+                }
+                if !self.open_file(frame, &tracks, (head, writer, times.0), context, store) {
+                    return Beginning::Blocked;
                 }
                 self.need_key = false;
                 self.skipping = None;
-                self.open_file(frame, &tracks, (head, writer, times.0), context, store);
             }
             None => {
                 self.cannot_begin("the format cannot hold what the track is made of", context.changes, context.troubles);
@@ -148,7 +150,7 @@ impl<F: Sink> Output<F> {
                 self.lose(DropReason::Unfit, context);
             }
         }
-        true
+        Beginning::Changed
     }
 
     /// The head and the writer of the next file. `None`: this container cannot hold these tracks (an AAC profile that ADTS does not know).
@@ -220,6 +222,7 @@ impl<F: Sink> Output<F> {
         Some(video.into_iter().chain(audio).min().unwrap_or(first_dts_ms))
     }
 
+    /// False: the storage has no room now, nothing has happened.
     fn open_file<S: Store<File = F>>(
         &mut self,
         frame: &FrameHead,
@@ -227,7 +230,7 @@ impl<F: Sink> Output<F> {
         (head, writer, first_frame): (Vec<u8>, Writer, WallTime),
         context: &mut Context<'_, S::Pin>,
         store: &mut S,
-    ) {
+    ) -> bool {
         let epoch = frame.epoch;
         let start = context.wall_at(frame.dts_ms);
         let extension = self.kind.extension();
@@ -249,7 +252,8 @@ impl<F: Sink> Output<F> {
             Kind::Hybrid { mp4: None, .. } | Kind::TransportStream(..) => {}
         }
         let mut hls_text = String::new();
-        if let Some(mut recording_hls) = self.hls.take() {
+        let mut new_epoch = false;
+        if let Some(recording_hls) = &self.hls {
             if recording_hls.part == 0
                 && let Some(param) = self.kind.hls()
             {
@@ -262,24 +266,19 @@ impl<F: Sink> Output<F> {
                 let independent = tracks.video.is_none() && resume.is_none();
                 hls_text = hls::header(container, context.settings.hls_segment_ms, independent);
             }
-            recording_hls.part += 1;
-            let part = recording_hls.part;
-            // The media before it do not say how long an interruption or a jump was.
-            (recording_hls.start, recording_hls.listed_ms) = (first_frame, 0);
-            if recording_hls.epoch != Some(epoch) {
+            let part = recording_hls.part + 1;
+            new_epoch = recording_hls.epoch != Some(epoch);
+            if new_epoch {
                 let map = (extension != "ts").then(|| format!("init-{part}.m4s"));
                 hls::push_part(&mut hls_text, map.as_deref(), part > 1);
                 if let Some(name) = map {
                     small_files.push(SmallFile { folder: recording_hls.file_id, name, bytes: mp4::init_segment(tracks) });
                 }
-                recording_hls.epoch = Some(epoch);
             }
             if part > 1 {
                 small_files.push(hls::part_start_file(recording_hls.file_id, part, first_frame));
             }
-            let own = MediaPath { folder: recording_hls.file_id, part, extension: if extension == "ts" { "ts" } else { "m4s" } };
-            link = Some(own);
-            self.hls = Some(recording_hls);
+            link = Some(MediaPath { folder: recording_hls.file_id, part, extension: if extension == "ts" { "ts" } else { "m4s" } });
         }
         // The media file lies in the folder of the recording that is this one file, and is linked into the HLS recording's; or it lies in the latter.
         let (media, link) = match (recording, link) {
@@ -289,7 +288,16 @@ impl<F: Sink> Output<F> {
         };
         let sealing = self.kind.encryption().and_then(|terms| Sealing::of(media.folder, media.part, terms));
         let sealer = sealing.map(|sealing| Box::new(Sealer::new(sealing)));
-        let file = store.open(OpenMedia { media, link, writer: self.number(), begin, small_files, head });
+        let opened = store.open(OpenMedia { media, link, writer: self.number(), begin, small_files, head });
+        let Some(file) = opened else { return false };
+        if let Some(recording_hls) = &mut self.hls {
+            recording_hls.part += 1;
+            // The media before it do not say how long an interruption or a jump was.
+            (recording_hls.start, recording_hls.listed_ms) = (first_frame, 0);
+            if new_epoch {
+                recording_hls.epoch = Some(epoch);
+            }
+        }
         let [continues, hls_continues] = std::mem::take(&mut self.before);
         if let Some(recording_hls) = &mut self.hls
             && hls_continues.is_some()
@@ -327,6 +335,7 @@ impl<F: Sink> Output<F> {
             audio: TrackReceipt::default(),
             continues,
         }));
+        true
     }
 
     fn moov_reserve_bytes(&self, settings: &RecorderSettings) -> usize {

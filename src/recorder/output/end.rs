@@ -11,7 +11,7 @@ use super::super::cache::{Cache, Sequence};
 use super::super::{DropReason, Now, RecordChange};
 
 use super::context::Losses;
-use super::file::Writer;
+use super::file::{OpenFile, Writer};
 use super::hls::HlsRecording;
 use super::{Begun, Output, RingEvent, State};
 
@@ -58,19 +58,32 @@ impl<F: Sink> Output<F> {
             }
             Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => {}
         }
-        let plan = match open.writer {
-            Writer::Flv(writer) => writer.finish(open.file.position()).ok(),
-            Writer::Adts(writer) => writer.finish(open.file.position()).ok(),
+        let OpenFile { file, writer, recording, video, audio, continues, .. } = *open;
+        let plan = match writer {
+            Writer::Flv(writer) => writer.finish(file.position()).ok(),
+            Writer::Adts(writer) => writer.finish(file.position()).ok(),
             _ => None,
         };
-        store.close(open.file, plan);
-        let mut receipt = Box::new(receipt(open.video, open.audio, &std::mem::take(&mut self.lost)));
+        store.close(file, plan);
+        self.end_file((recording, continues), (video, audio), reason, now, store);
+    }
+
+    /// A file is closed: ends the recording that it is.
+    fn end_file<S: Store<File = F>>(
+        &mut self,
+        (recording, continues): (Option<FileId>, Option<Continued>),
+        (video, audio): (TrackReceipt, TrackReceipt),
+        reason: EndReason,
+        now: Now,
+        store: &mut S,
+    ) {
+        let mut receipt = Box::new(receipt(video, audio, &std::mem::take(&mut self.lost)));
         if let Some(hls) = &mut self.hls {
             hls.receipt.add(&receipt);
         }
-        receipt.continues = open.continues;
+        receipt.continues = continues;
         self.leaving = None;
-        if let Some(file_id) = open.recording {
+        if let Some(file_id) = recording {
             self.before[0] = continued(file_id, reason);
             let shared_with = self.hls.as_ref().map(|hls| MediaPath { folder: hls.file_id, part: hls.part, extension: "m4s" });
             store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with, receipt, claim: None });
@@ -126,6 +139,16 @@ impl<F: Sink> Output<F> {
                 store.end_recording(RecordingEnd { file_id, end: now.wall, reason, shared_with: None, receipt: total, claim });
             }
         }
+    }
+
+    /// Ends the output after a defect, whose writer may be out of step: its files end with the last complete frame.
+    pub fn abandon<S: Store<File = F>>(&mut self, reason: EndReason, now: Now, store: &mut S, changes: &mut Vec<RecordChange>) {
+        if let State::Writing(open) = std::mem::replace(&mut self.state, State::Starting) {
+            let OpenFile { file, recording, video, audio, continues, .. } = *open;
+            store.abandon(file);
+            self.end_file((recording, continues), (video, audio), reason, now, store);
+        }
+        self.end(reason, now, store, changes);
     }
 
     /// The storage took nothing for too long: skips to `end`, closes the file. Returns the frames lost.

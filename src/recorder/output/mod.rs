@@ -40,6 +40,16 @@ pub enum Pumped {
     Blocked,
 }
 
+/// What came of trying to open a file.
+enum Beginning {
+    /// The state or the next frame has changed.
+    Changed,
+    /// More frames must come first.
+    Waits,
+    /// The storage has no room now.
+    Blocked,
+}
+
 /// What became of a frame that just arrived.
 #[derive(Debug)]
 pub enum Offered {
@@ -332,11 +342,11 @@ impl<F: Sink> Output<F> {
             let head = *context.cache.head(self.next);
             let file_ms = self.file_ms();
             match &mut self.state {
-                State::Starting => {
-                    if !self.begin(&head, context, store) {
-                        return Pumped::Done;
-                    }
-                }
+                State::Starting => match self.begin(&head, context, store) {
+                    Beginning::Changed => {}
+                    Beginning::Waits => return Pumped::Done,
+                    Beginning::Blocked => return Pumped::Blocked,
+                },
                 State::Writing(open) => match open.step(head.track, head.key, head.dts_ms, head.epoch, file_ms) {
                     Step::NewEpoch => {
                         let (reason, end) = (context.epoch(head.epoch).reason, context.now_at(open.last_dts_ms));

@@ -16,10 +16,10 @@ use crate::domain::{FinishedFile, PausedRecording, Policy, RecordingSource, Resu
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::segment::checksum::Running;
 use crate::segment::finish::{self, Checksum, ClosedFile, ClosedFiles, FinishSettings};
-use crate::segment::health::DiskHealth;
+use crate::segment::health::{DiskHealth, Helper};
 use crate::segment::open::OpenRecordings;
 use crate::segment::store::Places;
-use crate::units::{FileId, TaskId};
+use crate::units::{FileId, MonoTime, TaskId};
 
 use super::media_file::open_media;
 use super::{ResumptionSettings, nanos};
@@ -73,6 +73,7 @@ pub(super) struct Finisher {
     pub(super) metrics: Arc<Metrics>,
     pub(super) recordings: Arc<OpenRecordings>,
     pub(super) resumption: ResumptionSettings,
+    pub(super) clock: fn() -> MonoTime,
     pub(super) next_check: Instant,
     pub(super) next_retry: Instant,
 }
@@ -219,11 +220,19 @@ impl Finisher {
         let results = match ends.as_slice() {
             [] => return,
             // The system may have much to write beside ours: for a few of them it is not asked to write all.
-            few if few.len() < TOGETHER_MIN => {
-                few.iter().map(|end| finish::finish_recording(&self.settings, end.file_id, Some(end), &mut self.closed)).collect()
+            few if few.len() < TOGETHER_MIN => few
+                .iter()
+                .map(|end| {
+                    self.health.begins(Helper::Finisher, (self.clock)());
+                    finish::finish_recording(&self.settings, end.file_id, Some(end), &mut self.closed)
+                })
+                .collect(),
+            many => {
+                let sync_failed = || self.health.failed_sync();
+                finish::finish_together(&self.settings, many, &mut self.closed, || self.health.begins(Helper::Finisher, (self.clock)()), sync_failed)
             }
-            many => finish::finish_together(&self.settings, many, &mut self.closed),
         };
+        self.health.waits(Helper::Finisher);
         // As if each had been finished by itself.
         let each = nanos(started) / ends.len() as u64;
         for (end, result) in ends.into_iter().zip(results) {
@@ -257,8 +266,8 @@ impl Finisher {
                 if error.is_no_space() {
                     self.health.no_space();
                 }
-                // Beyond the bound the next start does it.
-                if self.unfinished.len() < UNFINISHED_MAX {
+                // Beyond the bound the next start does it, and what met a defect would meet it again.
+                if self.unfinished.len() < UNFINISHED_MAX && !matches!(error, finish::FinishError::Defect { .. }) {
                     self.unfinished.push_back(end);
                 }
             }

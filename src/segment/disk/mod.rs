@@ -26,6 +26,7 @@ use super::finish::FinishSettings;
 use super::health::DiskHealth;
 use super::open::OpenRecordings;
 use super::store::{DiskCommand, Places};
+use super::vital::Vital;
 
 use finisher::{FinishCommand, Finisher};
 use syncer::Syncer;
@@ -38,8 +39,8 @@ pub use stepped::SteppedDisk;
 const DISK_QUEUE_MAX: usize = 8192;
 /// Work on its way from the writer to the finisher. When full, the writer waits.
 const FINISH_QUEUE_MAX: usize = 65_536;
-/// At the end a disk that hangs is waited for this long: the stop has to come, and the next start writes what is left.
-const STOP_WAIT: Duration = Duration::from_secs(10);
+/// At the end it is looked this often whether the disk hangs: the stop has to come, and the next start writes what is left.
+const STOP_LOOK: Duration = Duration::from_secs(1);
 
 /// How the helper threads of a folder work.
 pub struct DiskSettings {
@@ -123,15 +124,14 @@ impl Disk {
     /// written at the next start.
     pub fn stop(self) -> bool {
         drop(self.sender);
-        while self.ended.recv_timeout(STOP_WAIT) == Err(RecvTimeoutError::Timeout) {
-            if self.health.is_stalled((self.clock)()) {
+        while self.ended.recv_timeout(STOP_LOOK) == Err(RecvTimeoutError::Timeout) {
+            if self.health.hangs((self.clock)()) {
                 return false;
             }
         }
         for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a disk thread panicked");
-            }
+            // None of them ends by a panic.
+            let _ = thread.join();
         }
         true
     }
@@ -191,6 +191,7 @@ impl Parts {
             metrics: Arc::clone(&metrics),
             recordings: open,
             resumption,
+            clock,
             next_check: Instant::now(),
             next_retry: Instant::now(),
         };
@@ -204,6 +205,7 @@ fn thread(name: &str, index: usize, alive: &Sender<()>, body: impl FnOnce() + Se
     let name = if index == 0 { name.to_owned() } else { format!("{name}-{index}") };
     let alive = alive.clone();
     std::thread::Builder::new().name(name).spawn(move || {
+        let _vital = Vital("a thread of the disk");
         body();
         drop(alive);
     })

@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use crate::segment::health::Helper;
 use crate::segment::store::{DiskCommand, WRITE_ALIGN_BYTES};
 
 use super::media_file::open_media;
@@ -34,7 +35,7 @@ impl SteppedDisk {
         self.0.writer.note_failed_sync();
         self.0.writer.take(command);
         self.0.writer.write_batch();
-        self.0.writer.health.waits();
+        self.0.writer.health.waits(Helper::Writer);
         true
     }
 
@@ -71,7 +72,7 @@ impl SteppedDisk {
     /// The writer does not come back from a step, or does again.
     pub fn hang(&mut self, hangs: bool) {
         let Writer { health, clock, .. } = &self.0.writer;
-        if hangs { health.begins(clock()) } else { health.waits() }
+        if hangs { health.begins(Helper::Writer, clock()) } else { health.waits(Helper::Writer) }
     }
 
     /// There is space, or none beyond the reserve.

@@ -9,7 +9,7 @@ use crossbeam::channel::Receiver;
 
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::segment::faults;
-use crate::segment::health::DiskHealth;
+use crate::segment::health::{DiskHealth, Helper};
 use crate::units::MonoTime;
 
 use super::nanos;
@@ -34,6 +34,7 @@ impl Syncer {
 
     pub(super) fn sync(&self, asked: MonoTime) {
         let started = Instant::now();
+        self.health.begins(Helper::Syncer, (self.clock)());
         // One call for all open files: a journal commit each would cost a flush of the disk for every stream.
         if let Err(error) = faults::before(faults::Step::Sync, &self.path).and_then(|()| Ok(rustix::fs::syncfs(&self.folder)?)) {
             self.health.failed_sync();
@@ -42,5 +43,6 @@ impl Syncer {
         }
         self.metrics.record_disk_step(DiskStep::Sync, nanos(started));
         self.health.synced((self.clock)().nanos_since(asked));
+        self.health.waits(Helper::Syncer);
     }
 }

@@ -13,7 +13,7 @@ use crossbeam::channel::{Receiver, Sender};
 use crate::domain::Resumptions;
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::segment::arena::Block;
-use crate::segment::health::DiskHealth;
+use crate::segment::health::{DiskHealth, Helper};
 use crate::segment::open::OpenRecordings;
 use crate::segment::ring::{Job, Ring, WRITES_MAX};
 use crate::segment::store::{BlockWrite, DiskCommand, FileSerial, OpenFile, WRITE_ALIGN_BYTES};
@@ -80,7 +80,7 @@ impl Writer {
                 self.take(command);
             }
             self.write_batch();
-            self.health.waits();
+            self.health.waits(Helper::Writer);
         }
     }
 
@@ -151,7 +151,7 @@ impl Writer {
 
     fn open(&mut self, command: OpenFile) {
         let OpenFile { serial, open, failed, record } = command;
-        self.health.begins((self.clock)());
+        self.health.begins(Helper::Writer, (self.clock)());
         let started = Instant::now();
         self.spare_descriptor();
         match create(&self.recording, &open, &mut self.bounce) {
@@ -191,7 +191,7 @@ impl Writer {
                 self.failed.insert(serial);
             }
         }
-        give_back(record);
+        give_back(Some(record));
         self.written = true;
         self.metrics.record_disk_step(DiskStep::Open, nanos(started));
     }
@@ -269,7 +269,7 @@ impl Writer {
         if self.batch.is_empty() {
             return;
         }
-        self.health.begins((self.clock)());
+        self.health.begins(Helper::Writer, (self.clock)());
         let started = Instant::now();
         let mut batch = std::mem::take(&mut self.batch);
         let together = self.write_together(&batch);
@@ -280,7 +280,7 @@ impl Writer {
                 continue;
             }
             if !written {
-                self.health.begins((self.clock)());
+                self.health.begins(Helper::Writer, (self.clock)());
             }
             match if written { Ok(()) } else { open.write_alone(write.offset, data, &mut self.bounce, &self.health) } {
                 Ok(()) => {

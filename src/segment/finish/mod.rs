@@ -26,6 +26,7 @@ use crate::units::{FileId, Format, WallTime};
 
 use super::checksum::Running;
 use super::faults;
+use super::vital::contained;
 
 use media::{finish_parts, sync_media};
 use playlist::playlist;
@@ -94,6 +95,9 @@ pub enum FinishError {
     NoKey { file_id: FileId },
     #[error("scanning {path}")]
     Scan { path: PathBuf, source: ScanError },
+    /// The log says more.
+    #[error("a defect in the server met recording {file_id}")]
+    Defect { file_id: FileId },
 }
 
 impl FinishError {
@@ -136,24 +140,46 @@ pub fn finish_recording(
     end: Option<&RecordingEnd>,
     closed: &mut ClosedFiles,
 ) -> Result<FinishedFile, FinishError> {
-    let finished = complete(settings, file_id, end, closed, Sync::Each)?;
-    describe(settings, &finished, Sync::Each)?;
-    place(settings, &finished, Sync::Each)?;
-    Ok(finished)
+    contain(file_id, || {
+        let finished = complete(settings, file_id, end, closed, Sync::Each)?;
+        describe(settings, &finished, Sync::Each)?;
+        place(settings, &finished, Sync::Each)?;
+        Ok(finished)
+    })
+}
+
+/// A defect that one recording meets costs that one: it stays where it is, and the others are finished.
+fn contain<T>(file_id: FileId, body: impl FnOnce() -> Result<T, FinishError>) -> Result<T, FinishError> {
+    contained(format_args!("recording {file_id}"), body).unwrap_or(Err(FinishError::Defect { file_id }))
 }
 
 /// Finishes recordings that ended at the same time, as [`finish_recording`] would one after another. What they write is synced together: two calls instead of
-/// half a dozen for each.
-pub fn finish_together(settings: &FinishSettings, ends: &[RecordingEnd], closed: &mut ClosedFiles) -> Vec<Result<FinishedFile, FinishError>> {
+/// half a dozen for each. `step` is called before each step that takes a while, `sync_failed` when the disk could not take everything.
+pub fn finish_together(
+    settings: &FinishSettings,
+    ends: &[RecordingEnd],
+    closed: &mut ClosedFiles,
+    step: impl Fn(),
+    sync_failed: impl Fn(),
+) -> Vec<Result<FinishedFile, FinishError>> {
     let mut results: Vec<Result<FinishedFile, FinishError>> = ends
         .iter()
         .map(|end| {
-            let finished = complete(settings, end.file_id, Some(end), closed, Sync::Together)?;
-            describe(settings, &finished, Sync::Together)?;
-            Ok(finished)
+            step();
+            contain(end.file_id, || {
+                let finished = complete(settings, end.file_id, Some(end), closed, Sync::Together)?;
+                describe(settings, &finished, Sync::Together)?;
+                Ok(finished)
+            })
         })
         .collect();
-    let on_disk = sync_all(settings).is_ok();
+    step();
+    let on_disk = sync_all(settings).inspect_err(|error| {
+        tracing::error!(error = error as &dyn std::error::Error, "syncing recordings that ended together failed; each is synced by itself");
+        sync_failed();
+    });
+    let on_disk = on_disk.is_ok();
+    step();
     for result in &mut results {
         let Ok(finished) = result else { continue };
         // What of it the disk has lost is seen when it is synced by itself.
@@ -165,6 +191,7 @@ pub fn finish_together(settings: &FinishSettings, ends: &[RecordingEnd], closed:
     if on_disk && let Err(error) = sync_all(settings) {
         // The notes stand until the catalog has the files, and recovery knows what to do with a folder that is not where it was moved to.
         tracing::error!(error = &error as &dyn std::error::Error, "syncing the folders of finished recordings failed");
+        sync_failed();
     }
     results
 }

@@ -10,7 +10,7 @@ use crate::units::{FileId, Format, WallTime};
 
 use super::media::finish_parts;
 use super::playlist::playlist;
-use super::{ClosedFiles, FinishError, FinishSettings, Sync, at, media_files, read_identity, write};
+use super::{ClosedFiles, FinishError, FinishSettings, Sync, at, contain, media_files, read_identity, write};
 
 /// What an interrupted recording's folder says of the interruption.
 pub(super) const PAUSED_NAME: &str = "paused.json";
@@ -54,6 +54,10 @@ pub fn paused_recording(settings: &FinishSettings, file_id: FileId, died: WallTi
 /// # Errors
 /// As [`finish_recording`].
 pub fn prepare_resumption(settings: &FinishSettings, file_id: FileId) -> Result<(), FinishError> {
+    contain(file_id, || prepare(settings, file_id))
+}
+
+fn prepare(settings: &FinishSettings, file_id: FileId) -> Result<(), FinishError> {
     let folder = settings.recording_folder().join(file_id.to_string());
     let identity = read_identity(&folder, file_id)?;
     let parts = finish_parts(settings, &folder, &identity, "", (&mut ClosedFiles::new(), None), (&mut Receipt::default(), Sync::Each))?;

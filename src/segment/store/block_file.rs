@@ -98,6 +98,11 @@ impl BlockFile {
         }
     }
 
+    /// Its writer is out of step: what was appended since the last commit is no frame.
+    pub(super) fn forget_uncommitted(&mut self) {
+        self.position = self.committed.max(self.sealed);
+    }
+
     /// Bytes that can be appended without another block.
     pub(super) fn room(&self) -> usize {
         let tail = self.held.back().map_or(0, |held| held.block.bytes() - (self.position - held.start) as usize);

@@ -42,8 +42,8 @@ pub struct OpenFile {
     pub serial: FileSerial,
     pub open: OpenMedia,
     pub failed: Arc<AtomicBool>,
-    /// The same in the arena; goes back to the core when it is carried out. `None`: there was no free block.
-    pub record: Option<(Block, Sender<Block>)>,
+    /// The same in the arena; goes back to the core when it is carried out.
+    pub record: (Block, Sender<Block>),
 }
 
 /// Sealed bytes for the disk. `offset` is a multiple of [`WRITE_ALIGN_BYTES`].

@@ -18,6 +18,7 @@ use crate::units::{FileId, MonoTime, PublicationId};
 use super::arena::{Arena, Block, BlockClass, BlockKind, Progress};
 use super::disk::DiskHandle;
 use super::open_record::OpenRecord;
+use super::vital::vital;
 
 use block_file::Target;
 use link::DiskLink;
@@ -37,6 +38,9 @@ const FIRST_RATE_MS: u64 = 400;
 const TIGHT_PART: usize = 8;
 /// With less than this part of the arena free, a disk gets no more of it than its share: one that does not follow must not use up what the others need.
 const SHARED_PART: usize = 4;
+
+/// The last part of the arena is for files alone: a log that took it would keep its own frames from ever reaching one.
+const FILES_PART: usize = 16;
 
 /// Reads the media file of an HLS recording again, on another thread; the moment, since its first frame, is in ms.
 pub type Recaller = Arc<dyn Fn(FileId, Option<i64>) -> Box<dyn Recalling> + Send + Sync>;
@@ -76,9 +80,11 @@ impl CoreStore {
 
     /// Once a tick: takes blocks back and sends what the disk queue did not take before.
     pub fn tick(&mut self, now: MonoTime) {
-        self.now = now;
-        self.take_back();
-        self.disks.iter_mut().for_each(DiskLink::send_waiting);
+        vital(|| {
+            self.now = now;
+            self.take_back();
+            self.disks.iter_mut().for_each(DiskLink::send_waiting);
+        })
     }
 
     /// Lets everything flushed before reach the disk for good.
@@ -105,10 +111,17 @@ impl CoreStore {
         self.arena.units_total()
     }
 
-    fn record(&mut self, open: &OpenMedia, disk: usize) -> Option<(Block, Sender<Block>)> {
+    /// What opening the file takes, in the arena. `None`: there is no free block. Without it a file is not begun: a kill would leave blocks of a file that is
+    /// not there.
+    fn record(&mut self, open: &OpenMedia, serial: FileSerial, disk: usize) -> Option<(Block, Sender<Block>)> {
         let record = OpenRecord::of(open, self.disks[disk].health.label()).encode();
-        let block = self.block_for(&record)?;
-        block.describe(BlockKind::OpenRecord, (open.media.folder.get(), open.media.part, 0), 0);
+        let mut block = self.block_for(&record);
+        if block.is_none() {
+            self.take_back();
+            block = self.block_for(&record);
+        }
+        let block = block?;
+        block.describe(BlockKind::OpenRecord, (open.media.folder.get(), open.media.part, 0), serial.0);
         block.describe_progress(Progress { bytes: record.len(), taken: 0 });
         self.disks[disk].held_bytes += block.bytes();
         Some((block, self.disks[disk].give_back.clone()))
@@ -162,9 +175,12 @@ impl CoreStore {
         disk.health.is_slow(self.now) && disk.held_bytes > self.arena.bytes_total() / SHARED_PART
     }
 
-    /// May files of this disk hold one more block? See [`SHARED_PART`].
+    /// May files of this disk hold one more block (see [`SHARED_PART`]), or, without one, logs (see [`FILES_PART`])?
     fn has_share(&self, disk: Option<usize>) -> bool {
-        let Some(disk) = disk.filter(|_| self.disks.len() > 1) else { return true };
+        let Some(disk) = disk else { return self.arena.units_free() > self.arena.units_total() / FILES_PART };
+        if self.disks.len() == 1 {
+            return true;
+        }
         let share = self.arena.bytes_total() / self.disks.len();
         self.disks[disk].held_bytes < share || self.arena.units_free() > self.arena.units_total() / SHARED_PART
     }
@@ -254,68 +270,76 @@ impl Store for CoreStore {
         self.ids.next()
     }
 
-    fn open(&mut self, open: OpenMedia) -> BlockFile {
-        assert_eq!(open.head.len() % HEAD_ALIGN_BYTES, 0, "a head is whole pages");
-        let serial = self.next_serial();
-        let failed = Arc::new(AtomicBool::new(false));
-        let position = open.head.len() as u64;
-        let disk = self.choose(&open);
-        open.begin.iter().for_each(|identity| self.places.enter(identity.file_id, disk));
-        let target = Target { media: open.media, writer: open.writer, failed: Arc::clone(&failed), disk };
-        let file = BlockFile::begin(Some(target), serial, position, self.now);
-        let record = self.record(&open, disk);
-        self.disks[disk].health.file_begins();
-        self.disks[disk].send(DiskCommand::Open(Box::new(OpenFile { serial, open, failed, record })));
-        file
+    fn open(&mut self, open: OpenMedia) -> Option<BlockFile> {
+        vital(|| {
+            assert_eq!(open.head.len() % HEAD_ALIGN_BYTES, 0, "a head is whole pages");
+            let disk = self.choose(&open);
+            let serial = self.next_serial();
+            let record = self.record(&open, serial, disk)?;
+            let failed = Arc::new(AtomicBool::new(false));
+            let position = open.head.len() as u64;
+            open.begin.iter().for_each(|identity| self.places.enter(identity.file_id, disk));
+            let target = Target { media: open.media, writer: open.writer, failed: Arc::clone(&failed), disk };
+            let file = BlockFile::begin(Some(target), serial, position, self.now);
+            self.disks[disk].health.file_begins();
+            self.disks[disk].send(DiskCommand::Open(Box::new(OpenFile { serial, open, failed, record })));
+            Some(file)
+        })
     }
 
     fn reserve(&mut self, file: &mut BlockFile, bytes: usize) -> bool {
-        while file.room() < bytes {
-            // A frame larger than the usual block gets a larger one.
-            let missing = bytes - file.room();
-            let class = BlockClass::holding(missing).max(file.class);
-            let disk = file.disk();
-            let mut block = if self.has_share(disk) { self.arena.allocate(class) } else { None };
-            if block.is_none() {
-                self.take_back();
-                block = if self.has_share(disk) { self.arena.allocate(class) } else { None };
+        vital(|| {
+            while file.room() < bytes {
+                // A frame larger than the usual block gets a larger one.
+                let missing = bytes - file.room();
+                let class = BlockClass::holding(missing).max(file.class);
+                let disk = file.disk();
+                let mut block = if self.has_share(disk) { self.arena.allocate(class) } else { None };
+                if block.is_none() {
+                    self.take_back();
+                    block = if self.has_share(disk) { self.arena.allocate(class) } else { None };
+                }
+                let Some(block) = block else { return false };
+                if let Some(disk) = disk {
+                    self.disks[disk].held_bytes += block.bytes();
+                }
+                file.spare_bytes += block.bytes();
+                file.spare.push_back(block);
             }
-            let Some(block) = block else { return false };
-            if let Some(disk) = disk {
-                self.disks[disk].held_bytes += block.bytes();
+            if file.oldest.is_none() {
+                file.oldest = Some(self.now);
             }
-            file.spare_bytes += block.bytes();
-            file.spare.push_back(block);
-        }
-        if file.oldest.is_none() {
-            file.oldest = Some(self.now);
-        }
-        true
+            true
+        })
     }
 
     fn commit(&mut self, file: &mut BlockFile, taken: u64) {
-        // Oldest first: a kill in between leaves the beginning of a frame, never a hole before the end of one.
-        let first = file.held.iter().rposition(|held| held.start <= file.committed).unwrap_or(0);
-        for held in file.held.iter().skip(first) {
-            let bytes = (file.position - held.start).min(held.block.bytes() as u64);
-            let taken = if held.start + bytes == file.position { taken } else { file.taken };
-            held.block.describe_progress(Progress { bytes: bytes as usize, taken });
-        }
-        (file.committed, file.taken) = (file.position, taken);
-        file.sum_up();
-        if file.held.len() > 1 || file.held.front().is_some_and(|held| file.sealed - held.start.min(file.sealed) == held.block.bytes() as u64) {
-            self.hand_over(file, false);
-        }
+        vital(|| {
+            // Oldest first: a kill in between leaves the beginning of a frame, never a hole before the end of one.
+            let first = file.held.iter().rposition(|held| held.start <= file.committed).unwrap_or(0);
+            for held in file.held.iter().skip(first) {
+                let bytes = (file.position - held.start).min(held.block.bytes() as u64);
+                let taken = if held.start + bytes == file.position { taken } else { file.taken };
+                held.block.describe_progress(Progress { bytes: bytes as usize, taken });
+            }
+            (file.committed, file.taken) = (file.position, taken);
+            file.sum_up();
+            if file.held.len() > 1 || file.held.front().is_some_and(|held| file.sealed - held.start.min(file.sealed) == held.block.bytes() as u64) {
+                self.hand_over(file, false);
+            }
+        })
     }
 
     fn flush(&mut self, file: &mut BlockFile) {
-        let elapsed_ms = self.now.millis_since(file.measured);
-        if elapsed_ms >= if file.is_measured { RATE_MS } else { FIRST_RATE_MS } {
-            file.is_measured = true;
-            file.class = BlockClass::for_rate((file.position - file.measured_position) * 1_000 / elapsed_ms);
-            (file.measured, file.measured_position) = (self.now, file.position);
-        }
-        self.hand_over(file, true);
+        vital(|| {
+            let elapsed_ms = self.now.millis_since(file.measured);
+            if elapsed_ms >= if file.is_measured { RATE_MS } else { FIRST_RATE_MS } {
+                file.is_measured = true;
+                file.class = BlockClass::for_rate((file.position - file.measured_position) * 1_000 / elapsed_ms);
+                (file.measured, file.measured_position) = (self.now, file.position);
+            }
+            self.hand_over(file, true);
+        })
     }
 
     fn recall(&mut self, file: FileId, from_ms: Option<i64>) -> Option<Box<dyn Recalling>> {
@@ -342,6 +366,11 @@ impl Store for CoreStore {
 
     fn append_text(&mut self, folder: FileId, name: &'static str, text: String) {
         self.disk_of(folder).send(DiskCommand::Text { folder, name, text });
+    }
+
+    fn abandon(&mut self, mut file: BlockFile) {
+        file.forget_uncommitted();
+        self.close(file, None);
     }
 
     fn close(&mut self, mut file: BlockFile, plan: Option<FinishPlan>) {
