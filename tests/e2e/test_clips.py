@@ -173,7 +173,9 @@ def test_from_a_terminal(recorded):
     source = media.source("bframes")
     assert frames(made[1]) == shown(frames(source), times(source), 1, 2.5) and made[1].endswith("/term.mp4")
     kept = capstan(recorded, "clip", "a.example/live/one", "--last", "30m").split()
-    assert frames(kept[1]) == frames(source) and capstan(recorded, "play-url", kept[0]).strip() == kept[1]
+    # Pushed faster than it lasts: of the stream's own time, what has come by now.
+    seen = frames(kept[1])
+    assert len(seen) >= 50 and seen == frames(source)[: len(seen)] and capstan(recorded, "play-url", kept[0]).strip() == kept[1]
     assert "is no length" in capstan(recorded, "clip", "one", "--last", "soon", code=1)
     assert " 0 are not" in capstan(recorded, "verify", recorded.data)
 
