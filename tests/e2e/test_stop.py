@@ -1,0 +1,54 @@
+"""SIGTERM while publishers send: what arrived is in finished files, and told, in order."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from appliance import until
+from check import check, read
+from media import Packets, packets
+from rtmp import Live
+from test_callbacks import receiver, tell, template  # noqa: F401
+
+URLS = ("StreamBeginNotifyUrl", "StreamEndNotifyUrl", "RecordNotifyUrl", "RecordStatusNotifyUrl")
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_stop_under_load(start, source, domain, receiver, signals):  # noqa: F811
+    """A second signal ends the stop itself: the next start finishes what is left."""
+    mine = receiver()
+    capstan = start()
+    tell(capstan, domain, template(capstan, mine, *URLS))
+    capstan.record(domain, flv=True, mp4=True)
+    names = [f"cam-{number}" for number in range(6)]
+    publishers = {name: Live(source("live"), capstan.rtmp_port, f"{name}?vhost={domain}") for name in names}
+    for name in names:
+        capstan.wait_recording(name, domain)
+    until(lambda: all(len(live.sent["video"]) > 40 for live in publishers.values()), what="pictures of all")
+    asked = time.time()
+    for _ in range(signals):
+        capstan.process.send_signal(signal.SIGTERM)
+    code = capstan.process.wait(20)
+    assert code == 0 or signals > 1, capstan.log
+    capstan.check_log()
+    capstan.start()
+    whole = packets(source("live"))
+    for name, live in publishers.items():
+        live.join(10)
+        arrived = {track: sum(at < asked for at in times) for track, times in live.sent.items()}
+        for file in capstan.by_format(name, domain, "flv", "mp4").values():
+            found = read(capstan, file)
+            assert all(len(found[track]) >= (arrived[track] if signals == 1 else 1) for track in arrived), (name, arrived)
+            check(capstan, file, Packets({track: whole[track][: len(found[track])] for track in found.kinds}))
+    mine.wait(len(names), 0)
+    mine.wait(2 * len(names), 100)
+    until(lambda: len(mine.of(332)) == 4 * len(names), 10, "the ends of the recordings")
+    for name in names:
+        told = [call for call in mine.calls if call["stream_id"] == name]
+        assert told[0]["event_type"] == 1
+        for format in (1, 3):
+            of_format = [call["record_event"] for call in told if call["event_type"] == 332 and json.loads(call["record_detail"])["file_format"] == format]
+            assert of_format == ["record_start_succeeded", "record_ended"], name
+    assert list((capstan.data / "recording").iterdir()) == []
