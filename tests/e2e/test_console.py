@@ -136,7 +136,8 @@ def sought(page, seconds):
         """(video, seconds) => new Promise((resolve, reject) => {
             const begun = performance.now();
             video.addEventListener("seeked", () => resolve(performance.now() - begun), { once: true });
-            setTimeout(() => reject(new Error(`no picture at ${seconds} s: ${video.error?.message}`)), 8000);
+            const state = () => `${video.error?.message}, state ${video.readyState}, at ${video.currentTime}, ${video.buffered.length} stretches`;
+            setTimeout(() => reject(new Error(`no picture at ${seconds} s: ${state()}`)), 20000);
             video.currentTime = seconds;
         })""",
         seconds,
