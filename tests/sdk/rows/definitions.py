@@ -37,6 +37,7 @@ def rows(scene):
         ok("DescribeAnimatedGraphicsTemplates", lambda a: [(t["Definition"] < 1_400_001, t["Fps"], t["Format"]) for t in a["AnimatedGraphicsTemplateSet"]]
            == [(True, 5, "gif"), (True, 5, "webp"), (False, 10, "webp")], family="vod", raw=True, **app),
         bad("MissingParameter", "CreateAnimatedGraphicsTemplate", family="vod", raw=True, **app),
+        bad("InvalidParameterValue.Limit", "DescribeAnimatedGraphicsTemplates", family="vod", raw=True, Limit=101),
         bad("InvalidParameterValue.Fps", "CreateAnimatedGraphicsTemplate", family="vod", raw=True, **app, Fps=31),
         bad("InvalidParameterValue.Format", "CreateAnimatedGraphicsTemplate", family="vod", raw=True, **app, Fps=5, Format="jpg"),
         bad("InvalidParameterValue.Definition", "ModifyAnimatedGraphicsTemplate", family="vod", raw=True, Definition=20000, Fps=5),
