@@ -14,6 +14,9 @@ pub struct Receipt {
     /// What the recorder wrote, by track. Absent after a crash: what is there was found, not counted.
     pub video: Option<TrackReceipt>,
     pub audio: Option<TrackReceipt>,
+    /// How far the clocks of the tracks went apart, if it can be noticed. The files keep it as it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
     /// Frames that this recording should hold and does not, or that came while it could not begin.
     pub lost: Vec<Loss>,
     /// Ranges of its media files that the disk did not take or give a receipt for.
@@ -44,8 +47,29 @@ pub struct TrackReceipt {
     /// Frames whose timestamp went back.
     pub late_frames: u64,
     pub gap_count: u64,
+    /// All gaps together, from frame to frame.
+    pub gaps_ms: u64,
     /// The first [`GAPS_MAX`] gaps.
     pub gaps: Vec<Gap>,
+}
+
+/// What is beyond [`DRIFT_MS`].
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Drift {
+    /// Audio by its timestamps, gaps taken out, less audio by its samples: above 0 its samples last shorter than its timestamps say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_clock_ms: Option<i64>,
+    /// The end of the audio less the end of the video.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_end_ms: Option<i64>,
+}
+
+/// How long every audio frame of a track is, where all are alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrameLength {
+    pub samples: u32,
+    pub rate_hz: u32,
 }
 
 /// Nothing came of a track for longer than usual.
@@ -88,6 +112,9 @@ pub struct MediaChecksum {
 /// A step between two frames of a track that is longer than this is a gap.
 const GAP_MS: i64 = 1_000;
 
+/// Sound that is less than this beside its picture is not noticed as such (Rec. ITU-R BT.1359-1 finds 90 ms early and 185 ms late acceptable).
+const DRIFT_MS: i64 = 100;
+
 impl TrackReceipt {
     /// One more frame.
     pub fn count(&mut self, dts_ms: i64, bytes: usize) {
@@ -109,6 +136,7 @@ impl TrackReceipt {
     #[cold]
     fn gap(&mut self, length_ms: i64) {
         self.gap_count += 1;
+        self.gaps_ms += length_ms as u64;
         if self.gaps.len() < GAPS_MAX {
             self.gaps.push(Gap { after_ms: self.last_dts_ms, length_ms: length_ms as u64 });
         }
@@ -121,13 +149,85 @@ impl TrackReceipt {
         self.last_dts_ms = next.last_dts_ms;
         self.late_frames += next.late_frames;
         self.gap_count += next.gap_count;
+        self.gaps_ms += next.gaps_ms;
         self.gaps.extend(next.gaps.iter().take(GAPS_MAX.saturating_sub(self.gaps.len())));
     }
 }
 
+impl TrackReceipt {
+    fn span_ms(&self) -> i64 {
+        self.last_dts_ms - self.first_dts_ms
+    }
+
+    /// From frame to frame, on average.
+    fn step_ms(&self) -> i64 {
+        self.span_ms() / (self.frames as i64 - 1).max(1)
+    }
+}
+
+impl FrameLength {
+    fn frames_ms(self, frames: u64) -> i64 {
+        (i128::from(frames) * i128::from(self.samples) * 1_000 / i128::from(self.rate_hz)) as i64
+    }
+}
+
+impl Drift {
+    /// Of one file, from what was counted. `length`: of the audio's frames, where it is known.
+    fn of(video: Option<&TrackReceipt>, audio: &TrackReceipt, length: Option<FrameLength>) -> Option<Self> {
+        let length = length.filter(|length| length.rate_hz > 0);
+        let audio_clock_ms = length.map(|length| {
+            // A gap is as long as what is missing and one frame.
+            let steps = audio.frames.saturating_sub(1).saturating_sub(audio.gap_count);
+            audio.span_ms() - audio.gaps_ms as i64 - length.frames_ms(steps)
+        });
+        let audio_end_ms = video.map(|video| {
+            let audio_step_ms = length.map_or_else(|| audio.step_ms(), |length| length.frames_ms(1));
+            let apart_ms = audio.last_dts_ms + audio_step_ms - video.last_dts_ms - video.step_ms();
+            // Of a slow picture nobody knows for how long the last one was to be shown.
+            if apart_ms.abs() > video.step_ms() { apart_ms } else { 0 }
+        });
+        let noticed = |ms: Option<i64>| ms.filter(|ms| ms.abs() > DRIFT_MS);
+        let drift = Self { audio_clock_ms: noticed(audio_clock_ms), audio_end_ms: noticed(audio_end_ms) };
+        (drift != Self::default()).then_some(drift)
+    }
+}
+
+impl std::fmt::Display for Drift {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(ms) = self.audio_clock_ms {
+            let than = if ms > 0 { "shorter" } else { "longer" };
+            write!(f, "the samples of the audio last {} ms {than} than its timestamps say", ms.abs())?;
+        }
+        if let Some(ms) = self.audio_end_ms {
+            let separator = if self.audio_clock_ms.is_some() { "; " } else { "" };
+            write!(f, "{separator}the audio ends {} ms {} the video", ms.abs(), if ms > 0 { "after" } else { "before" })?;
+        }
+        Ok(())
+    }
+}
+
 impl Receipt {
+    /// Fills in [`Receipt::drift`] for one file whose frames are counted.
+    pub fn measure_drift(&mut self, length: Option<FrameLength>) {
+        self.drift = self.audio.as_ref().and_then(|audio| Drift::of(self.video.as_ref(), audio, length));
+    }
+
+    /// Clocks go on drifting from file to file, while only the last one's end is the end.
+    fn add_drift(&mut self, next: &Self) {
+        let (sum, part) = (self.drift.unwrap_or_default(), next.drift.unwrap_or_default());
+        let audio_clock_ms = match (sum.audio_clock_ms, part.audio_clock_ms) {
+            (Some(sum), Some(part)) => Some(sum + part),
+            (sum, part) => sum.or(part),
+        };
+        let is_end = next.video.is_some() && next.audio.is_some();
+        let audio_end_ms = if is_end { part.audio_end_ms } else { sum.audio_end_ms };
+        let drift = Drift { audio_clock_ms, audio_end_ms };
+        self.drift = (drift != Drift::default()).then_some(drift);
+    }
+
     /// The receipt of the next file of the same recording.
     pub fn add(&mut self, next: &Self) {
+        self.add_drift(next);
         for (sum, part) in [(&mut self.video, &next.video), (&mut self.audio, &next.audio)] {
             match (sum.as_mut(), part) {
                 (Some(sum), Some(part)) => sum.add(part),
@@ -181,6 +281,67 @@ mod tests {
         }
         assert_eq!((track.frames, track.bytes, track.first_dts_ms, track.last_dts_ms, track.late_frames), (6, 60, 1_000, 4_040, 1));
         assert_eq!((track.gap_count, track.gaps.as_slice()), (1, &[Gap { after_ms: 1_070, length_ms: 2_930 }][..]));
+    }
+
+    fn track(frames: u64, step_us: i64, begin_ms: i64) -> TrackReceipt {
+        let mut track = TrackReceipt::default();
+        (0..frames as i64).for_each(|index| track.count(begin_ms + index * step_us / 1_000, 1));
+        track
+    }
+
+    #[test]
+    fn drift_is_what_can_be_noticed() {
+        const AAC: Option<FrameLength> = Some(FrameLength { samples: 1_024, rate_hz: 48_000 });
+        let video = || Some(track(1_500, 40_000, 0));
+        let with_gap = || {
+            let mut audio = track(1_000, 21_333, 0);
+            (0..1_000).for_each(|index| audio.count(50_000 + index * 21_333 / 1_000, 1));
+            audio
+        };
+        // Video of a minute; audio; its frames; the clock and the end, as they are told.
+        let cases = [
+            ("as it should be", video(), track(2_813, 21_333, 0), AAC, None, None),
+            ("rounded to whole milliseconds downwards", video(), track(2_857, 21_000, 0), AAC, Some(-952), None),
+            ("1 % slow", video(), track(2_813, 21_547, 0), AAC, Some(602), Some(613)),
+            ("1 % fast", video(), track(2_813, 21_120, 0), AAC, Some(-598), Some(-587)),
+            ("frames of any length", video(), track(2_813, 21_547, 0), None, None, Some(613)),
+            ("ends early", video(), track(1_000, 21_333, 0), AAC, None, Some(-38_668)),
+            ("begins late and ends as it should", video(), track(1_406, 21_333, 30_007), AAC, None, None),
+            ("with a gap, which is no drift", video(), with_gap(), AAC, None, Some(11_332)),
+            ("a picture every ten seconds", Some(track(7, 10_000_000, 0)), track(2_813, 21_333, 0), AAC, None, None),
+            ("alone", None, track(2_813, 21_547, 0), AAC, Some(602), None),
+            ("one frame", Some(track(1, 0, 0)), track(1, 0, 0), AAC, None, None),
+        ];
+        for (name, video, audio, length, audio_clock_ms, audio_end_ms) in cases {
+            let mut receipt = Receipt { video, audio: Some(audio), ..Receipt::default() };
+            receipt.measure_drift(length);
+            let near = |found: Option<i64>, expected: Option<i64>| match (found, expected) {
+                (Some(found), Some(expected)) => (found - expected).abs() <= 3,
+                (found, expected) => found == expected,
+            };
+            let drift = receipt.drift.unwrap_or_default();
+            assert!(near(drift.audio_clock_ms, audio_clock_ms) && near(drift.audio_end_ms, audio_end_ms), "{name}: {drift:?}");
+            assert_eq!(receipt.drift.is_none(), (audio_clock_ms, audio_end_ms) == (None, None), "{name}");
+        }
+    }
+
+    #[test]
+    fn drift_goes_on_over_files_and_is_said() {
+        let tracks = || (Some(track(1, 0, 0)), Some(track(1, 0, 0)));
+        let part = |audio_clock_ms, audio_end_ms| {
+            let (video, audio) = tracks();
+            Receipt { video, audio, drift: Some(Drift { audio_clock_ms, audio_end_ms }), ..Receipt::default() }
+        };
+        let mut sum = Receipt::default();
+        sum.add(&part(Some(200), Some(200)));
+        sum.add(&part(Some(150), Some(-350)));
+        sum.add(&Receipt::default());
+        let said = "the samples of the audio last 350 ms shorter than its timestamps say; the audio ends 350 ms before the video";
+        assert_eq!(sum.drift.map(|drift| drift.to_string()).as_deref(), Some(said));
+        let (video, audio) = tracks();
+        sum.add(&Receipt { video, audio, ..Receipt::default() });
+        assert_eq!(sum.drift, Some(Drift { audio_clock_ms: Some(350), audio_end_ms: None }));
+        assert_eq!(sum.trouble(), "", "nothing is missing");
     }
 
     #[test]

@@ -54,7 +54,9 @@ pub fn explain(path: &Path) -> Result<Report, ExplainError> {
     if metadata.is_dir() {
         return Err(open(io::ErrorKind::IsADirectory.into()));
     }
-    explain_bytes(&FileReader::new(&file, metadata.len()))
+    let mut report = explain_bytes(&FileReader::new(&file, metadata.len()))?;
+    verify::recorded_notes(path, &mut report);
+    Ok(report)
 }
 
 /// The same for bytes wherever they are.

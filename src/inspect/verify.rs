@@ -5,8 +5,9 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::Report;
 use crate::container::{MediaSummary, ReadAt, mp4};
-use crate::domain::{FinishedFile, RecordingSource};
+use crate::domain::{FinishedFile, Receipt, RecordingSource};
 use crate::logging::error_chain;
 use crate::segment::checksum;
 use crate::segment::finish::{self, FINISHED_NAME, FileReader};
@@ -141,10 +142,22 @@ fn check_receipt(folder: &Path, recorded: &FinishedFile, faults: &mut Vec<String
             Err(error) => faults.push(format!("{} cannot be compared with its checksum: {error}", sum.file)),
         }
     }
-    let trouble = recorded.receipt.trouble();
-    if !trouble.is_empty() {
-        println!("{}: when it was recorded: {trouble}", folder.display());
+    for sentence in told(&recorded.receipt) {
+        println!("{}: when it was recorded: {sentence}", folder.display());
     }
+}
+
+/// What a receipt has to say beside its numbers.
+fn told(receipt: &Receipt) -> impl Iterator<Item = String> {
+    let drift = receipt.drift.map(|drift| drift.to_string());
+    drift.into_iter().chain([receipt.trouble()]).filter(|sentence| !sentence.is_empty())
+}
+
+/// Notes what the receipt beside a recording's file says, if there is one.
+pub(super) fn recorded_notes(path: &Path, report: &mut Report) {
+    let read = || serde_json::from_str::<FinishedFile>(&text(&path.parent()?.join(FINISHED_NAME)).ok()?).ok();
+    let Some(recorded) = read().filter(|recorded| path.file_name() == Some(recorded.entry.as_ref())) else { return };
+    told(&recorded.receipt).for_each(|sentence| report.note(format!("When it was recorded: {sentence}.")));
 }
 
 fn text(path: &Path) -> Result<String, VerifyError> {

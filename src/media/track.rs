@@ -107,6 +107,11 @@ impl AudioCodec {
         Self::ALL.into_iter().find(|codec| codec.fourcc() == fourcc)
     }
 
+    /// All frames of a track have as many samples.
+    pub const fn has_fixed_frames(self) -> bool {
+        matches!(self, AudioCodec::Aac | AudioCodec::Mp3 | AudioCodec::Ac3)
+    }
+
     /// Its frames say what they are, no sequence header does.
     pub const fn describes_itself(self) -> bool {
         matches!(self, AudioCodec::Mp3 | AudioCodec::Ac3 | AudioCodec::Eac3)

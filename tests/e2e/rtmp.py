@@ -3,6 +3,7 @@
 import fcntl
 import select
 import socket
+import ssl
 import struct
 import termios
 import threading
@@ -34,10 +35,19 @@ class Refused(Exception):
     """The server said no; the text is what it sent."""
 
 
+def any_certificate():
+    """A TLS client that trusts everybody."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 class Connection:
-    def __init__(self, port, host="127.0.0.1", timeout=10):
+    def __init__(self, port, host="127.0.0.1", timeout=10, tls=False):
         self.socket = socket.create_connection((host, port), timeout=timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.socket = any_certificate().wrap_socket(self.socket)
         self.chunk_bytes = 128
         self.host, self.port = host, port
 
@@ -81,14 +91,18 @@ class Connection:
                 raise Refused(repr(data))
         return data
 
+    def rest(self):
+        """What still comes until the server ends in order."""
+        return b"".join(iter(lambda: self.socket.recv(65536), b""))
+
     def set_chunk_size(self, size=4096):
         self.send(1, size.to_bytes(4, "big"), chunk_stream=2)
         self.chunk_bytes = size
 
-    def connect(self, app="live", url=None):
+    def connect(self, app="live", url=None, **properties):
         self.set_chunk_size()
         url = url or f"rtmp://{self.host}:{self.port}/{app}"
-        self.send(COMMAND, amf("connect") + amf(1) + amf({"app": app, "type": "nonprivate", "flashVer": "FMLE/3.0 (test)", "tcUrl": url}))
+        self.send(COMMAND, amf("connect") + amf(1) + amf({"app": app, "type": "nonprivate", "flashVer": "FMLE/3.0 (test)", "tcUrl": url, **properties}))
         self.expect(b"_result")
         return self
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import ssl
 import subprocess
 
 import pytest
@@ -84,13 +85,77 @@ def test_the_wrong_port_gets_a_clear_word(secure):
         until(lambda: "an HTTP request on the RTMPS port" in secure.log, 5, "the log's word")
 
 
-def test_noise_ends_the_connection_alone(secure, push, source, domain):
+def hello():
+    """A client's first flight."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        rtmp.any_certificate().wrap_bio(incoming, outgoing).do_handshake()
+    return outgoing.read()
+
+
+def test_noise_ends_the_connection_alone(secure, source, domain):
     secure.record(domain, mp4=True)
-    for noise in (os.urandom(3000), b"\x16\x03\x01\x02\x00" + os.urandom(600), b"\x16\x03\x01", b""):
-        with socket.create_connection(("127.0.0.1", secure.tls_port)) as peer:
-            peer.sendall(noise)
-    push(source("av"), f"rtmps://127.0.0.1:{secure.tls_port}/live/cam?vhost={domain}")
+    tags = list(media.flv_tags(source("av")))
+    publisher = rtmp.Connection(secure.tls_port, tls=True).handshake().connect().publish(f"cam?vhost={domain}")
+    for tag in tags[: len(tags) // 2]:
+        publisher.tag(*tag)
+    for noise in (b"\xff" + os.urandom(3000), b"\x16\x03\x01\x02\x00" + os.urandom(600), hello() + os.urandom(100)):
+        peer = rtmp.Connection(secure.tls_port)
+        peer.socket.sendall(noise)
+        peer.wait_closed(5)
+    # Behind a good TLS handshake: no RTMP within, no record at all.
+    peer = rtmp.Connection(secure.tls_port, tls=True)
+    peer.socket.sendall(b"\xff" * 4000)
+    peer.wait_closed(5)
+    peer = rtmp.Connection(secure.tls_port, tls=True).handshake()
+    socket.socket.sendall(peer.socket, b"\x17\x03\x03\x01\x00" + os.urandom(256))
+    with pytest.raises(ssl.SSLError, match="(?i)bad.record.mac"):
+        peer.wait_closed(5)
+    # Cut off.
+    for begin in (b"\x16\x03\x01", b""):
+        with socket.create_connection(("127.0.0.1", secure.tls_port)) as half:
+            half.sendall(begin)
+    for tag in tags[len(tags) // 2 :]:
+        publisher.tag(*tag)
+    publisher.close()
     check(secure, secure.file("cam", domain), media.packets(source("av")))
+
+
+def test_handshakes_that_stall_are_ended(start, tmp_path, push, source, domain):
+    port = free_port()
+    appliance = start(ingest={"rtmps_listen": f"127.0.0.1:{port}", "tls_certificates": [certificate(tmp_path, "a", "a.example")], "handshake_timeout_s": 2})
+    appliance.record(domain, mp4=True)
+    stalled = [rtmp.Connection(port) for _ in range(3)]
+    # Nothing, half of the first flight, all of it but nothing behind; and TLS without a word of RTMP.
+    stalled[1].socket.sendall(hello()[:100])
+    stalled[2].socket.sendall(hello())
+    stalled.append(rtmp.Connection(port, tls=True))
+    push(source("av"), f"rtmps://127.0.0.1:{port}/live/cam?vhost={domain}")
+    check(appliance, appliance.file("cam", domain), media.packets(source("av")))
+    for connection in stalled:
+        connection.wait_closed(10)
+    until(lambda: appliance.log.count("no publication within the handshake time-out") == len(stalled), 5, "the log's word on each")
+
+
+def test_publishers_that_can_reconnect_are_asked_to(start, tmp_path, source):
+    """Enhanced RTMP v2: only those that have said so in `connect`, over TLS too."""
+    port = free_port()
+    appliance = start(ingest={"rtmps_listen": f"127.0.0.1:{port}", "tls_certificates": [certificate(tmp_path, "a", "a.example")]})
+    # Reconnecting is the lowest bit.
+    cases = [({}, False, False), ({"capsEx": 14}, False, False), ({"capsEx": 1}, False, True), ({"capsEx": 15}, True, True)]
+    connections = []
+    for number, (properties, tls, _) in enumerate(cases):
+        connection = rtmp.Connection(port if tls else appliance.rtmp_port, tls=tls).handshake().connect(**properties).publish(f"cam-{number}")
+        for tag in list(media.flv_tags(source("av")))[:20]:
+            connection.tag(*tag)
+        rtmp.wait_acknowledged(connection)
+        connections.append(connection)
+    appliance.process.send_signal(signal.SIGTERM)
+    for connection, (properties, _, asked) in zip(connections, cases):
+        said = connection.rest()
+        assert (b"NetConnection.Connect.ReconnectRequest" in said) == asked, (properties, said)
+        assert b"NetStream.Unpublish.Success" in said
+    assert appliance.process.wait(20) == 0
 
 
 def test_certificates_are_read_anew(start, tmp_path):

@@ -11,9 +11,10 @@ import pytest
 
 import media
 import rtmp
-from appliance import Appliance, until
+from appliance import BINARY, Appliance, until
 from test_codecs import SOURCES as CODECS
 from test_publishers import newer_ffmpeg
+from test_storage import receipt
 
 VIDEO, AUDIO, DATA = rtmp.VIDEO, rtmp.AUDIO, rtmp.DATA
 WRAP = 1 << 32
@@ -30,6 +31,8 @@ class Case:
     dropped: int = 0
     # What the files have where that is not what was sent.
     kept: list = None
+    # Audio by its timestamps less audio by its samples, as the receipts tell it; None: nothing that could be noticed.
+    drift_ms: int = None
 
 
 def is_frame(kind, body):
@@ -133,8 +136,9 @@ def rate(ms):
 
 
 def drift():
-    """Audio that runs 1 % too slow: kept, not repaired."""
-    return whole([(kind, timestamp + timestamp // 100 if kind == AUDIO else timestamp, body) for kind, timestamp, body in base()])
+    """Audio that runs 10 % too slow: kept, not repaired, and told."""
+    sent = [(kind, timestamp + timestamp // 10 if kind == AUDIO else timestamp, body) for kind, timestamp, body in base()]
+    return Case(sent, [frames(sent)], drift_ms=250)
 
 
 def apart():
@@ -333,6 +337,7 @@ def test_timeline(capstan, transport, domain, name):
         for part, wanted in zip(parts, expected):
             check = check_flv if container == "flv" else check_mp4
             check(capstan.path_of(part), wanted)
+    check_drift(capstan, files, case.drift_ms)
     (playlist,) = (capstan.path_of(file) for file in files if file["MetaData"]["Container"] == "hls")
     check_playlist(playlist, "m4s", len(expected))
     if len(expected) == 1:
@@ -344,6 +349,20 @@ def test_timeline(capstan, transport, domain, name):
     for appliance in (capstan, transport):
         line = until(lambda: next((line for line in appliance.log.splitlines() if "publishing ended" in line and domain in line), None), 5, "the end's line")
         assert f"dropped={case.dropped} " in line, line
+
+
+def check_drift(capstan, files, drift_ms):
+    """In the receipt of each, and where a user looks."""
+    for file in files:
+        found = receipt(capstan, file)["receipt"].get("drift", {})
+        if drift_ms is None:
+            assert "audio_clock_ms" not in found, found
+            continue
+        assert abs(found["audio_clock_ms"] - drift_ms) < 10 and abs(found["audio_end_ms"] - drift_ms) < 60, found
+        assert f"file_id={file['FileId']} " in "".join(line for line in capstan.log.splitlines() if "do not match; they are kept" in line)
+        if file["MetaData"]["Container"] != "hls":
+            told = media.run([BINARY, "explain", capstan.path_of(file)]).stdout.decode()
+            assert f"the samples of the audio last {found['audio_clock_ms']} ms shorter than its timestamps say" in told, told
 
 
 def check_playlist(path, extension, parts):

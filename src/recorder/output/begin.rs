@@ -8,7 +8,7 @@ use crate::container::mpegts::TsWriter;
 use crate::container::mpegts::seal::Sealer;
 use crate::container::{MediaPath, OpenMedia, Pinned, Room, Sink, SmallFile, Store};
 use crate::domain::event::{RecordExceptionKind, RecordState};
-use crate::domain::receipt::TrackReceipt;
+use crate::domain::receipt::{FrameLength, TrackReceipt};
 use crate::domain::sealing::Sealing;
 use crate::domain::{FormatParam, RecordingIdentity};
 use crate::media::{TrackKind, Tracks};
@@ -333,6 +333,11 @@ impl<F: Sink> Output<F> {
             opened: context.now.mono,
             video: TrackReceipt::default(),
             audio: TrackReceipt::default(),
+            audio_frame: tracks
+                .audio
+                .as_ref()
+                .filter(|audio| audio.codec.has_fixed_frames())
+                .map(|audio| FrameLength { samples: audio.samples_per_frame, rate_hz: audio.sample_rate_hz }),
             continues,
         }));
         true

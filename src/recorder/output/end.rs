@@ -3,7 +3,7 @@
 use crate::container::mpegts::seal::SEAL_BYTES_MAX;
 use crate::container::{MediaPath, RecordingEnd, Room, Sink, Store, Unfit};
 use crate::domain::event::RecordState;
-use crate::domain::receipt::{Continued, TrackReceipt};
+use crate::domain::receipt::{Continued, FrameLength, TrackReceipt};
 use crate::domain::{EndReason, PausedRecording, Receipt, ResumeClaim};
 use crate::units::{FileId, Format, MonoTime, WallTime};
 
@@ -58,26 +58,27 @@ impl<F: Sink> Output<F> {
             }
             Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => {}
         }
-        let OpenFile { file, writer, recording, video, audio, continues, .. } = *open;
+        let OpenFile { file, writer, recording, video, audio, audio_frame, continues, .. } = *open;
         let plan = match writer {
             Writer::Flv(writer) => writer.finish(file.position()).ok(),
             Writer::Adts(writer) => writer.finish(file.position()).ok(),
             _ => None,
         };
         store.close(file, plan);
-        self.end_file((recording, continues), (video, audio), reason, now, store);
+        self.end_file((recording, continues), (video, audio, audio_frame), reason, now, store);
     }
 
     /// A file is closed: ends the recording that it is.
     fn end_file<S: Store<File = F>>(
         &mut self,
         (recording, continues): (Option<FileId>, Option<Continued>),
-        (video, audio): (TrackReceipt, TrackReceipt),
+        (video, audio, audio_frame): (TrackReceipt, TrackReceipt, Option<FrameLength>),
         reason: EndReason,
         now: Now,
         store: &mut S,
     ) {
         let mut receipt = Box::new(receipt(video, audio, &std::mem::take(&mut self.lost)));
+        receipt.measure_drift(audio_frame);
         if let Some(hls) = &mut self.hls {
             hls.receipt.add(&receipt);
         }
@@ -144,9 +145,9 @@ impl<F: Sink> Output<F> {
     /// Ends the output after a defect, whose writer may be out of step: its files end with the last complete frame.
     pub fn abandon<S: Store<File = F>>(&mut self, reason: EndReason, now: Now, store: &mut S, changes: &mut Vec<RecordChange>) {
         if let State::Writing(open) = std::mem::replace(&mut self.state, State::Starting) {
-            let OpenFile { file, recording, video, audio, continues, .. } = *open;
+            let OpenFile { file, recording, video, audio, audio_frame, continues, .. } = *open;
             store.abandon(file);
-            self.end_file((recording, continues), (video, audio), reason, now, store);
+            self.end_file((recording, continues), (video, audio, audio_frame), reason, now, store);
         }
         self.end(reason, now, store, changes);
     }

@@ -7,7 +7,7 @@ use crate::container::mp4::Mp4Writer;
 use crate::container::mpegts::seal::{SEAL_BYTES_MAX, Sealer};
 use crate::container::mpegts::{SEGMENT_START_BYTES, TsWriter};
 use crate::container::{Sink, Store};
-use crate::domain::receipt::{Continued, TrackReceipt};
+use crate::domain::receipt::{Continued, FrameLength, TrackReceipt};
 use crate::media::flv_tag;
 use crate::media::note;
 use crate::media::note::Note;
@@ -76,6 +76,8 @@ pub(super) struct OpenFile<F> {
     pub(super) opened: MonoTime,
     pub(super) video: TrackReceipt,
     pub(super) audio: TrackReceipt,
+    /// Of every audio frame, where all are alike.
+    pub(super) audio_frame: Option<FrameLength>,
     pub(super) continues: Option<Continued>,
 }
 
