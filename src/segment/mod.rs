@@ -2,6 +2,7 @@
 //! finish recordings. Creating, allocating, truncating, syncing and renaming happen here, never on an ingest core.
 
 pub mod arena;
+pub mod aside;
 pub mod checksum;
 pub mod disk;
 pub mod faults;

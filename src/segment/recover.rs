@@ -13,7 +13,8 @@ use crate::container::RecordingEnd;
 use crate::domain::{FinishedFile, PausedRecording};
 use crate::units::{FileId, WallTime};
 
-use super::arena::{BlockKind, OrphanBlock, read_orphans, read_taken};
+use super::arena::{BlockKind, OrphanBlock, examine, read_orphans, read_taken};
+use super::aside;
 use super::faults;
 use super::finish::{self, ClosedFiles, FinishError, FinishSettings};
 use super::open_record::OpenRecord;
@@ -106,7 +107,7 @@ impl LeftBehind {
     }
 }
 
-/// Blocks of recordings on a disk that is not mounted just now; in the first data folder.
+/// Blocks of recordings on a disk that is not mounted just now, and arena files that cannot be read; in the first data folder.
 pub const KEPT_NAME: &str = "left-behind";
 
 /// The folders into which the arenas of the dead process are written back.
@@ -122,7 +123,7 @@ pub struct WriteBack<'a> {
 
 impl WriteBack<'_> {
     /// Writes what the dead process had in memory into its recordings, lets `replay` make files of frames that no file had taken (it returns their
-    /// recordings), and removes its arena files: the new ones take their place.
+    /// recordings), and removes its arena files: the new ones take their place. What cannot be read is put aside.
     ///
     /// `replay` gets the folders of open recordings, that with the most room first.
     pub fn run(&mut self, mut replay: impl FnMut(Vec<PathBuf>, &Journal) -> io::Result<Vec<FileId>>) {
@@ -144,14 +145,38 @@ impl WriteBack<'_> {
                 }),
                 Err(error) => tracing::debug!(path = %path.display(), %error, "no frames are taken from the arena file of the last run"),
             }
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "the arena file of the last run could not be removed");
-            }
+            self.leave_arena(&path);
         }
         self.write_back_kept();
         for left in &mut *self.left {
             left.recordings.sort();
             left.recordings.dedup();
+        }
+    }
+
+    /// Everything in the arena file that can be read is in its place.
+    fn leave_arena(&mut self, path: &Path) {
+        let Err(unreadable) = examine(path) else {
+            if let Err(error) = std::fs::remove_file(path) {
+                tracing::warn!(path = %path.display(), %error, "the arena file of the last run could not be removed");
+            }
+            return;
+        };
+        match aside::put_aside(path, &self.settings[0].data_folder.join(KEPT_NAME)) {
+            Ok(None) => {}
+            Ok(Some(kept_in)) => {
+                self.left[0].recovered.failed += 1;
+                tracing::error!(
+                    path = %path.display(),
+                    kept_in = %kept_in.display(),
+                    error = %unreadable,
+                    "an arena file of the last run cannot be read, or not wholly: what it holds of recordings is missing in them; the file is kept"
+                );
+            }
+            Err(error) => {
+                self.left[0].recovered.failed += 1;
+                tracing::error!(path = %path.display(), %unreadable, %error, "an arena file of the last run cannot be read, nor put aside");
+            }
         }
     }
 
