@@ -11,8 +11,7 @@
 //! * a [`Pin`] keeps a freed block from being used anew. It stays on the thread that fills the arena's blocks, so what it copies is not written meanwhile.
 #![allow(unsafe_code)]
 
-use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::marker::PhantomData;
 use std::path::Path;
@@ -26,19 +25,19 @@ use rustix::fs::{FallocateFlags, fallocate};
 pub const UNIT_BYTES: usize = 16 << 10;
 /// The largest block: one efficient direct write.
 pub const SLAB_BYTES: usize = 1 << 20;
-const SLAB_UNITS: usize = SLAB_BYTES / UNIT_BYTES;
+pub(super) const SLAB_UNITS: usize = SLAB_BYTES / UNIT_BYTES;
 /// Slabs that are populated before a start goes on: more than what the first publishers fill until the rest is.
 const POPULATED_SLABS: usize = 64;
-const HEADER_BYTES: usize = 64;
+pub(super) const HEADER_BYTES: usize = 64;
 /// "CAPARENA", then the format version.
-const MAGIC: u64 = u64::from_le_bytes(*b"CAPARENA");
-const VERSION: u64 = 4;
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"CAPARENA");
+pub(super) const VERSION: u64 = 4;
 /// More than any arena has: 1 TiB.
 const SLABS_MAX: u64 = 1 << 20;
 
 /// Words of a block header, in this order.
 #[derive(Clone, Copy)]
-enum Word {
+pub(super) enum Word {
     /// 0: free; else the FileId of the recording, or the number of the log.
     File = 0,
     /// File offset of the block's first byte; of a record, its number in the order in which files were opened.
@@ -58,6 +57,11 @@ enum Word {
     Check = 7,
 }
 
+/// A hash in the manner of FNV, never 0: an earlier version of the server wrote none.
+pub(super) fn check_word(words: [u64; 6]) -> u64 {
+    words.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(29)) | 1
+}
+
 /// How far a block has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Progress {
@@ -72,11 +76,11 @@ impl Progress {
     /// Frames that can be told: 2,000 a second for a century.
     const TAKEN_MAX: u64 = u64::MAX >> Self::BYTES_BITS;
 
-    fn word(self) -> u64 {
+    pub(super) fn word(self) -> u64 {
         self.taken.min(Self::TAKEN_MAX) << Self::BYTES_BITS | self.bytes as u64
     }
 
-    fn from_word(word: u64) -> Self {
+    pub(super) fn from_word(word: u64) -> Self {
         Self { bytes: (word & ((1 << Self::BYTES_BITS) - 1)) as usize, taken: word >> Self::BYTES_BITS }
     }
 }
@@ -104,7 +108,7 @@ pub enum BlockClass {
 }
 
 impl BlockClass {
-    const ALL: [Self; 4] = [BlockClass::Tiny, BlockClass::Small, BlockClass::Medium, BlockClass::Large];
+    pub(super) const ALL: [Self; 4] = [BlockClass::Tiny, BlockClass::Small, BlockClass::Medium, BlockClass::Large];
 
     /// The smallest class that holds `bytes`; the largest if none does.
     pub fn holding(bytes: usize) -> Self {
@@ -137,7 +141,7 @@ impl BlockClass {
 }
 
 /// The mapped file. Shared by the blocks that lie in it.
-struct ArenaMap {
+pub(super) struct ArenaMap {
     map: MmapRaw,
     slabs: usize,
     /// Pins of the block that begins at each unit.
@@ -145,17 +149,17 @@ struct ArenaMap {
 }
 
 impl ArenaMap {
-    fn data_start(slabs: usize) -> usize {
+    pub(super) fn data_start(slabs: usize) -> usize {
         // One page for the file's own header, then the block headers, rounded up to pages.
         4096 + (slabs * SLAB_UNITS * HEADER_BYTES).next_multiple_of(4096)
     }
 
-    fn file_bytes(slabs: usize) -> usize {
+    pub(super) fn file_bytes(slabs: usize) -> usize {
         Self::data_start(slabs) + slabs * SLAB_BYTES
     }
 
     /// Slabs of an arena file, from the words of its first page behind magic and version. `None`: that cannot be told.
-    fn slabs_of(told: u64, inverse: u64, file_bytes: u64) -> Option<usize> {
+    pub(super) fn slabs_of(told: u64, inverse: u64, file_bytes: u64) -> Option<usize> {
         // An earlier version of the server did not tell it: then, and if the words are damaged, by the length of a whole file.
         if told == !inverse && (1..=SLABS_MAX).contains(&told) {
             return usize::try_from(told).ok();
@@ -474,150 +478,6 @@ impl Arena {
     }
 }
 
-/// What a block of a dead process's arena held.
-#[derive(Debug, PartialEq, Eq)]
-pub struct OrphanBlock {
-    pub kind: BlockKind,
-    pub file: u64,
-    pub part: u64,
-    pub offset: u64,
-    pub bytes: Vec<u8>,
-}
-
-/// The header of one unit of an arena file.
-struct Header {
-    unit: usize,
-    words: [u8; HEADER_BYTES],
-}
-
-impl Header {
-    fn field(&self, word: Word) -> u64 {
-        u64_at(&self.words, word as usize)
-    }
-
-    /// What the block is, and how many of its bytes hold complete data. `None`: the header makes no sense.
-    fn block(&self) -> Option<(BlockKind, usize)> {
-        let (file, units, length) = (self.field(Word::File), self.field(Word::Units), Progress::from_word(self.field(Word::Progress)).bytes);
-        let kind = match self.field(Word::Kind) {
-            1 => BlockKind::Media,
-            2 => BlockKind::OpenRecord,
-            3 => BlockKind::Log,
-            4 => BlockKind::Note,
-            _ => return None,
-        };
-        // A settled block keeps what its header said before; the check is of the file that it had.
-        let is_checked = file == 0 || self.field(Word::Check) == self.check() || self.field(Word::Check) == 0;
-        let class = BlockClass::ALL.into_iter().find(|class| class.units() as u64 == units)?;
-        (is_checked && length <= class.bytes() && self.unit.is_multiple_of(class.units())).then_some((kind, length))
-    }
-
-    fn check(&self) -> u64 {
-        check_word([Word::File, Word::Kind, Word::Offset, Word::Part, Word::Writer, Word::Units].map(|word| self.field(word)))
-    }
-}
-
-/// A hash in the manner of FNV, never 0: an earlier version of the server wrote none.
-fn check_word(words: [u64; 6]) -> u64 {
-    words.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(29)) | 1
-}
-
-fn u64_at(bytes: &[u8], index: usize) -> u64 {
-    u64::from_le_bytes(bytes[index * 8..index * 8 + 8].try_into().expect("eight bytes"))
-}
-
-/// Goes through the headers of the arena file of a process that is gone, as far as the file goes. `take` also gets the offset of the first unit, which
-/// is returned.
-fn read_headers(file: &File, mut take: impl FnMut(Header, usize) -> io::Result<()>) -> io::Result<usize> {
-    use std::os::unix::fs::FileExt;
-    let file_bytes = file.metadata()?.len();
-    let mut first = [0; 32];
-    file.read_exact_at(&mut first, 0)?;
-    let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-    if u64_at(&first, 0) != MAGIC {
-        return Err(invalid("no arena".to_owned()));
-    }
-    if u64_at(&first, 1) != VERSION {
-        return Err(invalid(format!("an arena of version {}, not {VERSION}", u64_at(&first, 1))));
-    }
-    let slabs = ArenaMap::slabs_of(u64_at(&first, 2), u64_at(&first, 3), file_bytes);
-    let slabs = slabs.ok_or_else(|| invalid(format!("{file_bytes} bytes are no length of an arena")))?;
-    let data_start = ArenaMap::data_start(slabs);
-    for unit in 0..slabs * SLAB_UNITS {
-        let mut words = [0; HEADER_BYTES];
-        match file.read_exact_at(&mut words, (4096 + unit * HEADER_BYTES) as u64) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
-            read => read?,
-        }
-        take(Header { unit, words }, data_start)?;
-    }
-    Ok(data_start)
-}
-
-/// Can everything in the arena file of a process that is gone be read?
-///
-/// # Errors
-/// Why not: no arena, another version, cut off, headers that make no sense.
-pub fn examine(path: &Path) -> io::Result<()> {
-    let file = File::open(path)?;
-    let file_bytes = file.metadata()?.len();
-    let (mut damaged, mut cut_off) = (0, 0);
-    let data_start = read_headers(&file, |header, data_start| {
-        // What is settled is on the disk.
-        match header.block() {
-            _ if header.field(Word::File) == 0 => {}
-            None => damaged += 1,
-            Some((_, length)) => cut_off += u64::from(data_start as u64 + (header.unit * UNIT_BYTES + length) as u64 > file_bytes),
-        }
-        Ok(())
-    })?;
-    match (damaged, cut_off) {
-        _ if file_bytes < data_start as u64 => Err(io::Error::new(io::ErrorKind::InvalidData, "the headers of blocks are cut off")),
-        (0, 0) => Ok(()),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("headers of {damaged} blocks are damaged, {cut_off} blocks are cut off"))),
-    }
-}
-
-/// Reads those blocks in the arena file of a process that is gone that are `wanted` by kind and file, and hands each to `take`. File 0: settled, not used
-/// anew since.
-///
-/// # Errors
-/// If the file cannot be read or is no arena. A header that makes no sense and a block that is cut off are skipped (see [`examine`]).
-pub fn read_orphans(path: &Path, wanted: impl Fn(BlockKind, u64) -> bool, mut take: impl FnMut(OrphanBlock)) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
-    let file = File::open(path)?;
-    read_headers(&file, |header, data_start| {
-        let (id, part, offset) = (header.field(Word::File), header.field(Word::Part), header.field(Word::Offset));
-        let Some((kind, length)) = header.block().filter(|(kind, length)| *length > 0 && wanted(*kind, id)) else { return Ok(()) };
-        let mut bytes = vec![0; length];
-        match file.read_exact_at(&mut bytes, (data_start + header.unit * UNIT_BYTES) as u64) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            read => read?,
-        }
-        take(OrphanBlock { kind, file: id, part, offset, bytes });
-        Ok(())
-    })?;
-    Ok(())
-}
-
-/// For each writer of media blocks, the number of the first frame that it had not taken, as the arena file of a process that is gone tells it.
-///
-/// Blocks that were on the disk already count too: their headers stand until they are used anew, which the core does that filled them, later.
-///
-/// # Errors
-/// If the file cannot be read or is no arena.
-pub fn read_taken(path: &Path) -> io::Result<HashMap<u64, u64>> {
-    let mut taken = HashMap::new();
-    read_headers(&File::open(path)?, |header, _| {
-        let writer = header.field(Word::Writer);
-        if writer != 0 && header.block().is_some_and(|(kind, _)| kind == BlockKind::Media) {
-            let known: &mut u64 = taken.entry(writer).or_default();
-            *known = (*known).max(Progress::from_word(header.field(Word::Progress)).taken);
-        }
-        Ok(())
-    })?;
-    Ok(taken)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -701,101 +561,5 @@ mod tests {
         drop(again);
         arena.reap();
         assert!(arena.allocate(BlockClass::Small).is_some());
-    }
-
-    #[test]
-    fn orphans_are_found_after_the_process_is_gone() {
-        let (folder, mut arena) = arena(2);
-        let path = folder.path().join("core-0.arena");
-        let mut kept = arena.allocate(BlockClass::Medium).unwrap();
-        kept.write(0, b"first block");
-        kept.describe(BlockKind::Media, (42, 3, 0), 8192);
-        kept.describe_progress(Progress { bytes: 11, taken: 0 });
-        let mut freed = arena.allocate(BlockClass::Small).unwrap();
-        freed.write(0, b"gone");
-        freed.describe(BlockKind::Media, (43, 1, 0), 0);
-        freed.describe_progress(Progress { bytes: 4, taken: 0 });
-        arena.free(freed);
-        let mut settled = arena.allocate(BlockClass::Small).unwrap();
-        settled.write(0, b"on the disk");
-        settled.describe(BlockKind::OpenRecord, (44, 1, 0), 0);
-        settled.describe_progress(Progress { bytes: 11, taken: 0 });
-        settled.settle();
-        drop((kept, settled, arena));
-        let mut found = Vec::new();
-        read_orphans(&path, |_, file| file != 0, |orphan| found.push(orphan)).unwrap();
-        assert_eq!(found, [OrphanBlock { kind: BlockKind::Media, file: 42, part: 3, offset: 8192, bytes: b"first block".to_vec() }]);
-        std::fs::write(&path, b"not an arena at all, only text").unwrap();
-        assert!(read_orphans(&path, |_, _| true, |_| ()).is_err());
-    }
-
-    /// Damage to an arena file of two slabs, what can be read of its three blocks (1, 2, 3) then, and what is said.
-    #[test]
-    fn damage_costs_the_blocks_that_it_meets() {
-        use std::os::unix::fs::FileExt;
-        type Damage = fn(&File);
-        let word = |unit: u64, word: Word| 4096 + unit * HEADER_BYTES as u64 + word as u64 * 8;
-        let cases: [(&str, Damage, &[u64], Option<&str>); 11] = [
-            ("none", |_| (), &[1, 2, 3], None),
-            ("magic", |file| file.write_all_at(b"x", 0).unwrap(), &[], Some("no arena")),
-            ("version", |file| file.write_all_at(&[3], 8).unwrap(), &[], Some("an arena of version 3, not 4")),
-            ("an earlier server's, of the same version", |file| file.write_all_at(&[0; 16], 16).unwrap(), &[1, 2, 3], None),
-            ("number of slabs", |file| file.write_all_at(&[77], 16).unwrap(), &[1, 2, 3], None),
-            ("end, unused", |file| file.set_len(file.metadata().unwrap().len() - 5000).unwrap(), &[1, 2, 3], None),
-            (
-                "end, a block lies there",
-                |file| file.set_len(ArenaMap::data_start(2) as u64 + 20).unwrap(),
-                &[1],
-                Some("headers of 0 blocks are damaged, 2 blocks are cut off"),
-            ),
-            ("the headers' end", |file| file.set_len(4096 + 64 * 20).unwrap(), &[], Some("the headers of blocks are cut off")),
-            ("all but the beginning of the first page", |file| file.set_len(20).unwrap(), &[], Some("failed to fill whole buffer")),
-            ("nothing left", |file| file.set_len(0).unwrap(), &[], Some("failed to fill whole buffer")),
-            (
-                "number of slabs and end",
-                |file| {
-                    file.write_all_at(&[77], 16).unwrap();
-                    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
-                },
-                &[],
-                Some("2109439 bytes are no length of an arena"),
-            ),
-        ];
-        let written = || {
-            let (folder, mut arena) = arena(2);
-            // Units 0, 4 and 64.
-            for (number, class) in [(1, BlockClass::Small), (2, BlockClass::Small), (3, BlockClass::Large)] {
-                let mut block = arena.allocate(class).unwrap();
-                block.write(0, format!("block {number}").as_bytes());
-                block.describe(BlockKind::Media, (number, 1, number), 0);
-                block.describe_progress(Progress { bytes: 7, taken: number });
-            }
-            let path = folder.path().join("core-0.arena");
-            (folder, path)
-        };
-        let found = |path: &Path| {
-            let mut found = Vec::new();
-            let read = read_orphans(
-                path,
-                |_, file| file != 0,
-                |orphan| {
-                    assert_eq!(orphan.bytes, format!("block {}", orphan.file).as_bytes());
-                    found.push(orphan.file);
-                },
-            );
-            (found, read.err().or(examine(path).err()).map(|error| error.to_string()))
-        };
-        for (name, damage, readable, said) in cases {
-            let (_folder, path) = written();
-            damage(&OpenOptions::new().write(true).open(&path).unwrap());
-            assert_eq!(found(&path), (readable.to_vec(), said.map(str::to_owned)), "{name}");
-        }
-        for bad in [Word::File, Word::Offset, Word::Units, Word::Part, Word::Kind, Word::Writer] {
-            let (_folder, path) = written();
-            OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&[9], word(4, bad)).unwrap();
-            let said = "headers of 1 blocks are damaged, 0 blocks are cut off".to_owned();
-            assert_eq!(found(&path), (vec![1, 3], Some(said)), "word {}", bad as usize);
-            assert_eq!(read_taken(&path).unwrap(), HashMap::from([(1, 1), (3, 3)]), "word {}", bad as usize);
-        }
     }
 }
