@@ -47,6 +47,7 @@ use crate::process::{self, EncoderState, ProcessSettings, Processor};
 use crate::recorder::{MoovReserve, RecorderSettings};
 use crate::rescue;
 use crate::retention::{Eviction, EvictionOrder, Retention};
+use crate::segment::aside;
 use crate::segment::disk::{DiskSettings, ResumptionSettings};
 use crate::segment::finish;
 use crate::segment::folders::Absent;
@@ -592,7 +593,7 @@ impl Running {
         part("the catalog");
         self.catalog.close();
         // Everything in it is on the disk, or the next start brings it there.
-        if all_written && let Err(error) = std::fs::remove_dir_all(&self.arenas) {
+        if all_written && let Err(error) = aside::remove_arenas(&self.arenas) {
             tracing::warn!(path = %self.arenas.display(), %error, "the arena could not be removed");
         }
         handle.close();

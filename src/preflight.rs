@@ -294,8 +294,9 @@ fn probe(folder: &Path) -> io::Result<()> {
 
 fn left_over_bytes(arena_folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(arena_folder) else { return 0 };
-    // Blocks of `stat` are 512 bytes.
-    entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.blocks() * 512).sum()
+    // Blocks of `stat` are 512 bytes. Other files were put aside: they stay.
+    let arenas = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|extension| extension == "arena"));
+    arenas.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.blocks() * 512).sum()
 }
 
 /// A name made of the data folder's absolute path.

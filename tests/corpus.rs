@@ -23,6 +23,8 @@ const TARGETS: &[Target] = &[
     ("mp4_scan", capstan::container::mp4::fuzz_scan),
     ("ts_scan", capstan::container::mpegts::fuzz_ts_scan),
     ("es_scan", capstan::container::es::fuzz_es_scan),
+    ("recovery", capstan::segment::open_record::fuzz_recovery),
+    ("journal", capstan::recorder::journal::fuzz_journal),
     ("explain", capstan::inspect::fuzz_explain),
     ("config", capstan::config::fuzz_config),
     ("psign", capstan::domain::psign::fuzz_psign),

@@ -12,7 +12,7 @@ use capstan::media::{Payload, TrackKind, Tracks};
 use capstan::recorder::{MoovReserve, Now, Publication, Recorder, RecorderSettings};
 use capstan::replay;
 use capstan::segment::finish::FinishSettings;
-use capstan::segment::recover::{Found, LeftBehind};
+use capstan::segment::recover::{Found, KEPT_NAME, LeftBehind};
 use capstan::segment::{Arena, CoreStore, DiskCommand, DiskHandle, DiskHealth, FileIds};
 use capstan::units::{FileId, Format, MonoTime, PublicationId, StreamKey, TemplateId, WallTime};
 
@@ -91,6 +91,35 @@ fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
     assert_eq!((recovered.finished, recovered.failed, files.len()), (1, 0, 1), "{recovered:?}");
     assert_eq!((files[0].identity.file_id, files[0].reason), (file_id, EndReason::Recovered));
     assert_eq!(files[0].summary.audio.as_ref().unwrap().frames, 10);
+}
+
+/// What cannot be read is kept on the disk, once; the arena folder is free for the next run.
+#[test]
+fn an_arena_file_that_cannot_be_read_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings =
+        FinishSettings { data_folder: folder.path().to_owned(), insert_supported: false, time_zone: jiff::tz::TimeZone::UTC, hls_segment_ms: 4_000 };
+    let arenas = folder.path().join("arenas");
+    for folder in [&arenas, &settings.recording_folder(), &settings.media_folder()] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    let path = arenas.join("core-0.arena");
+    drop(Arena::create(&path, 2 << 20).unwrap());
+    let mut bytes = std::fs::read(&path).unwrap();
+    // Its version.
+    bytes[8] += 1;
+    std::fs::write(&path, &bytes).unwrap();
+    std::fs::write(arenas.join("core-1.arena"), b"cut off").unwrap();
+    drop(Arena::create(&arenas.join("core-2.arena"), 2 << 20).unwrap());
+    for failed in [2, 0] {
+        let mut left = LeftBehind::find(&settings, &arenas).unwrap();
+        left.write_back_arenas(&settings, |_| panic!("nothing can be read"));
+        assert!(std::fs::read_dir(&arenas).unwrap().next().is_none(), "there is room for the arena of the next run");
+        assert_eq!(left.recover(&settings, |_| panic!("nothing is found")).failed, failed);
+        let mut kept: Vec<_> = std::fs::read_dir(folder.path().join(KEPT_NAME)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        kept.sort_by_key(|path| std::fs::metadata(path).unwrap().len());
+        assert_eq!(kept.iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>(), [b"cut off".to_vec(), bytes.clone()]);
+    }
 }
 
 fn millis(time: u64) -> Now {

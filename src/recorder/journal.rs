@@ -58,19 +58,35 @@ pub struct LoggedFrame<'a> {
     body: &'a [u8],
 }
 
-/// The frames in a run of log bytes that begins with a head; ends at the first bytes that are none.
+/// The frames in a run of log bytes that begins with a head. What is none is damaged: it goes on with the next head.
 fn frames(mut bytes: &[u8]) -> impl Iterator<Item = LoggedFrame<'_>> {
     std::iter::from_fn(move || {
-        let (head, rest) = bytes.split_at_checked(HEAD_BYTES)?;
-        let word = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("four bytes"));
-        let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
-        if head[..4] != MAGIC || !matches!(head[4], VIDEO | AUDIO) {
-            return None;
+        loop {
+            match frame(bytes) {
+                Some((frame, rest)) => {
+                    bytes = rest;
+                    return Some(frame);
+                }
+                None => bytes = &bytes[1 + find_head(bytes.get(1..)?)?..],
+            }
         }
-        let (body, rest) = rest.split_at_checked(usize::from(head[5]) + word(8) as usize)?;
-        bytes = rest;
-        Some(LoggedFrame { video: head[4] == VIDEO, epoch: word(12), sequence: long(16), dts_ms: long(24) as i64, body })
     })
+}
+
+fn find_head(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(MAGIC.len()).position(|window| window == MAGIC)
+}
+
+/// The frame whose head `bytes` begins with, and what follows it.
+fn frame(bytes: &[u8]) -> Option<(LoggedFrame<'_>, &[u8])> {
+    let (head, rest) = bytes.split_at_checked(HEAD_BYTES)?;
+    let word = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("four bytes"));
+    let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
+    if head[..4] != MAGIC || !matches!(head[4], VIDEO | AUDIO) {
+        return None;
+    }
+    let (body, rest) = rest.split_at_checked(usize::from(head[5]) + word(8) as usize)?;
+    Some((LoggedFrame { video: head[4] == VIDEO, epoch: word(12), sequence: long(16), dts_ms: long(24) as i64, body }, rest))
 }
 
 /// The parts of the note that do not change while outputs wait.
@@ -199,11 +215,11 @@ fn runs(log: &[(u64, Vec<u8>)]) -> Vec<Vec<u8>> {
         match runs.last_mut() {
             Some((end, run)) if end == offset => {
                 run.extend_from_slice(bytes);
-                *end += bytes.len() as u64;
+                *end = end.saturating_add(bytes.len() as u64);
             }
             _ => {
-                let begin = if *offset == 0 { 0 } else { bytes.windows(4).position(|window| window == MAGIC).unwrap_or(bytes.len()) };
-                runs.push((offset + bytes.len() as u64, bytes[begin..].to_vec()));
+                let begin = if *offset == 0 { 0 } else { find_head(bytes).unwrap_or(bytes.len()) };
+                runs.push((offset.saturating_add(bytes.len() as u64), bytes[begin..].to_vec()));
             }
         }
     }
@@ -251,11 +267,35 @@ fn push<S: Store>(recorder: &mut Recorder<S>, video: bool, timestamp_ms: u32, bo
     let _ = if video { recorder.video(timestamp_ms, payload, now, store) } else { recorder.audio(timestamp_ms, payload, now, store) };
 }
 
-/// Notes and logs may be damaged: nothing panics, and frames before the damage are found.
+/// Notes and logs may be damaged: nothing panics, and frames before and behind the damage are found.
 pub fn fuzz_journal(data: &[u8]) {
     let _ = Note::decode(data);
+    let logged = |sequence: Sequence| {
+        let mut head = [0; HEAD_BYTES];
+        head[..4].copy_from_slice(&MAGIC);
+        head[4] = VIDEO;
+        head[16..24].copy_from_slice(&sequence.to_le_bytes());
+        head
+    };
+    let log = [&logged(1), data, &logged(2)].concat();
+    let sequences: Vec<Sequence> = frames(&log).map(|frame| frame.sequence).collect();
+    assert_eq!(sequences.first(), Some(&1));
+    // Unless the damage looks like a frame that goes on.
+    assert!(sequences.last() == Some(&2) || find_head(data).is_some());
     let cut = data.len() / 2;
     for frame in runs(&[(0, data[..cut].to_vec()), (cut as u64, data[cut..].to_vec())]).iter().flat_map(|run| frames(run)) {
         assert!(frame.body.len() <= data.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn damage_between_frames_costs_neither(data in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            fuzz_journal(&data);
+        }
     }
 }

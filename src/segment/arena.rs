@@ -11,8 +11,7 @@
 //! * a [`Pin`] keeps a freed block from being used anew. It stays on the thread that fills the arena's blocks, so what it copies is not written meanwhile.
 #![allow(unsafe_code)]
 
-use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::marker::PhantomData;
 use std::path::Path;
@@ -26,17 +25,19 @@ use rustix::fs::{FallocateFlags, fallocate};
 pub const UNIT_BYTES: usize = 16 << 10;
 /// The largest block: one efficient direct write.
 pub const SLAB_BYTES: usize = 1 << 20;
-const SLAB_UNITS: usize = SLAB_BYTES / UNIT_BYTES;
+pub(super) const SLAB_UNITS: usize = SLAB_BYTES / UNIT_BYTES;
 /// Slabs that are populated before a start goes on: more than what the first publishers fill until the rest is.
 const POPULATED_SLABS: usize = 64;
-const HEADER_BYTES: usize = 64;
+pub(super) const HEADER_BYTES: usize = 64;
 /// "CAPARENA", then the format version.
-const MAGIC: u64 = u64::from_le_bytes(*b"CAPARENA");
-const VERSION: u64 = 4;
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"CAPARENA");
+pub(super) const VERSION: u64 = 4;
+/// More than any arena has: 1 TiB.
+const SLABS_MAX: u64 = 1 << 20;
 
 /// Words of a block header, in this order.
 #[derive(Clone, Copy)]
-enum Word {
+pub(super) enum Word {
     /// 0: free; else the FileId of the recording, or the number of the log.
     File = 0,
     /// File offset of the block's first byte; of a record, its number in the order in which files were opened.
@@ -52,6 +53,13 @@ enum Word {
     Kind = 5,
     /// Who fills the block; 0: nobody asks. Stays when the block is settled, until it is used anew.
     Writer = 6,
+    /// [`check_word`] of what else [`Block::describe`] enters: a damaged header must not send the block's bytes elsewhere.
+    Check = 7,
+}
+
+/// A hash in the manner of FNV, never 0: an earlier version of the server wrote none.
+pub(super) fn check_word(words: [u64; 6]) -> u64 {
+    words.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, word| (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(29)) | 1
 }
 
 /// How far a block has come.
@@ -68,11 +76,11 @@ impl Progress {
     /// Frames that can be told: 2,000 a second for a century.
     const TAKEN_MAX: u64 = u64::MAX >> Self::BYTES_BITS;
 
-    fn word(self) -> u64 {
+    pub(super) fn word(self) -> u64 {
         self.taken.min(Self::TAKEN_MAX) << Self::BYTES_BITS | self.bytes as u64
     }
 
-    fn from_word(word: u64) -> Self {
+    pub(super) fn from_word(word: u64) -> Self {
         Self { bytes: (word & ((1 << Self::BYTES_BITS) - 1)) as usize, taken: word >> Self::BYTES_BITS }
     }
 }
@@ -100,7 +108,7 @@ pub enum BlockClass {
 }
 
 impl BlockClass {
-    const ALL: [Self; 4] = [BlockClass::Tiny, BlockClass::Small, BlockClass::Medium, BlockClass::Large];
+    pub(super) const ALL: [Self; 4] = [BlockClass::Tiny, BlockClass::Small, BlockClass::Medium, BlockClass::Large];
 
     /// The smallest class that holds `bytes`; the largest if none does.
     pub fn holding(bytes: usize) -> Self {
@@ -133,7 +141,7 @@ impl BlockClass {
 }
 
 /// The mapped file. Shared by the blocks that lie in it.
-struct ArenaMap {
+pub(super) struct ArenaMap {
     map: MmapRaw,
     slabs: usize,
     /// Pins of the block that begins at each unit.
@@ -141,13 +149,23 @@ struct ArenaMap {
 }
 
 impl ArenaMap {
-    fn data_start(slabs: usize) -> usize {
+    pub(super) fn data_start(slabs: usize) -> usize {
         // One page for the file's own header, then the block headers, rounded up to pages.
         4096 + (slabs * SLAB_UNITS * HEADER_BYTES).next_multiple_of(4096)
     }
 
-    fn file_bytes(slabs: usize) -> usize {
+    pub(super) fn file_bytes(slabs: usize) -> usize {
         Self::data_start(slabs) + slabs * SLAB_BYTES
+    }
+
+    /// Slabs of an arena file, from the words of its first page behind magic and version. `None`: that cannot be told.
+    pub(super) fn slabs_of(told: u64, inverse: u64, file_bytes: u64) -> Option<usize> {
+        // An earlier version of the server did not tell it: then, and if the words are damaged, by the length of a whole file.
+        if told == !inverse && (1..=SLABS_MAX).contains(&told) {
+            return usize::try_from(told).ok();
+        }
+        let slabs = usize::try_from(file_bytes).ok()? / (Self::file_bytes(1) - Self::file_bytes(0));
+        (slabs > 0 && Self::file_bytes(slabs) as u64 == file_bytes).then_some(slabs)
     }
 
     fn unit_pointer(&self, unit: usize) -> *mut u8 {
@@ -228,7 +246,9 @@ impl Block {
         word(Word::Part).store(u64::from(part), Ordering::Relaxed);
         word(Word::Progress).store(0, Ordering::Relaxed);
         word(Word::Writer).store(writer, Ordering::Relaxed);
-        word(Word::Units).store(self.class.units() as u64, Ordering::Relaxed);
+        let units = self.class.units() as u64;
+        word(Word::Units).store(units, Ordering::Relaxed);
+        word(Word::Check).store(check_word([file, kind as u64, offset, u64::from(part), writer, units]), Ordering::Relaxed);
         // Last, so that a header with a file is complete.
         word(Word::File).store(file, Ordering::Release);
     }
@@ -341,9 +361,11 @@ impl Arena {
                 }
             })?;
         }
-        // SAFETY: the first page holds nothing but these two words, written once before the arena is shared.
+        // SAFETY: the first page holds nothing but these four words, written once before the arena is shared.
         unsafe {
             let words = map.map.as_mut_ptr().cast::<u64>();
+            words.add(2).write(slabs as u64);
+            words.add(3).write(!(slabs as u64));
             words.add(1).write(VERSION);
             words.write(MAGIC);
         }
@@ -456,98 +478,6 @@ impl Arena {
     }
 }
 
-/// What a block of a dead process's arena held.
-#[derive(Debug, PartialEq, Eq)]
-pub struct OrphanBlock {
-    pub kind: BlockKind,
-    pub file: u64,
-    pub part: u64,
-    pub offset: u64,
-    pub bytes: Vec<u8>,
-}
-
-/// The header of one unit of an arena file.
-struct Header {
-    unit: usize,
-    words: [u8; HEADER_BYTES],
-}
-
-impl Header {
-    fn field(&self, word: Word) -> u64 {
-        u64_at(&self.words, word as usize)
-    }
-}
-
-fn u64_at(bytes: &[u8], index: usize) -> u64 {
-    u64::from_le_bytes(bytes[index * 8..index * 8 + 8].try_into().expect("eight bytes"))
-}
-
-/// Goes through the headers of the arena file of a process that is gone. `take` also gets the offset of the first unit.
-fn read_headers(file: &File, mut take: impl FnMut(Header, usize) -> io::Result<()>) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
-    let file_bytes = file.metadata()?.len();
-    let mut first = [0; 16];
-    file.read_exact_at(&mut first, 0)?;
-    if u64_at(&first, 0) != MAGIC || u64_at(&first, 1) != VERSION {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not an arena of this version"));
-    }
-    // The number of slabs follows from the length: both grow together.
-    let slabs = (0..=(file_bytes as usize / SLAB_BYTES)).rev().find(|&slabs| ArenaMap::file_bytes(slabs) as u64 <= file_bytes).unwrap_or(0);
-    for unit in 0..slabs * SLAB_UNITS {
-        let mut words = [0; HEADER_BYTES];
-        file.read_exact_at(&mut words, (4096 + unit * HEADER_BYTES) as u64)?;
-        take(Header { unit, words }, ArenaMap::data_start(slabs))?;
-    }
-    Ok(())
-}
-
-/// Reads those blocks in the arena file of a process that is gone that are `wanted` by kind and file, and hands each to `take`. File 0: settled, not used
-/// anew since.
-///
-/// # Errors
-/// If the file cannot be read or is no arena. A header that makes no sense is skipped.
-pub fn read_orphans(path: &Path, wanted: impl Fn(BlockKind, u64) -> bool, mut take: impl FnMut(OrphanBlock)) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
-    let file = File::open(path)?;
-    read_headers(&file, |header, data_start| {
-        let (id, part, offset, units) = (header.field(Word::File), header.field(Word::Part), header.field(Word::Offset), header.field(Word::Units));
-        let length = Progress::from_word(header.field(Word::Progress)).bytes;
-        let kind = match header.field(Word::Kind) {
-            1 => BlockKind::Media,
-            2 => BlockKind::OpenRecord,
-            3 => BlockKind::Log,
-            4 => BlockKind::Note,
-            _ => return Ok(()),
-        };
-        if units == 0 || units > SLAB_UNITS as u64 || length > units as usize * UNIT_BYTES || length == 0 || !wanted(kind, id) {
-            return Ok(());
-        }
-        let mut bytes = vec![0; length];
-        file.read_exact_at(&mut bytes, (data_start + header.unit * UNIT_BYTES) as u64)?;
-        take(OrphanBlock { kind, file: id, part, offset, bytes });
-        Ok(())
-    })
-}
-
-/// For each writer of media blocks, the number of the first frame that it had not taken, as the arena file of a process that is gone tells it.
-///
-/// Blocks that were on the disk already count too: their headers stand until they are used anew, which the core does that filled them, later.
-///
-/// # Errors
-/// If the file cannot be read or is no arena.
-pub fn read_taken(path: &Path) -> io::Result<HashMap<u64, u64>> {
-    let mut taken = HashMap::new();
-    read_headers(&File::open(path)?, |header, _| {
-        let writer = header.field(Word::Writer);
-        if writer != 0 && header.field(Word::Kind) == BlockKind::Media as u64 {
-            let known: &mut u64 = taken.entry(writer).or_default();
-            *known = (*known).max(Progress::from_word(header.field(Word::Progress)).taken);
-        }
-        Ok(())
-    })?;
-    Ok(taken)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -631,31 +561,5 @@ mod tests {
         drop(again);
         arena.reap();
         assert!(arena.allocate(BlockClass::Small).is_some());
-    }
-
-    #[test]
-    fn orphans_are_found_after_the_process_is_gone() {
-        let (folder, mut arena) = arena(2);
-        let path = folder.path().join("core-0.arena");
-        let mut kept = arena.allocate(BlockClass::Medium).unwrap();
-        kept.write(0, b"first block");
-        kept.describe(BlockKind::Media, (42, 3, 0), 8192);
-        kept.describe_progress(Progress { bytes: 11, taken: 0 });
-        let mut freed = arena.allocate(BlockClass::Small).unwrap();
-        freed.write(0, b"gone");
-        freed.describe(BlockKind::Media, (43, 1, 0), 0);
-        freed.describe_progress(Progress { bytes: 4, taken: 0 });
-        arena.free(freed);
-        let mut settled = arena.allocate(BlockClass::Small).unwrap();
-        settled.write(0, b"on the disk");
-        settled.describe(BlockKind::OpenRecord, (44, 1, 0), 0);
-        settled.describe_progress(Progress { bytes: 11, taken: 0 });
-        settled.settle();
-        drop((kept, settled, arena));
-        let mut found = Vec::new();
-        read_orphans(&path, |_, file| file != 0, |orphan| found.push(orphan)).unwrap();
-        assert_eq!(found, [OrphanBlock { kind: BlockKind::Media, file: 42, part: 3, offset: 8192, bytes: b"first block".to_vec() }]);
-        std::fs::write(&path, b"not an arena at all, only text").unwrap();
-        assert!(read_orphans(&path, |_, _| true, |_| ()).is_err());
     }
 }

@@ -2,6 +2,7 @@
 //! finish recordings. Creating, allocating, truncating, syncing and renaming happen here, never on an ingest core.
 
 pub mod arena;
+pub mod aside;
 pub mod checksum;
 pub mod disk;
 pub mod faults;
@@ -10,7 +11,8 @@ pub mod folders;
 pub mod health;
 pub mod moves;
 pub mod open;
-mod open_record;
+pub mod open_record;
+pub mod orphans;
 pub mod recover;
 pub mod remove;
 mod ring;

@@ -19,6 +19,9 @@ use super::finish;
 /// Heads are mostly reserved room: pieces of this size that are all zeros are left out.
 const PIECE_BYTES: usize = 512;
 
+/// More than any head has.
+const HEAD_BYTES_MAX: usize = 1 << 30;
+
 #[derive(Serialize, Deserialize)]
 struct RecordPath {
     folder: FileId,
@@ -96,9 +99,15 @@ impl OpenRecord {
     }
 
     /// # Errors
-    /// If the bytes are no record.
+    /// If the bytes are no record, or one that cannot be ours: names that lead out of their folders, a head that does not hold its pieces.
     pub fn decode(bytes: &[u8]) -> io::Result<Self> {
-        Ok(serde_json::from_slice(bytes)?)
+        let record: Self = serde_json::from_slice(bytes)?;
+        let extensions = std::iter::once(&record.media).chain(&record.link).map(|path| &path.extension);
+        let mut names = extensions.chain(record.small_files.iter().map(|small| &small.name));
+        // Base64: three bytes from four letters.
+        let fits = |piece: &Piece| piece.at.checked_add(piece.base64.len() / 4 * 3).is_some_and(|end| end <= record.head_bytes.saturating_add(2));
+        let is_ours = names.all(|name| !name.contains(['/', '\0'])) && record.head_bytes <= HEAD_BYTES_MAX && record.head.iter().all(fits);
+        is_ours.then_some(record).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the record makes no sense"))
     }
 
     /// The names that the media file gets: recording and part.
@@ -135,5 +144,66 @@ impl OpenRecord {
             }
         }
         Ok(self.begin.iter().map(|identity| identity.file_id).collect())
+    }
+}
+
+/// What lies in the blocks of an arena, and beside recordings, may be damaged: nothing panics, and what is read is read again as the same.
+pub fn fuzz_recovery(data: &[u8]) {
+    super::orphans::fuzz_orphans(data);
+    if let Ok(record) = OpenRecord::decode(data) {
+        let again = record.encode();
+        assert_eq!(OpenRecord::decode(&again).expect("what we wrote").encode(), again);
+        assert!(record.parts().count() == record.folders().count());
+    }
+    fn read_again<T: Serialize + serde::de::DeserializeOwned>(data: &[u8]) {
+        let Ok(value) = serde_json::from_slice::<T>(data) else { return };
+        let again = serde_json::to_value(&value).expect("plain values become JSON");
+        let second: T = serde_json::from_value(again.clone()).expect("what we wrote");
+        assert_eq!(serde_json::to_value(&second).expect("plain values become JSON"), again);
+    }
+    read_again::<RecordingIdentity>(data);
+    read_again::<crate::domain::FinishedFile>(data);
+    read_again::<crate::domain::PausedRecording>(data);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &str = r#"{"media": {"folder": FILE, "part": 1, "extension": "mp4"}, "link": null, "begin": [],
+        "small_files": [{"folder": FILE, "name": "init.mp4", "base64": ""}], "head_bytes": 600, "head": [{"at": 512, "base64": "AAAA"}]}"#;
+
+    fn record() -> String {
+        RECORD.replace("FILE", &FileId::MIN.to_string())
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_ours_is_not_carried_out() {
+        assert!(OpenRecord::decode(record().as_bytes()).is_ok());
+        for (from, to) in [
+            ("init.mp4", "../init.mp4"),
+            ("init.mp4", "/init.mp4"),
+            ("\"mp4\"", "\"x/../../mp4\""),
+            ("600", "514"),
+            ("600", "6000000000000"),
+            ("512", "18446744073709551615"),
+        ] {
+            let changed = record().replace(from, to);
+            assert_ne!(changed, record());
+            // Two bytes more than the head are within what base64 rounds up.
+            assert_eq!(OpenRecord::decode(changed.as_bytes()).is_ok(), to == "514", "{to}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn damage_never_panics(at in 0..RECORD.len(), byte in proptest::num::u8::ANY, cut in 0..400_usize) {
+            let mut damaged = record().into_bytes();
+            let at = at.min(damaged.len() - 1);
+            damaged[at] = byte;
+            fuzz_recovery(&damaged);
+            damaged.truncate(cut);
+            fuzz_recovery(&damaged);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What the last run left behind: blocks of its arena, open recordings, finished files that the catalog had not taken.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,12 @@ use crate::container::RecordingEnd;
 use crate::domain::{FinishedFile, PausedRecording};
 use crate::units::{FileId, WallTime};
 
-use super::arena::{BlockKind, OrphanBlock, read_orphans, read_taken};
+use super::arena::BlockKind;
+use super::aside;
 use super::faults;
-use super::finish::{self, ClosedFiles, FinishError, FinishSettings};
+use super::finish::{self, ClosedFiles, FileReader, FinishError, FinishSettings};
 use super::open_record::OpenRecord;
+use super::orphans::{OrphanBlock, examine, read_orphans, read_taken};
 use super::vital::contained;
 
 /// What recovery did, for one log line and the counters.
@@ -106,7 +108,7 @@ impl LeftBehind {
     }
 }
 
-/// Blocks of recordings on a disk that is not mounted just now; in the first data folder.
+/// Blocks of recordings on a disk that is not mounted just now, and arena files that cannot be read; in the first data folder.
 pub const KEPT_NAME: &str = "left-behind";
 
 /// The folders into which the arenas of the dead process are written back.
@@ -122,13 +124,15 @@ pub struct WriteBack<'a> {
 
 impl WriteBack<'_> {
     /// Writes what the dead process had in memory into its recordings, lets `replay` make files of frames that no file had taken (it returns their
-    /// recordings), and removes its arena files: the new ones take their place.
+    /// recordings), and removes its arena files: the new ones take their place. What cannot be read is put aside.
     ///
     /// `replay` gets the folders of open recordings, that with the most room first.
     pub fn run(&mut self, mut replay: impl FnMut(Vec<PathBuf>, &Journal) -> io::Result<Vec<FileId>>) {
         let arenas = std::mem::take(&mut self.left[0].arenas);
         for path in arenas {
-            self.write_back_arena(&path);
+            if let Err(error) = self.write_back_arena(&path) {
+                tracing::warn!(path = %path.display(), %error, "the arena file of the last run is not readable");
+            }
             match read_journals(&path) {
                 Ok(journals) => journals.iter().for_each(|journal| {
                     let folders = self.by_room().map(|index| self.settings[index].recording_folder()).collect();
@@ -144,14 +148,39 @@ impl WriteBack<'_> {
                 }),
                 Err(error) => tracing::debug!(path = %path.display(), %error, "no frames are taken from the arena file of the last run"),
             }
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "the arena file of the last run could not be removed");
-            }
+            self.leave_arena(&path);
         }
         self.write_back_kept();
         for left in &mut *self.left {
             left.recordings.sort();
             left.recordings.dedup();
+        }
+    }
+
+    /// Everything in the arena file that can be read is in its place.
+    fn leave_arena(&mut self, path: &Path) {
+        let whole = File::open(path).and_then(|file| examine(&FileReader::new(&file, file.metadata()?.len())));
+        let Err(unreadable) = whole else {
+            if let Err(error) = std::fs::remove_file(path) {
+                tracing::warn!(path = %path.display(), %error, "the arena file of the last run could not be removed");
+            }
+            return;
+        };
+        match aside::put_aside(path, &self.settings[0].data_folder.join(KEPT_NAME)) {
+            Ok(None) => {}
+            Ok(Some(kept_in)) => {
+                self.left[0].recovered.failed += 1;
+                tracing::error!(
+                    path = %path.display(),
+                    kept_in = %kept_in.display(),
+                    error = %unreadable,
+                    "an arena file of the last run cannot be read, or not wholly: what it holds of recordings is missing in them; the file is kept"
+                );
+            }
+            Err(error) => {
+                self.left[0].recovered.failed += 1;
+                tracing::error!(path = %path.display(), %unreadable, %error, "an arena file of the last run cannot be read, nor put aside");
+            }
         }
     }
 
@@ -175,9 +204,11 @@ impl WriteBack<'_> {
     }
 
     /// Opens the files that it had not opened yet, then writes the blocks of an arena file into their recordings.
-    fn write_back_arena(&mut self, path: &Path) {
+    fn write_back_arena(&mut self, path: &Path) -> io::Result<()> {
+        let file = File::open(path)?;
+        let arena = FileReader::new(&file, file.metadata()?.len());
         let mut records = Vec::new();
-        let read = read_orphans(path, |kind, file| kind == BlockKind::OpenRecord && file != 0, |record| records.push(record));
+        read_orphans(&arena, |kind, file| kind == BlockKind::OpenRecord && file != 0, |record| records.push(record))?;
         // A file may lie in the folder of a recording that an earlier one begins.
         records.sort_by_key(|record| record.offset);
         for OrphanBlock { file, part, bytes, .. } in records {
@@ -186,18 +217,17 @@ impl WriteBack<'_> {
                 tracing::error!(file_id = file, part, %error, "a file that the last run was about to open cannot be opened");
             }
         }
-        let read = read.and_then(|()| {
-            read_orphans(path, |kind, file| kind == BlockKind::Media && file != 0, |block| {
+        read_orphans(
+            &arena,
+            |kind, file| kind == BlockKind::Media && file != 0,
+            |block| {
                 let OrphanBlock { file, part, offset, ref bytes, .. } = block;
                 if let Err(error) = self.write_block(file, part, offset, bytes) {
                     self.left[0].recovered.failed += 1;
                     tracing::error!(file_id = file, part, offset, bytes = bytes.len(), %error, "what the last run had in memory could not be written back");
                 }
-            })
-        });
-        if let Err(error) = read {
-            tracing::warn!(path = %path.display(), %error, "the arena file of the last run is not readable");
-        }
+            },
+        )
     }
 
     fn open_record(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -356,13 +386,15 @@ pub struct Journal {
 }
 
 fn read_journals(path: &Path) -> io::Result<Vec<Journal>> {
+    let file = File::open(path)?;
+    let arena = FileReader::new(&file, file.metadata()?.len());
     // Of two notes beside one log (it was just being renewed) either will do.
     let mut journals: HashMap<u64, Journal> = HashMap::new();
-    let taken = Arc::new(read_taken(path)?);
+    let taken = Arc::new(read_taken(&arena)?);
     // Also what was carried out: the note may not know of it.
     let mut parts = HashMap::new();
     read_orphans(
-        path,
+        &arena,
         |kind, _| kind == BlockKind::OpenRecord,
         |record| {
             for (recording, part) in OpenRecord::decode(&record.bytes).iter().flat_map(OpenRecord::parts) {
@@ -373,10 +405,10 @@ fn read_journals(path: &Path) -> io::Result<Vec<Journal>> {
     )?;
     let parts = Arc::new(parts);
     let journal = |note| Journal { note, log: Vec::new(), taken: Arc::clone(&taken), parts: Arc::clone(&parts) };
-    read_orphans(path, |kind, file| kind == BlockKind::Note && file != 0, |note| _ = journals.insert(note.file, journal(note.bytes)))?;
+    read_orphans(&arena, |kind, file| kind == BlockKind::Note && file != 0, |note| _ = journals.insert(note.file, journal(note.bytes)))?;
     let logs: HashSet<u64> = journals.keys().copied().collect();
     let of_note = |kind, log: u64| log != 0 && kind == BlockKind::Log && logs.contains(&log);
-    read_orphans(path, of_note, |block| {
+    read_orphans(&arena, of_note, |block| {
         if let Some(journal) = journals.get_mut(&block.file) {
             journal.log.push((block.offset, block.bytes));
         }

@@ -18,6 +18,8 @@ use crate::media::AudioCodec;
 
 /// Segment starts that are kept; the last of them goes to the end. 48 days of 4-second segments, 16 MiB.
 const SEGMENTS_MAX: usize = 1 << 20;
+/// A PAT and a PMT.
+const TABLES_BYTES: usize = 2 * PACKET_BYTES;
 /// Of the first key frame, how much is looked through for the sequence parameter set.
 const VIDEO_HEAD_BYTES_MAX: usize = 2048;
 
@@ -47,6 +49,8 @@ pub struct TsSegment {
 /// A packet that is none of ours, a continuity counter out of step, or a frame that begins before the one under way has ended: that is where the
 /// file is torn, and what follows is cut off.
 ///
+/// A hole at the beginning, where the disk has not taken the first write, gets tables at its end: frames behind it are for every reader.
+///
 /// # Errors
 /// [`ScanError::Head`] for a file without PAT and PMT at its beginning (or behind a hole there), [`ScanError::Empty`] without a whole frame, [`ScanError::Read`].
 pub fn scan<R: ReadAt + ?Sized>(file: &R) -> Result<TsScan, ScanError> {
@@ -54,19 +58,76 @@ pub fn scan<R: ReadAt + ?Sized>(file: &R) -> Result<TsScan, ScanError> {
     if window.file_len() < PACKET_BYTES as u64 {
         return Err(ScanError::Empty);
     }
-    let mut offset = 0;
-    let mut program = program_at(&mut window, 0)?;
-    // The disk has not taken the first write: what lies behind the hole begins with the next segment.
-    if program.is_none() && window.array::<PACKET_BYTES>(0)?.is_some_and(|packet| packet == [0; PACKET_BYTES]) {
-        while program.is_none() && offset + 2 * PACKET_BYTES as u64 <= window.file_len() {
-            offset += PACKET_BYTES as u64;
-            program = program_at(&mut window, offset)?;
+    if let Some(program) = program_at(&mut window, 0)? {
+        let mut walk = Walk::new(program);
+        walk_from(&mut window, &mut walk, 0)?;
+        let torn_bytes = window.torn_bytes(walk.whole_end)?;
+        return walk.finish(torn_bytes);
+    }
+    if window.array::<PACKET_BYTES>(0)?.is_some_and(|packet| packet == [0; PACKET_BYTES]) {
+        return scan_behind_hole(&mut window);
+    }
+    Err(ScanError::Head { what: "no PAT and PMT" })
+}
+
+fn scan_behind_hole<R: ReadAt + ?Sized>(window: &mut Window<'_, R>) -> Result<TsScan, ScanError> {
+    let mut tables_at = PACKET_BYTES as u64;
+    let program = loop {
+        if let Some(program) = program_at(window, tables_at)? {
+            break program;
         }
-        if program.is_none() {
+        tables_at += PACKET_BYTES as u64;
+        if tables_at + TABLES_BYTES as u64 > window.file_len() {
             return Err(ScanError::Empty);
         }
+    };
+    let tables = window.array::<TABLES_BYTES>(tables_at)?.ok_or(ScanError::Empty)?;
+    let first = frame_start(window, TABLES_BYTES as u64, tables_at)?;
+    if first < tables_at {
+        // What the new tables take the place of is the hole, or the end of a frame that begins in it.
+        let (begin, new) = (first - TABLES_BYTES as u64, tables_before(tables));
+        let mut walk = Walk::new(program);
+        walk.segment_begun = Some(SegmentBegun { offset: begin, audio_pts_ticks: None });
+        walk.tables_counters = [0, 1].map(|table| Some(new[table * PACKET_BYTES + 3] & 0x0f));
+        if walk_from(window, &mut walk, first)? >= tables_at {
+            let torn_bytes = window.torn_bytes(walk.whole_end)?;
+            let mut found = walk.finish(torn_bytes)?;
+            found.plan.writes.push((begin, new.to_vec()));
+            return Ok(found);
+        }
+        // Another hole: what lies behind both begins with the tables.
     }
-    let mut walk = Walk::new(program.ok_or(ScanError::Head { what: "no PAT and PMT" })?);
+    let mut walk = Walk::new(program);
+    walk.segment_begun = Some(SegmentBegun { offset: tables_at, audio_pts_ticks: None });
+    walk_from(window, &mut walk, tables_at)?;
+    let torn_bytes = window.torn_bytes(walk.whole_end)?;
+    walk.finish(torn_bytes)
+}
+
+/// Where the first packet from `from` on lies that begins a frame; `until`, if none before does.
+fn frame_start<R: ReadAt + ?Sized>(window: &mut Window<'_, R>, from: u64, until: u64) -> Result<u64, ScanError> {
+    let mut offset = from;
+    while offset < until {
+        let Some(bytes) = window.array::<PACKET_BYTES>(offset)? else { break };
+        if Packet::parse(&bytes).is_some_and(|packet| packet.unit_start && ![PID_PAT, PID_PMT].contains(&packet.pid)) {
+            return Ok(offset);
+        }
+        offset += PACKET_BYTES as u64;
+    }
+    Ok(until)
+}
+
+/// The PAT and PMT that come before these and begin a segment.
+fn tables_before(mut tables: [u8; TABLES_BYTES]) -> [u8; TABLES_BYTES] {
+    tables[1] |= TRANSPORT_PRIORITY;
+    for packet in tables.as_chunks_mut::<PACKET_BYTES>().0 {
+        packet[3] = packet[3] & 0xf0 | (packet[3].wrapping_sub(1) & 0x0f);
+    }
+    tables
+}
+
+/// Takes packets from `offset` on, up to one that does not follow; returns where that is.
+fn walk_from<R: ReadAt + ?Sized>(window: &mut Window<'_, R>, walk: &mut Walk, mut offset: u64) -> Result<u64, ScanError> {
     while let Some(bytes) = window.array::<PACKET_BYTES>(offset)? {
         let packet_end = offset + PACKET_BYTES as u64;
         let Some(packet) = Packet::parse(&bytes) else { break };
@@ -80,13 +141,12 @@ pub fn scan<R: ReadAt + ?Sized>(file: &R) -> Result<TsScan, ScanError> {
         }
         offset = packet_end;
     }
-    let torn_bytes = window.torn_bytes(walk.whole_end)?;
-    walk.finish(torn_bytes)
+    Ok(offset)
 }
 
 /// What the PAT and PMT at `offset` say, if they are there.
 fn program_at<R: ReadAt + ?Sized>(window: &mut Window<'_, R>, offset: u64) -> Result<Option<Program>, ScanError> {
-    let packets = window.array::<{ 2 * PACKET_BYTES }>(offset)?;
+    let packets = window.array::<TABLES_BYTES>(offset)?;
     Ok(packets.as_ref().and_then(|packets| {
         let pat = Packet::parse(&packets[..PACKET_BYTES])?;
         let pmt = Packet::parse(&packets[PACKET_BYTES..])?;
@@ -469,4 +529,4 @@ pub fn fuzz_ts_scan(data: &[u8]) {
     assert_eq!((again.plan.summary, again.segments), (found.plan.summary, found.segments));
 }
 
-const _: () = assert!(2 * PACKET_BYTES <= WINDOW_BYTES);
+const _: () = assert!(TABLES_BYTES <= WINDOW_BYTES);

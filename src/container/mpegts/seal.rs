@@ -301,6 +301,10 @@ impl<R: ReadAt + ?Sized> ReadAt for Opened<'_, R> {
 pub fn scan<R: ReadAt + ?Sized>(file: &R, sealing: &Sealing) -> Result<TsScan, ScanError> {
     let opened = Opened::new(file, sealing).map_err(|source| ScanError::Read { offset: 0, source })?;
     let mut found = scan_plain(&opened)?;
+    // A hole in the file is none in what is opened: these zeros were encrypted, which we do not do.
+    if !found.plan.writes.is_empty() {
+        return Err(ScanError::Head { what: "no PAT and PMT" });
+    }
     // A segment of the stream begins where one of the file does: each begins with its tables.
     let begins: Vec<u64> = opened.segments.iter().map(|segment| segment.plain).collect();
     found.segments.retain(|segment| begins.binary_search(&segment.offset).is_ok());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::codec::aac::{AacError, parse_adts_header};
+use crate::container::window::apply;
 use crate::container::{MemorySink, ScanError};
 use crate::media::payload::Span;
 use crate::media::{AudioCodec, AudioTrack, Frame, Payload, TagHeader, TrackKind, Tracks, VideoCodec, VideoTrack};
@@ -383,6 +384,33 @@ fn a_file_cut_or_torn_anywhere_keeps_its_whole_frames() {
         damaged[at] ^= 0x51;
         fuzz_ts_scan(&damaged);
     }
+}
+
+/// The disk has not taken the first write: what lies whole behind the hole is counted, and there for a reader that has nothing but the file.
+#[test]
+fn frames_behind_a_hole_at_the_beginning_are_found_by_every_reader() {
+    let samples = samples();
+    let (file, _, segments) = write(&tracks(true, true), &samples);
+    let until = segments[1].offset as usize;
+    let mut behind_hole = 0;
+    for hole in (188..until).step_by(423) {
+        let mut torn = file.clone();
+        torn[..hole].fill(0);
+        let found = scan(torn.as_slice()).unwrap();
+        // Room for the tables, then the frames that begin in whole packets; those of segments have tables before them.
+        let from = hole.next_multiple_of(188).max(376);
+        let is_frame_start = |packet: &[u8]| packet[1] & 0x40 != 0 && packet[1] & 0x1f == 1;
+        let expected = file.chunks(188).skip(from / 188).filter(|packet| is_frame_start(packet)).count() as u64;
+        let summary = &found.plan.summary;
+        let counted = summary.video.as_ref().map_or(0, |track| track.frames) + summary.audio.as_ref().map_or(0, |track| track.frames);
+        assert_eq!(counted, expected, "a hole of {hole} bytes");
+        let finished = apply(&found.plan, &torn);
+        let read = demultiplex(&finished[found.segments[0].offset as usize..]);
+        assert_eq!(read.len() as u64, expected, "a hole of {hole} bytes");
+        behind_hole += u64::from(!found.plan.writes.is_empty());
+        fuzz_ts_scan(&torn);
+    }
+    assert!(behind_hole > 10);
 }
 
 #[test]

@@ -1,0 +1,179 @@
+//! Arena files of a dead process that cannot be read, or not wholly: they may hold what was received, so they are kept until somebody has looked at them.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::statvfs;
+
+/// The end of the name of what is kept.
+pub const SUFFIX: &str = ".unreadable";
+/// Files that are kept in one folder; the oldest go first. What one run leaves behind has as many as it had ingest cores.
+const KEPT_MAX: usize = 16;
+/// Copied at a time; what is all zeros was never used and becomes a hole.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Moves the arena file at `path` out of the way of a new one: into `to`, on a disk; if that cannot take it, beside where it is, from where the next start tries
+/// again. Returns where it is now; `None`: nothing was in it, and it is gone.
+///
+/// # Errors
+/// If it can be brought to neither.
+pub fn put_aside(path: &Path, to: &Path) -> io::Result<Option<PathBuf>> {
+    let name = name_of(path)?;
+    match copy_used(path, &to.join(&name)) {
+        Ok(0) => {
+            std::fs::remove_file(path)?;
+            Ok(None)
+        }
+        Ok(_) => {
+            std::fs::remove_file(path)?;
+            prune(to)?;
+            Ok(Some(to.join(name)))
+        }
+        Err(error) => {
+            let beside = path.with_file_name(name);
+            tracing::warn!(path = %path.display(), to = %to.display(), %error, "an arena file of an earlier run cannot be copied to the disk; it stays in memory");
+            std::fs::rename(path, &beside)?;
+            prune(beside.parent().unwrap_or(to))?;
+            Ok(Some(beside))
+        }
+    }
+}
+
+/// Sorts by age: the time in it is that of the last change, usually of the arena's creation.
+fn name_of(path: &Path) -> io::Result<String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if name.ends_with(SUFFIX) {
+        return Ok(name.into_owned());
+    }
+    let metadata = path.metadata()?;
+    let changed_ms = metadata.mtime().saturating_mul(1_000).saturating_add(metadata.mtime_nsec() / 1_000_000);
+    Ok(format!("arena-{changed_ms:013}-{name}{SUFFIX}"))
+}
+
+/// Copies what is not zero. Returns how many bytes that was; without any there is no copy.
+fn copy_used(from: &Path, to: &Path) -> io::Result<u64> {
+    let source = File::open(from)?;
+    let length = source.metadata()?.len();
+    let folder = to.parent().unwrap_or(to);
+    std::fs::create_dir_all(folder)?;
+    // Recording comes first: half of what the disk has left at most.
+    let disk = statvfs(folder)?;
+    if disk.f_bavail.saturating_mul(disk.f_frsize) / 2 < length {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    let copied = File::create(to).and_then(|target| {
+        let mut piece = vec![0; PIECE_BYTES];
+        let (mut at, mut used) = (0, 0);
+        while at < length {
+            let piece = &mut piece[..PIECE_BYTES.min(usize::try_from(length - at).unwrap_or(PIECE_BYTES))];
+            source.read_exact_at(piece, at)?;
+            if piece.iter().any(|byte| *byte != 0) {
+                target.write_all_at(piece, at)?;
+                used += piece.len() as u64;
+            }
+            at += piece.len() as u64;
+        }
+        target.set_len(length)?;
+        target.sync_all()?;
+        Ok(used)
+    });
+    if !matches!(copied, Ok(1..)) {
+        let _ = std::fs::remove_file(to);
+        // Only if nothing else is in it.
+        let _ = std::fs::remove_dir(folder);
+    }
+    copied
+}
+
+/// Removes the oldest of more than [`KEPT_MAX`].
+fn prune(folder: &Path) -> io::Result<()> {
+    let mut kept: Vec<PathBuf> = std::fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(|path| is_aside(path)).collect();
+    kept.sort();
+    let excess = kept.len().saturating_sub(KEPT_MAX);
+    for path in kept.drain(..excess) {
+        tracing::warn!(path = %path.display(), "an arena file of an earlier run that could not be read is removed: newer ones take its place");
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// Removes the folder of arenas whose content is on the disk, but nothing that was put aside in it.
+///
+/// # Errors
+/// What the file system says.
+pub fn remove_arenas(folder: &Path) -> io::Result<()> {
+    let entries: Vec<PathBuf> = std::fs::read_dir(folder)?.flatten().map(|entry| entry.path()).collect();
+    if !entries.iter().any(|path| is_aside(path)) {
+        return std::fs::remove_dir_all(folder);
+    }
+    entries.iter().filter(|path| !is_aside(path)).try_for_each(std::fs::remove_file)
+}
+
+/// Is it one of ours?
+pub fn is_aside(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(SUFFIX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_is_copied_and_the_oldest_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let (arenas, kept) = (folder.path().join("arenas"), folder.path().join("kept"));
+        std::fs::create_dir(&arenas).unwrap();
+        let path = arenas.join("core-0.arena");
+        for number in 0..KEPT_MAX + 3 {
+            let file = File::create(&path).unwrap();
+            file.set_len(1 << 20).unwrap();
+            file.write_all_at(format!("received {number:02}").as_bytes(), 700_000).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000 + number as u64)).unwrap();
+            let aside = put_aside(&path, &kept).unwrap().expect("something was in it");
+            assert!(aside.starts_with(&kept) && !path.exists());
+            let bytes = std::fs::read(&aside).unwrap();
+            assert_eq!((bytes.len(), &bytes[700_000..700_011]), (1 << 20, format!("received {number:02}").as_bytes()));
+            assert!(aside.metadata().unwrap().blocks() * 512 <= 2 * PIECE_BYTES as u64, "holes stay holes");
+        }
+        let mut names: Vec<_> = std::fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names.len(), KEPT_MAX);
+        assert_eq!(names[0], "arena-1700000003000-core-0.arena.unreadable");
+    }
+
+    #[test]
+    fn one_that_was_never_used_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, kept) = (folder.path().join("core-0.arena"), folder.path().join("kept"));
+        for bytes in [0, 1 << 20] {
+            File::create(&path).unwrap().set_len(bytes).unwrap();
+            assert_eq!(put_aside(&path, &kept).unwrap(), None);
+            assert!(!path.exists() && !kept.exists());
+        }
+    }
+
+    #[test]
+    fn where_the_disk_does_not_take_it_it_stays_in_memory_under_another_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (arenas, kept) = (folder.path().join("arenas"), folder.path().join("kept"));
+        std::fs::create_dir(&arenas).unwrap();
+        let path = arenas.join("core-0.arena");
+        std::fs::write(&path, b"received").unwrap();
+        std::fs::write(&kept, b"no folder").unwrap();
+        let beside = put_aside(&path, &kept).unwrap().expect("something was in it");
+        assert!(beside.parent() == path.parent() && is_aside(&beside) && !path.exists());
+        // A run, to its end.
+        std::fs::write(&path, b"an arena").unwrap();
+        remove_arenas(&arenas).unwrap();
+        assert!(beside.exists() && !path.exists());
+        // The next start.
+        std::fs::remove_file(&kept).unwrap();
+        let aside = put_aside(&beside, &kept).unwrap().expect("something was in it");
+        assert_eq!((aside.parent(), aside.file_name()), (Some(kept.as_path()), beside.file_name()));
+        assert!(std::fs::read(&aside).unwrap() == b"received" && !beside.exists());
+        remove_arenas(&arenas).unwrap();
+        assert!(!arenas.exists());
+    }
+}
