@@ -8,7 +8,9 @@ use super::{Action, Scope, action};
 use crate::control::errors::{ApiError, refuse};
 use crate::control::params::parameters;
 use crate::control::protocol::Reply;
-use crate::domain::definition::{AnimatedGraphicsDefinition, ImageSpriteDefinition, Picture, SampleSnapshotDefinition, SnapshotDefinition};
+use crate::domain::definition::{
+    AnimatedGraphicsDefinition, Definition, ImageSpriteDefinition, Picture, SampleSnapshotDefinition, SnapshotDefinition,
+};
 
 pub const ACTIONS: &[Action] = &[
     action!("CreateSnapshotByTimeOffsetTemplate", Vod, create_snapshot),
@@ -116,6 +118,26 @@ fn required<T>(given: Option<T>, name: &str) -> Result<T, ApiError> {
     given.ok_or_else(|| ApiError::missing(name))
 }
 
+/// Puts what `merge` makes of a definition in its place.
+fn modify<D: Definition>(
+    scope: &Scope<'_>,
+    (definition, sub_app_id): (Option<i64>, Option<u64>),
+    merge: impl FnOnce(D) -> Result<D, ApiError> + Send + 'static,
+) -> Result<Reply, ApiError> {
+    let definition = number(definition, false)?;
+    let app = scope.sub_app(sub_app_id)?;
+    change(scope, app, definition, move |body: &mut D| {
+        *body = merge(body.clone())?;
+        Ok(())
+    })
+}
+
+/// Lists the definitions of a kind under `name`.
+fn describe<D: Definition>(scope: &Scope<'_>, request: ListRequest, name: &str) -> Result<Reply, ApiError> {
+    let (total, page) = list(scope, request, |_: &D| true)?;
+    Ok(list_reply(total, name, &page, |entry| entry.info(false)))
+}
+
 macro_rules! picture_item {
     ($request:ident) => {
         PictureItem {
@@ -143,17 +165,11 @@ fn create_snapshot(scope: &Scope<'_>, request: SnapshotRequest) -> Result<Reply,
 }
 
 fn modify_snapshot(scope: &Scope<'_>, request: SnapshotRequest) -> Result<Reply, ApiError> {
-    let definition = number(request.definition, false)?;
-    let app = scope.sub_app(request.sub_app_id)?;
-    change(scope, app, definition, move |body: &mut SnapshotDefinition| {
-        *body = snapshot(body.clone(), request)?;
-        Ok(())
-    })
+    modify(scope, (request.definition, request.sub_app_id), |old| snapshot(old, request))
 }
 
 fn describe_snapshot(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiError> {
-    let (total, page) = list(scope, request, |_: &SnapshotDefinition| true)?;
-    Ok(list_reply(total, "SnapshotByTimeOffsetTemplateSet", &page, |entry| entry.info(false)))
+    describe::<SnapshotDefinition>(scope, request, "SnapshotByTimeOffsetTemplateSet")
 }
 
 fn delete_snapshot(scope: &Scope<'_>, request: DeleteRequest) -> Result<Reply, ApiError> {
@@ -179,17 +195,11 @@ fn create_sample(scope: &Scope<'_>, request: SampleRequest) -> Result<Reply, Api
 }
 
 fn modify_sample(scope: &Scope<'_>, request: SampleRequest) -> Result<Reply, ApiError> {
-    let definition = number(request.definition, false)?;
-    let app = scope.sub_app(request.sub_app_id)?;
-    change(scope, app, definition, move |body: &mut SampleSnapshotDefinition| {
-        *body = sample(body.clone(), request)?;
-        Ok(())
-    })
+    modify(scope, (request.definition, request.sub_app_id), |old| sample(old, request))
 }
 
 fn describe_sample(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiError> {
-    let (total, page) = list(scope, request, |_: &SampleSnapshotDefinition| true)?;
-    Ok(list_reply(total, "SampleSnapshotTemplateSet", &page, |entry| entry.info(false)))
+    describe::<SampleSnapshotDefinition>(scope, request, "SampleSnapshotTemplateSet")
 }
 
 fn delete_sample(scope: &Scope<'_>, request: DeleteRequest) -> Result<Reply, ApiError> {
@@ -225,17 +235,11 @@ fn create_sprite(scope: &Scope<'_>, request: SpriteRequest) -> Result<Reply, Api
 }
 
 fn modify_sprite(scope: &Scope<'_>, request: SpriteRequest) -> Result<Reply, ApiError> {
-    let definition = number(request.definition, false)?;
-    let app = scope.sub_app(request.sub_app_id)?;
-    change(scope, app, definition, move |body: &mut ImageSpriteDefinition| {
-        *body = sprite(body.clone(), request)?;
-        Ok(())
-    })
+    modify(scope, (request.definition, request.sub_app_id), |old| sprite(old, request))
 }
 
 fn describe_sprite(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiError> {
-    let (total, page) = list(scope, request, |_: &ImageSpriteDefinition| true)?;
-    Ok(list_reply(total, "ImageSpriteTemplateSet", &page, |entry| entry.info(false)))
+    describe::<ImageSpriteDefinition>(scope, request, "ImageSpriteTemplateSet")
 }
 
 fn delete_sprite(scope: &Scope<'_>, request: DeleteRequest) -> Result<Reply, ApiError> {
@@ -276,17 +280,11 @@ fn create_animated(scope: &Scope<'_>, request: AnimatedRequest) -> Result<Reply,
 }
 
 fn modify_animated(scope: &Scope<'_>, request: AnimatedRequest) -> Result<Reply, ApiError> {
-    let definition = number(request.definition, false)?;
-    let app = scope.sub_app(request.sub_app_id)?;
-    change(scope, app, definition, move |body: &mut AnimatedGraphicsDefinition| {
-        *body = animated(body.clone(), request)?;
-        Ok(())
-    })
+    modify(scope, (request.definition, request.sub_app_id), |old| animated(old, request))
 }
 
 fn describe_animated(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiError> {
-    let (total, page) = list(scope, request, |_: &AnimatedGraphicsDefinition| true)?;
-    Ok(list_reply(total, "AnimatedGraphicsTemplateSet", &page, |entry| entry.info(false)))
+    describe::<AnimatedGraphicsDefinition>(scope, request, "AnimatedGraphicsTemplateSet")
 }
 
 fn delete_animated(scope: &Scope<'_>, request: DeleteRequest) -> Result<Reply, ApiError> {
