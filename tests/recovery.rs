@@ -1,5 +1,6 @@
 //! What the next start makes of what a killed process left in memory.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -15,6 +16,7 @@ use capstan::segment::finish::FinishSettings;
 use capstan::segment::recover::{Found, KEPT_NAME, LeftBehind};
 use capstan::segment::{Arena, CoreStore, DiskCommand, DiskHandle, DiskHealth, FileIds};
 use capstan::units::{FileId, Format, MonoTime, PublicationId, StreamKey, TemplateId, WallTime};
+use crossbeam::channel::Sender;
 
 fn identity(file_id: FileId) -> RecordingIdentity {
     RecordingIdentity {
@@ -41,6 +43,26 @@ fn identity(file_id: FileId) -> RecordingIdentity {
     }
 }
 
+/// An empty data folder, and a folder for arenas in it.
+fn folders() -> (tempfile::TempDir, FinishSettings, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let settings =
+        FinishSettings { data_folder: folder.path().to_owned(), insert_supported: false, time_zone: jiff::tz::TimeZone::UTC, hls_segment_ms: 4_000 };
+    let arenas = folder.path().join("arenas");
+    for folder in [&arenas, &settings.recording_folder(), &settings.media_folder()] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    (folder, settings, arenas)
+}
+
+/// The storage of a core with a new arena.
+fn store(settings: &FinishSettings, arenas: &Path, arena_mib: usize, to_disk: Sender<DiskCommand>) -> CoreStore {
+    let arena = Arena::create(&arenas.join("core-0.arena"), arena_mib << 20).unwrap();
+    let ids = Arc::new(FileIds::new(None, || WallTime::from_unix_seconds(1_700_000_000)));
+    let to_disk = DiskHandle { sender: to_disk, health: Arc::new(DiskHealth::new(&settings.data_folder)) };
+    CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)), Arc::default())
+}
+
 fn finished(found: Found) -> FinishedFile {
     match found {
         Found::Finished(file) => *file,
@@ -51,18 +73,9 @@ fn finished(found: Found) -> FinishedFile {
 /// The process is killed before the disk writer has carried out anything at all.
 #[test]
 fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings =
-        FinishSettings { data_folder: folder.path().to_owned(), insert_supported: false, time_zone: jiff::tz::TimeZone::UTC, hls_segment_ms: 4_000 };
-    let arenas = folder.path().join("arenas");
-    for folder in [&arenas, &settings.recording_folder(), &settings.media_folder()] {
-        std::fs::create_dir(folder).unwrap();
-    }
+    let (_folder, settings, arenas) = folders();
     let (to_disk, commands) = crossbeam::channel::bounded::<DiskCommand>(100);
-    let arena = Arena::create(&arenas.join("core-0.arena"), 2 << 20).unwrap();
-    let ids = Arc::new(FileIds::new(None, || WallTime::from_unix_seconds(1_700_000_000)));
-    let to_disk = DiskHandle { sender: to_disk, health: Arc::new(DiskHealth::new(folder.path())) };
-    let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)), Arc::default());
+    let mut store = store(&settings, &arenas, 2, to_disk);
 
     let Ok(AudioUnit::Config(audio)) = parse_audio(Payload::contiguous(&[0xaf, 0, 0x12, 0x10])) else { panic!("no track") };
     let tracks = Tracks { audio: Some(audio), ..Tracks::default() };
@@ -96,13 +109,7 @@ fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
 /// What cannot be read is kept on the disk, once; the arena folder is free for the next run.
 #[test]
 fn an_arena_file_that_cannot_be_read_is_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings =
-        FinishSettings { data_folder: folder.path().to_owned(), insert_supported: false, time_zone: jiff::tz::TimeZone::UTC, hls_segment_ms: 4_000 };
-    let arenas = folder.path().join("arenas");
-    for folder in [&arenas, &settings.recording_folder(), &settings.media_folder()] {
-        std::fs::create_dir(folder).unwrap();
-    }
+    let (_folder, settings, arenas) = folders();
     let path = arenas.join("core-0.arena");
     drop(Arena::create(&path, 2 << 20).unwrap());
     let mut bytes = std::fs::read(&path).unwrap();
@@ -116,7 +123,7 @@ fn an_arena_file_that_cannot_be_read_is_kept() {
         left.write_back_arenas(&settings, |_| panic!("nothing can be read"));
         assert!(std::fs::read_dir(&arenas).unwrap().next().is_none(), "there is room for the arena of the next run");
         assert_eq!(left.recover(&settings, |_| panic!("nothing is found")).failed, failed);
-        let mut kept: Vec<_> = std::fs::read_dir(folder.path().join(KEPT_NAME)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut kept: Vec<_> = std::fs::read_dir(settings.data_folder.join(KEPT_NAME)).unwrap().map(|entry| entry.unwrap().path()).collect();
         kept.sort_by_key(|path| std::fs::metadata(path).unwrap().len());
         assert_eq!(kept.iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>(), [b"cut off".to_vec(), bytes.clone()]);
     }
@@ -154,23 +161,10 @@ fn frames_that_no_file_had_taken_are_brought_into_one() {
         ("a split waits for the sound of its first picture", true, 50, 1, 0),
         ("recovery is killed, too", true, 50, 3, 2),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = FinishSettings {
-            data_folder: folder.path().to_owned(),
-            insert_supported: false,
-            time_zone: jiff::tz::TimeZone::UTC,
-            hls_segment_ms: 4_000,
-        };
-        let arenas = folder.path().join("arenas");
-        for folder in [&arenas, &settings.recording_folder(), &settings.media_folder()] {
-            std::fs::create_dir(folder).unwrap();
-        }
+        let (_folder, settings, arenas) = folders();
         // Nobody carries the commands out.
         let (to_disk, _commands) = crossbeam::channel::bounded::<DiskCommand>(1_000);
-        let arena = Arena::create(&arenas.join("core-0.arena"), 8 << 20).unwrap();
-        let ids = Arc::new(FileIds::new(None, || WallTime::from_unix_seconds(1_700_000_000)));
-        let to_disk = DiskHandle { sender: to_disk, health: Arc::new(DiskHealth::new(folder.path())) };
-        let mut store = CoreStore::new(arena, to_disk, ids, Arc::new(AtomicU64::new(1)), Arc::default());
+        let mut store = store(&settings, &arenas, 8, to_disk);
         let publication = Publication {
             id: PublicationId(7),
             key: StreamKey::new("localhost", "live", "cam"),
@@ -202,7 +196,7 @@ fn frames_that_no_file_had_taken_are_brought_into_one() {
 
         for _ in 0..deaths {
             let mut left = LeftBehind::find(&settings, &arenas).unwrap();
-            let copy = folder.path().join("copy");
+            let copy = settings.data_folder.join("copy");
             std::fs::copy(arenas.join("core-0.arena"), &copy).unwrap();
             left.write_back_arenas(&settings, |journal| replay::replay(&settings, journal).inspect_err(|error| eprintln!("{name}: {error}")));
             std::fs::rename(copy, arenas.join("core-0.arena")).unwrap();

@@ -479,10 +479,11 @@ impl Arena {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn arena(mib: usize) -> (tempfile::TempDir, Arena) {
+    /// `core-0.arena` in a folder of its own.
+    pub(in crate::segment) fn arena(mib: usize) -> (tempfile::TempDir, Arena) {
         let folder = tempfile::tempdir().unwrap();
         let arena = Arena::create(&folder.path().join("core-0.arena"), mib << 20).unwrap();
         (folder, arena)

@@ -204,13 +204,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::segment::Arena;
-
-    fn arena(mib: usize) -> (tempfile::TempDir, Arena) {
-        let folder = tempfile::tempdir().unwrap();
-        let arena = Arena::create(&folder.path().join("core-0.arena"), mib << 20).unwrap();
-        (folder, arena)
-    }
+    use crate::segment::arena::tests::arena;
 
     #[test]
     fn orphans_are_found_after_the_process_is_gone() {

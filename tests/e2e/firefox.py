@@ -8,7 +8,8 @@ import re
 import shutil
 import socket
 import subprocess
-import time
+
+from appliance import until
 
 BINARY = os.environ.get("CAPSTAN_FIREFOX") or shutil.which("firefox-esr") or shutil.which("firefox")
 # It asks nobody for updates or experiments, and plays without a click.
@@ -44,14 +45,13 @@ class Firefox:
         self.context = self._command("browsingContext.getTree")["contexts"][0]["context"]
 
     def _port(self):
-        until = time.monotonic() + 40
-        while time.monotonic() < until:
+        def said():
             self.log.seek(0)
-            if found := re.search(r"WebDriver BiDi listening on ws://127\.0\.0\.1:(\d+)", self.log.read()):
-                return int(found[1])
-            assert self.process.poll() is None, "Firefox ended"
-            time.sleep(0.1)
-        raise AssertionError("Firefox does not listen")
+            found = re.search(r"WebDriver BiDi listening on ws://127\.0\.0\.1:(\d+)", self.log.read())
+            assert found or self.process.poll() is None, "Firefox ended"
+            return found
+
+        return int(until(said, 40, "Firefox listening")[1])
 
     @staticmethod
     def _connect(port):

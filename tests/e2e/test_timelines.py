@@ -147,14 +147,21 @@ def apart():
     return whole(sent)
 
 
-def late_key_frame():
-    """The publisher joins in the middle of a group of pictures: what cannot be decoded is counted."""
-    sent = base()
+def joined_late(sent):
+    """Without the first key frame: the pictures before the second one are lost."""
     first = key_frame(sent, 0)
     sent = [tag for index, tag in enumerate(sent) if index != first]
-    second = key_frame(sent, 0)
-    lost = [index for index in frames(sent, 0, second) if sent[index][0] == VIDEO]
+    return without(sent, [index for index in frames(sent, 0, key_frame(sent, 0)) if sent[index][0] == VIDEO])
+
+
+def without(sent, lost):
+    """One file with all frames but the lost ones, which are counted."""
     return Case(sent, [[index for index in frames(sent) if index not in lost]], len(lost))
+
+
+def late_key_frame():
+    """The publisher joins in the middle of a group of pictures: what cannot be decoded is counted."""
+    return joined_late(base())
 
 
 def late_sequence_header():
@@ -219,19 +226,13 @@ def same_parameters_again():
 
 def pictures_between():
     """The publisher joins in the middle of a group with B-frames: none of them can be decoded, and the first key frame's own stay."""
-    sent = [tag for tag in media.flv_tags(media.source("bframes")) if tag[1] < 4500]
-    first = key_frame(sent, 0)
-    sent = [tag for index, tag in enumerate(sent) if index != first]
-    second = key_frame(sent, 0)
-    lost = [index for index in frames(sent, 0, second) if sent[index][0] == VIDEO]
-    return Case(sent, [[index for index in frames(sent) if index not in lost]], len(lost))
+    return joined_late([tag for tag in media.flv_tags(media.source("bframes")) if tag[1] < 4500])
 
 
 def no_sequence_header():
     """Pictures that nobody can decode are counted; the sound is recorded."""
     sent = [tag for tag in base() if not (tag[0] == VIDEO and rtmp.is_configuration(tag[0], tag[2]))]
-    lost = [index for index in frames(sent) if sent[index][0] == VIDEO]
-    return Case(sent, [[index for index in frames(sent) if index not in lost]], len(lost))
+    return without(sent, [index for index in frames(sent) if sent[index][0] == VIDEO])
 
 
 def other_codec():
