@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 
 use crate::container::ReadAt;
+use crate::container::window::Near;
 
 use super::arena::{ArenaMap, BlockClass, BlockKind, HEADER_BYTES, MAGIC, Progress, SLAB_UNITS, UNIT_BYTES, VERSION, Word, check_word};
 
@@ -61,6 +62,8 @@ fn invalid(what: String) -> io::Error {
 /// is returned.
 fn read_headers<R: ReadAt + ?Sized>(file: &R, mut take: impl FnMut(Header, usize) -> io::Result<()>) -> io::Result<usize> {
     let file_bytes = file.len();
+    // Headers stand side by side, tens of thousands of them, and are gone through several times.
+    let file = Near::new(file);
     let mut first = [0; 32];
     if file.read_at(0, &mut first)? < first.len() {
         return Err(invalid(format!("{file_bytes} bytes are no arena")));
