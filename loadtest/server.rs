@@ -206,9 +206,24 @@ pub fn nginx(disk: &Path, core: Option<usize>, streams: usize) -> Result<Server,
     let mut command = Command::new("/usr/sbin/nginx");
     command.arg("-c").arg(&settings).arg("-e").arg(folder.join("error.log"));
     let child = start(command, &folder.join("log"), rtmp, 2 * streams as u64 + 1024).inspect_err(|_| drop(std::fs::remove_dir_all(&folder)))?;
-    let mut pids = vec![child.id()];
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap_or_default();
-    pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    let pids = Pids(vec![child.id()]);
     let target = format!("rtmp://127.0.0.1:{rtmp}/live");
-    Ok(Server { name: "nginx-rtmp", child, pids: Pids(pids), target, recordings: recordings.display().to_string(), http: None, folder })
+    let mut server = Server { name: "nginx-rtmp", child, pids, target, recordings: recordings.display().to_string(), http: None, folder };
+    server.pids.0.push(worker_of(&server.child)?);
+    Ok(server)
+}
+
+/// The one child of a process. It may come a moment after the process listens: the kernel takes connections for it meanwhile.
+fn worker_of(child: &Child) -> Result<u32, String> {
+    let begun = Instant::now();
+    loop {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap_or_default();
+        if let Some(pid) = children.split_whitespace().find_map(|pid| pid.parse().ok()) {
+            return Ok(pid);
+        }
+        if begun.elapsed() > START_TIMEOUT {
+            return Err(format!("process {} has no worker after {} s", child.id(), START_TIMEOUT.as_secs()));
+        }
+        std::thread::sleep(POLL);
+    }
 }
