@@ -23,13 +23,60 @@ pub trait Parameters: Sized {
     fn read_fields(fields: Fields, path: &str) -> Result<Self, ApiError>;
 }
 
+/// Fields that several requests have in common: on the wire they stand among each request's own.
+pub trait Group: Default {
+    /// Takes the field if it is one of these; gives `value` back if it is not.
+    ///
+    /// # Errors
+    /// `InvalidParameter` for another type or structure.
+    fn take(&mut self, name: &str, value: Tree, path: &str) -> Result<Option<Tree>, ApiError>;
+}
+
 /// Declares a request or an object: name of the field here, its type and its name on the wire.
 ///
-/// Fields under `ignored` are known to client libraries and have no effect here.
+/// Fields under `ignored` are known to client libraries and have no effect here. `with` adds groups, which `parameters! { group Name { ... } }` declares;
+/// all fields of a group are optional, and it can be a request by itself.
 macro_rules! parameters {
+    ($(#[$doc:meta])* group $name:ident { $($field:ident: $type:ty = $wire:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Debug, Default)]
+        pub struct $name {
+            $(pub $field: Option<$type>,)+
+        }
+
+        impl $crate::control::params::Group for $name {
+            fn take(
+                &mut self,
+                name: &str,
+                value: $crate::control::tree::Tree,
+                path: &str,
+            ) -> Result<Option<$crate::control::tree::Tree>, $crate::control::errors::ApiError> {
+                match (name, value) {
+                    $(($wire, $crate::control::tree::Tree::Null) => {})+
+                    $(($wire, value) => self.$field = Some($crate::control::params::Parameter::read(value, path)?),)+
+                    (_, value) => return Ok(Some(value)),
+                }
+                Ok(None)
+            }
+        }
+
+        impl $crate::control::params::Parameters for $name {
+            fn read_fields(fields: $crate::control::tree::Fields, path: &str) -> Result<Self, $crate::control::errors::ApiError> {
+                let mut read = Self::default();
+                for (name, value) in fields {
+                    let path = $crate::control::params::join(path, &name);
+                    if $crate::control::params::Group::take(&mut read, &name, value, &path)?.is_some() {
+                        return Err($crate::control::errors::ApiError::unknown(&path));
+                    }
+                }
+                Ok(read)
+            }
+        }
+    };
     ($(#[$doc:meta])* $name:ident {
         $(required { $($rfield:ident: $rtype:ty = $rwire:literal,)+ })?
         $(optional { $($ofield:ident: $otype:ty = $owire:literal,)+ })?
+        $(with { $($gfield:ident: $gtype:ty,)+ })?
         $(ignored { $($iwire:literal),+ })?
     }) => {
         $(#[$doc])*
@@ -37,12 +84,14 @@ macro_rules! parameters {
         pub struct $name {
             $($(pub $rfield: $rtype,)+)?
             $($(pub $ofield: Option<$otype>,)+)?
+            $($(pub $gfield: $gtype,)+)?
         }
 
         impl $crate::control::params::Parameters for $name {
             fn read_fields(fields: $crate::control::tree::Fields, path: &str) -> Result<Self, $crate::control::errors::ApiError> {
                 $($(let mut $rfield: Option<$rtype> = None;)+)?
                 $($(let mut $ofield: Option<$otype> = None;)+)?
+                $($(let mut $gfield = <$gtype>::default();)+)?
                 for (name, value) in fields {
                     let path = $crate::control::params::join(path, &name);
                     match (name.as_str(), value) {
@@ -51,22 +100,23 @@ macro_rules! parameters {
                         $($(($owire, $crate::control::tree::Tree::Null) => {})+)?
                         $($(($rwire, value) => $rfield = Some($crate::control::params::Parameter::read(value, &path)?),)+)?
                         $($(($owire, value) => $ofield = Some($crate::control::params::Parameter::read(value, &path)?),)+)?
-                        _ => return Err($crate::control::errors::ApiError::unknown(&path)),
+                        (_, value) => {
+                            let value = Some(value);
+                            $($(let value = match value {
+                                Some(value) => $crate::control::params::Group::take(&mut $gfield, &name, value, &path)?,
+                                None => None,
+                            };)+)?
+                            if value.is_some() {
+                                return Err($crate::control::errors::ApiError::unknown(&path));
+                            }
+                        }
                     }
                 }
                 Ok(Self {
                     $($($rfield: $rfield.ok_or_else(|| $crate::control::errors::ApiError::missing(&$crate::control::params::join(path, $rwire)))?,)+)?
                     $($($ofield,)+)?
+                    $($($gfield,)+)?
                 })
-            }
-        }
-
-        impl $crate::control::params::Parameter for $name {
-            fn read(value: $crate::control::tree::Tree, path: &str) -> Result<Self, $crate::control::errors::ApiError> {
-                match value {
-                    $crate::control::tree::Tree::Object(fields) => $crate::control::params::Parameters::read_fields(fields, path),
-                    _ => Err($crate::control::params::wrong_type(path, "an object")),
-                }
             }
         }
     };
@@ -80,6 +130,15 @@ pub fn join(path: &str, name: &str) -> String {
 
 pub fn wrong_type(path: &str, wanted: &str) -> ApiError {
     ApiError::invalid(format!("The parameter {path} must be {wanted}."))
+}
+
+impl<T: Parameters> Parameter for T {
+    fn read(value: Tree, path: &str) -> Result<Self, ApiError> {
+        match value {
+            Tree::Object(fields) => Self::read_fields(fields, path),
+            _ => Err(wrong_type(path, "an object")),
+        }
+    }
 }
 
 /// A request without fields of its own.
@@ -189,7 +248,14 @@ mod tests {
                 inner: Inner = "Inner",
                 inners: Vec<Inner> = "Inners",
             }
+            with { page: Page, }
             ignored { "Old" }
+        }
+    }
+    parameters! {
+        group Page {
+            offset: u64 = "Offset",
+            limit: u64 = "Limit",
         }
     }
     parameters! {
@@ -214,10 +280,11 @@ mod tests {
             tags: Some(vec!["a".to_owned(), "1".to_owned()]),
             inner: Some(Inner { id: 1 }),
             inners: Some(vec![Inner { id: 2 }, Inner { id: 3 }]),
+            page: Page { offset: None, limit: Some(4) },
         };
-        let body = r#"{"Name":"n","Count":"-3","Size":7,"On":true,"Tags":["a","1"],"Inner":{"Id":1},"Inners":[{"Id":2},{"Id":3.0}],"Old":[{"x":1}]}"#;
+        let body = r#"{"Name":"n","Count":"-3","Size":7,"On":true,"Tags":["a","1"],"Inner":{"Id":1},"Inners":[{"Id":2},{"Id":3.0}],"Limit":4,"Offset":null,"Old":[{"x":1}]}"#;
         assert_eq!(json(body).unwrap(), expected);
-        let query = "Name=n&Count=-3&Size=7&On=True&Tags.0=a&Tags.1=1&Inner.Id=1&Inners.0.Id=2&Inners.1.Id=3&Old=x";
+        let query = "Name=n&Count=-3&Size=7&On=True&Tags.0=a&Tags.1=1&Inner.Id=1&Inners.0.Id=2&Inners.1.Id=3&Limit=4&Old=x";
         assert_eq!(form(query).unwrap(), expected);
         assert_eq!(json(r#"{"Name":"n","Count":null,"Inner":null}"#).unwrap().count, None);
     }
@@ -244,6 +311,7 @@ mod tests {
             (r#"{"Name":"n","Inner":{}}"#, "MissingParameter", "Inner.Id"),
             (r#"{"Name":"n","Inners":[{"Id":1},{"Id":"x"}]}"#, "InvalidParameter", "Inners.1.Id"),
             (r#"{"Name":"n","Inner":{"Id":1,"Nope":1}}"#, "UnknownParameter", "Inner.Nope"),
+            (r#"{"Name":"n","Limit":-1}"#, "InvalidParameter", "Limit"),
             // Names and types come before what is required.
             (r#"{"Nope":1}"#, "UnknownParameter", "Nope"),
             (r#"{"Count":"x"}"#, "InvalidParameter", "Count"),
@@ -266,6 +334,7 @@ mod tests {
         ] {
             assert_eq!(form(query).map_or_else(|error| error.code, |_| "ok"), code, "{query}");
         }
+        assert_eq!(Page::read_fields(read_json(br#"{"Limit":1,"Name":"n"}"#).unwrap(), "").unwrap_err().code, "UnknownParameter");
         assert_eq!(NoParameters::read_fields(vec![("X".to_owned(), Tree::Null)], "").unwrap_err().code, "UnknownParameter");
     }
 }

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::definitions::{
-    AudioItem, DeleteRequest, EnhanceItem, Entry, ListRequest, TehdItem, VideoItem, audio, comment, create as store, delete as remove, flag, list,
-    list_reply, modify as change, name, video, without_extras, word,
+    AudioItem, DeleteRequest, EnhanceItem, Entry, Label, ListRequest, TehdItem, VideoItem, audio, comment, create as store, delete as remove, flag,
+    list, list_reply, modify as change, name, video, without_extras, word,
 };
 use super::{Action, Scope, action};
 use crate::control::errors::{ApiError, refuse};
@@ -40,21 +40,23 @@ parameters! {
 }
 
 parameters! {
+    /// What a definition is made or changed of.
+    group Parts {
+        disable_higher_bitrate: u64 = "DisableHigherVideoBitrate",
+        disable_higher_resolution: u64 = "DisableHigherVideoResolution",
+        segment_type: String = "SegmentType",
+        segment_duration: u64 = "SegmentDuration",
+    }
+}
+
+parameters! {
     CreateRequest {
         required {
             format: String = "Format",
             stream_infos: Vec<StreamItem> = "StreamInfos",
         }
-        optional {
-            sub_app_id: u64 = "SubAppId",
-            name: String = "Name",
-            drm_type: String = "DrmType",
-            disable_higher_bitrate: u64 = "DisableHigherVideoBitrate",
-            disable_higher_resolution: u64 = "DisableHigherVideoResolution",
-            comment: String = "Comment",
-            segment_type: String = "SegmentType",
-            segment_duration: u64 = "SegmentDuration",
-        }
+        optional { drm_type: String = "DrmType", }
+        with { label: Label, parts: Parts, }
         ignored { "DrmKeyProvider", "DrmEncryptType" }
     }
 }
@@ -63,27 +65,11 @@ parameters! {
     ModifyRequest {
         required { definition: i64 = "Definition", }
         optional {
-            sub_app_id: u64 = "SubAppId",
-            name: String = "Name",
             format: String = "Format",
-            disable_higher_bitrate: u64 = "DisableHigherVideoBitrate",
-            disable_higher_resolution: u64 = "DisableHigherVideoResolution",
             stream_infos: Vec<StreamItem> = "StreamInfos",
-            comment: String = "Comment",
-            segment_type: String = "SegmentType",
-            segment_duration: u64 = "SegmentDuration",
         }
+        with { label: Label, parts: Parts, }
     }
-}
-
-struct Parts {
-    format: Option<String>,
-    stream_infos: Option<Vec<StreamItem>>,
-    drm_type: Option<String>,
-    disable_higher_bitrate: Option<u64>,
-    disable_higher_resolution: Option<u64>,
-    segment_type: Option<String>,
-    segment_duration: Option<u64>,
 }
 
 fn streams(items: Vec<StreamItem>) -> Result<Vec<AdaptiveStream>, ApiError> {
@@ -112,18 +98,20 @@ fn streams(items: Vec<StreamItem>) -> Result<Vec<AdaptiveStream>, ApiError> {
     Ok(streams)
 }
 
-fn apply(old: AdaptiveDefinition, parts: Parts) -> Result<AdaptiveDefinition, ApiError> {
-    let format = parts.format.unwrap_or(old.format);
+/// Lays what is given over what was, and checks the whole.
+fn apply(old: AdaptiveDefinition, stream_infos: Option<Vec<StreamItem>>, parts: Parts) -> Result<AdaptiveDefinition, ApiError> {
+    let format = old.format;
     match format.as_str() {
         "HLS" => {}
         "MPEG-DASH" => return Err(refuse("UnsupportedOperation", "MPEG-DASH is not offered here.")),
         _ => return Err(refuse("InvalidParameterValue.Format", "Format must be HLS.")),
     }
-    let drm_type = parts.drm_type.unwrap_or(old.drm_type);
+    let drm_type = old.drm_type;
     if !matches!(drm_type.as_str(), "" | "SimpleAES") {
         return Err(refuse("InvalidParameterValue.DrmType", "DrmType must be SimpleAES or empty."));
     }
-    let segment_duration = parts.segment_duration.unwrap_or(old.segment_duration);
+    // Older clients that mean to leave it out send 0.
+    let segment_duration = parts.segment_duration.filter(|seconds| *seconds != 0).unwrap_or(old.segment_duration);
     if !(1..=SEGMENT_S_MAX).contains(&segment_duration) {
         let message = format!("SegmentDuration is {segment_duration}; it must be 1 to {SEGMENT_S_MAX}.");
         return Err(refuse("InvalidParameterValue.SegmentDuration", message));
@@ -131,7 +119,7 @@ fn apply(old: AdaptiveDefinition, parts: Parts) -> Result<AdaptiveDefinition, Ap
     Ok(AdaptiveDefinition {
         format,
         drm_type,
-        stream_infos: parts.stream_infos.map_or(Ok(old.stream_infos), streams)?,
+        stream_infos: stream_infos.map_or(Ok(old.stream_infos), streams)?,
         disable_higher_video_bitrate: flag(
             parts.disable_higher_bitrate.unwrap_or(old.disable_higher_video_bitrate),
             "DisableHigherVideoBitrate",
@@ -150,42 +138,26 @@ fn apply(old: AdaptiveDefinition, parts: Parts) -> Result<AdaptiveDefinition, Ap
 }
 
 fn create(scope: &Scope<'_>, request: CreateRequest) -> Result<Reply, ApiError> {
-    let app = scope.sub_app(request.sub_app_id)?;
+    let app = scope.sub_app(request.label.sub_app_id)?;
     let old = AdaptiveDefinition {
-        name: name(request.name, String::new())?,
-        comment: comment(request.comment, String::new())?,
+        name: name(request.label.name, String::new())?,
+        comment: comment(request.label.comment, String::new())?,
+        format: request.format,
+        drm_type: request.drm_type.unwrap_or_default(),
         segment_duration: SEGMENT_S_DEFAULT,
         ..AdaptiveDefinition::default()
     };
-    let parts = Parts {
-        format: Some(request.format),
-        stream_infos: Some(request.stream_infos),
-        drm_type: request.drm_type,
-        disable_higher_bitrate: request.disable_higher_bitrate,
-        disable_higher_resolution: request.disable_higher_resolution,
-        segment_type: request.segment_type,
-        // Older clients that mean to leave it out send 0.
-        segment_duration: request.segment_duration.filter(|seconds| *seconds != 0),
-    };
-    store(scope, app, apply(old, parts)?)
+    store(scope, app, apply(old, Some(request.stream_infos), request.parts)?)
 }
 
 fn modify(scope: &Scope<'_>, request: ModifyRequest) -> Result<Reply, ApiError> {
-    let app = scope.sub_app(request.sub_app_id)?;
+    let app = scope.sub_app(request.label.sub_app_id)?;
     change(scope, app, request.definition, move |body: &mut AdaptiveDefinition| {
         let mut old = body.clone();
-        old.name = name(request.name, old.name)?;
-        old.comment = comment(request.comment, old.comment)?;
-        let parts = Parts {
-            format: request.format,
-            stream_infos: request.stream_infos,
-            drm_type: None,
-            disable_higher_bitrate: request.disable_higher_bitrate,
-            disable_higher_resolution: request.disable_higher_resolution,
-            segment_type: request.segment_type,
-            segment_duration: request.segment_duration.filter(|seconds| *seconds != 0),
-        };
-        *body = apply(old, parts)?;
+        old.name = name(request.label.name, old.name)?;
+        old.comment = comment(request.label.comment, old.comment)?;
+        old.format = request.format.unwrap_or(old.format);
+        *body = apply(old, request.stream_infos, request.parts)?;
         Ok(())
     })
 }

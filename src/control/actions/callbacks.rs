@@ -47,45 +47,36 @@ const ADDRESSES: [(CallbackAddress, &str); 10] = [
 ];
 
 parameters! {
+    /// What a template is made or changed of, beside its name.
+    group Parts {
+        description: String = "Description",
+        begin: String = "StreamBeginNotifyUrl",
+        end: String = "StreamEndNotifyUrl",
+        record: String = "RecordNotifyUrl",
+        record_status: String = "RecordStatusNotifyUrl",
+        record_exception: String = "RecordExceptionNotifyUrl",
+        push_exception: String = "PushExceptionNotifyUrl",
+        snapshot: String = "SnapshotNotifyUrl",
+        porn: String = "PornCensorshipNotifyUrl",
+        mix: String = "StreamMixNotifyUrl",
+        audio: String = "AudioAuditNotifyUrl",
+        levels: Vec<String> = "RecordExceptionLevels",
+        key: String = "CallbackKey",
+    }
+}
+
+parameters! {
     CreateRequest {
         required { name: String = "TemplateName", }
-        optional {
-            description: String = "Description",
-            begin: String = "StreamBeginNotifyUrl",
-            end: String = "StreamEndNotifyUrl",
-            record: String = "RecordNotifyUrl",
-            record_status: String = "RecordStatusNotifyUrl",
-            record_exception: String = "RecordExceptionNotifyUrl",
-            push_exception: String = "PushExceptionNotifyUrl",
-            snapshot: String = "SnapshotNotifyUrl",
-            porn: String = "PornCensorshipNotifyUrl",
-            mix: String = "StreamMixNotifyUrl",
-            audio: String = "AudioAuditNotifyUrl",
-            levels: Vec<String> = "RecordExceptionLevels",
-            key: String = "CallbackKey",
-        }
+        with { parts: Parts, }
     }
 }
 
 parameters! {
     ModifyRequest {
         required { id: i64 = "TemplateId", }
-        optional {
-            name: String = "TemplateName",
-            description: String = "Description",
-            begin: String = "StreamBeginNotifyUrl",
-            end: String = "StreamEndNotifyUrl",
-            record: String = "RecordNotifyUrl",
-            record_status: String = "RecordStatusNotifyUrl",
-            record_exception: String = "RecordExceptionNotifyUrl",
-            push_exception: String = "PushExceptionNotifyUrl",
-            snapshot: String = "SnapshotNotifyUrl",
-            porn: String = "PornCensorshipNotifyUrl",
-            mix: String = "StreamMixNotifyUrl",
-            audio: String = "AudioAuditNotifyUrl",
-            levels: Vec<String> = "RecordExceptionLevels",
-            key: String = "CallbackKey",
-        }
+        optional { name: String = "TemplateName", }
+        with { parts: Parts, }
     }
 }
 
@@ -123,7 +114,7 @@ parameters! {
 
 fn create(scope: &Scope<'_>, request: CreateRequest) -> Result<Reply, ApiError> {
     let mut template = CallbackTemplate::empty(TemplateId(0), "");
-    change(as_change(request), &scope.context.url_is_safe)?(&mut template);
+    change(Some(request.name), request.parts, &scope.context.url_is_safe)?(&mut template);
     let id = templates::insert(scope, template)?;
     Ok(reply(json!({ "TemplateId": id.0 })))
 }
@@ -140,7 +131,7 @@ fn describe_all(scope: &Scope<'_>, _: NoParameters) -> Result<Reply, ApiError> {
 
 fn modify(scope: &Scope<'_>, request: ModifyRequest) -> Result<Reply, ApiError> {
     let given = request.id;
-    let change = change(request, &scope.context.url_is_safe)?;
+    let change = change(request.name, request.parts, &scope.context.url_is_safe)?;
     scope.context.catalog.modify_template(template_id(given), Box::new(change)).map_err(|error| templates::not_found(error, given))?;
     Ok(Reply::new())
 }
@@ -182,43 +173,23 @@ fn rule_key(domain: &str, app: Option<String>) -> Result<(String, String), ApiEr
     Ok((values::domain(domain)?, values::app(app.unwrap_or_default(), "InvalidParameterValue")?))
 }
 
-fn as_change(request: CreateRequest) -> ModifyRequest {
-    ModifyRequest {
-        id: 0,
-        name: Some(request.name),
-        description: request.description,
-        begin: request.begin,
-        end: request.end,
-        record: request.record,
-        record_status: request.record_status,
-        record_exception: request.record_exception,
-        push_exception: request.push_exception,
-        snapshot: request.snapshot,
-        porn: request.porn,
-        mix: request.mix,
-        audio: request.audio,
-        levels: request.levels,
-        key: request.key,
-    }
-}
-
 /// Checks what is given; the function then sets it and leaves everything else as it is.
-fn change(request: ModifyRequest, is_safe: &dyn Fn(&str) -> bool) -> Result<impl FnOnce(&mut CallbackTemplate) + Send + use<>, ApiError> {
-    let name = request.name.map(values::template_name).transpose();
+fn change(name: Option<String>, parts: Parts, is_safe: &dyn Fn(&str) -> bool) -> Result<impl FnOnce(&mut CallbackTemplate) + Send + use<>, ApiError> {
+    let name = name.map(values::template_name).transpose();
     let name = name.map_err(|error| refuse("InvalidParameter.ArgsNotMatch", error.message))?;
-    let description = request.description.map(values::description).transpose()?;
+    let description = parts.description.map(values::description).transpose()?;
     // In the order of ADDRESSES.
     let given = [
-        request.begin,
-        request.end,
-        request.record,
-        request.record_status,
-        request.record_exception,
-        request.push_exception,
-        request.snapshot,
-        request.porn,
-        request.mix,
-        request.audio,
+        parts.begin,
+        parts.end,
+        parts.record,
+        parts.record_status,
+        parts.record_exception,
+        parts.push_exception,
+        parts.snapshot,
+        parts.porn,
+        parts.mix,
+        parts.audio,
     ];
     let mut addresses = Vec::new();
     for ((address, wire), url) in ADDRESSES.into_iter().zip(given) {
@@ -228,13 +199,13 @@ fn change(request: ModifyRequest, is_safe: &dyn Fn(&str) -> bool) -> Result<impl
     }
     let read_level =
         |level: &String| ExceptionLevel::parse(level).ok_or_else(|| ApiError::value("RecordExceptionLevels must be any of error, warning and info."));
-    let levels = request.levels.map(|levels| levels.iter().map(read_level).collect::<Result<Vec<_>, _>>()).transpose()?;
+    let levels = parts.levels.map(|levels| levels.iter().map(read_level).collect::<Result<Vec<_>, _>>()).transpose()?;
     let levels = levels.map(|mut levels| {
         levels.sort_unstable();
         levels.dedup();
         levels
     });
-    if request.key.as_ref().is_some_and(|key| key.len() > KEY_BYTES_MAX) {
+    if parts.key.as_ref().is_some_and(|key| key.len() > KEY_BYTES_MAX) {
         return Err(ApiError::value(format!("CallbackKey must be at most {KEY_BYTES_MAX} bytes.")));
     }
     // Last, since it may ask the name service.
@@ -244,7 +215,7 @@ fn change(request: ModifyRequest, is_safe: &dyn Fn(&str) -> bool) -> Result<impl
             return Err(refuse("InvalidParameter.UrlNotSafe", format!("{wire} lies in a network that must not be called.")));
         }
     }
-    let key = request.key;
+    let key = parts.key;
     Ok(move |template: &mut CallbackTemplate| {
         set(&mut template.name, name);
         set(&mut template.description, description);
@@ -336,7 +307,7 @@ mod tests {
     fn created(body: &str) -> Result<CallbackTemplate, ApiError> {
         let request = CreateRequest::read_fields(read_json(body.as_bytes()).unwrap(), "")?;
         let mut template = CallbackTemplate::empty(TemplateId(1001), "");
-        change(as_change(request), &|url| !url.contains("forbidden"))?(&mut template);
+        change(Some(request.name), request.parts, &|url| !url.contains("forbidden"))?(&mut template);
         Ok(template)
     }
 
@@ -391,7 +362,7 @@ mod tests {
                 .unwrap();
         let body = r#"{"TemplateId":1001,"StreamBeginNotifyUrl":"","CallbackKey":"k"}"#;
         let request = ModifyRequest::read_fields(read_json(body.as_bytes()).unwrap(), "").unwrap();
-        change(request, &|_| true).unwrap()(&mut template);
+        change(request.name, request.parts, &|_| true).unwrap()(&mut template);
         assert_eq!((template.address(CallbackAddress::StreamBegin), template.address(CallbackAddress::StreamEnd)), ("", "http://b"));
         assert_eq!((template.name.as_str(), template.key.as_str(), &template.exception_levels[..]), ("t", "k", &[ExceptionLevel::Info][..]));
     }

@@ -88,20 +88,27 @@ parameters! {
 }
 
 parameters! {
+    /// Whether a clip is kept as a file, and as what.
+    group Outcome {
+        sub_app_id: u64 = "SubAppId",
+        is_persistence: i64 = "IsPersistence",
+        expire_time: String = "ExpireTime",
+        procedure: String = "Procedure",
+        class_id: i64 = "ClassId",
+        source_context: String = "SourceContext",
+        session_context: String = "SessionContext",
+    }
+}
+
+parameters! {
     HlsClipRequest {
         required { url: String = "Url", }
         optional {
-            sub_app_id: u64 = "SubAppId",
             start: f64 = "StartTimeOffset",
             end: f64 = "EndTimeOffset",
-            is_persistence: i64 = "IsPersistence",
-            expire_time: String = "ExpireTime",
-            procedure: String = "Procedure",
-            class_id: i64 = "ClassId",
-            source_context: String = "SourceContext",
-            session_context: String = "SessionContext",
             output_type: String = "OutputMediaType",
         }
+        with { outcome: Outcome, }
         ignored { "Precision", "ExtInfo" }
     }
 }
@@ -114,17 +121,11 @@ parameters! {
             end: String = "EndTime",
         }
         optional {
-            sub_app_id: u64 = "SubAppId",
-            is_persistence: i64 = "IsPersistence",
-            expire_time: String = "ExpireTime",
-            procedure: String = "Procedure",
-            class_id: i64 = "ClassId",
-            source_context: String = "SourceContext",
-            session_context: String = "SessionContext",
             meta_data_required: u64 = "MetaDataRequired",
             host: String = "Host",
             stream_info: LiveStreamInfo = "StreamInfo",
         }
+        with { outcome: Outcome, }
         ignored { "ExtInfo" }
     }
 }
@@ -318,45 +319,30 @@ fn streams_of(scope: &Scope<'_>, app: u64, streams: &[StreamInfo]) -> Result<(Ve
     Ok((stretches, json!({ "InputType": "Stream", "FileInfoSet": [], "StreamInfoSet": shown })))
 }
 
-/// What IsPersistence 1 asks for beside the clip.
-struct Keeping {
-    request: KeepRequest,
-}
-
-#[allow(clippy::too_many_arguments)]
-fn keeping(
-    scope: &Scope<'_>,
-    app: u64,
-    by: MadeBy,
-    is_persistence: Option<i64>,
-    expire_time: Option<String>,
-    flow: Option<String>,
-    class_id: Option<i64>,
-    contexts: (Option<String>, Option<String>),
-) -> Result<Option<Keeping>, ApiError> {
+/// What IsPersistence 1 asks for beside the clip; `None`: nothing.
+fn keeping(scope: &Scope<'_>, app: u64, by: MadeBy, outcome: Outcome) -> Result<Option<KeepRequest>, ApiError> {
     let code = "InvalidParameterValue.IsPersistence";
-    let is_kept = match is_persistence.unwrap_or(0) {
+    let is_kept = match outcome.is_persistence.unwrap_or(0) {
         0 => false,
         1 => true,
         _ => return Err(refuse(code, "IsPersistence must be 0 or 1.")),
     };
-    let (context, session_context) = contexts;
-    let context = text_of(context.unwrap_or_default(), 0, SOURCE_CONTEXT_CHARS_MAX, "SourceContext", "InvalidParameterValue")?;
-    text_of(session_context.unwrap_or_default(), 0, SESSION_CONTEXT_CHARS_MAX, "SessionContext", "InvalidParameterValue")?;
-    let expire = expire(expire_time, scope.now, "InvalidParameterValue.ExpireTime")?;
-    let procedure = procedure(scope, app, flow, "InvalidParameterValue.Procedure")?;
-    let class_id = class(scope, app, class_id)?;
+    let context = text_of(outcome.source_context.unwrap_or_default(), 0, SOURCE_CONTEXT_CHARS_MAX, "SourceContext", "InvalidParameterValue")?;
+    text_of(outcome.session_context.unwrap_or_default(), 0, SESSION_CONTEXT_CHARS_MAX, "SessionContext", "InvalidParameterValue")?;
+    let expire = expire(outcome.expire_time, scope.now, "InvalidParameterValue.ExpireTime")?;
+    let procedure = procedure(scope, app, outcome.procedure, "InvalidParameterValue.Procedure")?;
+    let class_id = class(scope, app, outcome.class_id)?;
     let request = KeepRequest { by, sub_app_id: app, class_id, expire, procedure, context, name: String::new() };
-    Ok(is_kept.then_some(Keeping { request }))
+    Ok(is_kept.then_some(request))
 }
 
 /// What both kinds of clip answer: address, MetaData, FileId ("" if it is not kept).
-fn made(scope: &Scope<'_>, parts: &[ClipPart], name: ClipName, keeping: Option<Keeping>) -> Result<(String, Value, String), ApiError> {
+fn made(scope: &Scope<'_>, parts: &[ClipPart], name: ClipName, keeping: Option<KeepRequest>) -> Result<(String, Value, String), ApiError> {
     let context = scope.context;
     let maker = &context.clips.maker;
     let failed = |error: std::io::Error| ApiError::internal(format!("a clip cannot be made: {error}"));
     let home = &parts[0].entry.identity;
-    let Some(Keeping { mut request }) = keeping else {
+    let Some(mut request) = keeping else {
         let described = clips::describe(maker, parts).map_err(failed)?;
         let url = format!("{}{VOD_PREFIX}{}/{}/{name}", context.public_base, context.app_id, home.file_id);
         return Ok((url, meta_data_of(described.size_bytes, Format::Hls, &described.summary), String::new()));
@@ -404,14 +390,12 @@ fn of_address(scope: &Scope<'_>, app: u64, url: &str) -> Result<Arc<Entry>, ApiE
 }
 
 fn hls_clip(scope: &Scope<'_>, request: HlsClipRequest) -> Result<Reply, ApiError> {
-    let app = scope.sub_app(request.sub_app_id)?;
+    let app = scope.sub_app(request.outcome.sub_app_id)?;
     let entry = of_address(scope, app, &request.url)?;
     if given(request.output_type).is_some_and(|kind| kind != "hls") {
         return Err(refuse("UnsupportedOperation", "OutputMediaType can be hls only; EditMedia makes MP4 files."));
     }
-    let contexts = (request.source_context, request.session_context);
-    let by = MadeBy::SimpleHlsClip;
-    let keeping = keeping(scope, app, by, request.is_persistence, request.expire_time, request.procedure, request.class_id, contexts)?;
+    let keeping = keeping(scope, app, MadeBy::SimpleHlsClip, request.outcome)?;
     let all = clip::of_recording(&scope.context.media, &entry, 0, u64::MAX);
     let whole_s = all.iter().map(|part| part.segment.duration_ms).sum::<u64>() as f64 / 1_000.0;
     let (start, end) = (request.start.unwrap_or(0.0), request.end.unwrap_or(0.0));
@@ -430,7 +414,7 @@ fn hls_clip(scope: &Scope<'_>, request: HlsClipRequest) -> Result<Reply, ApiErro
 }
 
 fn live_clip(scope: &Scope<'_>, request: LiveClipRequest) -> Result<Reply, ApiError> {
-    let app = scope.sub_app(request.sub_app_id)?;
+    let app = scope.sub_app(request.outcome.sub_app_id)?;
     let start = moment(&request.start, "StartTime", "InvalidParameterValue.StartTime")?;
     let end = moment(&request.end, "EndTime", "InvalidParameterValue.EndTime")?;
     if end <= start {
@@ -442,9 +426,7 @@ fn live_clip(scope: &Scope<'_>, request: LiveClipRequest) -> Result<Reply, ApiEr
     if request.stream_info.is_some_and(|info| info.kind.is_some_and(|kind| kind == "Transcoding")) {
         return Err(refuse("UnsupportedOperation", "Only the original of a stream is recorded; StreamInfo.Type cannot be Transcoding."));
     }
-    let contexts = (request.source_context, request.session_context);
-    let by = MadeBy::LiveRealTimeClip;
-    let keeping = keeping(scope, app, by, request.is_persistence, request.expire_time, request.procedure, request.class_id, contexts)?;
+    let keeping = keeping(scope, app, MadeBy::LiveRealTimeClip, request.outcome)?;
     let host = request.host.unwrap_or_default();
     let of = ClipOf { sub_app_id: app, stream: &request.stream_id, domain: &host, app: None };
     let parts = clip::of_stream(&scope.context.media, &of, start, end)?;

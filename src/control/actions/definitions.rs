@@ -22,7 +22,7 @@ const LISTED_MAX: usize = 100;
 const LIMIT_MAX: u64 = 100;
 const LIMIT_DEFAULT: u64 = 10;
 /// What a preset shows as the time of its creation.
-const PRESET_TIME: &str = "2018-07-17T00:00:00Z";
+pub const PRESET_TIME: &str = "2018-07-17T00:00:00Z";
 
 parameters! {
     /// `VideoTemplateInfo`, of a new definition and of a change.
@@ -50,14 +50,12 @@ parameters! {
 
 parameters! {
     /// `AudioTemplateInfo`, of a new definition and of a change.
-    AudioItem {
-        optional {
-            codec: String = "Codec",
-            bitrate: u64 = "Bitrate",
-            sample_rate: u64 = "SampleRate",
-            audio_channel: i64 = "AudioChannel",
-            stream_selects: Vec<i64> = "StreamSelects",
-        }
+    group AudioItem {
+        codec: String = "Codec",
+        bitrate: u64 = "Bitrate",
+        sample_rate: u64 = "SampleRate",
+        audio_channel: i64 = "AudioChannel",
+        stream_selects: Vec<i64> = "StreamSelects",
     }
 }
 
@@ -116,14 +114,32 @@ pub fn without_extras(tehd: Option<TehdItem>, enhance: Option<EnhanceItem>, std_
 
 parameters! {
     /// A list of definitions.
-    ListRequest {
-        optional {
-            sub_app_id: u64 = "SubAppId",
-            definitions: Vec<i64> = "Definitions",
-            kind: String = "Type",
-            offset: u64 = "Offset",
-            limit: u64 = "Limit",
-        }
+    group ListRequest {
+        sub_app_id: u64 = "SubAppId",
+        definitions: Vec<i64> = "Definitions",
+        kind: String = "Type",
+        offset: u64 = "Offset",
+        limit: u64 = "Limit",
+    }
+}
+
+parameters! {
+    /// A list of what is known by name.
+    group NamesRequest {
+        sub_app_id: u64 = "SubAppId",
+        names: Vec<String> = "Names",
+        kind: String = "Type",
+        offset: u64 = "Offset",
+        limit: u64 = "Limit",
+    }
+}
+
+parameters! {
+    /// Where a definition belongs and how it is called.
+    group Label {
+        sub_app_id: u64 = "SubAppId",
+        name: String = "Name",
+        comment: String = "Comment",
     }
 }
 
@@ -159,7 +175,7 @@ impl<D: Definition> Entry<D> {
 }
 
 /// Offset and limit of a list.
-pub fn page(offset: Option<u64>, limit: Option<u64>) -> Result<(usize, usize), ApiError> {
+fn page(offset: Option<u64>, limit: Option<u64>) -> Result<(usize, usize), ApiError> {
     let limit = limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(refuse("InvalidParameterValue.Limit", format!("Limit is {limit}; it must be 1 to {LIMIT_MAX}.")));
@@ -168,12 +184,46 @@ pub fn page(offset: Option<u64>, limit: Option<u64>) -> Result<(usize, usize), A
 }
 
 /// The `Type` of a list: `Preset`, `Custom` or both. True for presets, false for custom ones.
-pub fn list_type(kind: Option<String>) -> Result<Option<bool>, ApiError> {
+fn list_type(kind: Option<String>) -> Result<Option<bool>, ApiError> {
     match kind.as_deref() {
         None | Some("") => Ok(None),
         Some("Preset") => Ok(Some(true)),
         Some("Custom") => Ok(Some(false)),
         Some(_) => Err(refuse("InvalidParameterValue.Type", "Type must be Preset or Custom.")),
+    }
+}
+
+/// Which things known by name a list call means.
+pub struct Wanted {
+    names: Vec<String>,
+    /// True for presets, false for custom ones, `None` for both.
+    kind: Option<bool>,
+    offset: usize,
+    limit: usize,
+}
+
+impl Wanted {
+    pub fn of(request: NamesRequest) -> Result<Self, ApiError> {
+        let names = request.names.unwrap_or_default();
+        if names.len() > LISTED_MAX {
+            return Err(ApiError::value(format!("Names has {} values; at most {LISTED_MAX} are allowed.", names.len())));
+        }
+        let kind = list_type(request.kind)?;
+        let (offset, limit) = page(request.offset, request.limit)?;
+        Ok(Self { names, kind, offset, limit })
+    }
+
+    /// Whether it is one of these, by its `Name` and `Type`.
+    pub fn is_meant(&self, info: &Value) -> bool {
+        let is_named = self.names.is_empty() || self.names.iter().any(|name| info["Name"] == name.as_str());
+        is_named && self.kind.is_none_or(|preset| preset == (info["Type"] == "Preset"))
+    }
+
+    /// The answer of all that are meant, in their order: how many there are, and the page of them under `name`.
+    pub fn reply(&self, name: &str, all: Vec<Value>) -> Reply {
+        let mut answer = reply(json!({ "TotalCount": all.len() }));
+        answer.insert(name.to_owned(), all.into_iter().skip(self.offset).take(self.limit).collect());
+        answer
     }
 }
 
@@ -388,15 +438,21 @@ pub fn audio(old: AudioTemplate, item: AudioItem, container: &str) -> Result<Aud
 }
 
 parameters! {
-    /// What all pictures have; read as part of a request.
-    PictureItem {
-        optional {
-            width: u64 = "Width",
-            height: u64 = "Height",
-            resolution_adaptive: String = "ResolutionAdaptive",
-            format: String = "Format",
-            fill_type: String = "FillType",
-        }
+    /// What all pictures have.
+    group PictureItem {
+        width: u64 = "Width",
+        height: u64 = "Height",
+        resolution_adaptive: String = "ResolutionAdaptive",
+        format: String = "Format",
+        fill_type: String = "FillType",
+    }
+}
+
+parameters! {
+    /// How far apart pictures are.
+    group SamplingItem {
+        sample_type: String = "SampleType",
+        sample_interval: u64 = "SampleInterval",
     }
 }
 
@@ -416,8 +472,10 @@ pub fn picture(old: Picture, item: PictureItem) -> Result<Picture, ApiError> {
     })
 }
 
-/// How far apart pictures are.
-pub fn sampling(sample_type: String, sample_interval: u64) -> Result<Sampling, ApiError> {
+/// As [`video`], for the distance of pictures.
+pub fn sampling(old: Sampling, item: SamplingItem) -> Result<Sampling, ApiError> {
+    let sample_type = item.sample_type.unwrap_or(old.sample_type);
+    let sample_interval = item.sample_interval.unwrap_or(old.sample_interval);
     if !matches!(sample_type.as_str(), "Percent" | "Time") {
         return Err(refuse("InvalidParameterValue.SampleType", "SampleType must be Percent or Time."));
     }

@@ -1,8 +1,8 @@
 //! Definitions of pictures: at given times, at equal distances, small ones for a player's time line, and moving ones.
 
 use super::definitions::{
-    DeleteRequest, ListRequest, PictureItem, comment, create as store, delete as remove, list, list_reply, modify as change, name, picture, sampling,
-    word, zero_or,
+    DeleteRequest, Label, ListRequest, PictureItem, SamplingItem, comment, create as store, delete as remove, list, list_reply, modify as change,
+    name, picture, sampling, word, zero_or,
 };
 use super::{Action, Scope, action};
 use crate::control::errors::{ApiError, refuse};
@@ -36,35 +36,15 @@ const SHEET_MAX: u64 = 100;
 
 parameters! {
     SnapshotRequest {
-        optional {
-            definition: i64 = "Definition",
-            sub_app_id: u64 = "SubAppId",
-            name: String = "Name",
-            comment: String = "Comment",
-            width: u64 = "Width",
-            height: u64 = "Height",
-            resolution_adaptive: String = "ResolutionAdaptive",
-            format: String = "Format",
-            fill_type: String = "FillType",
-        }
+        optional { definition: i64 = "Definition", }
+        with { label: Label, picture: PictureItem, }
     }
 }
 
 parameters! {
     SampleRequest {
-        optional {
-            definition: i64 = "Definition",
-            sub_app_id: u64 = "SubAppId",
-            name: String = "Name",
-            comment: String = "Comment",
-            width: u64 = "Width",
-            height: u64 = "Height",
-            resolution_adaptive: String = "ResolutionAdaptive",
-            format: String = "Format",
-            fill_type: String = "FillType",
-            sample_type: String = "SampleType",
-            sample_interval: u64 = "SampleInterval",
-        }
+        optional { definition: i64 = "Definition", }
+        with { label: Label, picture: PictureItem, sampling: SamplingItem, }
     }
 }
 
@@ -72,19 +52,10 @@ parameters! {
     SpriteRequest {
         optional {
             definition: i64 = "Definition",
-            sub_app_id: u64 = "SubAppId",
-            name: String = "Name",
-            comment: String = "Comment",
-            width: u64 = "Width",
-            height: u64 = "Height",
-            resolution_adaptive: String = "ResolutionAdaptive",
-            format: String = "Format",
-            fill_type: String = "FillType",
-            sample_type: String = "SampleType",
-            sample_interval: u64 = "SampleInterval",
             row_count: u64 = "RowCount",
             column_count: u64 = "ColumnCount",
         }
+        with { label: Label, picture: PictureItem, sampling: SamplingItem, }
     }
 }
 
@@ -92,9 +63,6 @@ parameters! {
     AnimatedRequest {
         optional {
             definition: i64 = "Definition",
-            sub_app_id: u64 = "SubAppId",
-            name: String = "Name",
-            comment: String = "Comment",
             width: u64 = "Width",
             height: u64 = "Height",
             resolution_adaptive: String = "ResolutionAdaptive",
@@ -102,6 +70,7 @@ parameters! {
             fps: u64 = "Fps",
             quality: f64 = "Quality",
         }
+        with { label: Label, }
     }
 }
 
@@ -138,34 +107,22 @@ fn describe<D: Definition>(scope: &Scope<'_>, request: ListRequest, name: &str) 
     Ok(list_reply(total, name, &page, |entry| entry.info(false)))
 }
 
-macro_rules! picture_item {
-    ($request:ident) => {
-        PictureItem {
-            width: $request.width,
-            height: $request.height,
-            resolution_adaptive: $request.resolution_adaptive,
-            format: $request.format,
-            fill_type: $request.fill_type,
-        }
-    };
-}
-
 fn snapshot(old: SnapshotDefinition, request: SnapshotRequest) -> Result<SnapshotDefinition, ApiError> {
     Ok(SnapshotDefinition {
-        name: name(request.name.clone(), old.name)?,
-        comment: comment(request.comment.clone(), old.comment)?,
-        picture: picture(old.picture, picture_item!(request))?,
+        name: name(request.label.name, old.name)?,
+        comment: comment(request.label.comment, old.comment)?,
+        picture: picture(old.picture, request.picture)?,
     })
 }
 
 fn create_snapshot(scope: &Scope<'_>, request: SnapshotRequest) -> Result<Reply, ApiError> {
     number(request.definition, true)?;
-    let app = scope.sub_app(request.sub_app_id)?;
+    let app = scope.sub_app(request.label.sub_app_id)?;
     store(scope, app, snapshot(SnapshotDefinition::default(), request)?)
 }
 
 fn modify_snapshot(scope: &Scope<'_>, request: SnapshotRequest) -> Result<Reply, ApiError> {
-    modify(scope, (request.definition, request.sub_app_id), |old| snapshot(old, request))
+    modify(scope, (request.definition, request.label.sub_app_id), |old| snapshot(old, request))
 }
 
 fn describe_snapshot(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiError> {
@@ -177,25 +134,24 @@ fn delete_snapshot(scope: &Scope<'_>, request: DeleteRequest) -> Result<Reply, A
 }
 
 fn sample(old: SampleSnapshotDefinition, request: SampleRequest) -> Result<SampleSnapshotDefinition, ApiError> {
-    let sample_type = request.sample_type.clone().unwrap_or(old.sampling.sample_type);
     Ok(SampleSnapshotDefinition {
-        sampling: sampling(sample_type, request.sample_interval.unwrap_or(old.sampling.sample_interval))?,
-        name: name(request.name.clone(), old.name)?,
-        comment: comment(request.comment.clone(), old.comment)?,
-        picture: picture(old.picture, picture_item!(request))?,
+        sampling: sampling(old.sampling, request.sampling)?,
+        name: name(request.label.name, old.name)?,
+        comment: comment(request.label.comment, old.comment)?,
+        picture: picture(old.picture, request.picture)?,
     })
 }
 
 fn create_sample(scope: &Scope<'_>, request: SampleRequest) -> Result<Reply, ApiError> {
     number(request.definition, true)?;
-    required(request.sample_type.as_ref(), "SampleType")?;
-    required(request.sample_interval, "SampleInterval")?;
-    let app = scope.sub_app(request.sub_app_id)?;
+    required(request.sampling.sample_type.as_ref(), "SampleType")?;
+    required(request.sampling.sample_interval, "SampleInterval")?;
+    let app = scope.sub_app(request.label.sub_app_id)?;
     store(scope, app, sample(SampleSnapshotDefinition::default(), request)?)
 }
 
 fn modify_sample(scope: &Scope<'_>, request: SampleRequest) -> Result<Reply, ApiError> {
-    modify(scope, (request.definition, request.sub_app_id), |old| sample(old, request))
+    modify(scope, (request.definition, request.label.sub_app_id), |old| sample(old, request))
 }
 
 fn describe_sample(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiError> {
@@ -211,31 +167,30 @@ fn side(value: u64, name: &str, code: &'static str) -> Result<u64, ApiError> {
 }
 
 fn sprite(old: ImageSpriteDefinition, request: SpriteRequest) -> Result<ImageSpriteDefinition, ApiError> {
-    let sample_type = request.sample_type.clone().unwrap_or(old.sampling.sample_type);
     Ok(ImageSpriteDefinition {
-        sampling: sampling(sample_type, request.sample_interval.unwrap_or(old.sampling.sample_interval))?,
+        sampling: sampling(old.sampling, request.sampling)?,
         row_count: side(request.row_count.unwrap_or(old.row_count), "RowCount", "InvalidParameterValue.RowCount")?,
         column_count: side(request.column_count.unwrap_or(old.column_count), "ColumnCount", "InvalidParameterValue.ColumnCount")?,
-        name: name(request.name.clone(), old.name)?,
-        comment: comment(request.comment.clone(), old.comment)?,
-        picture: picture(old.picture, picture_item!(request))?,
+        name: name(request.label.name, old.name)?,
+        comment: comment(request.label.comment, old.comment)?,
+        picture: picture(old.picture, request.picture)?,
     })
 }
 
 fn create_sprite(scope: &Scope<'_>, request: SpriteRequest) -> Result<Reply, ApiError> {
     number(request.definition, true)?;
-    required(request.sample_type.as_ref(), "SampleType")?;
-    required(request.sample_interval, "SampleInterval")?;
+    required(request.sampling.sample_type.as_ref(), "SampleType")?;
+    required(request.sampling.sample_interval, "SampleInterval")?;
     required(request.row_count, "RowCount")?;
     required(request.column_count, "ColumnCount")?;
-    let app = scope.sub_app(request.sub_app_id)?;
+    let app = scope.sub_app(request.label.sub_app_id)?;
     // Small ones, unless the call says another size.
     let old = ImageSpriteDefinition { picture: Picture { width: 142, height: 80, ..Picture::default() }, ..ImageSpriteDefinition::default() };
     store(scope, app, sprite(old, request)?)
 }
 
 fn modify_sprite(scope: &Scope<'_>, request: SpriteRequest) -> Result<Reply, ApiError> {
-    modify(scope, (request.definition, request.sub_app_id), |old| sprite(old, request))
+    modify(scope, (request.definition, request.label.sub_app_id), |old| sprite(old, request))
 }
 
 fn describe_sprite(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiError> {
@@ -267,20 +222,20 @@ fn animated(old: AnimatedGraphicsDefinition, request: AnimatedRequest) -> Result
         height: zero_or(request.height.unwrap_or(old.height), 128, 4_096, "Height", "InvalidParameterValue.Height")?,
         resolution_adaptive: word(shape, &["open", "close"], "ResolutionAdaptive", "InvalidParameterValue.ResolutionAdaptive")?,
         format: word(request.format.unwrap_or(old.format), &["gif", "webp"], "Format", "InvalidParameterValue.Format")?,
-        name: name(request.name, old.name)?,
-        comment: comment(request.comment, old.comment)?,
+        name: name(request.label.name, old.name)?,
+        comment: comment(request.label.comment, old.comment)?,
     })
 }
 
 fn create_animated(scope: &Scope<'_>, request: AnimatedRequest) -> Result<Reply, ApiError> {
     number(request.definition, true)?;
     required(request.fps, "Fps")?;
-    let app = scope.sub_app(request.sub_app_id)?;
+    let app = scope.sub_app(request.label.sub_app_id)?;
     store(scope, app, animated(AnimatedGraphicsDefinition::default(), request)?)
 }
 
 fn modify_animated(scope: &Scope<'_>, request: AnimatedRequest) -> Result<Reply, ApiError> {
-    modify(scope, (request.definition, request.sub_app_id), |old| animated(old, request))
+    modify(scope, (request.definition, request.label.sub_app_id), |old| animated(old, request))
 }
 
 fn describe_animated(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiError> {

@@ -1,9 +1,9 @@
 //! Configurations of players, by name.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::definitions::{comment, list_type, page, word};
-use super::{Action, Scope, action, reply};
+use super::definitions::{NamesRequest, PRESET_TIME, Wanted, comment, word};
+use super::{Action, Scope, action};
 use crate::catalog::{CatalogError, NamedKind};
 use crate::control::errors::{ApiError, refuse};
 use crate::control::params::parameters;
@@ -20,12 +20,10 @@ pub const ACTIONS: &[Action] = &[
 ];
 
 const NAME_CHARS_MAX: usize = 64;
-const LISTED_MAX: usize = 100;
 /// Names of resolutions in one configuration.
 const RESOLUTIONS_MAX: usize = 100;
 const DOMAIN_BYTES_MAX: usize = 253;
 const CONFIGS_MAX: u64 = 100;
-const PRESET_TIME: &str = "2018-07-17T00:00:00Z";
 
 parameters! {
     ConfigRequest {
@@ -61,18 +59,6 @@ parameters! {
         required {
             min_edge_length: u64 = "MinEdgeLength",
             name: String = "Name",
-        }
-    }
-}
-
-parameters! {
-    DescribeRequest {
-        optional {
-            sub_app_id: u64 = "SubAppId",
-            names: Vec<String> = "Names",
-            kind: String = "Type",
-            offset: u64 = "Offset",
-            limit: u64 = "Limit",
         }
     }
 }
@@ -183,26 +169,14 @@ fn modify(scope: &Scope<'_>, request: ConfigRequest) -> Result<Reply, ApiError> 
     Ok(Reply::new())
 }
 
-fn describe(scope: &Scope<'_>, request: DescribeRequest) -> Result<Reply, ApiError> {
+fn describe(scope: &Scope<'_>, request: NamesRequest) -> Result<Reply, ApiError> {
     let app = scope.sub_app(request.sub_app_id)?;
-    let names = request.names.unwrap_or_default();
-    if names.len() > LISTED_MAX {
-        return Err(ApiError::value(format!("Names has {} values; at most {LISTED_MAX} are allowed.", names.len())));
-    }
-    let kind = list_type(request.kind)?;
-    let (offset, limit) = page(request.offset, request.limit)?;
+    let wanted = Wanted::of(request)?;
     let presets = presets::players().into_iter().map(|(name, config)| info(name, "Preset", &config, PRESET_TIME.to_owned(), PRESET_TIME.to_owned()));
     let custom = scope.context.catalog.named::<PlayerConfig>(app, NamedKind::Player)?;
     let custom =
         custom.into_iter().map(|(name, stored)| info(&name, "Custom", &stored.body, times::utc(stored.create_time), times::utc(stored.update_time)));
-    let is_meant = |info: &Value| {
-        let is_named = names.is_empty() || names.iter().any(|name| info["Name"] == name.as_str());
-        is_named && kind.is_none_or(|preset| preset == (info["Type"] == "Preset"))
-    };
-    let all: Vec<Value> = presets.chain(custom).filter(is_meant).collect();
-    let total = all.len();
-    let page: Vec<Value> = all.into_iter().skip(offset).take(limit).collect();
-    Ok(reply(json!({ "TotalCount": total, "PlayerConfigSet": page })))
+    Ok(wanted.reply("PlayerConfigSet", presets.chain(custom).filter(|info| wanted.is_meant(info)).collect()))
 }
 
 fn info(name: &str, kind: &str, config: &PlayerConfig, created: String, updated: String) -> Value {

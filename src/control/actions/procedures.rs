@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::definitions::{comment, list_type, page};
+use super::definitions::{NamesRequest, PRESET_TIME, Wanted, comment};
 use super::flow_input::{ProcessItem, Unoffered, process};
 use super::values::text_of;
-use super::{Action, Scope, action, reply};
+use super::{Action, Scope, action};
 use crate::catalog::{CatalogError, NamedKind};
 use crate::control::errors::{ApiError, refuse};
 use crate::control::params::parameters;
@@ -22,8 +22,6 @@ pub const ACTIONS: &[Action] = &[
 ];
 
 const NAME_CHARS_MAX: usize = 20;
-const LISTED_MAX: usize = 100;
-const PRESET_TIME: &str = "2018-07-17T00:00:00Z";
 
 parameters! {
     FlowRequest {
@@ -44,14 +42,8 @@ parameters! {
 
 parameters! {
     DescribeRequest {
-        optional {
-            sub_app_id: u64 = "SubAppId",
-            names: Vec<String> = "Names",
-            kind: String = "Type",
-            offset: u64 = "Offset",
-            limit: u64 = "Limit",
-            sort_by: Vec<SortItem> = "SortBy",
-        }
+        optional { sort_by: Vec<SortItem> = "SortBy", }
+        with { list: NamesRequest, }
     }
 }
 
@@ -129,13 +121,8 @@ fn reset(scope: &Scope<'_>, request: FlowRequest) -> Result<Reply, ApiError> {
 }
 
 fn describe(scope: &Scope<'_>, request: DescribeRequest) -> Result<Reply, ApiError> {
-    let app = scope.sub_app(request.sub_app_id)?;
-    let names = request.names.unwrap_or_default();
-    if names.len() > LISTED_MAX {
-        return Err(ApiError::value(format!("Names has {} values; at most {LISTED_MAX} are allowed.", names.len())));
-    }
-    let kind = list_type(request.kind)?;
-    let (offset, limit) = page(request.offset, request.limit)?;
+    let app = scope.sub_app(request.list.sub_app_id)?;
+    let wanted = Wanted::of(request.list)?;
     let mut ascending = false;
     for sort in request.sort_by.unwrap_or_default() {
         if sort.field != "CreateTime" || !matches!(sort.order.as_deref(), None | Some("" | "Asc" | "Desc")) {
@@ -151,16 +138,10 @@ fn describe(scope: &Scope<'_>, request: DescribeRequest) -> Result<Reply, ApiErr
         let (created, updated) = (times::utc(stored.create_time), times::utc(stored.update_time));
         (stored.create_time.unix_micros(), info(&name, "Custom", &stored.body.comment, &stored.body.process, created, updated))
     });
-    let is_meant = |(_, info): &(i64, Value)| {
-        let is_named = names.is_empty() || names.iter().any(|name| info["Name"] == name.as_str());
-        is_named && kind.is_none_or(|preset| preset == (info["Type"] == "Preset"))
-    };
-    let mut all: Vec<(i64, Value)> = presets.chain(custom).filter(is_meant).collect();
+    let mut all: Vec<(i64, Value)> = presets.chain(custom).filter(|(_, info)| wanted.is_meant(info)).collect();
     // Newest first, presets last.
     all.sort_by_key(|(created, _)| if ascending { *created } else { -*created });
-    let total = all.len();
-    let page: Vec<Value> = all.into_iter().skip(offset).take(limit).map(|(_, info)| info).collect();
-    Ok(reply(json!({ "TotalCount": total, "ProcedureTemplateSet": page })))
+    Ok(wanted.reply("ProcedureTemplateSet", all.into_iter().map(|(_, info)| info).collect()))
 }
 
 fn info(name: &str, kind: &str, comment: &str, process: &MediaProcess, created: String, updated: String) -> Value {

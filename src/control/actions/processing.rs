@@ -32,22 +32,29 @@ const PRIORITY_MAX: i64 = 10;
 const EDKS_MAX: usize = 10;
 
 parameters! {
+    /// What both calls have.
+    group Order {
+        file_id: String = "FileId",
+        sub_app_id: u64 = "SubAppId",
+        storage_path: String = "MediaStoragePath",
+        priority: i64 = "TasksPriority",
+        notify_mode: String = "TasksNotifyMode",
+        session_context: String = "SessionContext",
+        session_id: String = "SessionId",
+    }
+}
+
+parameters! {
     ProcessRequest {
         optional {
-            file_id: String = "FileId",
-            sub_app_id: u64 = "SubAppId",
-            storage_path: String = "MediaStoragePath",
             url: String = "Url",
             independent: String = "OutputAsIndependentMedia",
             process: ProcessItem = "MediaProcessTask",
             review: Unoffered = "AiContentReviewTask",
             analysis: Unoffered = "AiAnalysisTask",
             recognition: Unoffered = "AiRecognitionTask",
-            priority: i64 = "TasksPriority",
-            notify_mode: String = "TasksNotifyMode",
-            session_context: String = "SessionContext",
-            session_id: String = "SessionId",
         }
+        with { order: Order, }
         ignored { "ExtInfo" }
     }
 }
@@ -55,15 +62,7 @@ parameters! {
 parameters! {
     ProcedureRequest {
         required { procedure: String = "ProcedureName", }
-        optional {
-            file_id: String = "FileId",
-            sub_app_id: u64 = "SubAppId",
-            storage_path: String = "MediaStoragePath",
-            priority: i64 = "TasksPriority",
-            notify_mode: String = "TasksNotifyMode",
-            session_context: String = "SessionContext",
-            session_id: String = "SessionId",
-        }
+        with { order: Order, }
         ignored { "ExtInfo" }
     }
 }
@@ -83,16 +82,6 @@ parameters! {
         required { edks: Vec<String> = "EdkList", }
         optional { sub_app_id: u64 = "SubAppId", }
     }
-}
-
-/// What both calls have.
-struct Order {
-    file_id: Option<String>,
-    priority: Option<i64>,
-    notify_mode: Option<String>,
-    session_context: Option<String>,
-    session_id: Option<String>,
-    session_micros: i64,
 }
 
 /// Values that need no look into the catalog.
@@ -124,7 +113,7 @@ impl Order {
     }
 
     /// Enters the flow; its task's id.
-    fn enter(&self, scope: &Scope<'_>, app: u64, checked: Checked, process: &MediaProcess) -> Result<String, ApiError> {
+    fn enter(&self, scope: &Scope<'_>, app: u64, checked: Checked, process: &MediaProcess, session_micros: i64) -> Result<String, ApiError> {
         let given = self.file_id.as_deref().filter(|id| !id.is_empty()).ok_or_else(|| ApiError::missing("FileId"))?;
         let not_there = || refuse("InvalidParameterValue.FileId", format!("There is no file {}.", super::values::shorten(given)));
         let file_id = FileId::parse(given).ok_or_else(not_there)?;
@@ -140,7 +129,7 @@ impl Order {
             priority: checked.priority,
             session_id: checked.session_id,
             session_context: checked.session_context,
-            session_micros: self.session_micros,
+            session_micros,
         };
         let flow = ProcedureTask::new(file_id, checked.notify_mode, process);
         context.catalog.enter_flow(order, &flow, scope.now).map_err(|error| match error {
@@ -158,44 +147,30 @@ fn is_given(text: &Option<String>) -> bool {
 }
 
 fn by_tasks(scope: &Scope<'_>, request: ProcessRequest) -> Result<Reply, ApiError> {
-    let app = scope.sub_app(request.sub_app_id)?;
+    let app = scope.sub_app(request.order.sub_app_id)?;
     let unoffered = [request.review, request.analysis, request.recognition].iter().flatten().any(|given| given.0);
     let is_independent = request.independent.as_deref().is_some_and(|text| !matches!(text, "" | "OFF"));
-    if unoffered || is_independent || is_given(&request.storage_path) || is_given(&request.url) {
+    if unoffered || is_independent || is_given(&request.order.storage_path) || is_given(&request.url) {
         let message = "MediaStoragePath, Url, OutputAsIndependentMedia, moderation, analysis and recognition are not offered here.";
         return Err(refuse("UnsupportedOperation", message));
     }
-    let order = Order {
-        file_id: request.file_id,
-        priority: request.priority,
-        notify_mode: request.notify_mode,
-        session_context: request.session_context,
-        session_id: request.session_id,
-        session_micros: SESSION_MICROS,
-    };
+    let order = request.order;
     if !is_given(&order.file_id) {
         return Err(ApiError::missing("FileId"));
     }
     let checked = order.check()?;
     let item = request.process.ok_or_else(|| ApiError::value("MediaProcessTask has no task."))?;
     let process = process(scope, app, item)?;
-    let id = order.enter(scope, app, checked, &process)?;
+    let id = order.enter(scope, app, checked, &process, SESSION_MICROS)?;
     Ok(reply(json!({ "TaskId": id })))
 }
 
 fn by_procedure(scope: &Scope<'_>, request: ProcedureRequest) -> Result<Reply, ApiError> {
-    let app = scope.sub_app(request.sub_app_id)?;
-    if is_given(&request.storage_path) {
+    let app = scope.sub_app(request.order.sub_app_id)?;
+    if is_given(&request.order.storage_path) {
         return Err(refuse("UnsupportedOperation", "MediaStoragePath is not offered here."));
     }
-    let order = Order {
-        file_id: request.file_id,
-        priority: request.priority,
-        notify_mode: request.notify_mode,
-        session_context: request.session_context,
-        session_id: request.session_id,
-        session_micros: SESSION_BY_PROCEDURE_MICROS,
-    };
+    let order = request.order;
     if !is_given(&order.file_id) {
         return Err(ApiError::missing("FileId"));
     }
@@ -203,7 +178,7 @@ fn by_procedure(scope: &Scope<'_>, request: ProcedureRequest) -> Result<Reply, A
     let process = procedures::find(scope, app, &request.procedure)?.ok_or_else(|| {
         refuse("InvalidParameterValue.ProcedureName", format!("There is no task flow {}.", super::values::shorten(&request.procedure)))
     })?;
-    let id = order.enter(scope, app, checked, &process)?;
+    let id = order.enter(scope, app, checked, &process, SESSION_BY_PROCEDURE_MICROS)?;
     Ok(reply(json!({ "TaskId": id, "ReviewAudioVideoTaskId": "" })))
 }
 

@@ -36,43 +36,38 @@ const PRE_RECORD_S_MAX: u64 = 86_400;
 const ROTATION_SEGMENTS_MAX: u64 = 100_000;
 
 parameters! {
+    /// What a template is made or changed of, beside its name.
+    group Parts {
+        description: String = "Description",
+        flv: RecordParam = "FlvParam",
+        hls: RecordParam = "HlsParam",
+        mp4: RecordParam = "Mp4Param",
+        aac: RecordParam = "AacParam",
+        mp3: RecordParam = "Mp3Param",
+        hls_special: HlsSpecialParam = "HlsSpecialParam",
+        flv_special: FlvSpecialParam = "FlvSpecialParam",
+        remove_watermark: bool = "RemoveWatermark",
+        pre_record: u64 = "PreRecordDuration",
+        hls_encryption: EncryptionItem = "HlsEncryption",
+    }
+}
+
+parameters! {
     CreateRequest {
         required { name: String = "TemplateName", }
         optional {
-            description: String = "Description",
-            flv: RecordParam = "FlvParam",
-            hls: RecordParam = "HlsParam",
-            mp4: RecordParam = "Mp4Param",
-            aac: RecordParam = "AacParam",
-            mp3: RecordParam = "Mp3Param",
             is_delay_live: i64 = "IsDelayLive",
-            hls_special: HlsSpecialParam = "HlsSpecialParam",
-            flv_special: FlvSpecialParam = "FlvSpecialParam",
-            remove_watermark: bool = "RemoveWatermark",
             cos_store: i64 = "CosStore",
-            pre_record: u64 = "PreRecordDuration",
-            hls_encryption: EncryptionItem = "HlsEncryption",
         }
+        with { parts: Parts, }
     }
 }
 
 parameters! {
     ModifyRequest {
         required { id: i64 = "TemplateId", }
-        optional {
-            name: String = "TemplateName",
-            description: String = "Description",
-            flv: RecordParam = "FlvParam",
-            hls: RecordParam = "HlsParam",
-            mp4: RecordParam = "Mp4Param",
-            aac: RecordParam = "AacParam",
-            mp3: RecordParam = "Mp3Param",
-            hls_special: HlsSpecialParam = "HlsSpecialParam",
-            flv_special: FlvSpecialParam = "FlvSpecialParam",
-            remove_watermark: bool = "RemoveWatermark",
-            pre_record: u64 = "PreRecordDuration",
-            hls_encryption: EncryptionItem = "HlsEncryption",
-        }
+        optional { name: String = "TemplateName", }
+        with { parts: Parts, }
     }
 }
 
@@ -150,7 +145,7 @@ fn describe_all(scope: &Scope<'_>, request: ListRequest) -> Result<Reply, ApiErr
 
 fn modify(scope: &Scope<'_>, request: ModifyRequest) -> Result<Reply, ApiError> {
     let given = request.id;
-    let change = change(request, &|id| scope.sub_app(Some(id)))?;
+    let change = change(request.name, request.parts, &|id| scope.sub_app(Some(id)))?;
     let mut changed: RecordTemplate = scope.context.catalog.template(template_id(given)).map_err(|error| not_found(error, given))?;
     change.clone()(&mut changed);
     fits_encryption(&changed)?;
@@ -195,22 +190,7 @@ fn template(request: CreateRequest, app: FindApp<'_>) -> Result<RecordTemplate, 
     }
     let mut template = RecordTemplate::empty(TemplateId(0), "");
     template.is_delay_live = in_range(request.is_delay_live.unwrap_or(0), 0, 1, "IsDelayLive")?;
-    let rest = ModifyRequest {
-        id: 0,
-        name: Some(request.name),
-        description: request.description,
-        flv: request.flv,
-        hls: request.hls,
-        mp4: request.mp4,
-        aac: request.aac,
-        mp3: request.mp3,
-        hls_special: request.hls_special,
-        flv_special: request.flv_special,
-        remove_watermark: request.remove_watermark,
-        pre_record: request.pre_record,
-        hls_encryption: request.hls_encryption,
-    };
-    change(rest, app)?(&mut template);
+    change(Some(request.name), request.parts, app)?(&mut template);
     fits_encryption(&template)?;
     Ok(template)
 }
@@ -219,27 +199,27 @@ fn template(request: CreateRequest, app: FindApp<'_>) -> Result<RecordTemplate, 
 type FindApp<'a> = &'a dyn Fn(u64) -> Result<u64, ApiError>;
 
 /// Checks what is given; the function then sets it and leaves everything else as it is.
-fn change(request: ModifyRequest, app: FindApp<'_>) -> Result<impl FnOnce(&mut RecordTemplate) + Clone + Send + use<>, ApiError> {
-    let name = request.name.map(values::template_name).transpose()?;
-    let description = request.description.map(values::description).transpose()?;
+fn change(name: Option<String>, parts: Parts, app: FindApp<'_>) -> Result<impl FnOnce(&mut RecordTemplate) + Clone + Send + use<>, ApiError> {
+    let name = name.map(values::template_name).transpose()?;
+    let description = parts.description.map(values::description).transpose()?;
     let mut params = Vec::new();
     for (format, wire, param) in [
-        (Format::Flv, "FlvParam", request.flv),
-        (Format::Hls, "HlsParam", request.hls),
-        (Format::Mp4, "Mp4Param", request.mp4),
-        (Format::Aac, "AacParam", request.aac),
-        (Format::Mp3, "Mp3Param", request.mp3),
+        (Format::Flv, "FlvParam", parts.flv),
+        (Format::Hls, "HlsParam", parts.hls),
+        (Format::Mp4, "Mp4Param", parts.mp4),
+        (Format::Aac, "AacParam", parts.aac),
+        (Format::Mp3, "Mp3Param", parts.mp3),
     ] {
         if let Some(param) = param {
             params.push((format, param.check(format, wire, app)?));
         }
     }
-    let flow_continue = request.hls_special.and_then(|special| special.flow_continue_duration);
+    let flow_continue = parts.hls_special.and_then(|special| special.flow_continue_duration);
     let flow_continue = flow_continue.map(|seconds| in_range(seconds, 0, FLOW_CONTINUE_S_MAX, "HlsSpecialParam.FlowContinueDuration")).transpose()?;
-    let upload = request.flv_special.and_then(|special| special.upload_in_recording);
-    let remove_watermark = request.remove_watermark;
-    let pre_record = request.pre_record.map(pre_record).transpose()?;
-    let encryption = request.hls_encryption.map(encryption).transpose()?;
+    let upload = parts.flv_special.and_then(|special| special.upload_in_recording);
+    let remove_watermark = parts.remove_watermark;
+    let pre_record = parts.pre_record.map(pre_record).transpose()?;
+    let encryption = parts.hls_encryption.map(encryption).transpose()?;
     Ok(move |template: &mut RecordTemplate| {
         set(&mut template.name, name);
         set(&mut template.description, description);
@@ -512,16 +492,21 @@ mod tests {
             created(r#"{"TemplateName":"n","Description":"d","IsDelayLive":1,"Mp4Param":{"Enable":1,"RecordInterval":60,"ClassId":3}}"#).unwrap();
         let before = stored.clone();
         let request = |body: &str| ModifyRequest::read_fields(read_json(body.as_bytes()).unwrap(), "");
-        change(request(r#"{"TemplateId":1001}"#).unwrap(), &main_only).unwrap()(&mut stored);
-        assert_eq!(stored, before);
+        let mut modify = |body: &str| {
+            let request = request(body).unwrap();
+            change(request.name, request.parts, &main_only).unwrap()(&mut stored);
+            stored.clone()
+        };
+
+        assert_eq!(modify(r#"{"TemplateId":1001}"#), before);
         let body = r#"{"TemplateId":1001,"Description":"","Mp4Param":{"RecordInterval":0},"HlsParam":{"Enable":1},"HlsSpecialParam":{"FlowContinueDuration":60}}"#;
-        change(request(body).unwrap(), &main_only).unwrap()(&mut stored);
+        let changed = modify(body);
         let mut expected = before;
         expected.description = String::new();
         expected.mp4.record_interval_s = 1800;
         expected.hls.enable = true;
         expected.flow_continue_duration_s = 60;
-        assert_eq!(stored, expected);
+        assert_eq!(changed, expected);
         assert_eq!(request(r#"{"TemplateId":1001,"IsDelayLive":0}"#).unwrap_err().code, "UnknownParameter");
         assert_eq!(request(r#"{"TemplateName":"x"}"#).unwrap_err().code, "MissingParameter");
         assert_eq!(template_id(-5), TemplateId(0));

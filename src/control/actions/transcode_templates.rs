@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::definitions::{
-    AudioItem, DeleteRequest, EnhanceItem, Entry, ListRequest, TehdItem, VideoItem, audio, comment, create as store, delete as remove, flag, list,
-    list_reply, modify as change, name, video, without_extras, word,
+    AudioItem, DeleteRequest, EnhanceItem, Entry, Label, ListRequest, TehdItem, VideoItem, audio, comment, create as store, delete as remove, flag,
+    list, list_reply, modify as change, name, video, without_extras, word,
 };
 use super::{Action, Scope, action};
 use crate::control::errors::{ApiError, refuse};
@@ -20,57 +20,43 @@ pub const ACTIONS: &[Action] = &[
 ];
 
 parameters! {
+    /// What a definition is made or changed of.
+    group Parts {
+        remove_video: i64 = "RemoveVideo",
+        remove_audio: i64 = "RemoveAudio",
+        video: VideoItem = "VideoTemplate",
+        audio: AudioItem = "AudioTemplate",
+        tehd: TehdItem = "TEHDConfig",
+        enhance: EnhanceItem = "EnhanceConfig",
+        segment_type: String = "SegmentType",
+        std_ext_info: String = "StdExtInfo",
+    }
+}
+
+parameters! {
     CreateRequest {
         required { container: String = "Container", }
-        optional {
-            sub_app_id: u64 = "SubAppId",
-            name: String = "Name",
-            comment: String = "Comment",
-            remove_video: i64 = "RemoveVideo",
-            remove_audio: i64 = "RemoveAudio",
-            video: VideoItem = "VideoTemplate",
-            audio: AudioItem = "AudioTemplate",
-            tehd: TehdItem = "TEHDConfig",
-            enhance: EnhanceItem = "EnhanceConfig",
-            segment_type: String = "SegmentType",
-            std_ext_info: String = "StdExtInfo",
-        }
+        with { label: Label, parts: Parts, }
     }
 }
 
 parameters! {
     ModifyRequest {
         required { definition: i64 = "Definition", }
-        optional {
-            sub_app_id: u64 = "SubAppId",
-            container: String = "Container",
-            name: String = "Name",
-            comment: String = "Comment",
-            remove_video: i64 = "RemoveVideo",
-            remove_audio: i64 = "RemoveAudio",
-            video: VideoItem = "VideoTemplate",
-            audio: AudioItem = "AudioTemplate",
-            tehd: TehdItem = "TEHDConfig",
-            enhance: EnhanceItem = "EnhanceConfig",
-            segment_type: String = "SegmentType",
-            std_ext_info: String = "StdExtInfo",
-        }
+        optional { container: String = "Container", }
+        with { label: Label, parts: Parts, }
     }
 }
 
 parameters! {
     DescribeRequest {
         optional {
-            sub_app_id: u64 = "SubAppId",
-            definitions: Vec<i64> = "Definitions",
-            kind: String = "Type",
             container_type: String = "ContainerType",
             tehd_type: String = "TEHDType",
             enhance_type: String = "EnhanceType",
             enhance_scenario_type: String = "EnhanceScenarioType",
-            offset: u64 = "Offset",
-            limit: u64 = "Limit",
         }
+        with { list: ListRequest, }
     }
 }
 
@@ -88,20 +74,11 @@ parameters! {
     }
 }
 
-/// What a definition is made or changed of.
-struct Parts {
-    container: Option<String>,
-    remove_video: Option<i64>,
-    remove_audio: Option<i64>,
-    video: Option<VideoItem>,
-    audio: Option<AudioItem>,
-    segment_type: Option<String>,
-}
-
 /// Lays what is given over what was, and checks the whole.
-fn apply(old: TranscodeDefinition, parts: Parts) -> Result<TranscodeDefinition, ApiError> {
+fn apply(old: TranscodeDefinition, container: Option<String>, parts: Parts) -> Result<TranscodeDefinition, ApiError> {
+    without_extras(parts.tehd, parts.enhance, parts.std_ext_info)?;
     const CONTAINERS: [&str; 8] = ["mp4", "flv", "hls", "mp3", "flac", "ogg", "m4a", "wav"];
-    let container = parts.container.unwrap_or(old.container);
+    let container = container.unwrap_or(old.container);
     if !CONTAINERS.contains(&container.as_str()) {
         return Err(refuse("InvalidParameterValue.Container", format!("Container must be one of {}.", CONTAINERS.join(", "))));
     }
@@ -129,7 +106,7 @@ fn apply(old: TranscodeDefinition, parts: Parts) -> Result<TranscodeDefinition, 
         // Also without a change of its own: the container may be another one.
         let under =
             if old.audio_template.codec.is_empty() { AudioTemplate { codec: String::new(), ..AudioTemplate::default() } } else { old.audio_template };
-        audio(under, parts.audio.unwrap_or_else(no_audio_change), &container)?
+        audio(under, parts.audio.unwrap_or_default(), &container)?
     };
     let segment_type = word(parts.segment_type.unwrap_or(old.segment_type), &["ts", "fmp4"], "SegmentType", "InvalidParameterValue.SegmentType")?;
     Ok(TranscodeDefinition {
@@ -143,57 +120,35 @@ fn apply(old: TranscodeDefinition, parts: Parts) -> Result<TranscodeDefinition, 
     })
 }
 
-fn no_audio_change() -> AudioItem {
-    AudioItem { codec: None, bitrate: None, sample_rate: None, audio_channel: None, stream_selects: None }
-}
-
 /// A definition as it is for one time.
 pub fn overridden(old: TranscodeDefinition, item: OverrideItem) -> Result<TranscodeDefinition, ApiError> {
-    without_extras(item.tehd, None, None)?;
     if old.remux {
         return Err(ApiError::value("A definition that keeps packets as they are has nothing to override."));
     }
-    let (container, remove_video, remove_audio) = (item.container.filter(|text| !text.is_empty()), item.remove_video, item.remove_audio);
-    apply(old, Parts { container, remove_video, remove_audio, video: item.video, audio: item.audio, segment_type: None })
+    let container = item.container.filter(|text| !text.is_empty());
+    let OverrideItem { remove_video, remove_audio, video, audio, tehd, .. } = item;
+    apply(old, container, Parts { remove_video, remove_audio, video, audio, tehd, ..Parts::default() })
 }
 
 fn create(scope: &Scope<'_>, request: CreateRequest) -> Result<Reply, ApiError> {
-    let app = scope.sub_app(request.sub_app_id)?;
-    without_extras(request.tehd, request.enhance, request.std_ext_info)?;
+    let app = scope.sub_app(request.label.sub_app_id)?;
     let old = TranscodeDefinition {
-        name: name(request.name, String::new())?,
-        comment: comment(request.comment, String::new())?,
+        name: name(request.label.name, String::new())?,
+        comment: comment(request.label.comment, String::new())?,
         video_template: VideoTemplate::none(),
         audio_template: AudioTemplate::none(),
         ..TranscodeDefinition::default()
     };
-    let parts = Parts {
-        container: Some(request.container),
-        remove_video: request.remove_video,
-        remove_audio: request.remove_audio,
-        video: request.video,
-        audio: request.audio,
-        segment_type: request.segment_type,
-    };
-    store(scope, app, apply(old, parts)?)
+    store(scope, app, apply(old, Some(request.container), request.parts)?)
 }
 
 fn modify(scope: &Scope<'_>, request: ModifyRequest) -> Result<Reply, ApiError> {
-    let app = scope.sub_app(request.sub_app_id)?;
-    without_extras(request.tehd, request.enhance, request.std_ext_info)?;
+    let app = scope.sub_app(request.label.sub_app_id)?;
     change(scope, app, request.definition, move |body: &mut TranscodeDefinition| {
         let mut old = body.clone();
-        old.name = name(request.name, old.name)?;
-        old.comment = comment(request.comment, old.comment)?;
-        let parts = Parts {
-            container: request.container,
-            remove_video: request.remove_video,
-            remove_audio: request.remove_audio,
-            video: request.video,
-            audio: request.audio,
-            segment_type: request.segment_type,
-        };
-        *body = apply(old, parts)?;
+        old.name = name(request.label.name, old.name)?;
+        old.comment = comment(request.label.comment, old.comment)?;
+        *body = apply(old, request.container, request.parts)?;
         Ok(())
     })
 }
@@ -209,14 +164,7 @@ fn describe(scope: &Scope<'_>, request: DescribeRequest) -> Result<Reply, ApiErr
         // No definition here uses the vendor's encoder or filters.
         with_container && tehd_type.as_deref().is_none_or(|wanted| wanted == "Common") && request.enhance_type.as_deref().is_none_or(str::is_empty)
     };
-    let page = ListRequest {
-        sub_app_id: request.sub_app_id,
-        definitions: request.definitions,
-        kind: request.kind,
-        offset: request.offset,
-        limit: request.limit,
-    };
-    let (total, page) = list(scope, page, is_meant)?;
+    let (total, page) = list(scope, request.list, is_meant)?;
     Ok(list_reply(total, "TranscodeTemplateSet", &page, info))
 }
 
