@@ -311,7 +311,7 @@ def test_a_disk_that_fails_at_the_next_start(faulty, receiver):  # noqa: F811
     fault("write eio")
     appliance.start(ready=(200, 503))
     (event,) = mine.wait(1, 341)
-    assert event["stream_id"] == "cam" and "finished when the disk does" in json.dumps(event)
+    assert event["stream_id"] == "cam" and "finished when the disk does" in event["exception"][0]["desc"]
     until(lambda: health(appliance)[1]["state"] == "failing", 10, "the trouble being shown")
     fault("")
     packets = read(appliance, appliance.file("cam"))
