@@ -155,6 +155,8 @@ def test_a_disk_that_is_full_at_the_next_start(tmp_path, small_disk):
         live = Looped(appliance, "cam", "live", speed=1)
         until(lambda: live.frames > 150, 20, "frames")
         sent = live.frames
+        # What is under way is not received yet: a tick later it is.
+        until(lambda: live.frames > sent + 20, 20, "frames")
         appliance.kill()
         live.ending.set()
         live.join(20)
@@ -305,6 +307,8 @@ def test_a_disk_that_fails_at_the_next_start(faulty, receiver):  # noqa: F811
     live = Looped(appliance, "cam", "live", speed=1)
     until(lambda: live.frames > 100, 20, "frames")
     sent = live.frames
+    # What is under way is not received yet: a tick later it is.
+    until(lambda: live.frames > sent + 20, 20, "frames")
     appliance.kill()
     live.ending.set()
     live.join(20)
