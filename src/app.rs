@@ -27,11 +27,11 @@ use crate::delivery::sender::Senders;
 use crate::delivery::{self, DeliverySettings, WhenBusy};
 use crate::disks::{self, Checksums, DiskThreads, Folders};
 use crate::domain::content_key::MasterKey;
-use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordSessionId, RecordState};
+use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordException, RecordExceptionKind, RecordSessionId, RecordState};
 use crate::domain::sealing;
 use crate::domain::{
-    Busy, DataFolder, DataFolders, EndReason, FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, RecordingSource, Resumptions,
-    StreamEnd, naming, policy,
+    Busy, DataFolder, DataFolders, EndReason, FinishedFile, LiveStreams, PausedRecording, Policy, RecordTemplate, RecordingIdentity, RecordingSource,
+    Resumptions, StreamEnd, naming, policy,
 };
 use crate::ingest::{self, Clock, CoreParts, EventSender, Ingest, IngestContext, IngestError, IngestSettings};
 use crate::logging::error_chain;
@@ -45,6 +45,7 @@ use crate::process::jobs::Tools;
 use crate::process::launch::{self, Manners};
 use crate::process::{self, EncoderState, ProcessSettings, Processor};
 use crate::recorder::{MoovReserve, RecorderSettings};
+use crate::recovery::{self, Recovery};
 use crate::rescue;
 use crate::retention::{Eviction, EvictionOrder, Retention};
 use crate::segment::aside;
@@ -63,6 +64,9 @@ const ENTRIES_MAX: usize = 4096;
 const ENTRY_BATCH_MAX: usize = 256;
 /// A catalog that refuses is tried again after this.
 const ENTRY_RETRY: Duration = Duration::from_secs(1);
+
+/// An arena is not made smaller than this.
+const ARENA_BYTES_MIN: usize = 8 << 20;
 
 /// An encoder that says nothing for this long hangs: it tells how far it is twice a second.
 const ENCODER_SILENCE_MAX: Duration = Duration::from_secs(300);
@@ -141,8 +145,7 @@ struct Running {
     access: Arc<ArcSwap<Access>>,
     ingest: Ingest,
     disks: DiskThreads,
-    /// One for each data folder.
-    recovery: Vec<JoinHandle<()>>,
+    recovery: Recovery,
     /// Enters the files of a catalog that was lost.
     rebuild: Option<JoinHandle<()>>,
     rebuild_stop: Arc<AtomicBool>,
@@ -161,7 +164,6 @@ struct Running {
     arenas: PathBuf,
     /// Held as long as we run: two appliances on one data folder would destroy each other's files.
     _lock: File,
-    _folders: Folders,
 }
 
 /// The way of finished files into the catalog. Closed by us: a thread that hangs with its disk must not keep the catalog waiting for it.
@@ -191,7 +193,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let metrics = Metrics::new(cores.len());
     let folders = Folders::open(config, data, &time_zone, mono_now).map_err(because(format_args!("cannot write in {}", data.display())))?;
     let storage = Arc::clone(&folders.storage);
-    let (catalog, incomplete) = rescue::open_catalog(&storage.folders).map_err(|error| StartError(error_chain(&error)))?;
+    let (present, absent_labels) = storage.present();
+    let (catalog, incomplete) = rescue::open_catalog(&present).map_err(|error| StartError(error_chain(&error)))?;
     let first_run = catalog.is_new().map_err(|error| StartError(error.to_string()))?;
     if first_run && config.record.first_run_rule {
         catalog.enter_first_run(first_run_template(), wall_now()).map_err(|error| StartError(error.to_string()))?;
@@ -263,19 +266,20 @@ fn start(config: &Config) -> Result<Running, StartError> {
 
     let mut last_file = catalog.last_file_id().map_err(|error| StartError(error.to_string()))?;
     if incomplete {
-        last_file = last_file.max(rescue::last_file_id(&storage.folders).map_err(|error| StartError(error_chain(&error)))?);
+        last_file = last_file.max(rescue::last_file_id(&present).map_err(|error| StartError(error_chain(&error)))?);
     }
     let ids = Arc::new(FileIds::new(last_file.max(disks::last_file_id(&left)), wall_now));
     let serials = Arc::new(AtomicU64::new(1));
 
     let checksums = Checksums::start(Arc::clone(&storage)).map_err(because("cannot start the checksum thread"))?;
     let unsummed = checksums.sender();
-    for (index, left) in left.iter().enumerate() {
+    for (index, left) in left.iter().enumerate().filter_map(|(index, left)| Some((index, left.as_ref()?))) {
         left.unsummed().iter().for_each(|file_id| _ = unsummed.try_send((index, *file_id)));
     }
 
     let (entry_sender, entry_queue) = bounded(ENTRIES_MAX);
     let entry_watch = entry_queue.clone();
+    let unsummed_late = unsummed.clone();
     let entries = spawn("catalog-entry", {
         let (catalog, storage, time_zone) = (catalog.clone(), Arc::clone(&storage), time_zone.clone());
         move || enter_files(&entry_queue, &catalog, (&storage, &unsummed), &time_zone)
@@ -285,11 +289,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let (event_sender, events_stop, events) = start_events(&catalog)?;
     let reserve_bytes = config.record.reserve_mib << 20;
     let mut threads = DiskThreads { disks: Vec::new(), spaces: Vec::new(), storage: Arc::clone(&storage) };
-    let mut recovery = Vec::new();
-    for (index, left) in left.into_iter().enumerate() {
+    for index in 0..storage.health.len() {
         let health = Arc::clone(&storage.health[index]);
         let folder = storage.folders.folder(index);
-        threads.spaces.push(SpaceWatch::start(folder, reserve_bytes, Arc::clone(&health)).map_err(because("cannot watch the disk space"))?);
+        threads.spaces.push(SpaceWatch::start(folder, reserve_bytes, Arc::clone(&health), mono_now).map_err(because("cannot watch the disk space"))?);
         let disk = Disk::start(DiskSettings {
             index,
             finish: storage.finish[index].clone(),
@@ -318,12 +321,31 @@ fn start(config: &Config) -> Result<Running, StartError> {
             },
         })
         .map_err(because("cannot start the disk threads"))?;
-        recovery.push(spawn("recovery", {
-            let (storage, sender, to_disk, events) = (Arc::clone(&storage), Arc::clone(&entry_sender), disk.handle().sender, event_sender.clone());
-            move || recover_left(&storage, index, &left, &sender, &to_disk, &events)
-        })?);
         threads.disks.push(disk);
     }
+
+    let (inserts, mistakes) = (folders.inserts(), folders.absent.clone());
+    let rebuild_stop = Arc::new(AtomicBool::new(false));
+    let waiting = Arc::new(recovery::Waiting::default());
+    let recovery = Recovery::start(recovery::Parts {
+        folders,
+        left,
+        recover: {
+            let (storage, files, events) = (Arc::clone(&storage), Arc::clone(&entry_sender), event_sender.clone());
+            let to_disk: Vec<_> = threads.disks.iter().map(|disk| disk.handle().sender).collect();
+            Arc::new(move |index, left| recover_left(&storage, index, left, &files, &to_disk[index], &events))
+        },
+        appeared: {
+            let (storage, catalog, zone, stop) = (Arc::clone(&storage), catalog.clone(), time_zone.clone(), Arc::clone(&rebuild_stop));
+            Box::new(move |left, index| {
+                // The next start makes those for which there is no place.
+                left.unsummed().iter().for_each(|file_id| _ = unsummed_late.try_send((index, *file_id)));
+                rescue::enter_late(&storage.present(), &storage.folders.folder(index).label, &catalog, &zone, &stop);
+            })
+        },
+        waiting: Arc::clone(&waiting),
+    })
+    .map_err(because("cannot start the recovery thread"))?;
 
     let retention = Retention::start(catalog.clone(), Arc::clone(&storage), wall_now).map_err(because("cannot start the retention thread"))?;
 
@@ -339,7 +361,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let job_group = JobGroup::of_service();
     let processor = start_processor(config, &storage.folders, &cores, &catalog, &master_key, job_group.as_ref())?;
 
-    let moov_reserve = if folders.inserts() { MoovReserve::Insert } else { MoovReserve::Whole };
+    let moov_reserve = if inserts { MoovReserve::Insert } else { MoovReserve::Whole };
     let recorder = RecorderSettings {
         hls_transport_stream: config.record.hls_container == config::HlsContainer::Ts,
         hls_segment_ms,
@@ -448,7 +470,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
             let metrics = Arc::clone(&metrics);
             Box::new(move || metrics.slow_passes())
         },
-        health: health_answer(catalog.clone(), processor.encoder(), Arc::clone(&storage), folders.absent.clone()),
+        health: health_answer(catalog.clone(), processor.encoder(), Arc::clone(&storage), (mistakes, waiting)),
         url_is_safe: {
             let forbidden = dispatch.forbidden.clone();
             Box::new(move |url| forbidden.allow(url))
@@ -477,11 +499,9 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let server = Server::start(http, context).map_err(because("cannot start the HTTP threads"))?;
 
     // Beside everything else: publishers push, and what is recorded now is entered as always.
-    let rebuild_stop = Arc::new(AtomicBool::new(false));
     let rebuild = incomplete.then(|| {
-        let (all, absent) = (Arc::clone(&storage.folders), folders.absent_labels.clone());
         let (catalog, stop) = (catalog.clone(), Arc::clone(&rebuild_stop));
-        spawn("catalog-rebuild", move || rescue::rebuild_beside(&all, &absent, &catalog, &time_zone, &stop))
+        spawn("catalog-rebuild", move || rescue::rebuild_beside(&present, &absent_labels, &catalog, &time_zone, &stop))
     });
     let rebuild = rebuild.transpose()?;
 
@@ -513,7 +533,6 @@ fn start(config: &Config) -> Result<Running, StartError> {
         catalog,
         arenas,
         _lock: checked.lock,
-        _folders: folders,
     })
 }
 
@@ -553,14 +572,11 @@ impl Running {
         part("delivery");
         self.senders.stop();
         part("the disks: recordings are finished");
-        // Recovery that goes on feeds a disk that answers.
+        // What goes on of it feeds the disks.
+        let recovery = self.recovery.stop();
         let all_written = self.disks.stop();
         part("recovery");
-        for recovery in self.recovery {
-            if (all_written || recovery.is_finished()) && recovery.join().is_err() {
-                tracing::error!("a recovery thread panicked");
-            }
-        }
+        recovery.join(all_written);
         part("the rebuilding of the catalog");
         if self.rebuild.is_some_and(|rebuild| rebuild.join().is_err()) {
             tracing::error!("the thread that builds the catalog panicked");
@@ -725,7 +741,7 @@ fn make_stores(
     (ids, serials, resumptions): (&Arc<FileIds>, &Arc<AtomicU64>, &Arc<Mutex<Resumptions>>),
 ) -> Result<Vec<CoreStore>, StartError> {
     let arenas: Vec<io::Result<Arena>> = std::thread::scope(|scope| {
-        let makers: Vec<_> = (0..cores).map(|core| scope.spawn(move || Arena::create(&folder.join(format!("core-{core}.arena")), bytes))).collect();
+        let makers: Vec<_> = (0..cores).map(|core| scope.spawn(move || make_arena(&folder.join(format!("core-{core}.arena")), bytes))).collect();
         makers.into_iter().map(|maker| maker.join().unwrap_or_else(|_| Err(io::Error::other("the arena thread panicked")))).collect()
     });
     arenas
@@ -742,6 +758,18 @@ fn make_stores(
                 .map_err(because(remedy))
         })
         .collect()
+}
+
+/// An arena of so many bytes, or of less if what the last run left takes the room: recording goes on meanwhile.
+fn make_arena(path: &Path, bytes: usize) -> io::Result<Arena> {
+    match Arena::create(path, bytes) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull && bytes / 2 >= ARENA_BYTES_MIN => {
+            let (mib, path_shown) = (bytes >> 21, path.display());
+            tracing::warn!(path = %path_shown, mib, "there is no room for the whole arena: what an earlier run left takes it; using less until the next start");
+            make_arena(path, bytes / 2)
+        }
+        made => made,
+    }
 }
 
 /// Enters finished files into the catalog, many at once when they come in bursts. A catalog that refuses costs time, not files.
@@ -824,7 +852,14 @@ fn entered(file: &FinishedFile, storage: &Storage, unsummed: &Sender<(usize, Fil
     }
 }
 
-fn recover_left(storage: &Storage, index: usize, left: &LeftBehind, files: &EntrySender, to_disk: &Sender<DiskCommand>, events: &EventSender) {
+fn recover_left(
+    storage: &Storage,
+    index: usize,
+    left: &mut LeftBehind,
+    files: &EntrySender,
+    to_disk: &Sender<DiskCommand>,
+    events: &EventSender,
+) -> Recovered {
     let started = Instant::now();
     // Several files of one may have been open: the newest was still being recorded, others were being finished.
     let mut ended = Vec::new();
@@ -850,7 +885,7 @@ fn recover_left(storage: &Storage, index: usize, left: &LeftBehind, files: &Entr
             tracing::error!("what was recovered is not taken; it is looked at again at the next start");
         }
     });
-    if recovered != Recovered::default() {
+    if recovered != (Recovered { waiting: recovered.waiting, ..Recovered::default() }) {
         tracing::info!(
             folder = %storage.folders.root(index).display(),
             arena_bytes = recovered.arena_bytes,
@@ -859,10 +894,14 @@ fn recover_left(storage: &Storage, index: usize, left: &LeftBehind, files: &Entr
             empty = recovered.empty,
             failed = recovered.failed,
             paused = recovered.paused,
+            waiting = recovered.waiting,
             seconds = started.elapsed().as_secs_f64(),
             "recovered what the last run left"
         );
     }
+    let is_told = |identity: &RecordingIdentity| !matches!(identity.source, RecordingSource::Ring | RecordingSource::Made(_));
+    left.take_news(&storage.finish[index]).iter().filter(|identity| is_told(identity)).for_each(|identity| events.send(waits_for_its_disk(identity)));
+    recovered
 }
 
 /// Nobody went on with an interrupted recording: it has ended.
@@ -881,15 +920,28 @@ fn resumption_over(paused: &PausedRecording) -> LiveEvent {
 /// The end of the last run ended this recording.
 fn cut_off(file: &FinishedFile) -> LiveEvent {
     let identity = &file.identity;
-    let publisher = Publisher {
+    recording_over(publisher_of(identity), identity.session, identity.source.clone(), identity.format)
+}
+
+fn publisher_of(identity: &RecordingIdentity) -> Publisher {
+    Publisher {
         key: identity.key.clone(),
         publication: identity.publication,
         publish_time: identity.start,
         client_ip: String::new(),
         stream_param: identity.stream_param.clone(),
         alias_domain: identity.alias_domain.clone(),
-    };
-    recording_over(publisher, identity.session, identity.source.clone(), identity.format)
+    }
+}
+
+/// The disk does not take what the last run had received for this recording.
+fn waits_for_its_disk(identity: &RecordingIdentity) -> LiveEvent {
+    let kind = RecordExceptionKind::CannotRead;
+    let description =
+        "the server ended, and the disk does not take now what it had received; the recording is finished when the disk does".to_owned();
+    let exceptions = vec![RecordException { kind, occurs: 1, description }];
+    let kind = LiveEventKind::RecordException { session: identity.session, format: identity.format, level: kind.level(), exceptions };
+    LiveEvent { publisher: Arc::new(publisher_of(identity)), time: wall_now(), kind }
 }
 
 fn recording_over(publisher: Publisher, session: RecordSessionId, source: RecordingSource, format: crate::units::Format) -> LiveEvent {
@@ -950,19 +1002,23 @@ fn health_answer(
     catalog: Catalog,
     encoder: EncoderState,
     storage: Arc<Storage>,
-    absent: Vec<Absent>,
+    (absent, waiting): (Vec<Absent>, Arc<recovery::Waiting>),
 ) -> Box<dyn Fn() -> Result<String, String> + Send + Sync> {
     Box::new(move || {
         let catalog = catalog.last_file_id().err().map(|error| error.to_string());
         let (disks, disks_are_well, records) = disks::describe(&storage, &absent);
         let works = catalog.is_none() && records;
-        let well = works && disks_are_well;
+        let well = works && disks_are_well && waiting.counts().is_none();
         // Recording goes on without an encoder: what is missing is said, and all is well.
         let encoder = match &*encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             Ok(version) => serde_json::json!({ "encoder": version }),
             Err(sentence) => serde_json::json!({ "error": sentence }),
         };
         let mut answer = serde_json::json!({"status": if well { "ok" } else { "degraded" }, "disks": disks, "processing": encoder});
+        if let Some((recordings, arenas)) = waiting.counts() {
+            // What an earlier run had received, and a disk does not take.
+            answer["recovery"] = serde_json::json!({"waiting_recordings": recordings, "waiting_arenas": arenas});
+        }
         if let Some(error) = catalog {
             answer["catalog"] = error.into();
         }

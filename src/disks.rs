@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{RecvTimeoutError, Sender, TryRecvError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use crate::config::Config;
 use crate::domain::{DataFolder, DataFolders, PausedRecording, Resumptions};
@@ -16,22 +16,33 @@ use crate::replay;
 use crate::segment::finish::{self, FinishSettings};
 use crate::segment::folders::{self, Absent};
 use crate::segment::health::DiskState;
-use crate::segment::recover::{KEPT_NAME, LeftBehind, WriteBack};
+use crate::segment::recover::{LeftBehind, WriteBack};
 use crate::segment::{Disk, DiskHealth, SpaceWatch, Storage, unsummed};
 use crate::units::{FileId, MonoTime, WallTime};
 
-/// The data folders of the settings.
+/// The data folders of the settings, also those that are not there now: they may come.
 pub struct Folders {
     pub storage: Arc<Storage>,
-    /// Those that cannot be used now.
+    /// Mistakes in the settings.
     pub absent: Vec<Absent>,
-    /// Of folders that were used before.
-    pub absent_labels: Vec<String>,
-    _locks: Vec<File>,
+    /// By index.
+    slots: Vec<Slot>,
+}
+
+/// How a data folder is kept.
+struct Slot {
+    /// `None`: it is not there, or has no lock here.
+    lock: Option<File>,
+    /// It was never used, and gets its mark when it appears.
+    is_new: bool,
+    /// On which disk it was at the last look; for new ones.
+    device: Option<u64>,
+    /// A look that goes on.
+    looking: Option<Receiver<Result<File, String>>>,
 }
 
 impl Folders {
-    /// Opens the further folders; one that is not there is said in the log, and done without.
+    /// Opens the further folders; one that is not there is said in the log, and taken in when it appears.
     ///
     /// # Errors
     /// If the first one (`data`, opened already) takes no files.
@@ -46,32 +57,51 @@ impl Folders {
             time_zone: zone.clone(),
             hls_segment_ms: config.record.hls_segment_ms,
         };
-        let mut finish_settings = vec![settings(data, finish::probe_insert(data)?)];
-        let mut usable = Vec::new();
-        for folder in std::mem::take(&mut opened.folders) {
+        let inserts = finish::probe_insert(data)?;
+        let mut finish_settings = vec![settings(data, inserts)];
+        let mut slots = vec![Slot { lock: None, is_new: false, device: None, looking: None }];
+        let mut further = Vec::new();
+        for (folder, lock) in std::mem::take(&mut opened.folders).into_iter().zip(std::mem::take(&mut opened.locks)) {
             match finish::probe_insert(&folder.path) {
                 Ok(supported) => {
+                    if let Err(error) = folders::note_makes_room(data, &folder.label, supported) {
+                        tracing::warn!(folder = %folder.path.display(), %error, "what the disk can do cannot be noted");
+                    }
                     finish_settings.push(settings(&folder.path, supported));
-                    usable.push(folder);
+                    slots.push(Slot { lock: Some(lock), is_new: false, device: None, looking: None });
+                    further.push(folder);
                 }
                 Err(error) => {
-                    let why = format!("cannot write in the data folder {} ({error}): look after its disk and start again", folder.path.display());
-                    opened.absent.push(Absent { path: folder.path, label: Some(folder.label), why });
+                    let why = format!("cannot write in the data folder {} ({error}): look after its disk", folder.path.display());
+                    opened.absent.push(Absent { path: folder.path, label: Some(folder.label), why, is_mistake: false, makes_room: None });
                 }
             }
         }
-        for absent in &opened.absent {
+        let mut whys = vec![None; slots.len()];
+        let mut mistakes = Vec::new();
+        for absent in opened.absent {
             tracing::error!("{}", absent.why);
+            if absent.is_mistake {
+                mistakes.push(absent);
+                continue;
+            }
+            let is_new = absent.label.is_none();
+            // The folder of that label may be elsewhere by now.
+            let label = absent.label.filter(|label| further.iter().all(|folder| folder.label != *label)).map_or_else(folders::label_for_new, Ok)?;
+            finish_settings.push(settings(&absent.path, inserts && absent.makes_room.unwrap_or(true)));
+            slots.push(Slot { lock: None, is_new, device: None, looking: None });
+            further.push(DataFolder { label, path: absent.path });
+            whys.push(Some(absent.why));
         }
-        let absent_labels = opened.absent_labels();
-        let folders = DataFolders::new(data.to_owned(), usable);
-        let health = |(index, folder): (usize, &DataFolder)| {
+        let folders = DataFolders::new(data.to_owned(), further);
+        let health = |((index, folder), why): ((usize, &DataFolder), Option<String>)| {
             let health = DiskHealth::new(&folder.path).labeled(&folder.label);
+            why.into_iter().for_each(|why| _ = health.is_gone(why));
             Arc::new(if index == 0 && !config.record.in_data_folder { health.spared() } else { health })
         };
-        let health = folders.iter().enumerate().map(health).collect();
+        let health = folders.iter().enumerate().zip(whys).map(health).collect();
         let storage = Storage { folders: Arc::new(folders), finish: finish_settings, health, places: Arc::default(), clock };
-        Ok(Self { storage: Arc::new(storage), absent: opened.absent, absent_labels, _locks: opened.locks })
+        Ok(Self { storage: Arc::new(storage), absent: mistakes, slots })
     }
 
     /// Makes room for the index of an MP4 file can be inserted in every folder.
@@ -79,34 +109,136 @@ impl Folders {
         self.storage.finish.iter().all(|settings| settings.insert_supported)
     }
 
-    /// What the last run left in each folder; its memory is written back.
+    /// Those that are there.
+    pub fn present(&self) -> Vec<usize> {
+        (0..self.slots.len()).filter(|index| !self.storage.health[*index].is_missing()).collect()
+    }
+
+    /// What the last run left in each folder; its memory is written back. `None`: the folder is not there.
     ///
     /// # Errors
-    /// If a folder cannot be listed.
-    pub fn find_left(&self, arenas: &Path) -> io::Result<Vec<LeftBehind>> {
+    /// If the first folder cannot be listed.
+    pub fn find_left(&self, arenas: &Path) -> io::Result<Vec<Option<LeftBehind>>> {
         let storage = &*self.storage;
-        let mut left = storage.finish.iter().map(|settings| LeftBehind::find(settings, arenas)).collect::<io::Result<Vec<_>>>()?;
-        let labels: Vec<&str> = storage.folders.iter().map(|folder| folder.label.as_str()).collect();
-        let keep_in = (!self.absent_labels.is_empty()).then(|| storage.folders.first().join(KEPT_NAME));
-        WriteBack { settings: &storage.finish, labels: &labels, left: &mut left, keep_in }.run(replay::replay_into);
-        for (index, left) in left.iter().enumerate() {
-            left.files().for_each(|file_id| storage.places.enter(file_id, index));
+        let mut all: Vec<Option<LeftBehind>> = (0..self.slots.len()).map(|_| None).collect();
+        for index in self.present() {
+            match LeftBehind::find(&storage.finish[index], arenas) {
+                Ok(left) => all[index] = Some(left),
+                Err(error) if index > 0 => {
+                    let folder = storage.folders.root(index).display();
+                    let why = format!("the data folder {folder} cannot be listed ({error}): look after its disk");
+                    tracing::error!("{why}");
+                    storage.health[index].is_gone(why);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(left)
+        self.write_back(&mut all);
+        for (index, left) in all.iter().enumerate() {
+            left.iter().flat_map(LeftBehind::files).for_each(|file_id| storage.places.enter(file_id, index));
+        }
+        Ok(all)
+    }
+
+    /// Writes what lies in arenas into the folders that are there. False: not now, one of them is being recovered, or the first does not answer.
+    pub fn write_back(&self, all: &mut [Option<LeftBehind>]) -> bool {
+        let storage = &*self.storage;
+        let present: Vec<usize> = self.present().into_iter().filter(|index| storage.answers(*index)).collect();
+        if present.first() != Some(&0) || present.iter().any(|index| all[*index].is_none()) {
+            return false;
+        }
+        let settings: Vec<FinishSettings> = present.iter().map(|index| storage.finish[*index].clone()).collect();
+        let labels: Vec<&str> = present.iter().map(|index| storage.folders.folder(*index).label.as_str()).collect();
+        let mut left: Vec<LeftBehind> = present.iter().filter_map(|index| all[*index].take()).collect();
+        let all_there = (0..self.slots.len()).all(|index| present.contains(&index) || self.slots[index].is_new);
+        WriteBack { settings: &settings, labels: &labels, left: &mut left, all_there }.run(replay::replay_into);
+        for (index, left) in present.into_iter().zip(left) {
+            all[index] = Some(left);
+        }
+        true
     }
 
     /// Those that hold the recordings' interrupted streams wait for.
-    pub fn announce_paused(&self, left: &mut [LeftBehind], table: &Mutex<Resumptions>, now: WallTime) {
+    pub fn announce_paused(&self, left: &mut [Option<LeftBehind>], table: &Mutex<Resumptions>, now: WallTime) {
         for (settings, left) in self.storage.finish.iter().zip(left) {
             let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
-            left.find_paused(settings, now).iter().for_each(|paused: &PausedRecording| table.announce(paused));
+            left.iter_mut().flat_map(|left| left.find_paused(settings, now)).for_each(|paused: &PausedRecording| table.announce(paused));
+        }
+    }
+
+    /// Looks whether folders are there that were not, and takes them in. Returns what was found in them.
+    pub fn look(&mut self) -> Vec<(usize, LeftBehind)> {
+        let mut found = Vec::new();
+        for index in 1..self.slots.len() {
+            if self.storage.health[index].is_missing()
+                && let Some(left) = self.look_at(index)
+            {
+                found.push((index, left));
+            }
+        }
+        found
+    }
+
+    fn look_at(&mut self, index: usize) -> Option<LeftBehind> {
+        let storage = Arc::clone(&self.storage);
+        let (folder, health, settings) = (storage.folders.folder(index), &storage.health[index], &storage.finish[index]);
+        let slot = &mut self.slots[index];
+        let Some(looking) = &slot.looking else {
+            // That of the time before it vanished.
+            slot.lock = None;
+            // A mount point is often made right before something is mounted there.
+            if slot.is_new && !folders::is_settled(&folder.path, &mut slot.device) {
+                return None;
+            }
+            let (sender, receiver) = bounded(1);
+            let (first, folder, is_new) = (storage.folders.first().to_owned(), folder.clone(), slot.is_new);
+            let thread = std::thread::Builder::new().name("disk-look".to_owned());
+            if thread.spawn(move || _ = sender.send(folders::take_in(&first, &folder, is_new))).is_ok() {
+                slot.looking = Some(receiver);
+            }
+            return None;
+        };
+        let looked = match looking.try_recv() {
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => Err("the thread that looks at it is gone".to_owned()),
+            Ok(looked) => looked,
+        };
+        slot.looking = None;
+        let taken = looked.and_then(|lock| {
+            let failed = |error: io::Error| format!("cannot write in the data folder {} ({error}): look after its disk", folder.path.display());
+            if settings.insert_supported && !finish::probe_insert(&folder.path).map_err(failed)? {
+                return Err(format!(
+                    "the file system of the data folder {} makes no room inside files, others do: start again to use it",
+                    folder.path.display()
+                ));
+            }
+            let left = LeftBehind::find_late(settings, |file_id| storage.places.get(file_id).is_some()).map_err(failed)?;
+            Ok((lock, left))
+        });
+        match taken {
+            Ok((lock, left)) => {
+                slot.lock = Some(lock);
+                slot.is_new = false;
+                left.files().for_each(|file_id| storage.places.enter(file_id, index));
+                let free = rustix::fs::statvfs(&folder.path).map_or(0, |state| state.f_bavail.saturating_mul(state.f_frsize));
+                health.is_back(free);
+                tracing::warn!(folder = %folder.path.display(), "the data folder is there now: it is recorded to");
+                Some(left)
+            }
+            Err(why) => {
+                if health.why_missing().is_some_and(|known| known != why) {
+                    tracing::warn!("{why}");
+                }
+                health.is_gone(why);
+                None
+            }
         }
     }
 }
 
 /// New ids must stay above this.
-pub fn last_file_id(left: &[LeftBehind]) -> Option<FileId> {
-    left.iter().filter_map(LeftBehind::last_file_id).max()
+pub fn last_file_id(left: &[Option<LeftBehind>]) -> Option<FileId> {
+    left.iter().flatten().filter_map(LeftBehind::last_file_id).max()
 }
 
 /// Between two runs of a checksum: recovered files are read at 100 MB/s at most, for recording comes first.
@@ -134,7 +266,7 @@ impl Checksums {
                 if stopped.try_recv() == Err(TryRecvError::Disconnected) {
                     return;
                 }
-                if !storage.answers(index) {
+                if !storage.answers(index) || storage.health[index].is_missing() {
                     continue;
                 }
                 if let Err(error) = unsummed::sum_up(&storage.finish[index], file_id, pause) {
@@ -172,11 +304,11 @@ impl DiskThreads {
         let mut all = true;
         for ((disk, space), folder) in self.disks.into_iter().zip(self.spaces).zip(self.storage.folders.iter()) {
             let ended = disk.stop();
-            if !ended {
-                all = false;
+            let answers = space.stop(ended) && ended;
+            all &= answers;
+            if !answers {
                 tracing::error!(folder = %folder.path.display(), "the disk does not answer: what was for it is written at the next start");
             }
-            space.stop(ended);
         }
         all
     }
@@ -211,13 +343,16 @@ pub fn describe(storage: &Storage, absent: &[Absent]) -> (Vec<serde_json::Value>
         let state = disk.state(now);
         well &= matches!(state, DiskState::Ok | DiskState::Low);
         records |= disk.is_open_to_files(now);
-        disks.push(serde_json::json!({
-            "folder": folder.path,
-            "state": state.name(),
-            "free_bytes": disk.free_bytes(),
-            "full_in_s": disk.full_in_s(),
-            "errors": disk.errors(),
-        }));
+        disks.push(match disk.why_missing() {
+            Some(why) => serde_json::json!({"folder": folder.path, "state": state.name(), "error": why}),
+            None => serde_json::json!({
+                "folder": folder.path,
+                "state": state.name(),
+                "free_bytes": disk.free_bytes(),
+                "full_in_s": disk.full_in_s(),
+                "errors": disk.errors(),
+            }),
+        });
     }
     disks.extend(absent.iter().map(|absent| serde_json::json!({"folder": absent.path, "state": DiskState::Missing.name(), "error": absent.why})));
     (disks, well, records)

@@ -30,6 +30,7 @@ pub mod notify;
 pub mod preflight;
 pub mod process;
 pub mod recorder;
+pub mod recovery;
 pub mod replay;
 pub mod rescue;
 pub mod retention;

@@ -24,8 +24,11 @@ pub const DOMAIN_BYTES_MAX: usize = 253;
 pub const APP_BYTES_MAX: usize = 255;
 pub const STREAM_BYTES_MAX: usize = 255;
 pub const QUERY_BYTES_MAX: usize = 2048;
-/// A sequence header (avcC, AudioSpecificConfig) with its tag header, bytes. Real ones are below 1 KiB.
-pub const SEQUENCE_HEADER_BYTES_MAX: usize = 64 << 10;
+/// A sequence header (avcC, AudioSpecificConfig) with its tag header, bytes. Real ones are below 1 KiB. Those of all tracks have to fit into one block of memory
+/// twice, see `segment/open_record.rs`.
+pub const SEQUENCE_HEADER_BYTES_MAX: usize = 16 << 10;
+/// Tracks of one publication.
+pub const TRACKS_MAX: usize = 16;
 /// RTMP message streams one connection may create. A publisher needs one; some create and delete a few.
 pub const MESSAGE_STREAMS_MAX: usize = 8;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::recorder::journal;
 use crate::segment::finish::FinishSettings;
-use crate::segment::recover::Journal;
+use crate::segment::recover::{Journal, Unreplayed};
 use crate::segment::whole::WholeStore;
 use crate::units::FileId;
 
@@ -13,7 +13,7 @@ use crate::units::FileId;
 ///
 /// # Errors
 /// If the note cannot be read, or what the file system says.
-pub fn replay(settings: &FinishSettings, left: &Journal) -> io::Result<Vec<FileId>> {
+pub fn replay(settings: &FinishSettings, left: &Journal) -> Result<Vec<FileId>, Unreplayed> {
     replay_into(vec![settings.recording_folder()], left)
 }
 
@@ -21,12 +21,18 @@ pub fn replay(settings: &FinishSettings, left: &Journal) -> io::Result<Vec<FileI
 ///
 /// # Errors
 /// As [`replay`].
-pub fn replay_into(recording: Vec<PathBuf>, left: &Journal) -> io::Result<Vec<FileId>> {
-    let mut begun = Vec::new();
-    let (frames, stores) = journal::replay(&left.note, &left.log, (&left.taken, &left.parts), |ids| WholeStore::new(recording.clone(), ids))
-        .map_err(io::Error::other)?;
+pub fn replay_into(recording: Vec<PathBuf>, left: &Journal) -> Result<Vec<FileId>, Unreplayed> {
+    let (mut begun, mut recordings) = (Vec::new(), Vec::new());
+    let (frames, stores) = journal::replay(&left.note, &left.log, (&left.taken, &left.parts), |ids, goes_on| {
+        recordings.extend(ids.iter().copied().chain(goes_on));
+        WholeStore::new(recording.clone(), ids)
+    })
+    .map_err(io::Error::other)?;
     for store in stores {
-        begun.extend(store.finish()?);
+        match store.finish() {
+            Ok(of_one) => begun.extend(of_one),
+            Err(error) => return Err(Unreplayed { error, recordings }),
+        }
     }
     if frames > 0 {
         tracing::info!(frames, recordings = begun.len(), "frames that no file had taken were brought into files");

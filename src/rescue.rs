@@ -246,6 +246,13 @@ fn read_extras(folder: &Path, file: &FinishedFile) -> MediaExtras {
     MediaExtras { cover, results, original_deleted: !is_there(&file.entry), ..MediaExtras::default() }
 }
 
+/// The folder with this label has appeared, and is one of `present`. If the catalog was built again without it, its recordings are entered now.
+pub fn enter_late((present, absent): &(DataFolders, Vec<String>), label: &str, catalog: &Catalog, zone: &TimeZone, stop: &AtomicBool) {
+    if mark_of(present.first(), label).exists() {
+        rebuild_beside(present, absent, catalog, zone, stop);
+    }
+}
+
 /// [`rebuild`] beside the running appliance, with its lines in the log.
 pub fn rebuild_beside(folders: &DataFolders, absent: &[String], catalog: &Catalog, zone: &TimeZone, stop: &AtomicBool) {
     let started = Instant::now();

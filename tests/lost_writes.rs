@@ -210,7 +210,7 @@ fn run(seed: u64) {
     image(&mut random, &steps, cut, &settings.recording_folder());
     // Memory is gone.
     std::fs::remove_file(arenas.join("core-0.arena")).expect("removed");
-    let left = LeftBehind::find(&settings, &arenas).expect("a look");
+    let mut left = LeftBehind::find(&settings, &arenas).expect("a look");
     let mut files: Vec<FinishedFile> = Vec::new();
     let recovered = left.recover(&settings, |found| {
         if let Found::Finished(file) = found {

@@ -12,6 +12,7 @@ use capstan::media::flv_tag::{AudioUnit, parse_audio};
 use capstan::media::{Payload, TrackKind, Tracks};
 use capstan::recorder::{MoovReserve, Now, Publication, Recorder, RecorderSettings};
 use capstan::replay;
+use capstan::segment::faults;
 use capstan::segment::finish::FinishSettings;
 use capstan::segment::recover::{Found, KEPT_NAME, LeftBehind};
 use capstan::segment::{Arena, CoreStore, DiskCommand, DiskHandle, DiskHealth, FileIds};
@@ -126,6 +127,81 @@ fn an_arena_file_that_cannot_be_read_is_kept() {
         let mut kept: Vec<_> = std::fs::read_dir(settings.data_folder.join(KEPT_NAME)).unwrap().map(|entry| entry.unwrap().path()).collect();
         kept.sort_by_key(|path| std::fs::metadata(path).unwrap().len());
         assert_eq!(kept.iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>(), [b"cut off".to_vec(), bytes.clone()]);
+    }
+}
+
+/// The disk is full when the next start comes: nothing that fails to be written is given up, and a later pass brings it into its file.
+#[test]
+fn what_the_disk_does_not_take_is_kept_until_it_does() {
+    let (_folder, settings, arenas) = folders();
+    let (to_disk, _commands) = crossbeam::channel::bounded::<DiskCommand>(1_000);
+    let mut store = store(&settings, &arenas, 4, to_disk);
+    let publication = Publication {
+        id: PublicationId(7),
+        key: StreamKey::new("localhost", "live", "cam"),
+        push_url: String::new(),
+        stream_param: String::new(),
+        alias_domain: String::new(),
+    };
+    let recorder_settings =
+        RecorderSettings { hls_transport_stream: false, hls_segment_ms: 4_000, trust_encoder_clock: false, moov_reserve: MoovReserve::Insert };
+    let mut recorder = Recorder::new(publication, recorder_settings);
+    let mut template = RecordTemplate::empty(TemplateId(1001), "test");
+    for format in [Format::Flv, Format::Mp4, Format::Hls] {
+        template.param_mut(format).enable = true;
+        // Frames still wait for the sound of a new file when the process dies.
+        template.param_mut(format).record_interval_s = 2;
+    }
+    recorder.start(RecordingSource::Rule(TemplateId(1001)), &Arc::new(template), millis(0), &mut store);
+    recorder.video(0, Payload::contiguous(PICTURE_HEADER), millis(0), &mut store).unwrap();
+    recorder.audio(0, Payload::contiguous(SOUND_HEADER), millis(0), &mut store).unwrap();
+    for number in 0..53 {
+        let (time, now) = (number * 40, millis(u64::from(number) * 40));
+        recorder.video(time, Payload::contiguous(&picture(number % 25 == 0, number)), now, &mut store).unwrap();
+        if number < 50 {
+            recorder.audio(time + 7, Payload::contiguous(&sound(number)), now, &mut store).unwrap();
+        }
+    }
+    drop((recorder, store));
+    let arena = std::fs::read(arenas.join("core-0.arena")).unwrap();
+
+    // How many steps the disk takes before it is full, and the death of recovery after that.
+    for (taken, dies) in [(0, false), (1, false), (4, true), (7, false), (9, true)] {
+        for folder in [settings.recording_folder(), settings.media_folder(), settings.data_folder.join(KEPT_NAME), arenas.clone()] {
+            let _ = std::fs::remove_dir_all(&folder);
+            std::fs::create_dir(&folder).unwrap();
+        }
+        std::fs::write(arenas.join("core-0.arena"), &arena).unwrap();
+        let mut left = LeftBehind::find(&settings, &arenas).unwrap();
+        let mut steps = 0;
+        faults::hook(Some(Box::new(move |_, _| {
+            steps += 1;
+            if steps > taken { Err(rustix::io::Errno::NOSPC.into()) } else { Ok(()) }
+        })));
+        left.write_back_arenas(&settings, |journal| replay::replay(&settings, journal));
+        let mut files = Vec::new();
+        let recovered = left.recover(&settings, |found| files.push(finished(found)));
+        faults::hook(None);
+        assert_eq!(recovered.failed, 0, "{taken}: {recovered:?}");
+        assert!(!arenas.join("core-0.arena").exists(), "{taken}: in the way of a new arena");
+        assert!(left.waiting() + left.waiting_arenas().len() > 0, "{taken}");
+        if dies {
+            left = LeftBehind::find(&settings, &arenas).unwrap();
+        }
+        left.write_back_arenas(&settings, |journal| replay::replay(&settings, journal));
+        assert!(left.waiting_arenas().is_empty(), "{taken}: everything is written");
+        let recovered = left.recover(&settings, |found| files.push(finished(found)));
+        assert_eq!((recovered.failed, recovered.waiting), (0, 0), "{taken}: {recovered:?}");
+        for format in [Format::Flv, Format::Mp4, Format::Hls] {
+            let of_format = || files.iter().filter(|file| file.identity.format == format);
+            let frames = |video: bool| -> u64 {
+                of_format()
+                    .filter_map(|file| if video { file.summary.video.as_ref() } else { file.summary.audio.as_ref() })
+                    .map(|track| track.frames)
+                    .sum()
+            };
+            assert_eq!((frames(true), frames(false)), (53, 50), "{taken}: {format:?}");
+        }
     }
 }
 

@@ -49,6 +49,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("replay", &["recorder", "segment"]),
     // The data folders and their threads, for `app` alone.
     ("disks", &["config", "domain", "segment", "replay"]),
+    ("recovery", &["segment", "disks"]),
     // Calls a running appliance; signs as the control plane checks.
     ("client", &["config", "logging", "control::auth::sign_tc3", "control::protocol::Version"]),
     // What `app` starts with, and a command of its own.

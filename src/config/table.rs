@@ -160,7 +160,7 @@ declare! {
         /// Folder of everything Capstan keeps: catalog, open and finished recordings. Created if absent.
         data_folder: PathBuf = PathBuf::from("./capstan-data");
         /// Further folders for recordings, usually on other disks, which have to exist. A recording goes where there is most room, and away from a disk that is
-        /// full, fails or hangs. One that is not mounted is done without until the next start.
+        /// full, fails or hangs. One that is not there is done without until it appears.
         more_data_folders: Vec<PathBuf> = Vec::new();
     }
 

@@ -96,6 +96,12 @@ impl Connection {
         Some(self.spare_since.load(Ordering::SeqCst)).filter(|since| *since != 0)
     }
 
+    /// Says why it is not served; nobody waits for the client to take it.
+    pub(super) fn refuse(&self, answer: &[u8]) {
+        let _ = self.stream.set_nonblocking(true);
+        let _ = (&self.stream).write(answer);
+    }
+
     /// All requests of this connection.
     pub(super) fn serve(&self, shared: &Shared) {
         let _ = self.stream.set_nodelay(true);

@@ -193,6 +193,7 @@ impl Shared {
         drop(table);
         let shared = self.clone();
         let leave = Leave { shared: shared.clone(), id };
+        let unserved = connection.clone();
         let spawned = Builder::new().name("http-connection".to_owned()).stack_size(STACK_BYTES).spawn(move || {
             let _leave = leave;
             connection.serve(&shared);
@@ -201,6 +202,9 @@ impl Shared {
             // The closure was dropped, and with it the connection left the table.
             count(&self.control.counters.refused);
             tracing::warn!(%error, "no thread for an HTTP connection");
+            unserved.refuse(&answer_bytes(503, &refuse("RequestLimitExceeded", "The system has no thread for this connection.")));
+            // One that waits for its client's next request has a thread that can be spared.
+            self.evict_some();
         }
     }
 

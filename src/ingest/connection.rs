@@ -19,7 +19,7 @@ use crate::rtmp::amf;
 use crate::rtmp::error::{ErrorKind, SessionError};
 use crate::rtmp::message::MediaKind;
 use crate::rtmp::session::{Event, PublishRequest, RefuseReason, Session};
-use crate::segment::CoreStore;
+use crate::segment::{CoreStore, faults};
 use crate::units::{MonoTime, PublicationId, WallTime};
 
 use super::pace::{PACE_MS, Pace};
@@ -385,7 +385,10 @@ impl Connection {
                         MediaKind::Video => taken = recorder.video(timestamp_ms, payload, service.now, service.store),
                         MediaKind::Audio => taken = recorder.audio(timestamp_ms, payload, service.now, service.store),
                         MediaKind::Data if announce_tracks(recorder, &payload) => {}
-                        MediaKind::Data if is_data(&payload) => recorder.data(timestamp_ms, payload, service.now, service.store),
+                        MediaKind::Data if is_data(&payload) => {
+                            recorder.data(timestamp_ms, payload, service.now, service.store);
+                            faults::defect("data", &publishing.name.key.stream);
+                        }
                         MediaKind::Data => {
                             tracing::debug!(client = %self.peer, bytes = payload.len(), "a data message that cannot be read, or too long to be kept")
                         }
@@ -532,6 +535,7 @@ impl Connection {
             } else {
                 publishing.recorder.flush(store);
             }
+            faults::defect("flush", &publishing.name.key.stream);
             publishing.in_recorder = false;
         }
     }
@@ -546,6 +550,7 @@ impl Connection {
             publishing.schedule_tasks(policy, service);
         }
         publishing.recorder.tick(service.now, service.store);
+        faults::defect("tick", &publishing.name.key.stream);
         publishing.in_recorder = false;
         publishing.report(service.metrics, service.shared, service.now);
         publishing.show(service.now.mono);

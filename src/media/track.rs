@@ -13,7 +13,7 @@ use crate::codec::vvc::parse_vvc_config;
 use super::TrackKind;
 
 /// Tracks beside the first of each kind that are recorded: a ladder of pictures and some languages.
-pub const FURTHER_TRACKS_MAX: usize = 14;
+pub const FURTHER_TRACKS_MAX: usize = crate::limits::TRACKS_MAX - 2;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum VideoCodec {

@@ -95,6 +95,10 @@ impl Processor {
     /// If the folder cannot be made, or there is no thread.
     pub fn start(catalog: Catalog, settings: ProcessSettings, tools: Tools, clock: fn() -> WallTime) -> io::Result<Self> {
         for root in tools.folders.iter().map(|folder| &folder.path) {
+            // Nothing is made where a disk is not mounted.
+            if !root.join("media").is_dir() {
+                continue;
+            }
             let folder = root.join(FOLDER);
             let cleared = match fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

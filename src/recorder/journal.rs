@@ -173,7 +173,7 @@ pub struct UnreadableNote;
 
 /// Puts the frames of `log` (its blocks in order, each with its offset) through a recorder for every output that `note` says was waiting. `taken`: the
 /// first frame that each writer had not taken, as its blocks tell, and `parts`: the last part of each HLS recording; the note follows a moment later, and a
-/// kill may come in between. `store` makes the store of one output from the ids that are kept ready for it. Returns how many frames were replayed, and the
+/// kill may come in between. `store` makes the store of one output from the ids that are kept ready for it, and is told the recording that goes on. Returns how many frames were replayed, and the
 /// stores.
 ///
 /// # Errors
@@ -182,7 +182,7 @@ pub fn replay<S: Store>(
     note: &[u8],
     log: &[(u64, Vec<u8>)],
     (taken, parts): (&HashMap<u64, Sequence>, &HashMap<FileId, u32>),
-    mut store: impl FnMut(&[FileId]) -> S,
+    mut store: impl FnMut(&[FileId], Option<FileId>) -> S,
 ) -> Result<(u64, Vec<S>), UnreadableNote> {
     let (note, ranges) = Note::decode(note).ok_or(UnreadableNote)?;
     let runs = runs(log);
@@ -198,7 +198,7 @@ pub fn replay<S: Store>(
         let waiting: Vec<&LoggedFrame<'_>> = logged.range(next..end).map(|(_, frame)| frame).collect();
         if !waiting.is_empty() {
             replayed += waiting.len() as u64;
-            let mut store = store(&output.ids);
+            let mut store = store(&output.ids, output.hls.map(|(id, _)| id));
             let hls = output.hls.map(|(id, part)| (id, parts.get(&id).map_or(part, |last| part.max(*last))));
             replay_output(&note, (output, hls), &waiting, &mut store);
             stores.push(store);

@@ -1,4 +1,5 @@
-//! Arena files of a dead process that cannot be read, or not wholly: they may hold what was received, so they are kept until somebody has looked at them.
+//! Arena files of a dead process that are kept. Those that cannot be read, or not wholly, may hold what was received, so they stay until somebody has looked at
+//! them; others hold what their disk does not take yet, and are tried again.
 
 use std::fs::File;
 use std::io;
@@ -7,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::statvfs;
 
-/// The end of the name of what is kept.
+/// The end of the name of what cannot be read.
 pub const SUFFIX: &str = ".unreadable";
+/// And of what waits for its disk.
+const WAITING_SUFFIX: &str = ".waiting";
 /// Files that are kept in one folder; the oldest go first. What one run leaves behind has as many as it had ingest cores.
 const KEPT_MAX: usize = 16;
 /// Copied at a time; what is all zeros was never used and becomes a hole.
@@ -20,7 +23,7 @@ const PIECE_BYTES: usize = 64 << 10;
 /// # Errors
 /// If it can be brought to neither.
 pub fn put_aside(path: &Path, to: &Path) -> io::Result<Option<PathBuf>> {
-    let name = name_of(path)?;
+    let name = name_of(path, SUFFIX)?;
     match copy_used(path, &to.join(&name)) {
         Ok(0) => {
             std::fs::remove_file(path)?;
@@ -41,26 +44,50 @@ pub fn put_aside(path: &Path, to: &Path) -> io::Result<Option<PathBuf>> {
     }
 }
 
+/// Moves an arena file whose blocks wait for their disk out of the way of a new one: into `to`, if that is on a disk that takes it, where it outlives the
+/// machine's memory, else beside where it is. Returns where it is now.
+///
+/// # Errors
+/// If it can be brought to neither.
+pub fn keep_waiting(path: &Path, to: &Path) -> io::Result<PathBuf> {
+    let name = name_of(path, WAITING_SUFFIX)?;
+    if path.parent() == Some(to) {
+        return Ok(path.to_owned());
+    }
+    match copy_used(path, &to.join(&name)) {
+        Ok(_) => {
+            std::fs::remove_file(path)?;
+            Ok(to.join(name))
+        }
+        Err(_) => {
+            let beside = path.with_file_name(name);
+            std::fs::rename(path, &beside)?;
+            Ok(beside)
+        }
+    }
+}
+
 /// Sorts by age: the time in it is that of the last change, usually of the arena's creation.
-fn name_of(path: &Path) -> io::Result<String> {
+fn name_of(path: &Path, suffix: &str) -> io::Result<String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    if name.ends_with(SUFFIX) {
-        return Ok(name.into_owned());
+    if is_kept(path) {
+        let stem = name.trim_end_matches(SUFFIX).trim_end_matches(WAITING_SUFFIX);
+        return Ok(format!("{stem}{suffix}"));
     }
     let metadata = path.metadata()?;
     let changed_ms = metadata.mtime().saturating_mul(1_000).saturating_add(metadata.mtime_nsec() / 1_000_000);
-    Ok(format!("arena-{changed_ms:013}-{name}{SUFFIX}"))
+    Ok(format!("arena-{changed_ms:013}-{name}{suffix}"))
 }
 
 /// Copies what is not zero. Returns how many bytes that was; without any there is no copy.
 fn copy_used(from: &Path, to: &Path) -> io::Result<u64> {
     let source = File::open(from)?;
-    let length = source.metadata()?.len();
+    let (length, used) = (source.metadata()?.len(), source.metadata()?.blocks().saturating_mul(512));
     let folder = to.parent().unwrap_or(to);
     std::fs::create_dir_all(folder)?;
     // Recording comes first: half of what the disk has left at most.
     let disk = statvfs(folder)?;
-    if disk.f_bavail.saturating_mul(disk.f_frsize) / 2 < length {
+    if disk.f_bavail.saturating_mul(disk.f_frsize) / 2 < length.min(used) {
         return Err(io::ErrorKind::StorageFull.into());
     }
     let copied = File::create(to).and_then(|target| {
@@ -99,21 +126,34 @@ fn prune(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the folder of arenas whose content is on the disk, but nothing that was put aside in it.
+/// Removes the folder of arenas whose content is on the disk, but nothing that is kept in it.
 ///
 /// # Errors
 /// What the file system says.
 pub fn remove_arenas(folder: &Path) -> io::Result<()> {
     let entries: Vec<PathBuf> = std::fs::read_dir(folder)?.flatten().map(|entry| entry.path()).collect();
-    if !entries.iter().any(|path| is_aside(path)) {
+    if !entries.iter().any(|path| is_kept(path)) {
         return std::fs::remove_dir_all(folder);
     }
-    entries.iter().filter(|path| !is_aside(path)).try_for_each(std::fs::remove_file)
+    entries.iter().filter(|path| !is_kept(path)).try_for_each(std::fs::remove_file)
 }
 
-/// Is it one of ours?
-pub fn is_aside(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(SUFFIX))
+/// Arena files in `folder` whose blocks wait for their disk.
+pub fn waiting_in(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| ends_with(path, WAITING_SUFFIX))
+}
+
+fn is_aside(path: &Path) -> bool {
+    ends_with(path, SUFFIX)
+}
+
+/// Is it one that is kept?
+pub fn is_kept(path: &Path) -> bool {
+    is_aside(path) || ends_with(path, WAITING_SUFFIX)
+}
+
+fn ends_with(path: &Path, suffix: &str) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(suffix))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Faults at the seam where files are touched, for tests: a disk that is slow, hangs, is full or broken.
 //!
 //! Switched on by the environment variable `CAPSTAN_TEST_DISK_FAULTS`, which names a text file; what stands in it at the moment holds. One fault a line:
-//! `<step> <fault> [part of the path]`. Steps: `create`, `write`, `sync`, `finish`, `index`, `publish`, `announce`. Faults: `eio`, `enospc`, `hang`, or
+//! `<step> <fault> [part of the path]`. Steps: `create`, `write`, `sync`, `finish`, `index`, `publish`, `announce`, `look`. Faults: `eio`, `enospc`, `hang`, or
 //! milliseconds of delay. A simulation, which runs everything on its own thread, hooks itself in by [`hook`].
 
 use std::cell::{Cell, RefCell};
@@ -30,6 +30,8 @@ pub enum Step {
     Publish,
     /// It has it.
     Announce,
+    /// The free space is to be read.
+    Look,
 }
 
 impl Step {
@@ -42,6 +44,7 @@ impl Step {
             Step::Index => "index",
             Step::Publish => "publish",
             Step::Announce => "announce",
+            Step::Look => "look",
         }
     }
 }
@@ -102,6 +105,20 @@ pub fn before(step: Step, path: &Path) -> io::Result<()> {
             Some(Fault::Hang) => std::thread::sleep(HANG_LOOK),
         }
     }
+}
+
+/// To be called at a `place` in the code of one publication, with its stream: panics if the script says so.
+///
+/// # Panics
+/// That is what it is for.
+pub fn defect(place: &str, stream: &str) {
+    let Some(script) = script() else { return };
+    let text = std::fs::read_to_string(script).unwrap_or_default();
+    let is_asked_for = text.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("defect") && words.next() == Some(place) && words.next().is_none_or(|name| name == stream)
+    });
+    assert!(!is_asked_for, "a defect that a test asked for");
 }
 
 fn fault(text: &str, step: Step, path: &Path) -> Option<Fault> {

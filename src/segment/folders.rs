@@ -18,9 +18,9 @@ pub const MARK_NAME: &str = "capstan-folder.json";
 /// The list of marks, in the first folder.
 const LIST_NAME: &str = "folders.json";
 /// Keeps a second process away.
-const LOCK_NAME: &str = "capstan.lock";
-/// A folder that does not answer for this long is done without.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const LOCK_NAME: &str = "capstan.lock";
+/// A folder that does not answer for this long is done without until it does.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// `d` and eight digits.
 const LABEL_BYTES: usize = 9;
 /// Bytes of a mark; a longer one is none.
@@ -37,6 +37,9 @@ struct Known {
     label: String,
     /// Where it was last.
     path: PathBuf,
+    /// Its file system makes room inside files; `None`: not asked yet.
+    #[serde(default)]
+    makes_room: Option<bool>,
 }
 
 /// A folder of the settings that cannot be used now.
@@ -47,6 +50,10 @@ pub struct Absent {
     pub label: Option<String>,
     /// A sentence with the remedy.
     pub why: String,
+    /// It is a mistake in the settings: it cannot appear.
+    pub is_mistake: bool,
+    /// See [`note_makes_room`]; as it was last noted.
+    pub makes_room: Option<bool>,
 }
 
 /// What [`open`] found.
@@ -56,7 +63,7 @@ pub struct Opened {
     pub absent: Vec<Absent>,
     /// Sentences for the log.
     pub warnings: Vec<String>,
-    /// Held as long as the folders are used.
+    /// Of the folders; held as long as they are used.
     pub locks: Vec<File>,
 }
 
@@ -89,12 +96,13 @@ pub fn open(first: &Path, paths: &[PathBuf]) -> io::Result<Opened> {
     let mut devices = Vec::new();
     let mut seen = vec![first.canonicalize()?];
     for path in paths {
-        let known = before.iter().find(|known| known.path == *path).map(|known| known.label.clone());
-        let absent = |why: String| Absent { path: path.clone(), label: known.clone(), why };
-        match look_patiently(path, known.is_some()) {
+        let was = before.iter().find(|known| known.path == *path);
+        let (known, makes_room) = (was.map(|known| known.label.clone()), was.and_then(|known| known.makes_room));
+        let absent = |why: String| Absent { path: path.clone(), label: known.clone(), why, is_mistake: false, makes_room };
+        match look_patiently(path, known.is_some(), None) {
             Ok(Looked { label, real, lock, device }) => {
                 if seen.contains(&real) {
-                    opened.absent.push(absent(format!("the data folder {} is named twice", path.display())));
+                    opened.absent.push(Absent { is_mistake: true, ..absent(format!("the data folder {} is named twice", path.display())) });
                     continue;
                 }
                 if opened.folders.iter().any(|folder| folder.label == label) {
@@ -112,8 +120,9 @@ pub fn open(first: &Path, paths: &[PathBuf]) -> io::Result<Opened> {
                 devices.push(device);
                 seen.push(real);
                 // Also at another path than before.
+                let makes_room = list.iter().find(|known| known.label == label).and_then(|known| known.makes_room);
                 list.retain(|known| known.label != label);
-                list.push(Known { label: label.clone(), path: path.clone() });
+                list.push(Known { label: label.clone(), path: path.clone(), makes_room });
                 opened.locks.push(lock);
                 opened.folders.push(DataFolder { label, path: path.clone() });
             }
@@ -140,6 +149,52 @@ pub fn is_there(folder: &DataFolder) -> bool {
     folder.label.is_empty() || matches!(read_mark(&folder.path), Ok(Some(Mark { label })) if label == folder.label)
 }
 
+/// A label for a folder that was never used.
+///
+/// # Errors
+/// If the system has no randomness.
+pub fn label_for_new() -> io::Result<String> {
+    new_label()
+}
+
+/// Looks whether a folder is there that was not, and takes its lock. `is_new`: it was never used, and gets its mark. Waits for a disk that does not answer, but
+/// not for long; a look that did not end is not to be made again before it has.
+///
+/// # Errors
+/// A sentence that says why not.
+pub fn take_in(first: &Path, folder: &DataFolder, is_new: bool) -> Result<File, String> {
+    let looked = look(&folder.path, !is_new, Some(&folder.label))?;
+    if is_new {
+        let list_path = first.join(LIST_NAME);
+        let listed = read_list(&list_path).and_then(|mut list| {
+            list.push(Known { label: looked.label, path: folder.path.clone(), makes_room: None });
+            write_whole(&list_path, &serde_json::to_vec_pretty(&list).map_err(io::Error::other)?)
+        });
+        listed.map_err(|error| format!("cannot note the data folder {} in {} ({error})", folder.path.display(), list_path.display()))?;
+    }
+    Ok(looked.lock)
+}
+
+/// Notes whether the file system of a folder makes room inside files: when it is not there at a start, files that are begun may have to be finished there later.
+///
+/// # Errors
+/// If the list in `first` cannot be read or written.
+pub fn note_makes_room(first: &Path, label: &str, makes_room: bool) -> io::Result<()> {
+    let path = first.join(LIST_NAME);
+    let mut list = read_list(&path)?;
+    match list.iter_mut().find(|known| known.label == label) {
+        Some(known) if known.makes_room != Some(makes_room) => known.makes_room = Some(makes_room),
+        _ => return Ok(()),
+    }
+    write_whole(&path, &serde_json::to_vec_pretty(&list).map_err(io::Error::other)?)
+}
+
+/// Something is mounted at `path`, or has been made there: the same as when `before` was returned.
+pub fn is_settled(path: &Path, before: &mut Option<u64>) -> bool {
+    let now = device(path).ok();
+    now.is_some() && std::mem::replace(before, now) == now
+}
+
 struct Looked {
     label: String,
     /// Without links.
@@ -149,38 +204,46 @@ struct Looked {
 }
 
 /// On a thread of its own: a disk that hangs must not keep the others from being used.
-fn look_patiently(path: &Path, was_used: bool) -> Result<Looked, String> {
+fn look_patiently(path: &Path, was_used: bool, expected: Option<&str>) -> Result<Looked, String> {
     let (sender, receiver) = bounded(1);
-    let owned = path.to_owned();
-    let thread = std::thread::Builder::new().name("disk-look".to_owned()).spawn(move || _ = sender.send(look(&owned, was_used)));
+    let (owned, expected) = (path.to_owned(), expected.map(str::to_owned));
+    let thread = std::thread::Builder::new().name("disk-look".to_owned()).spawn(move || _ = sender.send(look(&owned, was_used, expected.as_deref())));
     match thread {
         Ok(_) => receiver
             .recv_timeout(PATIENCE)
-            .unwrap_or_else(|_| Err(format!("the data folder {} does not answer: look after its disk and start again", path.display()))),
+            .unwrap_or_else(|_| Err(format!("the data folder {} does not answer: look after its disk", path.display()))),
         Err(error) => Err(format!("the data folder {} cannot be looked at: {error}", path.display())),
     }
 }
 
-fn look(path: &Path, was_used: bool) -> Result<Looked, String> {
+/// `expected`: the label that it has to have, or gets.
+fn look(path: &Path, was_used: bool, expected: Option<&str>) -> Result<Looked, String> {
     let shown = path.display();
     if !path.is_dir() {
-        return Err(format!("the data folder {shown} is not there: mount its disk (or create the folder, if it is new) and start again"));
+        return Err(format!("the data folder {shown} is not there: mount its disk (or create the folder, if it is new)"));
     }
-    let failed = |error: io::Error| format!("cannot write to the data folder {shown} ({error}): make it writable for this user and start again");
+    let failed = |error: io::Error| format!("cannot write to the data folder {shown} ({error}): make it writable for this user");
     let label = match read_mark(path).map_err(failed)? {
         Some(mark) => mark.label,
         None if was_used && !path.join(MARK_NAME).exists() => {
             return Err(format!(
-                "the data folder {shown} has lost its {MARK_NAME}, its disk is not mounted: mount it and start again; for a new disk in its place, \
-                 create an empty {MARK_NAME} in it"
+                "the data folder {shown} has lost its {MARK_NAME}, its disk is not mounted: mount it; for a new disk in its place, \
+                 create an empty {MARK_NAME} in it and start again"
             ));
         }
+        // Its recordings must not be looked for on a new disk.
+        None if was_used && expected.is_some() => {
+            return Err(format!("a new disk is in the place of the data folder {shown}: start again to use it"));
+        }
         None => {
-            let label = new_label().map_err(failed)?;
+            let label = expected.map_or_else(new_label, |label| Ok(label.to_owned())).map_err(failed)?;
             write_whole(&path.join(MARK_NAME), &serde_json::to_vec_pretty(&Mark { label: label.clone() }).unwrap_or_default()).map_err(failed)?;
             label
         }
     };
+    if expected.is_some_and(|expected| expected != label) {
+        return Err(format!("the data folder {shown} carries the mark of another one ({label}): start again to use it"));
+    }
     let lock = OpenOptions::new().create(true).write(true).truncate(false).open(path.join(LOCK_NAME)).map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => {}

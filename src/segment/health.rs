@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use crate::units::MonoTime;
 
@@ -13,12 +14,17 @@ pub const SLOW_MS: u64 = 1_500;
 /// And at the stop: nobody waits for a helper of a disk that takes longer over one step.
 const HANG_MS: u64 = 10_000;
 
+/// Space that other programs cannot take: a file of this name in the data folder.
+pub const BALLAST_NAME: &str = "ballast";
+
 /// Threads that work on a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Helper {
     Writer = 0,
     Finisher = 1,
     Syncer = 2,
+    /// Looks after the space.
+    Space = 3,
 }
 
 /// How much is written, and for how long the rest suffices.
@@ -34,15 +40,17 @@ pub struct DiskHealth {
     /// Seconds until the reserve is reached at the present rate; `u64::MAX`: never.
     full_in_s: AtomicU64,
     /// When the step began that each helper is at, monotonic nanoseconds; 0: it waits for work.
-    busy_since: [AtomicU64; 3],
+    busy_since: [AtomicU64; 4],
     errors: AtomicU64,
     failed_syncs: AtomicU64,
     /// See [`DiskHealth::sync_nanos`].
     sync_nanos: AtomicU64,
     /// Something has failed, and no write has shown since that it was for once.
     failing: AtomicBool,
-    /// The folder is gone: its disk was unmounted.
+    /// The folder is gone, or was never there: its disk is not mounted.
     missing: AtomicBool,
+    /// A sentence that says so.
+    why_missing: Mutex<String>,
     /// The folder is for the catalog: recordings go elsewhere if they can.
     spared: bool,
     /// Files that are open here, as the cores count them.
@@ -83,7 +91,7 @@ impl DiskHealth {
     pub fn new(folder: &Path) -> Self {
         Self {
             label: String::new(),
-            ballast: folder.join("ballast"),
+            ballast: folder.join(BALLAST_NAME),
             full: AtomicBool::new(false),
             low: AtomicBool::new(false),
             free_bytes: AtomicU64::new(u64::MAX),
@@ -95,6 +103,7 @@ impl DiskHealth {
             sync_nanos: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             missing: AtomicBool::new(false),
+            why_missing: Mutex::default(),
             spared: false,
             open_files: AtomicU64::new(0),
         }
@@ -140,12 +149,13 @@ impl DiskHealth {
     }
 
     pub fn is_stalled(&self, now: MonoTime) -> bool {
-        self.is_at_it_for(Helper::Writer, STALL_MS, now)
+        // A disk that nothing is written to can hang, too.
+        [Helper::Writer, Helper::Space].into_iter().any(|helper| self.is_at_it_for(helper, STALL_MS, now))
     }
 
     /// One of the helpers does not come back from a step.
     pub fn hangs(&self, now: MonoTime) -> bool {
-        [Helper::Writer, Helper::Finisher, Helper::Syncer].into_iter().any(|helper| self.is_at_it_for(helper, HANG_MS, now))
+        [Helper::Writer, Helper::Finisher, Helper::Syncer, Helper::Space].into_iter().any(|helper| self.is_at_it_for(helper, HANG_MS, now))
     }
 
     fn is_at_it_for(&self, helper: Helper, millis: u64, now: MonoTime) -> bool {
@@ -216,7 +226,8 @@ impl DiskHealth {
         self.errors.load(Relaxed)
     }
 
-    pub(super) fn failed(&self) {
+    /// A write or sync went wrong.
+    pub fn failed(&self) {
         self.errors.fetch_add(1, Relaxed);
         self.failing.store(true, Relaxed);
     }
@@ -226,9 +237,22 @@ impl DiskHealth {
         self.failing.store(false, Relaxed);
     }
 
-    /// Says whether the folder is there. True: that is news.
-    pub(super) fn note_missing(&self, missing: bool) -> bool {
-        self.missing.swap(missing, Relaxed) != missing
+    /// The folder is not there, for this reason. True: that is news.
+    pub fn is_gone(&self, why: String) -> bool {
+        *self.why_missing.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        !self.missing.swap(true, Relaxed)
+    }
+
+    /// The folder is there and its disk can be used.
+    pub fn is_back(&self, free_bytes: u64) {
+        self.free_bytes.store(free_bytes, Relaxed);
+        self.failing.store(false, Relaxed);
+        self.missing.store(false, Relaxed);
+    }
+
+    /// Why the folder is not there. `None`: it is.
+    pub fn why_missing(&self) -> Option<String> {
+        self.is_missing().then(|| self.why_missing.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     pub(super) fn failed_sync(&self) {

@@ -12,12 +12,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::{MediaPath, OpenMedia};
 use crate::domain::RecordingIdentity;
+use crate::limits::{APP_BYTES_MAX, DOMAIN_BYTES_MAX, QUERY_BYTES_MAX, SEQUENCE_HEADER_BYTES_MAX, STREAM_BYTES_MAX, TRACKS_MAX};
 use crate::units::FileId;
 
-use super::finish;
+use super::arena::SLAB_BYTES;
+use super::{faults, finish};
 
 /// Heads are mostly reserved room: pieces of this size that are all zeros are left out.
 const PIECE_BYTES: usize = 512;
+
+/// The headers of all tracks, with the colours and channels of the first two, and what a container says besides of each track.
+const HEADERS_BYTES_MAX: usize = (TRACKS_MAX + 2) * SEQUENCE_HEADER_BYTES_MAX + TRACKS_MAX * (1 << 10);
+/// Addresses and names may be escaped letter by letter, and the publisher's stand twice in it.
+const IDENTITY_BYTES_MAX: usize = 2 * 6 * (2 * DOMAIN_BYTES_MAX + APP_BYTES_MAX + STREAM_BYTES_MAX + 2 * QUERY_BYTES_MAX) + (8 << 10);
+/// The most that a record can come to: headers stand in the head, in pieces, and in a small file beside it, and two recordings may begin with it. An FLV head,
+/// which holds up to 32 headers of further tracks as they were sent, comes to less. Base64 with what stands around each piece is two fifths longer.
+const RECORD_BYTES_MAX: usize = 2 * HEADERS_BYTES_MAX * 7 / 5 + 2 * IDENTITY_BYTES_MAX;
+const _: () = assert!(RECORD_BYTES_MAX <= SLAB_BYTES, "a file whose record finds no place could never be begun");
 
 /// More than any head has.
 const HEAD_BYTES_MAX: usize = 1 << 30;
@@ -88,6 +99,11 @@ impl OpenRecord {
         std::iter::once(&self.media).chain(&self.link).map(|path| path.folder)
     }
 
+    /// Those, and the recordings that begin with it.
+    pub fn recordings(&self) -> impl Iterator<Item = FileId> {
+        self.folders().chain(self.begin.iter().map(|identity| identity.file_id))
+    }
+
     /// Do recordings begin with it?
     pub fn is_begin(&self) -> bool {
         !self.begin.is_empty()
@@ -120,6 +136,7 @@ impl OpenRecord {
     /// # Errors
     /// What the file system says.
     pub fn carry_out(&self, recording: &Path) -> io::Result<Vec<FileId>> {
+        faults::before(faults::Step::Create, &self.media.in_folder(recording))?;
         let decoded = |text: &str| BASE64.decode(text).map_err(io::Error::other);
         for identity in &self.begin {
             let folder = recording.join(identity.file_id.to_string());
@@ -193,6 +210,32 @@ mod tests {
             // Two bytes more than the head are within what base64 rounds up.
             assert_eq!(OpenRecord::decode(changed.as_bytes()).is_ok(), to == "514", "{to}");
         }
+    }
+
+    #[test]
+    fn the_longest_record_fits_into_a_block() {
+        let folder = FileId::new(FileId::MIN).expect("an id");
+        let worst = |bytes: usize| "\u{1}".repeat(bytes);
+        let key = crate::units::StreamKey::new(&worst(DOMAIN_BYTES_MAX), &worst(APP_BYTES_MAX), &worst(STREAM_BYTES_MAX));
+        let identity = RecordingIdentity {
+            push_url: worst(DOMAIN_BYTES_MAX + APP_BYTES_MAX + STREAM_BYTES_MAX + QUERY_BYTES_MAX),
+            stream_param: worst(QUERY_BYTES_MAX),
+            alias_domain: worst(DOMAIN_BYTES_MAX),
+            ..RecordingIdentity::example(folder, crate::units::Format::Mp4, key)
+        };
+        let media = MediaPath { folder, part: u32::MAX, extension: "mp4" };
+        let open = OpenMedia {
+            media,
+            link: Some(media),
+            writer: 1,
+            begin: vec![identity.clone(), identity],
+            small_files: vec![crate::container::SmallFile { folder, name: "init-1.m4s".to_owned(), bytes: vec![1; HEADERS_BYTES_MAX] }],
+            // Somewhere in reserved room.
+            head: [vec![0; 1 << 20], vec![1; HEADERS_BYTES_MAX], vec![0; 1 << 20]].concat(),
+        };
+        let bytes = OpenRecord::of(&open, "d12345678").encode();
+        assert!(bytes.len() <= RECORD_BYTES_MAX, "{} bytes, at most {RECORD_BYTES_MAX}", bytes.len());
+        assert!(bytes.len() > RECORD_BYTES_MAX / 4 * 3, "{} bytes", bytes.len());
     }
 
     proptest::proptest! {

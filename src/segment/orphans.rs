@@ -1,7 +1,11 @@
 //! The arena file of a process that is gone: which blocks it holds. It may be damaged, or of another version.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::container::ReadAt;
 use crate::container::window::Near;
@@ -11,6 +15,8 @@ use super::arena::{ArenaMap, BlockClass, BlockKind, HEADER_BYTES, MAGIC, Progres
 /// What a block of a dead process's arena held.
 #[derive(Debug, PartialEq, Eq)]
 pub struct OrphanBlock {
+    /// Where in the arena it begins.
+    pub unit: usize,
     pub kind: BlockKind,
     pub file: u64,
     pub part: u64,
@@ -123,7 +129,7 @@ pub fn read_orphans<R: ReadAt + ?Sized>(file: &R, wanted: impl Fn(BlockKind, u64
         let there = file.read_at((data_start + header.unit * UNIT_BYTES) as u64, &mut bytes)?;
         bytes.truncate(there);
         if there > 0 {
-            take(OrphanBlock { kind, file: id, part, offset, bytes });
+            take(OrphanBlock { unit: header.unit, kind, file: id, part, offset, bytes });
         }
         Ok(())
     })?;
@@ -147,6 +153,33 @@ pub fn read_taken<R: ReadAt + ?Sized>(file: &R) -> io::Result<HashMap<u64, u64>>
         Ok(())
     })?;
     Ok(taken)
+}
+
+/// Settles the blocks that begin at `units`, as their process would have: what they hold is where it belongs. Their memory is given back; other blocks stay as
+/// they are.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn settle(file: &File, arena: &impl ReadAt, units: &HashSet<usize>) -> io::Result<()> {
+    let mut freed = Vec::new();
+    let data_start = read_headers(arena, |header, _| {
+        if units.contains(&header.unit) {
+            let at = 4096 + header.unit * HEADER_BYTES + Word::File as usize * 8;
+            file.write_all_at(&0_u64.to_le_bytes(), at as u64)?;
+        }
+        // Records are asked for their parts when they are settled, too.
+        if let Some((BlockKind::Media | BlockKind::Log, _)) = header.block().filter(|_| units.contains(&header.unit) || header.field(Word::File) == 0)
+        {
+            freed.push((header.unit, header.field(Word::Units) as usize));
+        }
+        Ok(())
+    })?;
+    for (unit, units) in freed {
+        let (offset, bytes) = (data_start + unit * UNIT_BYTES, units * UNIT_BYTES);
+        // A file system without holes keeps the memory.
+        let _ = fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset as u64, bytes as u64);
+    }
+    Ok(())
 }
 
 /// An arena of one slab with three blocks, and damage to its headers as `data` says. Nothing panics; blocks whose headers are whole are found.
@@ -230,7 +263,7 @@ mod tests {
         drop((kept, settled, arena));
         let mut found = Vec::new();
         read_orphans(std::fs::read(&path).unwrap().as_slice(), |_, file| file != 0, |orphan| found.push(orphan)).unwrap();
-        assert_eq!(found, [OrphanBlock { kind: BlockKind::Media, file: 42, part: 3, offset: 8192, bytes: b"first block".to_vec() }]);
+        assert_eq!(found, [OrphanBlock { unit: 0, kind: BlockKind::Media, file: 42, part: 3, offset: 8192, bytes: b"first block".to_vec() }]);
         std::fs::write(&path, b"not an arena at all, only text").unwrap();
         assert!(read_orphans(std::fs::read(&path).unwrap().as_slice(), |_, _| true, |_| ()).is_err());
     }

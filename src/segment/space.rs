@@ -13,8 +13,9 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use super::faults;
 use super::folders;
-use super::health::DiskHealth;
+use super::health::{DiskHealth, Helper};
 use crate::domain::DataFolder;
+use crate::units::MonoTime;
 
 /// At 1 GB/s a quarter of the smallest reserve.
 const LOOK: Duration = Duration::from_millis(100);
@@ -27,6 +28,8 @@ const BALLAST_BYTES_MAX: u64 = 64 << 20;
 const MARK_LOOK: Duration = Duration::from_secs(1);
 /// A disk that has failed is left alone for this long, then tried.
 const TRY_AFTER: Duration = Duration::from_secs(10);
+/// A look that takes longer at the stop is not waited for.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// Bytes of a trial.
 const TRIAL_BYTES: usize = 1 << 20;
 const TRIAL_NAME: &str = "trial";
@@ -35,6 +38,8 @@ const TRIAL_NAME: &str = "trial";
 pub struct SpaceWatch {
     stop: Sender<()>,
     thread: JoinHandle<()>,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
 }
 
 impl SpaceWatch {
@@ -42,8 +47,9 @@ impl SpaceWatch {
     ///
     /// # Errors
     /// If there is no thread.
-    pub fn start(folder: &DataFolder, reserve_bytes: u64, health: Arc<DiskHealth>) -> io::Result<Self> {
+    pub fn start(folder: &DataFolder, reserve_bytes: u64, health: Arc<DiskHealth>, clock: fn() -> MonoTime) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
+        let (alive, ended) = bounded(0);
         let now = Instant::now();
         let folder = folder.clone();
         let mut watch = Watch {
@@ -57,18 +63,27 @@ impl SpaceWatch {
             next_mark_look: now,
             errors: 0,
             failed_at: now,
+            clock,
         };
         watch.look();
-        let thread = std::thread::Builder::new().name("disk-space".to_owned()).spawn(move || watch.run(&stopped))?;
-        Ok(Self { stop, thread })
+        let thread = std::thread::Builder::new().name("disk-space".to_owned()).spawn(move || {
+            watch.run(&stopped);
+            drop(alive);
+        })?;
+        Ok(Self { stop, thread, ended })
     }
 
-    /// `answers`: its disk does, so that the thread is waited for.
-    pub fn stop(self, answers: bool) {
+    /// `answers`: its disk did so far, so that the thread is waited for, but not for long: a disk that nothing is written to may hang, too. False: it does.
+    pub fn stop(self, answers: bool) -> bool {
         drop(self.stop);
-        if answers && self.thread.join().is_err() {
+        let patience = if answers { STOP_PATIENCE } else { Duration::ZERO };
+        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            return false;
+        }
+        if self.thread.join().is_err() {
             tracing::error!("the thread that watches the disk space panicked");
         }
+        true
     }
 }
 
@@ -86,15 +101,20 @@ struct Watch {
     /// Errors that were known at the last look, and when the last was.
     errors: u64,
     failed_at: Instant,
+    clock: fn() -> MonoTime,
 }
 
 impl Watch {
     fn run(&mut self, stopped: &Receiver<()>) {
         while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            self.health.begins(Helper::Space, (self.clock)());
             self.look();
+            self.health.waits(Helper::Space);
         }
         // Made anew at the next start; it is no recording, and somebody may look at what we use.
-        let _ = std::fs::remove_file(self.health.ballast());
+        if !self.health.is_missing() {
+            let _ = std::fs::remove_file(self.health.ballast());
+        }
     }
 
     fn look(&mut self) {
@@ -102,7 +122,8 @@ impl Watch {
             return;
         }
         self.try_again();
-        let free = match statvfs(&self.folder.path) {
+        let looked = faults::before(faults::Step::Look, &self.folder.path).and_then(|()| Ok(statvfs(&self.folder.path)?));
+        let free = match looked {
             Ok(state) => state.f_bavail.saturating_mul(state.f_frsize),
             Err(error) => return tracing::error!(folder = %self.folder.path.display(), %error, "the free space cannot be read"),
         };
@@ -112,7 +133,8 @@ impl Watch {
         let missing = if ballasted { 0 } else { ballast };
         let was_full = self.health.is_full();
         let full = is_full(free, self.reserve_bytes, missing, was_full);
-        if !full && !ballasted && free > self.reserve_bytes + ballast {
+        // Nothing is made in the mount point of a disk that was unmounted a moment ago.
+        if !full && !ballasted && free > self.reserve_bytes + ballast && folders::is_there(&self.folder) {
             self.take_ballast(ballast);
         }
         let room = free.saturating_sub(self.reserve_bytes);
@@ -121,18 +143,17 @@ impl Watch {
         self.tell(free, full);
     }
 
-    /// Without the folder nothing is looked at and nothing is made: what is in its place is none of ours.
+    /// Without the folder nothing is looked at and nothing is made: what is in its place is none of ours. Whoever finds it again says so.
     fn is_there(&mut self) -> bool {
         let now = Instant::now();
-        if now >= self.next_mark_look {
+        if !self.health.is_missing() && now >= self.next_mark_look {
             self.next_mark_look = now + MARK_LOOK;
-            let missing = !folders::is_there(&self.folder);
-            if self.health.note_missing(missing) {
+            if !folders::is_there(&self.folder) {
                 let folder = self.folder.path.display();
-                match missing {
-                    true => tracing::error!(%folder, "the data folder is gone, its disk was unmounted or has failed: nothing is recorded there"),
-                    false => tracing::warn!(%folder, "the data folder is there again"),
-                }
+                let why =
+                    format!("the data folder {folder} is gone, its disk was unmounted or has failed: nothing is recorded there until it is back");
+                tracing::error!("{why}");
+                self.health.is_gone(why);
             }
         }
         !self.health.is_missing()
@@ -234,15 +255,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let health = Arc::new(DiskHealth::new(folder.path()));
         let first = DataFolder { label: String::new(), path: folder.path().to_owned() };
-        let watch = SpaceWatch::start(&first, 1 << 20, Arc::clone(&health)).expect("a thread");
+        let watch = SpaceWatch::start(&first, 1 << 20, Arc::clone(&health), MonoTime::default).expect("a thread");
         assert!(!health.is_full());
         assert_eq!(std::fs::metadata(health.ballast()).expect("the ballast").len(), 1 << 18);
         assert!(health.no_space());
         assert!(health.is_full() && !health.ballast().exists());
-        watch.stop(true);
-        let watch = SpaceWatch::start(&first, u64::MAX >> 1, Arc::clone(&health)).expect("a thread");
+        assert!(watch.stop(true));
+        let watch = SpaceWatch::start(&first, u64::MAX >> 1, Arc::clone(&health), MonoTime::default).expect("a thread");
         assert!(health.is_full() && !health.ballast().exists(), "nobody has that much space");
         assert_eq!(health.full_in_s(), Some(0));
-        watch.stop(true);
+        assert!(watch.stop(true));
     }
 }

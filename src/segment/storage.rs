@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::domain::folders::AbsentFolder;
 use crate::domain::vod::Removal;
 use crate::domain::{DataFolders, FinishedFile};
 use crate::units::{FileId, MonoTime};
@@ -36,6 +37,15 @@ impl Storage {
         }
     }
 
+    /// The folders that are there now, and the labels of the others.
+    pub fn present(&self) -> (DataFolders, Vec<String>) {
+        let (mut there, mut absent) = (Vec::new(), Vec::new());
+        for (folder, health) in self.folders.iter().zip(&self.health).skip(1) {
+            if health.is_missing() { absent.push(folder.label.clone()) } else { there.push(folder.clone()) }
+        }
+        (DataFolders::new(self.folders.first().to_owned(), there), absent)
+    }
+
     /// What holds for files in every folder.
     pub fn settings(&self) -> &FinishSettings {
         &self.finish[0]
@@ -52,6 +62,9 @@ impl Storage {
     /// `NotFound` if the folder is not there, `TimedOut` if its disk does not answer.
     pub fn locate<'a>(&'a self, place: &'a str) -> io::Result<(usize, &'a FinishSettings, &'a str)> {
         let located = self.folders.locate(place)?;
+        if self.health[located.index].is_missing() {
+            return Err(AbsentFolder { place: place.to_owned() }.into());
+        }
         if !self.answers(located.index) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("the disk of {place} does not answer")));
         }
@@ -66,7 +79,7 @@ impl Storage {
 
     /// The open recording's folder, or that of a finished one that the catalog does not have yet.
     pub fn of_open(&self, recording: FileId) -> Option<usize> {
-        self.places.get(recording).filter(|index| self.answers(*index))
+        self.places.get(recording).filter(|index| self.answers(*index) && !self.health[*index].is_missing())
     }
 
     /// Where a file that is made of others goes. `None`: no disk takes one.
@@ -87,10 +100,7 @@ impl Storage {
     /// # Errors
     /// As [`remove`].
     pub fn remove(&self, removal: &Removal) -> io::Result<bool> {
-        let Ok((index, settings, within)) = self.locate(&removal.folder) else { return Ok(false) };
-        if self.health[index].is_missing() {
-            return Ok(false);
-        }
+        let Ok((_, settings, within)) = self.locate(&removal.folder) else { return Ok(false) };
         remove(settings, within, removal).map(|()| true)
     }
 }

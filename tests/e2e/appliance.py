@@ -131,18 +131,19 @@ class Appliance:
     def log(self):
         return self.log_path.read_text(errors="replace")
 
-    def start(self):
+    def start(self, ready=(200,)):
+        """Until it answers with one of these."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(toml(self.settings))
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([BINARY, "serve", "--config", self.config], stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder)
-        until(self._ready, 20, "the server's start")
+        until(lambda: self._ready(ready), 20, "the server's start")
         return self
 
-    def _ready(self):
+    def _ready(self, codes):
         assert self.process.poll() is None, f"the server ended with {self.process.returncode}:\n{self.log}"
         try:
-            return self.session.get(f"{self.http}/healthz", timeout=5).status_code == 200
+            return self.session.get(f"{self.http}/healthz", timeout=5).status_code in codes
         except requests.ConnectionError:
             return False
 

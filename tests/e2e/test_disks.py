@@ -134,13 +134,24 @@ def test_a_disk_that_is_not_mounted(tmp_path):
     assert_untouched(appliance, appliance.file("three"), sent)
     assert appliance.search(StreamIds=[away]) == []
     assert list(appliance.more.iterdir()) == [], "nothing was written into the mount point"
+    assert appliance.session.get(f"{appliance.http}/healthz", timeout=5).json()["recovery"]["waiting_arenas"] > 0
+    # Another start in between.
     appliance.stop()
+    appliance.start()
+    assert list(appliance.more.iterdir()) == []
 
+    # It is mounted while everything runs.
     appliance.more.rmdir()
     disk.rename(appliance.more)
-    appliance.start()
     back = appliance.file(away)
     assert appliance.root_of(back) == appliance.more and appliance.root_of(kept) == appliance.data
+    until(lambda: appliance.disks() == (200, {str(root): "ok" for root in appliance.roots}), 10, "all being well")
+    assert "recovery" not in appliance.session.get(f"{appliance.http}/healthz", timeout=5).json()
+    # It is recorded to again.
+    streams = [Looped(appliance, f"after-{number}", "live", speed=2) for number in range(2)]
+    until(lambda: {root for stream in range(2) for root in appliance.open_recordings(f"after-{stream}")} == set(appliance.roots), 10, "both being used")
+    for stream in streams:
+        stream.stop()
     # What had been received and was in memory alone waited for its disk.
     packets = read(appliance, back)
     found = sum(len(packets[kind]) for kind in packets.kinds)
@@ -153,3 +164,69 @@ def test_a_disk_that_is_not_mounted(tmp_path):
     assert verified.returncode == 0, verified.stdout
     assert appliance.session.get(back["BasicInfo"]["MediaUrl"], timeout=10).content == appliance.path_of(back).read_bytes()
     appliance.stop()
+
+
+def test_a_disk_that_is_unmounted_while_it_is_recorded_to(tmp_path):
+    """Its streams go on elsewhere, nothing is written into its mount point, and what it holds is finished when it is back."""
+    appliance = TwoDisks(tmp_path / "a", record={"first_run_rule": False, "in_data_folder": False, "reserve_mib": 16})
+    more, disk = appliance.more, tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        subprocess.run(["mount", "--bind", disk, more], check=True)
+        appliance.start()
+        appliance.record("localhost", flv=True)
+        live = Looped(appliance, "cam", "live", speed=2)
+        until(lambda: live.frames > 200, 20, "frames")
+        assert appliance.open_recordings("cam") == [more]
+        subprocess.run(["umount", "-l", more], check=True)
+        until(lambda: appliance.disks() == (200, {str(appliance.data): "ok", str(more): "missing"}), 10, "its absence being noticed")
+        until(lambda: appliance.open_recordings("cam") == [appliance.data], 10, "the stream being recorded on the other disk")
+        frames = live.frames
+        until(lambda: live.frames > frames + 100, 20, "frames")
+        assert list(more.iterdir()) == []
+        subprocess.run(["mount", "--bind", disk, more], check=True)
+        until(lambda: appliance.disks()[1][str(more)] == "ok", 10, "its return being noticed")
+        first = appliance.file("cam")
+        assert appliance.root_of(first) == more
+        until(lambda: not list((more / "recording").iterdir()), 20, "nothing being left to do")
+        sent = live.stop()
+        files = appliance.files("cam", count=2)
+        assert appliance.root_of(files[1]) == appliance.data
+        check_sum(appliance, files, sent)
+        appliance.stop()
+    finally:
+        if appliance.process and appliance.process.poll() is None:
+            appliance.kill()
+        subprocess.run(["umount", "-l", more])
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.parametrize("step", ["write", "look"])
+def test_a_disk_that_hangs_does_not_hold_up_the_stop(two, step):
+    """What is for the others is finished; the next start brings the rest into its files. A disk may also hang without anything being written to it."""
+    appliance, fault = two
+    appliance.record("localhost", flv=True)
+    streams = {name: Looped(appliance, name, "live", speed=1) for name in ("one", "two")}
+    until(lambda: {root for name in streams for root in appliance.open_recordings(name)} == set(appliance.roots), 10, "both being used")
+    (hit,) = [name for name in streams if appliance.open_recordings(name) == [appliance.more]]
+    (spared,) = set(streams) - {hit}
+    until(lambda: all(stream.frames > 100 for stream in streams.values()), 20, "frames")
+    fault(f"{step} hang {appliance.more}")
+    frames = streams[hit].frames
+    until(lambda: streams[hit].frames > frames + 50, 20, "frames")
+    arrived = {name: stream.frames for name, stream in streams.items()}
+    appliance.stop(seconds=40)
+    assert f"the disk does not answer: what was for it is written at the next start folder={appliance.more}" in appliance.log
+    for stream in streams.values():
+        stream.join(20)
+    finished = [path for root in appliance.roots for path in (root / "media").glob("*/*/recording.json")]
+    names = {json.loads(path.read_text())["identity"]["key"]["stream"] for path in finished}
+    assert names == ({spared} if step == "write" else {spared, hit})
+    fault("")
+    appliance.start()
+    for name in streams:
+        packets = read(appliance, appliance.file(name))
+        assert sum(len(packets[kind]) for kind in packets.kinds) >= arrived[name], name

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -12,6 +13,7 @@ import media
 from appliance import BINARY, ApiError, Appliance, until
 from check import read
 from rtmp import is_configuration, publisher
+from test_callbacks import receiver, tell, template  # noqa: F401
 
 
 class Looped(threading.Thread):
@@ -142,6 +144,48 @@ def test_a_full_disk(tmp_path, small_disk):
             appliance.kill()
 
 
+def test_a_disk_that_is_full_at_the_next_start(tmp_path, small_disk):
+    """What was received before the kill waits in memory until there is room, also through further deaths; publishers come meanwhile."""
+    folder, fill = small_disk
+    appliance = on_disk(tmp_path, folder)
+    appliance.data = folder / "data"
+    appliance.start()
+    try:
+        appliance.record("localhost", flv=True, mp4=True)
+        live = Looped(appliance, "cam", "live", speed=1)
+        until(lambda: live.frames > 150, 20, "frames")
+        sent = live.frames
+        # What is under way is not received yet: a tick later it is.
+        until(lambda: live.frames > sent + 20, 20, "frames")
+        appliance.kill()
+        live.ending.set()
+        live.join(20)
+        (folder / "data" / "ballast").unlink()
+        fill(0)
+        for ending in (appliance.kill, appliance.stop):
+            appliance.start(ready=(200, 503))
+            answer = appliance.session.get(f"{appliance.http}/healthz", timeout=5).json()
+            assert answer["status"] == "degraded" and sum(answer["recovery"].values()) > 0, answer
+            assert appliance.search(StreamIds=["cam"]) == []
+            assert "tried again" in appliance.log
+            ending()
+        appliance.start(ready=(200, 503))
+        other = Looped(appliance, "other", "live", speed=2)
+        until(lambda: other.frames > 100, 20, "frames while the disk is full")
+        fill(None)
+        for file in appliance.files("cam", count=2):
+            packets = read(appliance, file)
+            assert sum(len(packets[kind]) for kind in packets.kinds) >= sent
+        until(lambda: "recovery" not in appliance.session.get(f"{appliance.http}/healthz", timeout=5).json(), 10, "all being well")
+        until(lambda: appliance.metric("capstan_open_files") > 0, 20, "recording to begin")
+        other.stop()
+        appliance.files("other", count=2)
+        appliance.stop()
+    finally:
+        if appliance.process.poll() is None:
+            appliance.kill()
+
+
 def test_old_recordings_make_room(tmp_path, small_disk):
     folder, fill = small_disk
     appliance = on_disk(tmp_path, folder, eviction="oldest")
@@ -252,6 +296,49 @@ def test_an_error_of_the_disk(faulty, step):
     assert damage["file"] == "media-1.flv" and damage["bytes"] > 0
     assert f"damaged, bytes {damage['offset']} to" in damaged[0]["BasicInfo"]["Description"]
     assert receipt(appliance, damaged[0])["reason"] == "StorageFailed"
+
+
+def test_a_disk_that_fails_at_the_next_start(faulty, receiver):  # noqa: F811
+    """It is told which recordings wait for it."""
+    appliance, fault = faulty
+    mine = receiver()
+    tell(appliance, "localhost", template(appliance, mine, "RecordExceptionNotifyUrl"))
+    appliance.record("localhost", flv=True)
+    live = Looped(appliance, "cam", "live", speed=1)
+    until(lambda: live.frames > 100, 20, "frames")
+    sent = live.frames
+    # What is under way is not received yet: a tick later it is.
+    until(lambda: live.frames > sent + 20, 20, "frames")
+    appliance.kill()
+    live.ending.set()
+    live.join(20)
+    fault("write eio")
+    appliance.start(ready=(200, 503))
+    (event,) = mine.wait(1, 341)
+    assert event["stream_id"] == "cam" and "finished when the disk does" in event["exception"][0]["desc"]
+    until(lambda: health(appliance)[1]["state"] == "failing", 10, "the trouble being shown")
+    fault("")
+    packets = read(appliance, appliance.file("cam"))
+    assert sum(len(packets[kind]) for kind in packets.kinds) >= sent
+
+
+def test_removed_files(start):
+    """Somebody clears open recordings away; what comes then is recorded."""
+    appliance = start()
+    appliance.record("localhost", flv=True, mp4=True, hls=True)
+    live = Looped(appliance, "cam", "live", speed=2)
+    until(lambda: live.frames > 100, 20, "frames")
+    recording = appliance.data / "recording"
+    gone = set(recording.iterdir())
+    assert len(gone) == 3
+    for folder in gone:
+        shutil.rmtree(folder, ignore_errors=True)
+    until(lambda: len([path for path in recording.glob("*/media-*") if path.parent not in gone]) == 3, 10, "other files")
+    frames = live.frames
+    until(lambda: live.frames > frames + 100, 20, "frames")
+    live.stop()
+    appliance.files("cam", count=3)
+    assert appliance.log.count("somebody has removed a file that is recorded to") == 2
 
 
 def test_a_disk_that_hangs_for_a_moment_costs_nothing(faulty):

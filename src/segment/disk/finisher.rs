@@ -12,10 +12,11 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use crate::container::{FinishPlan, RecordingEnd};
 use crate::domain::receipt::Damage;
-use crate::domain::{FinishedFile, PausedRecording, Policy, RecordingSource, Resumptions};
+use crate::domain::{DataFolder, FinishedFile, PausedRecording, Policy, RecordingSource, Resumptions};
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::segment::checksum::Running;
 use crate::segment::finish::{self, Checksum, ClosedFile, ClosedFiles, FinishSettings};
+use crate::segment::folders;
 use crate::segment::health::{DiskHealth, Helper};
 use crate::segment::open::OpenRecordings;
 use crate::segment::store::Places;
@@ -207,10 +208,19 @@ impl Finisher {
 
     /// What could not be finished before, for want of space or because of the disk.
     pub(super) fn finish_again(&mut self) {
+        if self.health.is_missing() {
+            return;
+        }
         for _ in 0..self.unfinished.len() {
             self.ended.extend(self.unfinished.pop_front());
             self.end_recordings();
         }
+    }
+
+    /// The folder is not where it was: nothing can be said of what lies in it.
+    fn is_gone(&self) -> bool {
+        let folder = DataFolder { label: self.health.label().to_owned(), path: self.settings.data_folder.clone() };
+        self.unfinished.len() < UNFINISHED_MAX && (self.health.is_missing() || !folders::is_there(&folder))
     }
 
     fn end_recordings(&mut self) {
@@ -248,6 +258,8 @@ impl Finisher {
                 self.metrics.frames_unwritten(file.receipt.frames().saturating_sub(file.summary.frames()));
                 (self.finished)(file);
             }
+            // Its disk is gone, and may come back.
+            Err(finish::FinishError::Empty { .. }) if self.is_gone() => self.unfinished.push_back(end),
             Err(finish::FinishError::Empty { file_id }) => {
                 self.places.forget(file_id);
                 self.metrics.file_failed(FileFailure::Empty);

@@ -11,6 +11,7 @@ use rustix::fs::{FallocateFlags, OFlags};
 
 use crate::container::OpenMedia;
 use crate::domain::receipt::Damage;
+use crate::segment::folders::LOCK_NAME;
 use crate::segment::health::DiskHealth;
 use crate::segment::store::WRITE_ALIGN_BYTES;
 use crate::segment::{faults, finish};
@@ -178,7 +179,11 @@ pub(super) fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuf
     faults::before(faults::Step::Create, &finish::media_path(recording, open.media))?;
     for identity in &open.begin {
         let folder = recording.join(identity.file_id.to_string());
-        std::fs::create_dir(&folder)?;
+        match std::fs::create_dir(&folder) {
+            // Somebody has removed the folder of open recordings; but where a disk is not mounted nothing is made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_data_folder(recording) => std::fs::create_dir_all(&folder)?,
+            created => created?,
+        }
         let text = serde_json::to_vec_pretty(identity).map_err(io::Error::other)?;
         std::fs::write(folder.join(finish::IDENTITY_NAME), text)?;
     }
@@ -215,6 +220,11 @@ pub(super) fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuf
         std::fs::hard_link(&path, finish::media_path(recording, link))?;
     }
     Ok((file, path, direct))
+}
+
+/// A data folder in use has a lock.
+fn is_data_folder(recording: &Path) -> bool {
+    recording.parent().is_some_and(|data| data.join(LOCK_NAME).exists())
 }
 
 fn direct_flag() -> i32 {

@@ -8,7 +8,6 @@ mod syncer;
 mod writer;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -18,7 +17,6 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::domain::{FinishedFile, PausedRecording, Policy, Resumptions};
-use crate::limits::TMPFS_MAGIC;
 use crate::metrics::Metrics;
 use crate::units::{MonoTime, WallTime};
 
@@ -155,7 +153,6 @@ impl Parts {
         // One sync may wait while another runs: it covers whatever was written until it begins.
         let (to_sync, sync_queue) = bounded(1);
         let recording = finish.recording_folder();
-        let folder = File::open(&recording)?;
         let recording_folder = recording.clone();
         let writer = Writer {
             recording,
@@ -164,7 +161,7 @@ impl Parts {
             descriptors_max,
             failed: HashSet::new(),
             bounce: AlignedBuffer::new(256 << 10),
-            in_memory: rustix::fs::fstatfs(&folder).is_ok_and(|stat| stat.f_type == TMPFS_MAGIC),
+            in_memory: None,
             ring: None,
             batch: Vec::with_capacity(BATCH_WRITES_MAX),
             batch_bytes: 0,
@@ -174,6 +171,7 @@ impl Parts {
             resumptions: Arc::clone(&resumption.table),
             written: false,
             sync_failures: 0,
+            next_removal_look: Instant::now(),
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             clock,
@@ -195,7 +193,7 @@ impl Parts {
             next_check: Instant::now(),
             next_retry: Instant::now(),
         };
-        let syncer = Syncer { folder, path: recording_folder, queue: sync_queue, metrics, health, clock };
+        let syncer = Syncer { path: recording_folder, queue: sync_queue, metrics, health, clock };
         Ok(Self { writer, finisher, syncer, sender, queue: receiver, to_finish: finisher_queue })
     }
 }

@@ -1,6 +1,7 @@
 //! The sync thread of a data folder: one `syncfs` for all open files, so that a power cut costs at most `durability_ms`.
 
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +17,6 @@ use super::nanos;
 
 /// Brings everything that was written to the disk for good.
 pub(super) struct Syncer {
-    pub(super) folder: File,
     pub(super) path: PathBuf,
     /// When each sync was asked for.
     pub(super) queue: Receiver<MonoTime>,
@@ -32,11 +32,18 @@ impl Syncer {
         }
     }
 
+    /// The folder is opened each time: its disk may have been unmounted and mounted again.
+    fn sync_all(&self) -> io::Result<()> {
+        let folder = File::open(&self.path)?;
+        faults::before(faults::Step::Sync, &self.path)?;
+        Ok(rustix::fs::syncfs(&folder)?)
+    }
+
     pub(super) fn sync(&self, asked: MonoTime) {
         let started = Instant::now();
         self.health.begins(Helper::Syncer, (self.clock)());
         // One call for all open files: a journal commit each would cost a flush of the disk for every stream.
-        if let Err(error) = faults::before(faults::Step::Sync, &self.path).and_then(|()| Ok(rustix::fs::syncfs(&self.folder)?)) {
+        if let Err(error) = self.sync_all() {
             self.health.failed_sync();
             tracing::error!(%error, "syncing the data folder failed");
             self.metrics.file_failed(FileFailure::Sync);

@@ -1,6 +1,7 @@
 //! The writer of a data folder: creates files and carries out the cores' writes, many in one call.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender};
 
 use crate::domain::Resumptions;
+use crate::limits::TMPFS_MAGIC;
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::segment::arena::Block;
 use crate::segment::health::{DiskHealth, Helper};
@@ -30,6 +32,8 @@ pub(super) const BATCH_WRITES_MAX: usize = WRITES_MAX / 2;
 const BATCH_BYTES_MAX: usize = 64 << 20;
 /// The first write of a batch waits for others this long.
 const GATHER: Duration = Duration::from_millis(3);
+/// It is looked this often whether open files are still there.
+const REMOVAL_LOOK: Duration = Duration::from_secs(2);
 /// Descriptors on their way to the finisher; beyond them it opens the files anew.
 const CLOSING_MAX: usize = 128;
 
@@ -43,7 +47,8 @@ pub(super) struct Writer {
     pub(super) failed: HashSet<FileSerial>,
     pub(super) bounce: AlignedBuffer,
     /// The folder is on a tmpfs: space taken in advance would only be cleared first, and a write is over when the call is.
-    pub(super) in_memory: bool,
+    /// `None`: no file was created yet; the folder may not even be there.
+    pub(super) in_memory: Option<bool>,
     /// `None`: the system has none for us; writes go one by one.
     pub(super) ring: Option<Ring>,
     /// Writes that go out together.
@@ -58,6 +63,7 @@ pub(super) struct Writer {
     pub(super) written: bool,
     /// Failed syncs that were noted already.
     pub(super) sync_failures: u64,
+    pub(super) next_removal_look: Instant,
     pub(super) health: Arc<DiskHealth>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: fn() -> MonoTime,
@@ -66,7 +72,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn run(&mut self, receiver: &Receiver<DiskCommand>) {
-        if !self.in_memory {
+        if !rustix::fs::statfs(&self.recording).is_ok_and(|stat| stat.f_type == TMPFS_MAGIC) {
             self.ring = Ring::new().inspect_err(|error| tracing::warn!(%error, "no io_uring for the disk writer: writes go one by one")).ok();
         }
         while let Ok(command) = receiver.recv() {
@@ -123,6 +129,7 @@ impl Writer {
                 self.forward(FinishCommand::PauseRecording { paused, refused });
             }
             DiskCommand::Sync(asked) => {
+                self.note_removed_files();
                 if std::mem::take(&mut self.written) {
                     // Full: one waits already, and will cover this.
                     let _ = self.to_sync.try_send(asked);
@@ -143,6 +150,20 @@ impl Writer {
         }
     }
 
+    /// What is written to a file that somebody has removed is gone with it: it ends, and another begins.
+    fn note_removed_files(&mut self) {
+        if Instant::now() < self.next_removal_look {
+            return;
+        }
+        self.next_removal_look = Instant::now() + REMOVAL_LOOK;
+        let is_removed = |file: &File| rustix::fs::fstat(file).is_ok_and(|stat| stat.st_nlink == 0);
+        for open in self.open.values_mut().filter(|open| !open.failed.load(Ordering::Relaxed) && open.file.as_ref().is_some_and(is_removed)) {
+            tracing::error!(path = %open.path.display(), "somebody has removed a file that is recorded to; another one begins");
+            open.fail(0, open.end, &io::Error::other("the file was removed"));
+            self.metrics.file_failed(FileFailure::Write);
+        }
+    }
+
     fn forward(&self, command: FinishCommand) {
         if self.to_finisher.send(command).is_err() {
             tracing::error!("the finisher is gone; unfinished recordings are finished at the next start");
@@ -159,11 +180,12 @@ impl Writer {
                 let length = open.head.len() as u64;
                 let link = open.link.map(|link| finish::media_path(&self.recording, link));
                 self.descriptors += 1;
+                let in_memory = *self.in_memory.get_or_insert_with(|| rustix::fs::fstatfs(&file).is_ok_and(|stat| stat.f_type == TMPFS_MAGIC));
                 let on_disk = OpenOnDisk {
                     file: Some(file),
                     path,
                     direct,
-                    allocated: if self.in_memory { u64::MAX } else { length },
+                    allocated: if in_memory { u64::MAX } else { length },
                     allocate_step: ALLOCATE_BYTES_MIN,
                     length,
                     batch: (self.batch_number - 1, 0),

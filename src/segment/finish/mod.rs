@@ -105,6 +105,28 @@ impl FinishError {
     pub fn is_no_space(&self) -> bool {
         matches!(self, FinishError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }
+
+    /// The disk does not take or give what it should: with another answer of the disk the recording can be finished.
+    pub fn is_of_the_disk(&self) -> bool {
+        match self {
+            FinishError::File { source, .. }
+            | FinishError::Identity { source, .. }
+            | FinishError::Scan { source: ScanError::Read { source, .. }, .. } => {
+                source.raw_os_error().is_some() && !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            }
+            FinishError::Empty { .. } | FinishError::NoKey { .. } | FinishError::Scan { .. } | FinishError::Defect { .. } => false,
+        }
+    }
+
+    /// What the file system said.
+    pub fn into_io(self) -> Option<io::Error> {
+        match self {
+            FinishError::File { source, .. }
+            | FinishError::Identity { source, .. }
+            | FinishError::Scan { source: ScanError::Read { source, .. }, .. } => Some(source),
+            FinishError::Empty { .. } | FinishError::NoKey { .. } | FinishError::Scan { .. } | FinishError::Defect { .. } => None,
+        }
+    }
 }
 
 fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FinishError {
