@@ -45,7 +45,7 @@ fn template_for(connection: &Connection, key: &StreamKey, alias_domain: &str) ->
     let mut statement = connection.prepare_cached(
         "SELECT template_id FROM callback_rule WHERE domain = ?1 AND (app = ?2 OR app = '') AND stream = '' ORDER BY app = '' LIMIT 1",
     )?;
-    for domain in [&*key.domain, alias_domain] {
+    for domain in [&*key.domain, alias_domain].into_iter().filter(|domain| !domain.is_empty()) {
         let found: Option<i64> = statement.query_row(params![domain.to_ascii_lowercase(), &*key.app], |row| row.get(0)).optional()?;
         if let Some(id) = found {
             return templates::one(connection, TemplateId(unstored(id))).map(Some);

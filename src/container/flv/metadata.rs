@@ -16,6 +16,9 @@ const AMF_ECMA_ARRAY: u8 = 8;
 const AMF_STRICT_ARRAY: u8 = 10;
 const AMF_OBJECT_END: [u8; 3] = [0, 0, 9];
 
+/// Behind the filler: the end of the array and the size of the tag.
+pub(super) const TAIL_BYTES: usize = AMF_OBJECT_END.len() + PREVIOUS_TAG_SIZE_BYTES;
+
 const AMF_NUMBER_BYTES: usize = 9;
 const FILLER_NAME: &str = "filler";
 /// Name with its length, marker, count.

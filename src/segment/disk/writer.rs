@@ -94,17 +94,19 @@ impl Writer {
             DiskCommand::Write(_) => unreachable!("gathered"),
             DiskCommand::Open(open) => self.open(*open),
             DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
-            DiskCommand::Close { serial, bytes, plan, sum } => {
+            DiskCommand::Close { serial, bytes, plan, sum, mut tail } => {
                 self.failed.remove(&serial);
                 if let Some(mut open) = self.open.remove(&serial) {
                     self.descriptors -= usize::from(open.file.is_some());
                     if self.to_finisher.len() > CLOSING_MAX {
-                        open.file = None;
+                        (open.file, tail) = (None, None);
                     }
                     self.metrics.file_closed();
                     // A file that failed is not what its core thinks.
                     let failed = open.failed.load(Ordering::Relaxed);
                     let (plan, checksum) = if failed { (None, None) } else { (plan, Some(*sum)) };
+                    // Where writes go through memory it is there.
+                    let tail = tail.filter(|_| open.direct && !failed);
                     self.forward(FinishCommand::Close {
                         file: open.file,
                         bytes,
@@ -113,6 +115,7 @@ impl Writer {
                         plan,
                         damage: open.damage,
                         checksum,
+                        tail,
                     });
                 }
             }

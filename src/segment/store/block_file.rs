@@ -10,6 +10,7 @@ use crate::segment::arena::{Block, BlockClass, BlockKind, Pin};
 use crate::segment::checksum::Running;
 use crate::units::MonoTime;
 
+use super::WRITE_ALIGN_BYTES;
 use super::command::FileSerial;
 
 /// A block of an open file that is still in the core's hands.
@@ -107,6 +108,16 @@ impl BlockFile {
     pub(super) fn room(&self) -> usize {
         let tail = self.held.back().map_or(0, |held| held.block.bytes() - (self.position - held.start) as usize);
         tail + self.spare_bytes
+    }
+
+    /// The last page, padded with zeros, unless it is whole or on its way to the disk already.
+    pub(super) fn tail(&self) -> Option<Box<[u8]>> {
+        let start = self.position - self.position % WRITE_ALIGN_BYTES;
+        let held = self.held.back().filter(|held| held.start <= start && start < self.position)?;
+        let bytes = held.block.read((start - held.start) as usize..(self.position - held.start) as usize);
+        let mut page = vec![0; WRITE_ALIGN_BYTES as usize].into_boxed_slice();
+        page[..bytes.len()].copy_from_slice(bytes);
+        Some(page)
     }
 
     /// Adds what was appended to the checksum, all but a draft: it is in the processor's cache still.

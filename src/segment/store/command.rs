@@ -30,6 +30,8 @@ pub enum DiskCommand {
         plan: Option<Box<FinishPlan>>,
         /// Of what was handed over.
         sum: Box<Running>,
+        /// The last page, padded with zeros, if the file does not end with a whole one.
+        tail: Option<Box<[u8]>>,
     },
     EndRecording(RecordingEnd),
     PauseRecording(Box<PausedRecording>),
