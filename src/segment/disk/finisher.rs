@@ -18,6 +18,7 @@ use crate::domain::{FinishedFile, PausedRecording, Policy, RecordingSource, Resu
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::segment::checksum::Running;
 use crate::segment::finish::{self, Checksum, ClosedFile, ClosedFiles, Ended, FinishSettings};
+use crate::segment::headers::Headers;
 use crate::segment::health::{DiskHealth, Helper};
 use crate::segment::open::OpenRecordings;
 use crate::segment::store::{Places, WRITE_ALIGN_BYTES};
@@ -33,6 +34,8 @@ const UNFINISHED_MAX: usize = 65_536;
 /// Recordings that are finished together.
 const TOGETHER_MIN: usize = 4;
 const TOGETHER_MAX: usize = 256;
+/// Recordings often end together: the first of them waits for others this long.
+const GATHER: Duration = Duration::from_millis(10);
 /// Closed files that keep their descriptor until their recording ends, which mostly comes next.
 const KEPT_OPEN_MAX: usize = 64;
 /// Interrupted recordings are looked at this often: their time may be over, their task stopped.
@@ -50,6 +53,7 @@ pub(super) enum FinishCommand {
         checksum: Option<Running>,
         /// Its last page, which is on the disk; `None`: it is whole, or not known.
         tail: Option<Box<[u8]>>,
+        headers: Option<Box<Headers>>,
     },
     Text {
         folder: FileId,
@@ -103,6 +107,9 @@ impl Finisher {
                 // What is paused goes on after the next start.
                 Err(RecvTimeoutError::Disconnected) => return self.finish_again(),
             };
+            if matches!(command, FinishCommand::EndRecording(_)) && queue.len() < TOGETHER_MAX {
+                std::thread::sleep(GATHER);
+            }
             self.carry_out_with(command, queue);
         }
     }
@@ -120,7 +127,7 @@ impl Finisher {
 
     fn carry_out(&mut self, command: FinishCommand) {
         match command {
-            FinishCommand::Close { file, bytes, path, link, plan, damage, checksum, tail } => {
+            FinishCommand::Close { file, bytes, path, link, plan, damage, checksum, tail, headers } => {
                 let started = Instant::now();
                 // Cuts the preallocation and the padding of the last page.
                 let file = file.map_or_else(|| open_media(&path, false), Ok);
@@ -130,10 +137,12 @@ impl Finisher {
                     self.metrics.file_failed(FileFailure::Write);
                 }
                 let file = cut.ok().filter(|_| self.closed.len() < KEPT_OPEN_MAX);
+                let headers = headers.map(Arc::from);
                 if let Some(link) = &link {
-                    self.closed.insert(link.clone(), ClosedFile { damage: damage.clone(), ..ClosedFile::default() });
+                    self.closed.insert(link.clone(), ClosedFile { damage: damage.clone(), headers: headers.clone(), ..ClosedFile::default() });
                 }
-                self.closed.insert(path, ClosedFile { file, plan: plan.map(|plan| *plan), damage, checksum: checksum.map(Checksum::Running), link });
+                let (plan, checksum) = (plan.map(|plan| *plan), checksum.map(Checksum::Running));
+                self.closed.insert(path, ClosedFile { file, plan, damage, checksum, link, headers });
                 self.metrics.record_disk_step(DiskStep::Resize, nanos(started));
             }
             FinishCommand::Text { folder, name, text } => {

@@ -94,7 +94,7 @@ impl Writer {
             DiskCommand::Write(_) => unreachable!("gathered"),
             DiskCommand::Open(open) => self.open(*open),
             DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
-            DiskCommand::Close { serial, bytes, plan, sum, mut tail } => {
+            DiskCommand::Close { serial, bytes, plan, sum, mut tail, headers } => {
                 self.failed.remove(&serial);
                 if let Some(mut open) = self.open.remove(&serial) {
                     self.descriptors -= usize::from(open.file.is_some());
@@ -104,7 +104,7 @@ impl Writer {
                     self.metrics.file_closed();
                     // A file that failed is not what its core thinks.
                     let failed = open.failed.load(Ordering::Relaxed);
-                    let (plan, checksum) = if failed { (None, None) } else { (plan, Some(*sum)) };
+                    let (plan, checksum, headers) = if failed { (None, None, None) } else { (plan, Some(*sum), headers) };
                     // Where writes go through memory it is there.
                     let tail = tail.filter(|_| open.direct && !failed);
                     self.forward(FinishCommand::Close {
@@ -116,6 +116,7 @@ impl Writer {
                         damage: open.damage,
                         checksum,
                         tail,
+                        headers,
                     });
                 }
             }

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 
@@ -26,6 +27,7 @@ use crate::units::{FileId, Format, WallTime};
 
 use super::checksum::Running;
 use super::faults;
+use super::headers::Headers;
 use super::vital::contained;
 
 use media::{finish_parts, sync_media};
@@ -71,6 +73,7 @@ pub struct ClosedFile {
     pub checksum: Option<Checksum>,
     /// The same file under the name that an HLS recording has for it.
     pub link: Option<PathBuf>,
+    pub headers: Option<Arc<Headers>>,
 }
 
 /// What is known of the bytes of a closed file.

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use crate::container::{MediaPath, Pinned, Sink};
 use crate::segment::arena::{Block, BlockClass, BlockKind, Pin};
 use crate::segment::checksum::Running;
+use crate::segment::headers::{BEFORE_BYTES, Headers};
 use crate::units::MonoTime;
 
 use super::WRITE_ALIGN_BYTES;
@@ -35,6 +36,8 @@ pub struct BlockFile {
     pub(super) sealed: u64,
     /// A log has none.
     pub(super) sum: Option<Box<Running>>,
+    /// Of a file in fragments.
+    pub(super) headers: Option<Box<Headers>>,
     /// Everything before is complete, and its blocks' headers say so; and the frames that are in it.
     pub(super) committed: u64,
     pub(super) taken: u64,
@@ -80,6 +83,7 @@ impl BlockFile {
 
     pub(super) fn begin(target: Option<Target>, serial: FileSerial, position: u64, now: MonoTime) -> Self {
         let sum = target.as_ref().map(|_| Box::new(Running::new(position)));
+        let in_fragments = target.as_ref().is_some_and(|target| matches!(target.media.extension, "mp4" | "m4s"));
         Self {
             target,
             serial,
@@ -89,6 +93,7 @@ impl BlockFile {
             position,
             sealed: position,
             sum,
+            headers: in_fragments.then(Box::default),
             committed: position,
             taken: 0,
             oldest: None,
@@ -128,6 +133,9 @@ impl BlockFile {
     fn sum_until(&mut self, end: u64) {
         let Some(sum) = &mut self.sum else { return };
         if let Some(draft) = sum.draft().filter(|draft| draft.end <= self.sealed) {
+            if let Some(headers) = &mut self.headers {
+                headers.settle(pieces(&self.held, draft.clone()));
+            }
             sum.settle_draft(pieces(&self.held, draft));
         }
         if sum.end() < end {
@@ -177,6 +185,11 @@ impl Sink for BlockFile {
         let bytes = self.position - from;
         if let Some(sum) = &mut self.sum {
             sum.begin_draft(bytes);
+        }
+        if let Some(headers) = &mut self.headers {
+            let first = self.held.front().map_or(from, |held| held.start.min(from));
+            let before = from.saturating_sub(BEFORE_BYTES).max(first);
+            headers.begin(before, pieces(&self.held, before..from));
         }
     }
 

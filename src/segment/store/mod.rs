@@ -391,7 +391,7 @@ impl Store for CoreStore {
             self.free(Some(disk), block);
         }
         self.disks[disk].health.file_ends();
-        self.disks[disk].send(DiskCommand::Close { serial, bytes, plan: plan.map(Box::new), sum, tail });
+        self.disks[disk].send(DiskCommand::Close { serial, bytes, plan: plan.map(Box::new), sum, tail, headers: file.headers });
     }
 
     fn resume(&mut self, claim: &ResumeClaim, patient: bool) -> Resume {
