@@ -62,6 +62,8 @@ use crate::units::{FileId, MonoTime, TemplateId, WallTime};
 const ENTRIES_MAX: usize = 4096;
 /// Files entered in one transaction.
 const ENTRY_BATCH_MAX: usize = 256;
+/// Those of recordings that ended together come one shortly after the other: the first of them waits for the others this long.
+const ENTRY_GATHER: Duration = Duration::from_millis(5);
 /// A catalog that refuses is tried again after this.
 const ENTRY_RETRY: Duration = Duration::from_secs(1);
 
@@ -787,6 +789,7 @@ fn enter_files(
                 Ok(file) => waiting.push(file),
                 Err(_) => return,
             }
+            std::thread::sleep(ENTRY_GATHER);
         }
         while waiting.len() < ENTRY_BATCH_MAX {
             match queue.try_recv() {

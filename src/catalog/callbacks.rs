@@ -42,13 +42,14 @@ impl Catalog {
 
 /// The template of the rule that names the stream most exactly: domain and app, then the domain alone; its own domain first, then its other one.
 fn template_for(connection: &Connection, key: &StreamKey, alias_domain: &str) -> Result<Option<CallbackTemplate>, CatalogError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT template_id FROM callback_rule WHERE domain = ?1 AND (app = ?2 OR app = '') AND stream = '' ORDER BY app = '' LIMIT 1",
-    )?;
-    for domain in [&*key.domain, alias_domain] {
-        let found: Option<i64> = statement.query_row(params![domain.to_ascii_lowercase(), &*key.app], |row| row.get(0)).optional()?;
-        if let Some(id) = found {
-            return templates::one(connection, TemplateId(unstored(id))).map(Some);
+    // That of the application goes before that of the whole domain.
+    let mut statement = connection.prepare_cached("SELECT template_id FROM callback_rule WHERE domain = ?1 AND app = ?2 AND stream = ''")?;
+    for domain in [&*key.domain, alias_domain].into_iter().filter(|domain| !domain.is_empty()) {
+        for app in [&*key.app, ""] {
+            let found: Option<i64> = statement.query_row(params![domain.to_ascii_lowercase(), app], |row| row.get(0)).optional()?;
+            if let Some(id) = found {
+                return templates::one(connection, TemplateId(unstored(id))).map(Some);
+            }
         }
     }
     Ok(None)

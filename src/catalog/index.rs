@@ -9,7 +9,6 @@
 //! Every token begins with the sub-application, which is a wall.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
@@ -113,15 +112,21 @@ pub(super) fn fold(text: &str) -> String {
     text.chars().flat_map(char::to_lowercase).flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
-/// The tokens of one file, joined by spaces.
+/// The tokens of one file, joined by spaces. There are hundreds for every file that is entered.
 pub(super) struct Document {
     sub_app_id: u64,
-    tokens: BTreeSet<String>,
+    /// Every token with a space behind it.
+    tokens: String,
 }
 
 impl Document {
     pub(super) fn new(sub_app_id: u64) -> Self {
-        Self { sub_app_id, tokens: BTreeSet::new() }
+        Self { sub_app_id, tokens: String::new() }
+    }
+
+    fn add(&mut self, write: impl FnOnce(&mut String)) {
+        write(&mut self.tokens);
+        self.tokens.push(' ');
     }
 
     pub(super) fn add_text(&mut self, field: Text, text: &str) {
@@ -131,33 +136,36 @@ impl Document {
         }
         let starts: Vec<usize> = char_bounds(&folded);
         let chars = starts.len() - 1;
+        let sub_app_id = self.sub_app_id;
         for length in 1..=GRAM_CHARS_MAX {
             for window in starts.windows(length + 1) {
-                self.tokens.insert(gram_token(self.sub_app_id, field, &folded[window[0]..window[length]]));
+                self.add(|to| write_gram(to, sub_app_id, field, &folded[window[0]..window[length]]));
             }
         }
         for window in starts.windows(LONG_GRAM_CHARS + 1) {
-            self.tokens.insert(long_gram_token(self.sub_app_id, field, &folded[window[0]..window[LONG_GRAM_CHARS]]));
+            self.add(|to| write_long_gram(to, sub_app_id, field, &folded[window[0]..window[LONG_GRAM_CHARS]]));
         }
         for length in PREFIX_CHARS.into_iter().filter(|length| *length <= chars) {
-            self.tokens.insert(prefix_token(self.sub_app_id, field, length, &folded[..starts[length]]));
+            self.add(|to| write_prefix(to, sub_app_id, field, length, &folded[..starts[length]]));
         }
-        self.tokens.insert(whole_token(self.sub_app_id, field, &folded));
+        self.add(|to| write_whole(to, sub_app_id, field, &folded));
     }
 
     pub(super) fn add_value(&mut self, field: Value, value: &str) {
-        self.tokens.insert(value_token(self.sub_app_id, field, value));
+        let sub_app_id = self.sub_app_id;
+        self.add(|to| write_value(to, sub_app_id, field, value));
     }
 
     pub(super) fn add_expiry(&mut self, micros: i64) {
-        let step = expiry_step(micros);
+        let (sub_app_id, step) = (self.sub_app_id, expiry_step(micros));
         for level in 0..EXPIRY_LEVELS {
-            self.tokens.insert(expiry_token(self.sub_app_id, level, step >> (2 * level)));
+            self.add(|to| write_expiry(to, sub_app_id, level, step >> (2 * level)));
         }
     }
 
+    /// Some more than once: the engine takes them once, and faster than they could be sorted here.
     pub(super) fn into_tokens(self) -> String {
-        self.tokens.into_iter().collect::<Vec<_>>().join(" ")
+        self.tokens
     }
 }
 
@@ -242,14 +250,14 @@ impl Lookup<'_> {
     pub(super) fn part(&self, field: Text, folded: &str) -> Expression {
         let starts = char_bounds(folded);
         if starts.len() <= GRAM_CHARS_MAX + 1 {
-            return Expression::Token(gram_token(self.sub_app_id, field, folded));
+            return Expression::Token(token(|to| write_gram(to, self.sub_app_id, field, folded)));
         }
         let chars = starts.len() - 1;
         if chars == LONG_GRAM_CHARS {
-            return Expression::Token(long_gram_token(self.sub_app_id, field, folded));
+            return Expression::Token(token(|to| write_long_gram(to, self.sub_app_id, field, folded)));
         }
         let length = if chars > LONG_GRAM_CHARS { LONG_GRAM_CHARS } else { GRAM_CHARS_MAX };
-        let make = if chars > LONG_GRAM_CHARS { long_gram_token } else { gram_token };
+        let write = if chars > LONG_GRAM_CHARS { write_long_gram } else { write_gram };
         let grams: BTreeSet<&str> = starts.windows(length + 1).map(|window| &folded[window[0]..window[length]]).collect();
         let mut grams: Vec<(usize, &str)> =
             grams.into_iter().map(|gram| (self.sample.iter().filter(|text| text.contains(gram)).count(), gram)).collect();
@@ -260,7 +268,7 @@ impl Lookup<'_> {
         let is_common = |count: usize| count as f64 > SHARE_COMMON * self.sample.len() as f64;
         let is_chosen = |at: usize, count: usize, gram: &str| at == 0 || (!is_common(count) && (at < GRAMS_RAREST || tiles(gram)));
         let chosen = grams.into_iter().enumerate().filter(|(at, (count, gram))| is_chosen(*at, *count, gram)).take(GRAMS_PER_PART);
-        let chosen = chosen.map(|(_, (_, gram))| Expression::Token(make(self.sub_app_id, field, gram))).collect();
+        let chosen = chosen.map(|(_, (_, gram))| Expression::Token(token(|to| write(to, self.sub_app_id, field, gram)))).collect();
         Expression::Among(chosen)
     }
 
@@ -270,17 +278,17 @@ impl Lookup<'_> {
         let chars = starts.len() - 1;
         // The first length is 1, and the text is not empty.
         let indexed = PREFIX_CHARS.into_iter().rev().find(|length| *length <= chars).unwrap_or(1);
-        let token = Expression::Token(prefix_token(self.sub_app_id, field, indexed, &folded[..starts[indexed]]));
+        let token = Expression::Token(token(|to| write_prefix(to, self.sub_app_id, field, indexed, &folded[..starts[indexed]])));
         if indexed == chars { token } else { Expression::Among(vec![token, self.part(field, folded)]) }
     }
 
     /// Files whose text is `folded`.
     pub(super) fn whole(&self, field: Text, folded: &str) -> Expression {
-        Expression::Token(whole_token(self.sub_app_id, field, folded))
+        Expression::Token(token(|to| write_whole(to, self.sub_app_id, field, folded)))
     }
 
     pub(super) fn value(&self, field: Value, value: &str) -> Expression {
-        Expression::Token(value_token(self.sub_app_id, field, value))
+        Expression::Token(token(|to| write_value(to, self.sub_app_id, field, value)))
     }
 
     /// Files expiring in the range, microseconds, which is not empty: the fewest steps that cover it.
@@ -290,7 +298,7 @@ impl Lookup<'_> {
         let (mut from, mut to) = (expiry_step(micros.start), expiry_step(micros.end - 1) + 1);
         let mut tokens = Vec::new();
         for level in 0..EXPIRY_LEVELS {
-            let mut add = |step| tokens.push(Expression::Token(expiry_token(self.sub_app_id, level, step)));
+            let mut add = |step| tokens.push(Expression::Token(token(|to| write_expiry(to, self.sub_app_id, level, step))));
             if level + 1 == EXPIRY_LEVELS {
                 // The calendar ends after five of the longest steps.
                 (from..to).for_each(&mut add);
@@ -316,41 +324,63 @@ fn char_bounds(text: &str) -> Vec<usize> {
     text.char_indices().map(|(at, _)| at).chain([text.len()]).collect()
 }
 
-fn token(sub_app_id: u64, letter: char, rest: std::fmt::Arguments<'_>) -> String {
+/// One token as text of its own.
+fn token(write: impl FnOnce(&mut String)) -> String {
     let mut token = String::with_capacity(24);
-    let written = write!(token, "{sub_app_id:x}{letter}{rest}");
-    debug_assert!(written.is_ok(), "writing to a String cannot fail");
+    write(&mut token);
     token
 }
 
-fn expiry_token(sub_app_id: u64, level: u32, step: i64) -> String {
-    token(sub_app_id, EXPIRY_LETTER, format_args!("{level:x}z{step:x}"))
+fn begin(to: &mut String, sub_app_id: u64, letter: char) {
+    push_hex(to, sub_app_id);
+    to.push(letter);
 }
 
-fn gram_token(sub_app_id: u64, field: Text, gram: &str) -> String {
-    let mut token = token(sub_app_id, field.gram_letter(), format_args!(""));
-    for (index, c) in gram.chars().enumerate() {
-        let separator = if index == 0 { "" } else { "z" };
-        let written = write!(token, "{separator}{:x}", u32::from(c));
-        debug_assert!(written.is_ok(), "writing to a String cannot fail");
+/// As `{:x}`, which takes several times as long.
+fn push_hex(to: &mut String, value: u64) {
+    let digits = (16 - value.leading_zeros() / 4).max(1);
+    for at in (0..digits).rev() {
+        to.push(char::from(b"0123456789abcdef"[(value >> (4 * at)) as usize & 15]));
     }
-    token
 }
 
-fn long_gram_token(sub_app_id: u64, field: Text, gram: &str) -> String {
-    token(sub_app_id, field.long_gram_letter(), format_args!("{:x}", hash(gram)))
+fn write_expiry(to: &mut String, sub_app_id: u64, level: u32, step: i64) {
+    begin(to, sub_app_id, EXPIRY_LETTER);
+    push_hex(to, u64::from(level));
+    to.push('z');
+    push_hex(to, step as u64);
 }
 
-fn prefix_token(sub_app_id: u64, field: Text, chars: usize, prefix: &str) -> String {
-    token(sub_app_id, field.prefix_letter(), format_args!("{chars:x}z{:x}", hash(prefix)))
+fn write_gram(to: &mut String, sub_app_id: u64, field: Text, gram: &str) {
+    begin(to, sub_app_id, field.gram_letter());
+    for (index, c) in gram.chars().enumerate() {
+        if index > 0 {
+            to.push('z');
+        }
+        push_hex(to, u64::from(u32::from(c)));
+    }
 }
 
-fn whole_token(sub_app_id: u64, field: Text, folded: &str) -> String {
-    token(sub_app_id, field.whole_letter(), format_args!("{:x}", hash(folded)))
+fn write_long_gram(to: &mut String, sub_app_id: u64, field: Text, gram: &str) {
+    begin(to, sub_app_id, field.long_gram_letter());
+    push_hex(to, hash(gram));
 }
 
-fn value_token(sub_app_id: u64, field: Value, value: &str) -> String {
-    token(sub_app_id, field.letter(), format_args!("{:x}", hash(value)))
+fn write_prefix(to: &mut String, sub_app_id: u64, field: Text, chars: usize, prefix: &str) {
+    begin(to, sub_app_id, field.prefix_letter());
+    push_hex(to, chars as u64);
+    to.push('z');
+    push_hex(to, hash(prefix));
+}
+
+fn write_whole(to: &mut String, sub_app_id: u64, field: Text, folded: &str) {
+    begin(to, sub_app_id, field.whole_letter());
+    push_hex(to, hash(folded));
+}
+
+fn write_value(to: &mut String, sub_app_id: u64, field: Value, value: &str) {
+    begin(to, sub_app_id, field.letter());
+    push_hex(to, hash(value));
 }
 
 /// The first 64 bits of SHA-256. Stored in the catalog, so it must stay the same for ever.
@@ -388,9 +418,21 @@ mod tests {
         assert_eq!(hash("abc"), 0xba78_16bf_8f01_cfea);
     }
 
-    fn holds(tokens: &BTreeSet<String>, expression: &Expression) -> bool {
+    #[test]
+    fn tokens_never_change() {
+        let mut document = Document::new(0x1f);
+        document.add_text(Text::Name, "aA");
+        document.add_value(Value::Tag, "");
+        let tokens = "1fg61 1fg61 1fg61z61 1fi1zca978112ca1bbdca 1fi2z961b6dd3ede3cb8e 1fk961b6dd3ede3cb8e 1fte3b0c44298fc1c14 ";
+        assert_eq!(document.into_tokens(), tokens);
+        let mut document = Document::new(0);
+        document.add_expiry(0x1f * EXPIRY_STEP_MICROS);
+        assert_eq!(document.into_tokens(), "0u0z1f 0u1z7 0u2z1 0u3z0 0u4z0 0u5z0 0u6z0 0u7z0 0u8z0 0u9z0 0uaz0 0ubz0 0ucz0 ");
+    }
+
+    fn holds(tokens: &str, expression: &Expression) -> bool {
         match expression {
-            Expression::Token(token) => tokens.contains(token),
+            Expression::Token(token) => tokens.split(' ').any(|found| found == token),
             Expression::All(parts) | Expression::Among(parts) => parts.iter().all(|part| holds(tokens, part)),
             Expression::Without(kept, taken) => holds(tokens, kept) && !holds(tokens, taken),
             Expression::Any(parts) => parts.iter().any(|part| holds(tokens, part)),

@@ -136,10 +136,19 @@ fn run(connection: &Connection, queue: &Receiver<Box<dyn Job>>, mut copy: Option
     }
 }
 
-/// Runs the jobs in one transaction, each in a savepoint of its own.
+/// Runs the jobs in one transaction, each of several in a savepoint of its own.
 fn commit(connection: &Connection, batch: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
     // IMMEDIATE: wait for the write lock here, where the busy timeout applies, not in the middle.
     connection.execute_batch("BEGIN IMMEDIATE")?;
+    if let [job] = batch {
+        // It is the transaction: a savepoint would have every page kept twice that it changes.
+        return match job.run(connection) {
+            true => connection.execute_batch("COMMIT"),
+            // SQLite may have rolled back already.
+            false if connection.is_autocommit() => Ok(()),
+            false => connection.execute_batch("ROLLBACK"),
+        };
+    }
     for job in batch {
         connection.execute_batch("SAVEPOINT job")?;
         if job.run(connection) {

@@ -110,6 +110,9 @@ impl<R: ReadAt + ?Sized> ReadAt for Near<'_, R> {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.file.knows(offset, buffer) {
+            return Ok(buffer.len());
+        }
         let near = if offset == 0 { NEAR_HEAD_BYTES } else { NEAR_BYTES };
         if buffer.len() >= near {
             return self.file.read_at(offset, buffer);

@@ -8,6 +8,7 @@ pub mod disk;
 pub mod faults;
 pub mod finish;
 pub mod folders;
+pub mod headers;
 pub mod health;
 pub mod moves;
 pub mod open;

@@ -23,8 +23,9 @@ impl OpenRecordings {
         }
     }
 
-    pub(super) fn ended(&self, file_id: FileId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&file_id);
+    /// What its folder says of it, if it was begun or gone on with here.
+    pub(super) fn ended(&self, file_id: FileId) -> Option<RecordingIdentity> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&file_id)
     }
 
     /// Recordings of one format that `matches`, the newest last.

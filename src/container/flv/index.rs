@@ -1,13 +1,14 @@
 //! What a file holds, counted frame by frame: by the writer as it writes, by `scan` as it reads. The final onMetaData comes of it either way.
 
 use super::FILE_HEADER_BYTES;
-use super::metadata::{KeyFrame, Metadata};
-use crate::container::{FinishPlan, MediaSummary, ScanError, TrackSummary};
+use super::metadata::{KeyFrame, Metadata, TAIL_BYTES};
+use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaSummary, ScanError, TrackSummary};
 use crate::media::Tracks;
 
 #[derive(Clone, Debug)]
 pub(super) struct Index {
     pub tracks: Tracks,
+    file_header: [u8; FILE_HEADER_BYTES],
     /// The whole onMetaData tag, which keeps its size.
     metadata_bytes: usize,
     video: TrackWalk,
@@ -17,9 +18,10 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub fn new(tracks: Tracks, metadata_bytes: usize) -> Self {
+    pub fn new(tracks: Tracks, file_header: [u8; FILE_HEADER_BYTES], metadata_bytes: usize) -> Self {
         let key_frames = KeyFrameIndex::new(metadata_bytes / 18);
-        Self { tracks, metadata_bytes, video: TrackWalk::default(), audio: TrackWalk::default(), key_frames, last_video_is_key: false }
+        let (video, audio) = (TrackWalk::default(), TrackWalk::default());
+        Self { tracks, file_header, metadata_bytes, video, audio, key_frames, last_video_is_key: false }
     }
 
     /// `offset` is that of the tag; times are those in the file, not modulo 2^32.
@@ -35,12 +37,12 @@ impl Index {
         self.audio.take(dts_ms, 0, true, media_bytes);
     }
 
-    /// What makes the file final: it ends at `end`.
+    /// What makes the file final: it ends at `end`. `old`: the onMetaData tag that stands in it, if it may be another than that of the head.
     ///
     /// # Errors
     /// [`ScanError::Empty`] if there is no frame, [`ScanError::Head`] if onMetaData has no room.
-    pub fn plan(self, end: u64, torn_bytes: u64) -> Result<FinishPlan, ScanError> {
-        let Self { mut tracks, metadata_bytes, video, audio, key_frames: index, last_video_is_key } = self;
+    pub fn plan(self, end: u64, torn_bytes: u64, old: Option<&[u8]>) -> Result<FinishPlan, ScanError> {
+        let Self { mut tracks, file_header, metadata_bytes, video, audio, key_frames: index, last_video_is_key } = self;
         let audio_frame_ms = tracks.audio.as_ref().map(|track| {
             let rate_hz = i64::from(track.sample_rate_hz).max(1);
             (i64::from(track.samples_per_frame) * 1000 + rate_hz / 2) / rate_hz
@@ -79,9 +81,25 @@ impl Index {
         let room = metadata.key_frames_max(metadata_bytes).ok_or(ScanError::Head { what: "the onMetaData tag has no room" })?;
         let key_frames = index.thinned(room);
         metadata.key_frames = &key_frames;
-        let writes = vec![(FILE_HEADER_BYTES as u64, metadata.tag(metadata_bytes))];
-        Ok(FinishPlan { truncate_to: end, insert: None, writes, append: Vec::new(), torn_bytes, summary })
+        let mut front = file_header.to_vec();
+        front.extend_from_slice(&metadata.tag(metadata_bytes));
+        front.truncate(FILE_HEADER_BYTES + changed_bytes(&front[FILE_HEADER_BYTES..], old));
+        Ok(FinishPlan { truncate_to: end, insert: None, writes: vec![(0, front)], append: Vec::new(), torn_bytes, summary })
     }
+}
+
+/// How much of the tag has to be written, to the end of a page: pages that are written whole need not be read before, and behind the key frames there are
+/// the zeros of the filler, as they stand in the head, and the end, which every tag of this size has.
+fn changed_bytes(tag: &[u8], old: Option<&[u8]>) -> usize {
+    let filled = tag.len().saturating_sub(TAIL_BYTES);
+    let used = tag[..filled].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let differs = match old {
+        None => 0,
+        Some(old) if old.len() < tag.len() => tag.len(),
+        Some(old) => tag.iter().zip(old).rposition(|(new, old)| new != old).map_or(0, |last| last + 1),
+    };
+    let end = FILE_HEADER_BYTES + used.max(differs).max(1);
+    (end.next_multiple_of(HEAD_ALIGN_BYTES) - FILE_HEADER_BYTES).min(tag.len())
 }
 
 /// Counts and times of one track.

@@ -16,6 +16,9 @@ const AMF_ECMA_ARRAY: u8 = 8;
 const AMF_STRICT_ARRAY: u8 = 10;
 const AMF_OBJECT_END: [u8; 3] = [0, 0, 9];
 
+/// Behind the filler: the end of the array and the size of the tag.
+pub(super) const TAIL_BYTES: usize = AMF_OBJECT_END.len() + PREVIOUS_TAG_SIZE_BYTES;
+
 const AMF_NUMBER_BYTES: usize = 9;
 const FILLER_NAME: &str = "filler";
 /// Name with its length, marker, count.
@@ -191,7 +194,11 @@ impl Properties {
     fn filler(&mut self, room: usize) {
         let spare = room.checked_sub(FILLER_BYTES_MIN).expect("the tag has room for its filler");
         self.name(&format!("{FILLER_NAME}{:.<1$}", "", spare % AMF_NUMBER_BYTES));
-        put_numbers(&mut self.bytes, std::iter::repeat_n(0.0, spare / AMF_NUMBER_BYTES));
+        let zeros = spare / AMF_NUMBER_BYTES;
+        self.bytes.put_u8(AMF_STRICT_ARRAY);
+        self.bytes.put_u32(zeros as u32);
+        // The number 0 is nine bytes 0, its marker being one.
+        self.bytes.resize(self.bytes.len() + zeros * AMF_NUMBER_BYTES, AMF_NUMBER);
     }
 
     fn finish(mut self) -> Vec<u8> {

@@ -354,13 +354,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_filled_in_is_whole_pages_and_leaves_nothing_of_an_earlier_index() {
+        let tracks = tracks(true, false);
+        let messages: Vec<Message> = (0..1000).map(|n| (TrackKind::Video, n * 40, vec![0x17, 1, 0, 0, 0, n as u8])).collect();
+        let head = head(&tracks, 7200);
+        let file = [&head[..], &write(&tracks, &messages, 0)[super::head(&tracks, 60).len()..]].concat();
+        let pages = |file: &[u8]| {
+            let [(0, front)] = &scan(file).unwrap().writes[..] else { panic!("one write") };
+            assert_eq!(front.len() % HEAD_ALIGN_BYTES, 0);
+            front.len() / HEAD_ALIGN_BYTES
+        };
+        // 18 bytes for each key frame.
+        assert_eq!((head.len() / HEAD_ALIGN_BYTES, pages(&file)), (8, 5));
+        let cut = &file[..head.len() + 100 * (15 + 6)];
+        assert_eq!(pages(cut), 1);
+        // It was finished, and then the disk lost its end.
+        let torn = &finished(&file)[..cut.len()];
+        assert_eq!(pages(torn), 5);
+        assert_eq!(finished(torn), finished(cut));
+        assert_eq!(tags(&finished(cut))[1..], tags(cut)[1..]);
+    }
+
+    #[test]
     fn the_index_is_thinned_to_its_room() {
         let messages: Vec<Message> = (0..5000).map(|n| (TrackKind::Video, n * 40, vec![0x17, 1, 0, 0, 0, n as u8])).collect();
         let file = write(&tracks(true, false), &messages, 0);
         let plan = scan(file.as_slice()).unwrap();
         assert_eq!(plan.summary.video.as_ref().unwrap().key_frames, 5000);
         let (offset, tag) = &plan.writes[0];
-        assert_eq!((*offset, tag.len()), (13, head(&tracks(true, false), 60).len() - 13 - 15 - VIDEO_HEADER.len()));
+        assert_eq!((*offset, tag.len()), (0, head(&tracks(true, false), 60).len() - 15 - VIDEO_HEADER.len()));
         let at = tag.windows(13).position(|window| window == b"filepositions").unwrap() + 14;
         let entries = u32::from_be_bytes(tag[at..at + 4].try_into().unwrap());
         let room = tag.len() / 18;

@@ -2,7 +2,7 @@
 
 use super::index::Index;
 use super::{FILE_HEADER_BYTES, PREVIOUS_TAG_SIZE_BYTES, TAG_AUDIO, TAG_HEADER_BYTES, TAG_SCRIPT, TAG_VIDEO};
-use crate::container::window::{Window, apply};
+use crate::container::window::{WINDOW_BYTES, Window, apply};
 use crate::container::{FinishPlan, ReadAt, ScanError};
 use crate::limits::SEQUENCE_HEADER_BYTES_MAX;
 use crate::media::flv_tag::{AudioUnit, FramePart, VideoUnit, described_audio, described_video, parse_audio, parse_video};
@@ -23,10 +23,10 @@ const METADATA_NAME: &[u8] = b"\x02\x00\x0aonMetaData";
 /// [`ScanError::Head`] for a file that does not begin as ours do, [`ScanError::Empty`] without a frame, [`ScanError::Read`].
 pub fn scan<R: ReadAt + ?Sized>(file: &R) -> Result<FinishPlan, ScanError> {
     let mut window = Window::new(file);
-    match window.array::<FILE_HEADER_BYTES>(0)? {
-        Some([b'F', b'L', b'V', 1, _, 0, 0, 0, 9, 0, 0, 0, 0]) => {}
+    let file_header = match window.array::<FILE_HEADER_BYTES>(0)? {
+        Some(header @ [b'F', b'L', b'V', 1, _, 0, 0, 0, 9, 0, 0, 0, 0]) => header,
         _ => return Err(ScanError::Head { what: "no FLV header" }),
-    }
+    };
     let metadata_offset = FILE_HEADER_BYTES as u64;
     let metadata_tag = Tag::read(&mut window, metadata_offset)?.ok_or(ScanError::Head { what: "the onMetaData tag is torn" })?;
     if metadata_tag.tag_type != TAG_SCRIPT || !window.at(metadata_tag.body_offset(), METADATA_NAME.len())?.eq(METADATA_NAME) {
@@ -34,7 +34,7 @@ pub fn scan<R: ReadAt + ?Sized>(file: &R) -> Result<FinishPlan, ScanError> {
     }
     let metadata_bytes = (metadata_tag.end() - metadata_offset) as usize;
 
-    let mut index = Index::new(Tracks::default(), metadata_bytes);
+    let mut index = Index::new(Tracks::default(), file_header, metadata_bytes);
     let mut timelines = Timelines::default();
     let mut end = metadata_tag.end();
     while let Some(tag) = Tag::read(&mut window, end)? {
@@ -44,7 +44,8 @@ pub fn scan<R: ReadAt + ?Sized>(file: &R) -> Result<FinishPlan, ScanError> {
         end = tag.end();
     }
     let torn_bytes = window.torn_bytes(end)?;
-    index.plan(end, torn_bytes)
+    let old = window.at(metadata_offset, metadata_bytes.min(WINDOW_BYTES))?;
+    index.plan(end, torn_bytes, Some(old))
 }
 
 #[derive(Clone, Copy)]

@@ -61,9 +61,10 @@ pub struct FlvWriter {
 impl FlvWriter {
     /// `head` is what [`head`] made of `tracks`; `zero_ms` is the decoding time that becomes timestamp 0.
     pub fn new(tracks: &Tracks, head: &[u8], zero_ms: i64) -> Self {
-        let [_, s2, s1, s0] = head[FILE_HEADER_BYTES..FILE_HEADER_BYTES + 4] else { unreachable!("a slice of four") };
+        let (file_header, tags) = head.split_first_chunk().expect("a head begins with the header of the file");
+        let [_, s2, s1, s0] = tags[..4] else { unreachable!("a slice of four") };
         let metadata_bytes = TAG_HEADER_BYTES + u32::from_be_bytes([0, s2, s1, s0]) as usize + PREVIOUS_TAG_SIZE_BYTES;
-        Self { zero_ms, index: Index::new(tracks.clone(), metadata_bytes) }
+        Self { zero_ms, index: Index::new(tracks.clone(), *file_header, metadata_bytes) }
     }
 
     /// What makes the file final, now that it ends at `end`: the same as [`scan`](super::scan) finds, without reading the file.
@@ -71,7 +72,7 @@ impl FlvWriter {
     /// # Errors
     /// [`ScanError::Empty`] if nothing was pushed.
     pub fn finish(self, end: u64) -> Result<FinishPlan, ScanError> {
-        self.index.plan(end, 0)
+        self.index.plan(end, 0, None)
     }
 
     /// The most bytes that [`FlvWriter::push`] appends for `frame`.

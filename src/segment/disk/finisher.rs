@@ -4,22 +4,25 @@ use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
+use rustix::fs::OFlags;
 
 use crate::container::{FinishPlan, RecordingEnd};
 use crate::domain::receipt::Damage;
 use crate::domain::{DataFolder, FinishedFile, PausedRecording, Policy, RecordingSource, Resumptions};
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::segment::checksum::Running;
-use crate::segment::finish::{self, Checksum, ClosedFile, ClosedFiles, FinishSettings};
+use crate::segment::finish::{self, Checksum, ClosedFile, ClosedFiles, Ended, FinishSettings};
 use crate::segment::folders;
+use crate::segment::headers::Headers;
 use crate::segment::health::{DiskHealth, Helper};
 use crate::segment::open::OpenRecordings;
-use crate::segment::store::Places;
+use crate::segment::store::{Places, WRITE_ALIGN_BYTES};
 use crate::units::{FileId, MonoTime, TaskId};
 
 use super::media_file::open_media;
@@ -31,7 +34,11 @@ const RETRY: Duration = Duration::from_secs(2);
 const UNFINISHED_MAX: usize = 65_536;
 /// Recordings that are finished together.
 const TOGETHER_MIN: usize = 4;
-const TOGETHER_MAX: usize = 64;
+const TOGETHER_MAX: usize = 256;
+/// Recordings often end together: the first of them waits for others this long.
+const GATHER: Duration = Duration::from_millis(10);
+/// Closed files that keep their descriptor until their recording ends, which mostly comes next.
+const KEPT_OPEN_MAX: usize = 64;
 /// Interrupted recordings are looked at this often: their time may be over, their task stopped.
 const RESUMPTION_CHECK: Duration = Duration::from_millis(250);
 
@@ -45,6 +52,9 @@ pub(super) enum FinishCommand {
         plan: Option<Box<FinishPlan>>,
         damage: Option<Damage>,
         checksum: Option<Running>,
+        /// Its last page, which is on the disk; `None`: it is whole, or not known.
+        tail: Option<Box<[u8]>>,
+        headers: Option<Box<Headers>>,
     },
     Text {
         folder: FileId,
@@ -98,6 +108,9 @@ impl Finisher {
                 // What is paused goes on after the next start.
                 Err(RecvTimeoutError::Disconnected) => return self.finish_again(),
             };
+            if matches!(command, FinishCommand::EndRecording(_)) && queue.len() < TOGETHER_MAX {
+                std::thread::sleep(GATHER);
+            }
             self.carry_out_with(command, queue);
         }
     }
@@ -115,18 +128,22 @@ impl Finisher {
 
     fn carry_out(&mut self, command: FinishCommand) {
         match command {
-            FinishCommand::Close { file, bytes, path, link, plan, damage, checksum } => {
+            FinishCommand::Close { file, bytes, path, link, plan, damage, checksum, tail, headers } => {
                 let started = Instant::now();
                 // Cuts the preallocation and the padding of the last page.
                 let file = file.map_or_else(|| open_media(&path, false), Ok);
-                if let Err(error) = file.and_then(|file| cut(&file, bytes)) {
+                let cut = file.and_then(|file| cut(file, bytes, tail.as_deref()));
+                if let Err(error) = &cut {
                     tracing::error!(path = %path.display(), bytes, %error, "truncating the recording failed");
                     self.metrics.file_failed(FileFailure::Write);
                 }
+                let file = cut.ok().filter(|_| self.closed.len() < KEPT_OPEN_MAX);
+                let headers = headers.map(Arc::from);
                 if let Some(link) = &link {
-                    self.closed.insert(link.clone(), ClosedFile { damage: damage.clone(), ..ClosedFile::default() });
+                    self.closed.insert(link.clone(), ClosedFile { damage: damage.clone(), headers: headers.clone(), ..ClosedFile::default() });
                 }
-                self.closed.insert(path, ClosedFile { plan: plan.map(|plan| *plan), damage, checksum: checksum.map(Checksum::Running), link });
+                let (plan, checksum) = (plan.map(|plan| *plan), checksum.map(Checksum::Running));
+                self.closed.insert(path, ClosedFile { file, plan, damage, checksum, link, headers });
                 self.metrics.record_disk_step(DiskStep::Resize, nanos(started));
             }
             FinishCommand::Text { folder, name, text } => {
@@ -226,7 +243,7 @@ impl Finisher {
     fn end_recordings(&mut self) {
         let ends = std::mem::take(&mut self.ended);
         let started = Instant::now();
-        ends.iter().for_each(|end| self.recordings.ended(end.file_id));
+        let ends: Vec<Ended> = ends.into_iter().map(|end| Ended { identity: self.recordings.ended(end.file_id), end }).collect();
         let results = match ends.as_slice() {
             [] => return,
             // The system may have much to write beside ours: for a few of them it is not asked to write all.
@@ -234,7 +251,7 @@ impl Finisher {
                 .iter()
                 .map(|end| {
                     self.health.begins(Helper::Finisher, (self.clock)());
-                    finish::finish_recording(&self.settings, end.file_id, Some(end), &mut self.closed)
+                    finish::finish_ended(&self.settings, end, &mut self.closed)
                 })
                 .collect(),
             many => {
@@ -245,8 +262,8 @@ impl Finisher {
         self.health.waits(Helper::Finisher);
         // As if each had been finished by itself.
         let each = nanos(started) / ends.len() as u64;
-        for (end, result) in ends.into_iter().zip(results) {
-            self.ended(end, result);
+        for (ended, result) in ends.into_iter().zip(results) {
+            self.ended(ended.end, result);
             self.metrics.record_disk_step(DiskStep::Finish, each);
         }
     }
@@ -287,12 +304,17 @@ impl Finisher {
     }
 }
 
-fn cut(file: &File, bytes: u64) -> io::Result<()> {
-    if file.metadata()?.len() > bytes {
-        file.set_len(bytes)?;
-    } else {
-        // Nothing to cut from the length, but preallocated space behind it.
-        rustix::fs::ftruncate(file, file.metadata()?.len())?;
+/// Cuts what is behind the end of a file. From now on it is read and written through memory. `tail`: the page in which it ends, as it is on the disk.
+fn cut(file: File, bytes: u64, tail: Option<&[u8]>) -> io::Result<File> {
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    if flags.contains(OFlags::DIRECT) {
+        rustix::fs::fcntl_setfl(&file, flags - OFlags::DIRECT)?;
     }
-    Ok(())
+    if let Some(tail) = tail {
+        // What is behind the end in its page is made zeros, for which the system would read the page. Written whole into memory, it need not be.
+        file.write_all_at(tail, bytes - bytes % WRITE_ALIGN_BYTES)?;
+    }
+    // Cut from the length, or else the preallocated space behind it.
+    file.set_len(bytes.min(file.metadata()?.len()))?;
+    Ok(file)
 }

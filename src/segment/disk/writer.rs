@@ -100,17 +100,19 @@ impl Writer {
             DiskCommand::Write(_) => unreachable!("gathered"),
             DiskCommand::Open(open) => self.open(*open),
             DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
-            DiskCommand::Close { serial, bytes, plan, sum } => {
+            DiskCommand::Close { serial, bytes, plan, sum, mut tail, headers } => {
                 self.failed.remove(&serial);
                 if let Some(mut open) = self.open.remove(&serial) {
                     self.descriptors -= usize::from(open.file.is_some());
                     if self.to_finisher.len() > CLOSING_MAX {
-                        open.file = None;
+                        (open.file, tail) = (None, None);
                     }
                     self.metrics.file_closed();
                     // A file that failed is not what its core thinks.
                     let failed = open.failed.load(Ordering::Relaxed);
-                    let (plan, checksum) = if failed { (None, None) } else { (plan, Some(*sum)) };
+                    let (plan, checksum, headers) = if failed { (None, None, None) } else { (plan, Some(*sum), headers) };
+                    // Where writes go through memory it is there.
+                    let tail = tail.filter(|_| open.direct && !failed);
                     self.forward(FinishCommand::Close {
                         file: open.file,
                         bytes,
@@ -119,6 +121,8 @@ impl Writer {
                         plan,
                         damage: open.damage,
                         checksum,
+                        tail,
+                        headers,
                     });
                 }
             }

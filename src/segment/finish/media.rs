@@ -71,7 +71,7 @@ fn finish_media(
     (closed, shared): (&mut ClosedFiles, Option<&Path>),
     (receipt, sync): (&mut Receipt, Sync),
 ) -> Result<Option<(Vec<Fragment>, MediaSummary)>, FinishError> {
-    let ClosedFile { plan, damage, checksum, link } = closed.remove(path).unwrap_or_default();
+    let ClosedFile { file, plan, damage, checksum, link, headers } = closed.remove(path).unwrap_or_default();
     receipt.damaged.extend(damage);
     let note_checksum = |file: &File, plan: &FinishPlan, receipt: &mut Receipt| {
         let checksum = match checksum {
@@ -87,7 +87,7 @@ fn finish_media(
         receipt.checksums.extend(checksum);
         Ok(())
     };
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(at("opening", path))?;
+    let file = file.map_or_else(|| OpenOptions::new().read(true).write(true).open(path), Ok).map_err(at("opening", path))?;
     // Only headers and tables are read: read-ahead would bring in the media.
     let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
     let length = file.metadata().map_err(at("measuring", path))?.len();
@@ -96,7 +96,7 @@ fn finish_media(
         note_checksum(&file, &plan, receipt)?;
         return Ok(Some((Vec::new(), plan.summary)));
     }
-    let reader = FileReader::new(&file, length);
+    let reader = FileReader::new(&file, length).knowing(headers.as_deref());
     let scanned = match sealing {
         Some(sealing) => scan_sealed(&reader, sealing),
         None => scan_media(&reader, path, insert_supported),

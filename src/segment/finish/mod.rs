@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 
@@ -26,6 +27,7 @@ use crate::units::{FileId, Format, WallTime};
 
 use super::checksum::Running;
 use super::faults;
+use super::headers::Headers;
 use super::vital::contained;
 
 use media::{finish_parts, sync_media};
@@ -63,12 +65,15 @@ impl FinishSettings {
 /// What is known of a media file whose last byte is written.
 #[derive(Debug, Default)]
 pub struct ClosedFile {
+    /// Open for reading and writing, through memory.
+    pub file: Option<File>,
     /// How to make it final, if its writer knew. Else it is scanned.
     pub plan: Option<FinishPlan>,
     pub damage: Option<Damage>,
     pub checksum: Option<Checksum>,
     /// The same file under the name that an HLS recording has for it.
     pub link: Option<PathBuf>,
+    pub headers: Option<Arc<Headers>>,
 }
 
 /// What is known of the bytes of a closed file.
@@ -142,6 +147,13 @@ pub fn media_name(part: u32, extension: &str) -> String {
     format!("media-{part}.{extension}")
 }
 
+/// A recording that ended.
+pub struct Ended {
+    pub end: RecordingEnd,
+    /// As it stands in its folder, where that is known.
+    pub identity: Option<RecordingIdentity>,
+}
+
 /// How what finishing writes reaches the disk for good.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Sync {
@@ -151,8 +163,8 @@ enum Sync {
     Together,
 }
 
-/// Finishes recording `file_id`: `end` as the recorder said it, or `None` when it is found at start. `closed`: what is known of its
-/// files; the others are scanned.
+/// Finishes recording `file_id` that is found at start: `end` as the recorder said it, if it did. `closed`: what is known of its files; the others are
+/// scanned.
 ///
 /// # Errors
 /// [`FinishError::Empty`] if nothing was recorded: its folder is removed. Any other error leaves the folder for the next start.
@@ -162,8 +174,25 @@ pub fn finish_recording(
     end: Option<&RecordingEnd>,
     closed: &mut ClosedFiles,
 ) -> Result<FinishedFile, FinishError> {
+    finish_one(settings, file_id, (end, None), closed)
+}
+
+/// Finishes a recording that ended.
+///
+/// # Errors
+/// As [`finish_recording`].
+pub fn finish_ended(settings: &FinishSettings, ended: &Ended, closed: &mut ClosedFiles) -> Result<FinishedFile, FinishError> {
+    finish_one(settings, ended.end.file_id, (Some(&ended.end), ended.identity.as_ref()), closed)
+}
+
+fn finish_one(
+    settings: &FinishSettings,
+    file_id: FileId,
+    known: (Option<&RecordingEnd>, Option<&RecordingIdentity>),
+    closed: &mut ClosedFiles,
+) -> Result<FinishedFile, FinishError> {
     contain(file_id, || {
-        let finished = complete(settings, file_id, end, closed, Sync::Each)?;
+        let finished = complete(settings, file_id, known, closed, Sync::Each)?;
         describe(settings, &finished, Sync::Each)?;
         place(settings, &finished, Sync::Each)?;
         Ok(finished)
@@ -175,21 +204,21 @@ fn contain<T>(file_id: FileId, body: impl FnOnce() -> Result<T, FinishError>) ->
     contained(format_args!("recording {file_id}"), body).unwrap_or(Err(FinishError::Defect { file_id }))
 }
 
-/// Finishes recordings that ended at the same time, as [`finish_recording`] would one after another. What they write is synced together: two calls instead of
+/// Finishes recordings that ended at the same time, as [`finish_ended`] would one after another. What they write is synced together: two calls instead of
 /// half a dozen for each. `step` is called before each step that takes a while, `sync_failed` when the disk could not take everything.
 pub fn finish_together(
     settings: &FinishSettings,
-    ends: &[RecordingEnd],
+    ends: &[Ended],
     closed: &mut ClosedFiles,
     step: impl Fn(),
     sync_failed: impl Fn(),
 ) -> Vec<Result<FinishedFile, FinishError>> {
     let mut results: Vec<Result<FinishedFile, FinishError>> = ends
         .iter()
-        .map(|end| {
+        .map(|Ended { end, identity }| {
             step();
             contain(end.file_id, || {
-                let finished = complete(settings, end.file_id, Some(end), closed, Sync::Together)?;
+                let finished = complete(settings, end.file_id, (Some(end), identity.as_ref()), closed, Sync::Together)?;
                 describe(settings, &finished, Sync::Together)?;
                 Ok(finished)
             })
@@ -222,7 +251,7 @@ pub fn finish_together(
 fn complete(
     settings: &FinishSettings,
     file_id: FileId,
-    end: Option<&RecordingEnd>,
+    (end, identity): (Option<&RecordingEnd>, Option<&RecordingIdentity>),
     closed: &mut ClosedFiles,
     sync: Sync,
 ) -> Result<FinishedFile, FinishError> {
@@ -232,7 +261,7 @@ fn complete(
         // It could not even begin.
         return Err(FinishError::Empty { file_id });
     }
-    let identity = read_identity(&folder, file_id)?;
+    let identity = identity.cloned().map_or_else(|| read_identity(&folder, file_id), Ok)?;
     let slug = disk_slug(&identity.key.stream);
     let entry = format!("{slug}.{}", identity.format.extension());
     let shared = end.and_then(|end| end.shared_with).map(|shared| media_path(&settings.recording_folder(), shared));
@@ -355,11 +384,21 @@ fn describe(settings: &FinishSettings, finished: &FinishedFile, sync: Sync) -> R
     let file_id = finished.identity.file_id;
     let folder = settings.recording_folder().join(file_id.to_string());
     let text = serde_json::to_vec_pretty(finished).map_err(|error| at("describing", &folder)(io::Error::other(error)))?;
-    write(&folder.join(FINISHED_NAME), &text, sync)?;
+    let place = folder.join(FINISHED_NAME);
+    write(&place, &text, sync)?;
     if sync == Sync::Each {
         sync_folder(&folder)?;
     }
-    write(&note_path(settings, file_id), &text, sync)
+    // The note says the same: it is the same file by another name, which costs neither an inode nor a block. Nobody writes into it from now on.
+    let note = note_path(settings, file_id);
+    let mut linked = std::fs::hard_link(&place, &note);
+    if linked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+        // It was described before.
+        remove_if_there(&note)?;
+        linked = std::fs::hard_link(&place, &note);
+    }
+    // Not every file system has such names.
+    linked.or_else(|_| write(&note, &text, sync))
 }
 
 /// Moves the folder to its final place.

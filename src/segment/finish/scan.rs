@@ -8,23 +8,33 @@ use std::path::Path;
 use crate::container::mp4::Fragment;
 use crate::container::{FinishPlan, ReadAt, ScanError, es, flv, hls, mp4, mpegts};
 use crate::domain::sealing::Sealing;
+use crate::segment::headers::Headers;
 
 /// A file as `scan` reads it.
 pub struct FileReader<'a> {
     file: &'a File,
     length: u64,
+    known: Option<&'a Headers>,
 }
 
 impl<'a> FileReader<'a> {
     /// `length`: of the file at this moment; what is appended later is not read.
     pub fn new(file: &'a File, length: u64) -> Self {
-        Self { file, length }
+        Self { file, length, known: None }
+    }
+
+    /// `headers` are in the file.
+    pub fn knowing(self, headers: Option<&'a Headers>) -> Self {
+        Self { known: headers, ..self }
     }
 }
 
 impl ReadAt for FileReader<'_> {
     fn len(&self) -> u64 {
         self.length
+    }
+    fn knows(&self, offset: u64, buffer: &mut [u8]) -> bool {
+        self.known.is_some_and(|headers| headers.read(offset, buffer))
     }
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;

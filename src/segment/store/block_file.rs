@@ -8,8 +8,10 @@ use std::sync::atomic::AtomicBool;
 use crate::container::{MediaPath, Pinned, Sink};
 use crate::segment::arena::{Block, BlockClass, BlockKind, Pin};
 use crate::segment::checksum::Running;
+use crate::segment::headers::{BEFORE_BYTES, Headers};
 use crate::units::MonoTime;
 
+use super::WRITE_ALIGN_BYTES;
 use super::command::FileSerial;
 
 /// A block of an open file that is still in the core's hands.
@@ -34,6 +36,8 @@ pub struct BlockFile {
     pub(super) sealed: u64,
     /// A log has none.
     pub(super) sum: Option<Box<Running>>,
+    /// Of a file in fragments.
+    pub(super) headers: Option<Box<Headers>>,
     /// Everything before is complete, and its blocks' headers say so; and the frames that are in it.
     pub(super) committed: u64,
     pub(super) taken: u64,
@@ -79,6 +83,7 @@ impl BlockFile {
 
     pub(super) fn begin(target: Option<Target>, serial: FileSerial, position: u64, now: MonoTime) -> Self {
         let sum = target.as_ref().map(|_| Box::new(Running::new(position)));
+        let in_fragments = target.as_ref().is_some_and(|target| matches!(target.media.extension, "mp4" | "m4s"));
         Self {
             target,
             serial,
@@ -88,6 +93,7 @@ impl BlockFile {
             position,
             sealed: position,
             sum,
+            headers: in_fragments.then(Box::default),
             committed: position,
             taken: 0,
             oldest: None,
@@ -109,6 +115,16 @@ impl BlockFile {
         tail + self.spare_bytes
     }
 
+    /// The last page, padded with zeros, unless it is whole or on its way to the disk already.
+    pub(super) fn tail(&self) -> Option<Box<[u8]>> {
+        let start = self.position - self.position % WRITE_ALIGN_BYTES;
+        let held = self.held.back().filter(|held| held.start <= start && start < self.position)?;
+        let bytes = held.block.read((start - held.start) as usize..(self.position - held.start) as usize);
+        let mut page = vec![0; WRITE_ALIGN_BYTES as usize].into_boxed_slice();
+        page[..bytes.len()].copy_from_slice(bytes);
+        Some(page)
+    }
+
     /// Adds what was appended to the checksum, all but a draft: it is in the processor's cache still.
     pub(super) fn sum_up(&mut self) {
         self.sum_until(self.position);
@@ -117,6 +133,9 @@ impl BlockFile {
     fn sum_until(&mut self, end: u64) {
         let Some(sum) = &mut self.sum else { return };
         if let Some(draft) = sum.draft().filter(|draft| draft.end <= self.sealed) {
+            if let Some(headers) = &mut self.headers {
+                headers.settle(pieces(&self.held, draft.clone()));
+            }
             sum.settle_draft(pieces(&self.held, draft));
         }
         if sum.end() < end {
@@ -166,6 +185,11 @@ impl Sink for BlockFile {
         let bytes = self.position - from;
         if let Some(sum) = &mut self.sum {
             sum.begin_draft(bytes);
+        }
+        if let Some(headers) = &mut self.headers {
+            let first = self.held.front().map_or(from, |held| held.start.min(from));
+            let before = from.saturating_sub(BEFORE_BYTES).max(first);
+            headers.begin(before, pieces(&self.held, before..from));
         }
     }
 

@@ -9,6 +9,7 @@ use crate::container::{FinishPlan, OpenMedia, RecordingEnd};
 use crate::domain::PausedRecording;
 use crate::segment::arena::{Block, SealedBytes};
 use crate::segment::checksum::Running;
+use crate::segment::headers::Headers;
 use crate::units::{FileId, MonoTime};
 
 /// Number of an open media file, unique in the process.
@@ -30,6 +31,9 @@ pub enum DiskCommand {
         plan: Option<Box<FinishPlan>>,
         /// Of what was handed over.
         sum: Box<Running>,
+        /// The last page, padded with zeros, if the file does not end with a whole one.
+        tail: Option<Box<[u8]>>,
+        headers: Option<Box<Headers>>,
     },
     EndRecording(RecordingEnd),
     PauseRecording(Box<PausedRecording>),

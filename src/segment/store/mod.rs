@@ -379,6 +379,7 @@ impl Store for CoreStore {
         let (Some(disk), Some(sum)) = (file.disk(), file.sum.take()) else { return self.close_log(file) };
         let serial = file.serial;
         let bytes = file.position;
+        let tail = file.tail();
         // The last, partly filled block: its bytes are sent; it comes back behind them.
         for held in file.held.drain(..) {
             let bytes = held.block.sealed_bytes(0, 0);
@@ -390,7 +391,7 @@ impl Store for CoreStore {
             self.free(Some(disk), block);
         }
         self.disks[disk].health.file_ends();
-        self.disks[disk].send(DiskCommand::Close { serial, bytes, plan: plan.map(Box::new), sum });
+        self.disks[disk].send(DiskCommand::Close { serial, bytes, plan: plan.map(Box::new), sum, tail, headers: file.headers });
     }
 
     fn resume(&mut self, claim: &ResumeClaim, patient: bool) -> Resume {
