@@ -22,7 +22,7 @@ use crate::rtmp::session::{Event, PublishRequest, RefuseReason, Session};
 use crate::segment::{CoreStore, faults};
 use crate::units::{MonoTime, PublicationId, WallTime};
 
-use super::pace::{PACE_MS, Pace};
+use super::pace::Pace;
 use super::publish::{self, EndCause, PublishName, publish_name, push_url};
 use super::tls::{Tls, TlsError};
 use super::{DuplicatePublisher, Shared};
@@ -246,6 +246,8 @@ pub struct Connection {
     /// Bytes read, and what it was when the pace was last looked at, at that moment.
     received_bytes: u64,
     paced: (u64, MonoTime),
+    /// The pace of its publication was not looked at yet.
+    is_new: bool,
     session: Session,
     /// Input that could not be used yet because the storage was busy.
     pending: Vec<u8>,
@@ -270,6 +272,7 @@ impl Connection {
             looked_after: now,
             received_bytes: 0,
             paced: (0, now),
+            is_new: true,
             session,
             pending: Vec::new(),
             hung_up: false,
@@ -289,12 +292,13 @@ impl Connection {
     /// The pace that suits what it sends.
     pub fn new_pace(&mut self, now: MonoTime) -> Pace {
         let (bytes, since) = self.paced;
-        let elapsed_ms = now.millis_since(since);
-        if self.pace == Pace::Young || elapsed_ms < PACE_MS {
+        let (bytes, elapsed_ms) = (self.received_bytes - bytes, now.millis_since(since));
+        if self.pace == Pace::Young || !Pace::is_due(self.is_new, bytes, elapsed_ms) {
             return self.pace;
         }
         self.paced = (self.received_bytes, now);
-        self.pace.at((self.received_bytes - bytes) * 1_000 / elapsed_ms)
+        self.is_new = false;
+        self.pace.at(bytes * 1_000 / elapsed_ms)
     }
 
     pub fn is_publishing(&self) -> bool {
@@ -498,7 +502,7 @@ impl Connection {
         publishing.start_rule(&policy, service);
         publishing.schedule_tasks(&policy, service);
         publishing.in_recorder = false;
-        self.paced = (self.received_bytes, service.now.mono);
+        (self.paced, self.is_new) = ((self.received_bytes, service.now.mono), true);
         self.session.accept_publish();
         Ok(())
     }

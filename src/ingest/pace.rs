@@ -16,9 +16,18 @@ pub enum Pace {
 }
 
 /// The rate is taken over at least this: longer than the pauses between key frames of most.
-pub const PACE_MS: u64 = 2_000;
+const PACE_MS: u64 = 2_000;
+/// The first time over this: a publication begins with a key frame, so what it sends at first is hardly less than what follows.
+const FIRST_PACE_MS: u64 = 500;
+/// Unless it has not quite begun by then.
+const FIRST_BYTES_MIN: u64 = 8 << 10;
 
 impl Pace {
+    /// May the pace be chosen by the `bytes` that came in `elapsed_ms`? `first`: for the first time.
+    pub fn is_due(first: bool, bytes: u64, elapsed_ms: u64) -> bool {
+        elapsed_ms >= PACE_MS || (first && elapsed_ms >= FIRST_PACE_MS && bytes >= FIRST_BYTES_MIN)
+    }
+
     /// The pace of a publisher that sends so much; near a bound it stays as it is.
     pub fn at(self, bytes_per_s: u64) -> Self {
         match bytes_per_s {
@@ -94,6 +103,20 @@ impl Rounds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_pace_is_chosen_early_if_enough_came() {
+        for (first, bytes, elapsed_ms, due) in [
+            (true, 31_000, 499, false),
+            (true, 31_000, 500, true),
+            (true, 8_000, 1_999, false),
+            (true, 0, 2_000, true),
+            (false, 1 << 20, 1_999, false),
+            (false, 0, 2_000, true),
+        ] {
+            assert_eq!(Pace::is_due(first, bytes, elapsed_ms), due, "{first} {bytes} {elapsed_ms}");
+        }
+    }
 
     #[test]
     fn a_weak_publisher_is_read_seldom_but_often_enough() {
