@@ -700,7 +700,7 @@ fn a_kill_at_any_moment_loses_and_doubles_nothing_of_any_track() {
             assert_eq!(counted.get(&kind).copied().unwrap_or(0), if has_frames { expected } else { 0 }, "{kind} in MP4 after {kill_after}");
         }
     }
-    assert!(waited > 10, "{waited} kills came while something waited");
+    assert!(waited >= 5, "{waited} kills came while something waited");
 }
 
 /// What stands between the frames waits within bounds, for frames that may never come, and is counted when it cannot.
