@@ -259,6 +259,10 @@ def test_further_tracks(capstan, push, domain):
     # Packet for packet, each track: what the newer ffmpeg finds in the file that was pushed.
     expected = media.packets(path, ffmpeg=newer_ffmpeg(), each=True)
     assert sorted(expected.tracks) == ["audio0", "audio1", "video0", "video1"]
+    for container in ("flv", "mp4", "hls"):
+        noted = capstan.call("DescribeRecordingReceipt", version="2018-07-17", FileId=files[container]["FileId"])["Receipt"]["Receipt"]
+        counted = {further["Kind"]: (further["Number"], further["Track"]["Frames"]) for further in noted["Further"]}
+        assert counted == {kind: (1, len(expected[f"{kind}1"])) for kind in ("audio", "video")} and noted["Lost"] == [], container
     for reader in (newer_ffmpeg(), media.FFMPEG):
         for file in (mp4, playlist):
             media.assert_same(expected, media.packets(file, ffmpeg=reader, each=True), what=f"{file.name} of four tracks by {reader}")
