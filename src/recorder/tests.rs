@@ -608,7 +608,8 @@ pub(super) fn everything(files: impl IntoIterator<Item = Vec<u8>>) -> Vec<(u8, u
             let (kind, body) = (bytes[at], &bytes[at + 11..at + 11 + size]);
             let is_further = kind != 18 && body.get(2..6).is_some_and(|fourcc| fourcc == b"avc1" || fourcc == b"mp4a");
             let is_header = if is_further { body[1] == 0 } else { kind != 18 && body[1] == 0 };
-            if !is_header && !(kind == 18 && body.windows(10).any(|name| name == b"onMetaData")) {
+            let is_metadata = kind == 18 && body.windows(10).any(|name| name == b"onMetaData");
+            if !is_header && !is_metadata {
                 let number = u32::from_be_bytes(body[size - 4..].try_into().unwrap());
                 all.push((kind + if is_further { 100 } else { 0 }, number));
             }
