@@ -96,7 +96,7 @@ fn read(media: &Context, request: &Request) -> io::Result<()> {
             _ => std::thread::sleep(LOOK),
         }
     };
-    let movie = mp4::read_movie(&FileReader::new(&file.file, file.file.metadata()?.len())).map_err(io::Error::other)?.first_ones();
+    let movie = mp4::read_movie(&FileReader::new(&file.file, file.file.metadata()?.len())).map_err(io::Error::other)?;
     let mut frames = &mp4::stored_frames(&movie, request.from_ms)[..];
     while let Some(first) = frames.first() {
         let end = |frame: &StoredFrame| frame.offset + u64::from(frame.bytes);
@@ -107,7 +107,7 @@ fn read(media: &Context, request: &Request) -> io::Result<()> {
         let frames_of = now.iter().map(|frame| {
             let at = (frame.offset - first.offset) as usize;
             let range = at..at + frame.bytes as usize;
-            RecalledFrame { track: frame.track, key: frame.key, time_ms: frame.time_ms, cts_ms: frame.cts_ms, range }
+            RecalledFrame { track: frame.track, further: frame.further, key: frame.key, time_ms: frame.time_ms, cts_ms: frame.cts_ms, range }
         });
         if request.answers.send(Ok(RecalledBatch { frames: frames_of.collect(), bytes })).is_err() {
             return Ok(());

@@ -125,6 +125,13 @@ impl Segmenter {
         full || length_ms.saturating_add_unsigned(FRAGMENT_MS) >= self.target_ms as i64
     }
 
+    /// The running segment, if it ends at `from`, goes on to `end` without media: data messages behind its last fragment.
+    pub fn extend(&mut self, (from, end): (u64, u64)) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.offset + open.bytes == from) {
+            open.bytes += end - from;
+        }
+    }
+
     /// The running segment: the file or the recording ends here.
     pub fn finish(&mut self) -> Option<Segment> {
         self.open.take()

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::mp4::{InitTrack, Rendition, TrackShare};
 use crate::media::TrackKind;
+use crate::media::label::Label;
 
 /// In front of the names of what is made for one track: `rendition.audio-2.NAME`.
 const PREFIX: &str = "rendition.";
@@ -106,10 +107,19 @@ pub fn master(tracks: &[InitTrack], shares: &[TrackShare], (peak, average): (u64
             None => groups.push((&track.codecs, bytes(track))),
         }
         let default = if known.is_none() { "YES" } else { "NO" };
+        // A player chooses by the language, where it tells two apart (RFC 8216, 4.3.4.1.1).
+        let Label { language, name: said } = &track.label;
+        let is_first_of = |of: fn(&Label) -> &str| {
+            let alike = |(other, _): &(&InitTrack, usize)| of(&other.label) == of(&track.label);
+            !of(&track.label).is_empty() && of_kind(TrackKind::Audio).find(alike).is_some_and(|(_, first)| first == number)
+        };
+        let auto = if known.is_none() || is_first_of(|label| &label.language) { "YES" } else { "NO" };
+        let title = if is_first_of(|label| &label.name) { said.replace('"', "'") } else { format!("Audio {number}") };
+        let language = if language.is_empty() { String::new() } else { format!("LANGUAGE=\"{language}\",") };
         let uri = name_of(Rendition { kind: TrackKind::Audio, number }, name);
         let _ = writeln!(
             text,
-            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio-{}\",NAME=\"Audio {number}\",DEFAULT={default},AUTOSELECT={default},CHANNELS=\"{}\",URI=\"{uri}\"",
+            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio-{}\",NAME=\"{title}\",{language}DEFAULT={default},AUTOSELECT={auto},CHANNELS=\"{}\",URI=\"{uri}\"",
             group + 1,
             track.channels
         );
@@ -160,7 +170,7 @@ mod tests {
 
     fn track(id: u32, kind: TrackKind, codecs: &str) -> InitTrack {
         let (width, height, channels) = if kind == TrackKind::Video { (640, 360, 0) } else { (0, 0, 2) };
-        InitTrack { id, kind, codecs: codecs.to_owned(), width, height, channels }
+        InitTrack { id, kind, codecs: codecs.to_owned(), width, height, channels, label: Label::default() }
     }
 
     #[test]
@@ -230,6 +240,14 @@ mod tests {
         assert_eq!((playlist.variants.len(), variant.uri.as_str(), variant.bandwidth), (1, "rendition.audio-1.a.m3u8", 100_000));
         let sounds: Vec<_> = playlist.alternatives.iter().map(|sound| (sound.group_id.as_str(), sound.default)).collect();
         assert_eq!(sounds, [("audio-1", true), ("audio-1", false)]);
+        // Languages and names, as far as they tell sounds apart.
+        let labelled = |id, language, name| InitTrack { label: Label::new(language, name), ..track(id, TrackKind::Audio, "mp4a.40.2") };
+        let sounds = [labelled(1, "en", "Main \"A\""), labelled(2, "de-CH", "Kommentar"), labelled(3, "en", "Kommentar"), labelled(4, "", "")];
+        let text = master(&sounds, &[], (0, 0), "a.m3u8");
+        let playlist = m3u8_rs::parse_master_playlist_res(text.as_bytes()).unwrap();
+        let told: Vec<_> = playlist.alternatives.iter().map(|sound| (sound.name.as_str(), sound.language.as_deref(), sound.autoselect)).collect();
+        let expected = [("Main 'A'", Some("en"), true), ("Kommentar", Some("de-CH"), true), ("Audio 3", Some("en"), false), ("Audio 4", None, false)];
+        assert_eq!(told, expected);
         // Before the first segment is known.
         assert!(m3u8_rs::parse_master_playlist_res(master(&tracks, &[], (0, 0), "a.m3u8").as_bytes()).is_ok());
     }

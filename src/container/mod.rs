@@ -226,6 +226,8 @@ pub enum Unfit {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RecalledFrame {
     pub track: TrackKind,
+    /// It is one of this track beside the first of its kind: its place among `Tracks::further`.
+    pub further: Option<usize>,
     pub key: bool,
     /// Decoding time since the first frame of the file, ms.
     pub time_ms: i64,

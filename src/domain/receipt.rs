@@ -14,6 +14,12 @@ pub struct Receipt {
     /// What the recorder wrote, by track. Absent after a crash: what is there was found, not counted.
     pub video: Option<TrackReceipt>,
     pub audio: Option<TrackReceipt>,
+    /// The tracks beside the first of their kind, in the order of the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<FurtherReceipt>,
+    /// Data messages: texts, cue points, splices.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub data_messages: u64,
     /// How far the clocks of the tracks went apart, if it can be noticed. The files keep it as it came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift: Option<Drift>,
@@ -26,6 +32,21 @@ pub struct Receipt {
     /// The recording that this one goes on from, because its disk was full, failed or hung.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continues: Option<Continued>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Of a track beside the first of its kind (Enhanced RTMP multitrack).
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FurtherReceipt {
+    /// `video` or `audio`.
+    pub kind: String,
+    /// Its number on the wire.
+    pub number: u8,
+    pub track: TrackReceipt,
 }
 
 /// A recording that had to end before its time.
@@ -235,6 +256,13 @@ impl Receipt {
                 (_, None) => {}
             }
         }
+        for part in &next.further {
+            match self.further.iter_mut().find(|sum| (&sum.kind, sum.number) == (&part.kind, part.number)) {
+                Some(sum) => sum.track.add(&part.track),
+                None => self.further.push(part.clone()),
+            }
+        }
+        self.data_messages += next.data_messages;
         next.lost.iter().for_each(|loss| self.lose(&loss.reason, loss.frames));
         self.damaged.extend_from_slice(&next.damaged);
         self.checksums.extend_from_slice(&next.checksums);
@@ -253,7 +281,7 @@ impl Receipt {
         }
     }
 
-    /// Frames that were handed to the recording's files.
+    /// Frames of the first tracks that were handed to the recording's files: what a summary of any container counts.
     pub fn frames(&self) -> u64 {
         [&self.video, &self.audio].into_iter().flatten().map(|track| track.frames).sum()
     }
@@ -342,6 +370,19 @@ mod tests {
         sum.add(&Receipt { video, audio, ..Receipt::default() });
         assert_eq!(sum.drift, Some(Drift { audio_clock_ms: Some(350), audio_end_ms: None }));
         assert_eq!(sum.trouble(), "", "nothing is missing");
+    }
+
+    #[test]
+    fn further_tracks_and_messages_add_up_over_files() {
+        let further = |kind: &str, number, frames| FurtherReceipt { kind: kind.to_owned(), number, track: track(frames, 20_000, 0) };
+        let part = |further: Vec<FurtherReceipt>| Receipt { further, data_messages: 3, ..Receipt::default() };
+        let mut sum = part(vec![further("audio", 1, 10), further("video", 1, 20)]);
+        sum.add(&part(vec![further("video", 1, 5), further("audio", 2, 1), further("audio", 1, 7)]));
+        let counted: Vec<_> = sum.further.iter().map(|further| (further.kind.as_str(), further.number, further.track.frames)).collect();
+        assert_eq!(counted, [("audio", 1, 17), ("video", 1, 25), ("audio", 2, 1)]);
+        assert_eq!((sum.data_messages, sum.frames()), (6, 0), "not every container's summary counts them");
+        let text = serde_json::to_string(&Receipt::default()).expect("JSON");
+        assert!(!text.contains("further") && !text.contains("data_messages"), "{text}");
     }
 
     #[test]

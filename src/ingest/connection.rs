@@ -12,7 +12,7 @@ use crate::domain::live::{LiveAudio, LiveFigures, LiveVideo};
 use crate::domain::task::TaskScheduler;
 use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordTemplate, RecordingSource};
 use crate::limits::AMF_MESSAGE_BYTES_MAX;
-use crate::media::{Payload, Tracks};
+use crate::media::{Payload, Tracks, label};
 use crate::metrics::{self, ConnectionError, CoreMetrics, Track};
 use crate::recorder::{DropReason, Now, Publication, RecordChange, Recorder, Totals};
 use crate::rtmp::amf;
@@ -818,6 +818,10 @@ fn announce_tracks(recorder: &mut Recorder<CoreStore>, payload: &Payload<'_>) ->
         let (video, audio) = (has(["videocodecid", "width"]), has(["audiocodecid", "audiosamplerate"]));
         if video || audio {
             recorder.announce(video, audio);
+        }
+        let labels = label::labels(metadata);
+        if !labels.is_empty() {
+            recorder.label(labels);
         }
     }
     true

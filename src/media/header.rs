@@ -1,6 +1,6 @@
 //! FLV tag headers for frames that are read from another container.
 
-use super::{AudioCodec, AudioTrack, TagHeader, VideoCodec, VideoTrack};
+use super::{AudioCodec, AudioTrack, FurtherDescription, FurtherTrack, TagHeader, VideoCodec, VideoTrack};
 
 /// Bit of the first byte of a video tag body: Enhanced RTMP.
 const VIDEO_EX_HEADER: u8 = 0x80;
@@ -8,6 +8,9 @@ const VIDEO_EX_HEADER: u8 = 0x80;
 const AUDIO_EX_HEADER: u8 = 0x90;
 /// Packet type of coded frames in both.
 const CODED_FRAMES: u8 = 1;
+/// Packet types of one of several tracks.
+const VIDEO_MULTITRACK: u8 = 6;
+const AUDIO_MULTITRACK: u8 = 5;
 
 impl TagHeader {
     /// In the form in which the track's sequence header was sent: as of old, or enhanced.
@@ -39,6 +42,20 @@ impl TagHeader {
                 Self::new(&[2 << 4 | rate << 2 | 2 | u8::from(track.channels > 1)])
             }
             _ => Self::new(&[AUDIO_EX_HEADER | CODED_FRAMES]).with(track.codec.fourcc()),
+        }
+    }
+
+    /// Of a frame of a further track: one of several tracks in a tag of its own.
+    pub fn of_further(track: &FurtherTrack, key: bool, cts_ms: i32) -> Self {
+        let one_track = |first: u8, fourcc: &[u8; 4]| Self::new(&[first, CODED_FRAMES]).with(fourcc).with(&[track.number]);
+        match &track.description {
+            FurtherDescription::Video(video) => {
+                let frame_type = if key { 1 } else { 2 };
+                let header = one_track(VIDEO_EX_HEADER | frame_type << 4 | VIDEO_MULTITRACK, video.codec.fourcc());
+                let [_, cts @ ..] = cts_ms.to_be_bytes();
+                if video.codec.has_composition_time() { header.with(&cts) } else { header }
+            }
+            FurtherDescription::Audio(audio) => one_track(AUDIO_EX_HEADER | AUDIO_MULTITRACK, audio.codec.fourcc()),
         }
     }
 }

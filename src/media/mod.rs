@@ -6,6 +6,7 @@ pub mod enhanced;
 pub mod flv_tag;
 pub mod frame;
 mod header;
+pub mod label;
 pub mod note;
 pub mod parameter_sets;
 pub mod payload;

@@ -11,6 +11,7 @@ use crate::codec::vpx::vpc_codecs;
 use crate::codec::vvc::parse_vvc_config;
 
 use super::TrackKind;
+use super::label::{Label, TrackLabel};
 
 /// Tracks beside the first of each kind that are recorded: a ladder of pictures and some languages.
 pub const FURTHER_TRACKS_MAX: usize = crate::limits::TRACKS_MAX - 2;
@@ -272,12 +273,14 @@ pub struct Tracks {
     pub audio: Option<Arc<AudioTrack>>,
     /// In the order in which they appeared; at most [`FURTHER_TRACKS_MAX`].
     pub further: Vec<FurtherTrack>,
+    /// Languages and names, as far as they are known.
+    pub labels: Arc<[TrackLabel]>,
 }
 
 impl Tracks {
-    /// The first track of each kind.
-    pub fn first_ones(&self) -> Self {
-        Self { further: Vec::new(), ..self.clone() }
+    /// Language and name of the track with this number on the wire; 0 is the first of its kind.
+    pub fn label(&self, kind: TrackKind, number: u8) -> Label {
+        self.labels.iter().find(|known| (known.kind, known.number) == (kind, number)).map(|known| known.label.clone()).unwrap_or_default()
     }
 
     /// Where in `further` a track stands.

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::item::{Between, Item, What};
 use crate::container::{Pinned, Store};
 use crate::media::{Frame, Payload, TagHeader, TrackKind};
 
@@ -16,7 +17,12 @@ const KEEP_BEHIND_KEY_MS: i64 = 250;
 /// Streams without video: this much audio is kept.
 const KEEP_AUDIO_MS: i64 = 1_000;
 
-/// Number of a frame in its publication, counting up.
+/// Beyond so many frames a GOP is not kept, either: of small ones the bytes say little.
+const FRAMES_MAX: usize = 1 << 16;
+/// What stands between the frames and waits for outputs, at most; it waits in vain as long as no frame comes.
+const BETWEEN_MAX: usize = 8192;
+
+/// Number of an [`Item`] in its publication, counting up.
 pub type Sequence = u64;
 
 /// A file in whose blocks frames of this cache lie.
@@ -32,15 +38,36 @@ pub enum Place {
     Heap(Box<[u8]>),
 }
 
-/// A frame without its media bytes.
+/// An item without its media bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameHead {
-    pub track: TrackKind,
+    pub what: What,
+    /// A video key frame, or audio. Of what is no frame of the first tracks: never.
     pub key: bool,
     pub epoch: u32,
     pub dts_ms: i64,
     cts_ms: i32,
     tag_header: TagHeader,
+}
+
+impl FrameHead {
+    pub fn of(frame: &Frame<'_>, epoch: u32) -> Self {
+        let (key, dts_ms, cts_ms, tag_header) = (frame.key, frame.dts_ms, frame.cts_ms, frame.tag_header);
+        Self { what: What::Frame(frame.track), key, epoch, dts_ms, cts_ms, tag_header }
+    }
+
+    pub fn of_between(between: &Between<'_>, epoch: u32) -> Self {
+        Self { what: between.what(), key: false, epoch, dts_ms: between.time_ms, cts_ms: 0, tag_header: TagHeader::new(&[]) }
+    }
+
+    pub fn pts_ms(&self) -> i64 {
+        self.dts_ms.saturating_add(i64::from(self.cts_ms))
+    }
+
+    /// The first bytes of its tag body; what follows them are the media bytes.
+    pub fn tag_header(&self) -> &[u8] {
+        self.tag_header.as_slice()
+    }
 }
 
 #[derive(Debug)]
@@ -65,6 +92,8 @@ pub struct Cache<P> {
     bytes: usize,
     /// Those of them that lie on the heap.
     heap_bytes: usize,
+    /// How many are no frames of the first tracks.
+    between: usize,
     /// Sequence of `frames[0]`.
     first: Sequence,
     /// Video key frames in the cache.
@@ -73,7 +102,7 @@ pub struct Cache<P> {
 
 impl<P> Default for Cache<P> {
     fn default() -> Self {
-        Self { frames: VecDeque::new(), chains: Vec::new(), next_chain: 0, bytes: 0, heap_bytes: 0, first: 0, keys: VecDeque::new() }
+        Self { frames: VecDeque::new(), chains: Vec::new(), next_chain: 0, bytes: 0, heap_bytes: 0, between: 0, first: 0, keys: VecDeque::new() }
     }
 }
 
@@ -113,18 +142,23 @@ impl<P: Pinned> Cache<P> {
         Place::Chain(id, offset)
     }
 
-    pub fn push(&mut self, frame: &Frame<'_>, epoch: u32, place: Place) {
+    pub fn push(&mut self, head: &FrameHead, len: usize, place: Place) {
         let sequence = self.end();
-        if frame.track == TrackKind::Video && frame.key {
-            self.keys.push_back(sequence);
+        match head.what {
+            What::Frame(TrackKind::Video) if head.key => self.keys.push_back(sequence),
+            What::Frame(_) => {}
+            What::Further(_) | What::Data => self.between += 1,
         }
-        let len = frame.media.len();
         self.bytes += len;
         if let Place::Heap(bytes) = &place {
             self.heap_bytes += bytes.len();
         }
-        let (track, key, dts_ms, cts_ms, tag_header) = (frame.track, frame.key, frame.dts_ms, frame.cts_ms, frame.tag_header);
-        self.frames.push_back(CachedFrame { head: FrameHead { track, key, epoch, dts_ms, cts_ms, tag_header }, place, len });
+        self.frames.push_back(CachedFrame { head: *head, place, len });
+    }
+
+    /// Is there room for one more item between the frames, with so many bytes? Without, it cannot be kept.
+    pub fn has_room_between(&self, len: usize) -> bool {
+        self.between < BETWEEN_MAX && self.bytes + len <= 2 * CACHE_BYTES_MAX
     }
 
     /// A frame that nobody needs and that cannot be kept: what was before it is of no use to anybody who joins.
@@ -168,16 +202,32 @@ impl<P: Pinned> Cache<P> {
         &self.frames[(sequence - self.first) as usize].head
     }
 
-    /// A frame with its media bytes, copied into `scratch`. `sequence` must lie in the cache.
-    pub fn get<'a>(&self, sequence: Sequence, scratch: &'a mut Vec<u8>) -> Frame<'a> {
+    /// An item with its media bytes, copied into `scratch`. `sequence` must lie in the cache.
+    pub fn get<'a>(&self, sequence: Sequence, scratch: &'a mut Vec<u8>) -> Item<'a> {
         let cached = &self.frames[(sequence - self.first) as usize];
         scratch.clear();
         match &cached.place {
             Place::Heap(bytes) => scratch.extend_from_slice(bytes),
             Place::Chain(id, offset) => self.copy_out(*id, *offset, cached.len, scratch),
         }
-        let FrameHead { track, key, dts_ms, cts_ms, tag_header, .. } = cached.head;
-        Frame { track, dts_ms, cts_ms, key, tag_header, media: Payload::contiguous(scratch) }
+        let FrameHead { what, key, dts_ms, cts_ms, tag_header, .. } = cached.head;
+        let between = |track| Item::Between(Between { track, time_ms: dts_ms, body: scratch });
+        match what {
+            What::Frame(track) => Item::Frame(Frame { track, dts_ms, cts_ms, key, tag_header, media: Payload::contiguous(scratch) }),
+            What::Further(track) => between(Some(track)),
+            What::Data => between(None),
+        }
+    }
+
+    /// The oldest frame of the first tracks, and the newest.
+    pub fn ends(&self) -> Option<(&FrameHead, &FrameHead)> {
+        let is_frame = |frame: &&CachedFrame| frame.head.what.is_frame();
+        Some((&self.frames.iter().find(is_frame)?.head, &self.frames.iter().rev().find(is_frame)?.head))
+    }
+
+    /// The newest frame of the first tracks.
+    pub fn newest(&self) -> Option<&FrameHead> {
+        self.frames.iter().rev().find(|frame| frame.head.what.is_frame()).map(|frame| &frame.head)
     }
 
     fn copy_out(&self, id: ChainId, offset: u64, len: usize, scratch: &mut Vec<u8>) {
@@ -205,9 +255,13 @@ impl<P: Pinned> Cache<P> {
 
     /// Drops what nobody needs: frames before `needed` that are not part of the GOP kept for tasks; if memory is tight, also that.
     pub fn trim(&mut self, needed: Sequence, tight: bool) {
-        let Some(newest) = self.frames.back() else { return };
-        let FrameHead { track: newest_track, dts_ms: newest_dts_ms, .. } = newest.head;
-        let keep_from = if tight || self.bytes > CACHE_BYTES_MAX {
+        let Some(&FrameHead { what: newest, dts_ms: newest_dts_ms, .. }) = self.newest() else {
+            // What stands in front of the first frame is kept with it.
+            return if tight {
+                self.drop_before(needed)
+            };
+        };
+        let keep_from = if tight || self.bytes > CACHE_BYTES_MAX || self.frames.len() > FRAMES_MAX {
             self.end()
         } else if let Some(&front) = self.keys.front() {
             let mut keep = front;
@@ -219,7 +273,7 @@ impl<P: Pinned> Cache<P> {
                 }
             }
             keep
-        } else if newest_track == TrackKind::Audio {
+        } else if newest == What::Frame(TrackKind::Audio) {
             let old = |frame: &CachedFrame| !(0..KEEP_AUDIO_MS).contains(&(newest_dts_ms - frame.head.dts_ms));
             // Looked at only when twice as much has gathered, so that the bytes do not move at every frame.
             if self.frames.front().is_some_and(|frame| (0..2 * KEEP_AUDIO_MS).contains(&(newest_dts_ms - frame.head.dts_ms))) {
@@ -239,6 +293,7 @@ impl<P: Pinned> Cache<P> {
         }
         for frame in self.frames.drain(..(sequence - self.first) as usize) {
             self.bytes -= frame.len;
+            self.between -= usize::from(!frame.head.what.is_frame());
             if let Place::Heap(bytes) = frame.place {
                 self.heap_bytes -= bytes.len();
             }
@@ -286,11 +341,14 @@ mod tests {
             let offset = self.log.position();
             frame.media.slices().for_each(|slice| self.log.append(slice));
             let place = self.cache.keep(self.chain, &self.log, offset, self.log.position(), &mut self.store);
-            self.cache.push(frame, 0, place);
+            self.cache.push(&FrameHead::of(frame, 0), frame.media.len(), place);
         }
 
         fn media(&self, sequence: Sequence) -> Vec<u8> {
-            self.cache.get(sequence, &mut Vec::new()).media.to_vec()
+            match self.cache.get(sequence, &mut Vec::new()) {
+                Item::Frame(frame) => frame.media.to_vec(),
+                Item::Between(between) => between.body.to_vec(),
+            }
         }
     }
 
@@ -350,9 +408,9 @@ mod tests {
                 let offset = other.position();
                 other.append(&media);
                 let place = logged.cache.keep(other_chain, &other, offset, other.position(), &mut logged.store);
-                logged.cache.push(&frame, 0, place);
+                logged.cache.push(&FrameHead::of(&frame, 0), media.len(), place);
             } else if index % 7 == 2 {
-                logged.cache.push(&frame, 0, Place::Heap(media.clone().into()));
+                logged.cache.push(&FrameHead::of(&frame, 0), media.len(), Place::Heap(media.clone().into()));
             } else {
                 logged.push(&frame);
             }

@@ -106,7 +106,7 @@ impl<S: Store> Recorder<S> {
     }
 
     pub(super) fn epoch_is_empty(&self) -> bool {
-        self.cache.end() == self.cache.first() || self.cache.head(self.cache.end() - 1).epoch != self.epoch().number
+        self.cache.newest().is_none_or(|newest| newest.epoch != self.epoch().number)
     }
 
     pub(super) fn new_epoch(&mut self, tracks: Tracks, reason: EndReason) {

@@ -1,6 +1,6 @@
 //! Tracks beside the first of each kind (Enhanced RTMP multitrack): what they are, and their packets on the way into the files.
 //!
-//! Their frames stand between those of the first tracks, as data messages do: see [`super::data`].
+//! Their frames stand between those of the first tracks, as data messages do: see [`super::item`].
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use super::{Now, Recorder};
 use crate::container::Store;
 use crate::domain::EndReason;
 use crate::limits::SEQUENCE_HEADER_BYTES_MAX;
-use crate::media::enhanced::Packet;
-use crate::media::{FURTHER_TRACKS_MAX, FurtherTrack, TrackKind, Tracks, flv_tag};
+use crate::media::enhanced::{self, Enhanced, Packet, Tag};
+use crate::media::{FURTHER_TRACKS_MAX, FurtherTrack, Payload, TrackKind, Tracks, flv_tag};
 
 /// Sequence headers and the like that are kept for files to begin: some for each of a few tracks.
 const OTHER_HEADERS_MAX: usize = 32;
@@ -35,7 +35,18 @@ impl<S: Store> Recorder<S> {
                 return;
             }
         }
-        self.between_frames(Some(kind), timestamp_ms, sent, now, store);
+        self.between_frames(Some(kind), timestamp_ms, &sent, now, store);
+    }
+
+    /// Learns from a tag of a further track, which comes later, what its track is.
+    pub(super) fn expect_further(&mut self, kind: TrackKind, body: &[u8]) {
+        let tag = match kind {
+            TrackKind::Video => Tag::Video,
+            TrackKind::Audio => Tag::Audio,
+        };
+        if let Ok(Enhanced::One(packet)) = enhanced::parse(tag, Payload::contiguous(body)) {
+            self.describe_further(kind, packet);
+        }
     }
 
     /// Learns from a packet what its track is. A track that only now appears, or becomes another, is in files that begin from the next key frame on.
@@ -82,6 +93,7 @@ impl<S: Store> Recorder<S> {
                 None => {}
             }
         };
+        self.note_is_old = true;
         let tracks = &mut self.epoch_mut().tracks;
         match kind {
             TrackKind::Video => {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use crate::codec::nal::{is_annexb, with_lengths};
 use crate::container::Store;
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
+use crate::media::label::TrackLabel;
 use crate::media::note;
 use crate::media::{AudioTrack, Payload, TrackKind, VideoCodec, VideoTrack};
 
-use super::data::DataMessage;
-
+use super::cache::FrameHead;
+use super::item::Between;
 use super::telling::missing;
 use super::totals::DropReason;
 use super::{Now, Recorder};
@@ -18,6 +19,12 @@ impl<S: Store> Recorder<S> {
     /// What the publisher says of its tracks before it sends them (`onMetaData`).
     pub fn announce(&mut self, video: bool, audio: bool) {
         self.announced = Some((video, audio));
+    }
+
+    /// What the publisher says of its tracks' languages and names: files that begin from here on tell it.
+    pub fn label(&mut self, labels: Arc<[TrackLabel]>) {
+        self.epoch_mut().tracks.labels = labels;
+        self.note_is_old = true;
     }
 
     /// One video message.
@@ -104,14 +111,30 @@ impl<S: Store> Recorder<S> {
             let at_ms = self.clocks.other_ms(timestamp_ms);
             self.epoch_mut().clock = Some((at_ms, wall));
         }
-        self.between_frames(None, timestamp_ms, payload.to_vec(), now, store);
+        self.between_frames(None, timestamp_ms, &payload.to_vec(), now, store);
     }
 
-    pub(super) fn between_frames(&mut self, track: Option<TrackKind>, timestamp_ms: u32, body: Vec<u8>, now: Now, store: &mut S) {
-        let (before, epoch, time_ms) = (self.cache.end(), self.epoch().number, self.clocks.other_ms(timestamp_ms));
-        if !self.data.push(DataMessage { before, epoch, track, time_ms, body: body.into() }) {
-            self.totals.drop_frames(DropReason::StorageBusy, 1);
+    /// Takes what stands between the frames: a tag of a further track, or, without `track`, a data message.
+    pub(super) fn between_frames(&mut self, track: Option<TrackKind>, timestamp_ms: u32, body: &[u8], now: Now, store: &mut S) {
+        let between = Between { track, time_ms: self.clocks.other_ms(timestamp_ms), body };
+        if !self.cache.has_room_between(body.len()) {
+            let needed = self.needed();
+            self.cache.trim(needed, true);
+            if !self.cache.has_room_between(body.len()) {
+                self.totals.drop_frames(DropReason::StorageBusy, 1);
+                return self.pump(now, store);
+            }
         }
+        let sequence = self.cache.end();
+        let epoch = self.epoch_mut();
+        if epoch.audio_begins == sequence {
+            // No frame has come since.
+            epoch.audio_begins += 1;
+        }
+        let head = FrameHead::of_between(&between, epoch.number);
+        let is_wanted = !self.sessions.is_empty();
+        let Some(place) = self.log_item(&head, &Payload::contiguous(body), is_wanted, store) else { return };
+        self.cache.push(&head, body.len(), place);
         self.pump(now, store);
     }
 

@@ -1,6 +1,6 @@
 //! What a killed process leaves of frames that no file had taken yet: at the begin of a publication, at a split, while storage is busy.
 //!
-//! Such frames lie in the log, each behind a head that says what it is. As long as an output is behind, a *note* beside the log says which outputs wait
+//! Such frames lie in the log, each behind a head that says what it is, and between them what stands between them. As long as an output is behind, a *note* beside the log says which outputs wait
 //! for which frames. Both are in memory that outlives the process; [`replay`] puts them through a recorder again, into the files that would have begun.
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::Store;
 use crate::domain::{EndReason, RecordTemplate, RecordingSource};
-use crate::media::{Frame, Payload, TrackKind};
+use crate::media::label::{Label, TrackLabel};
+use crate::media::{Payload, TrackKind};
 use crate::units::{FileId, MonoTime, PublicationId, StreamKey, WallTime};
 
-use super::cache::Sequence;
+use super::cache::{FrameHead, Sequence};
+use super::item::What;
 use super::{MoovReserve, Now, Publication, Recorder, RecorderSettings};
 
-/// The head of a frame in the log: magic, kind, length of the tag header, two unused bytes, media length, epoch, sequence, DTS; little endian.
+/// The head of an item in the log: magic, kind, length of the tag header, 1 for a further track, an unused byte, media length, epoch, sequence, DTS; little endian.
 const HEAD_BYTES: usize = 32;
 const MAGIC: [u8; 4] = *b"CAPF";
 /// Bytes of a frame in the log besides its media.
@@ -29,29 +31,32 @@ const REPLAY_FRAMES_MAX: usize = 1 << 20;
 /// Type byte of an FLV tag.
 const VIDEO: u8 = 9;
 const AUDIO: u8 = 8;
+const SCRIPT: u8 = 18;
 
-/// Hands the bytes that stand before the media of a frame to `append`.
-pub fn write_head(frame: &Frame<'_>, sequence: Sequence, epoch: u32, mut append: impl FnMut(&[u8])) {
-    let tag_header = frame.tag_header.as_slice();
+/// Hands the bytes that stand before the media of an item to `append`.
+pub fn write_head(item: &FrameHead, media_bytes: usize, sequence: Sequence, mut append: impl FnMut(&[u8])) {
+    let tag_header = item.tag_header();
     let mut head = [0; HEAD_BYTES];
     head[..4].copy_from_slice(&MAGIC);
-    head[4] = match frame.track {
-        TrackKind::Video => VIDEO,
-        TrackKind::Audio => AUDIO,
+    head[4] = match item.what {
+        What::Frame(TrackKind::Video) | What::Further(TrackKind::Video) => VIDEO,
+        What::Frame(TrackKind::Audio) | What::Further(TrackKind::Audio) => AUDIO,
+        What::Data => SCRIPT,
     };
     head[5] = tag_header.len() as u8;
-    head[8..12].copy_from_slice(&(frame.media.len() as u32).to_le_bytes());
-    head[12..16].copy_from_slice(&epoch.to_le_bytes());
+    head[6] = u8::from(matches!(item.what, What::Further(_)));
+    head[8..12].copy_from_slice(&(media_bytes as u32).to_le_bytes());
+    head[12..16].copy_from_slice(&item.epoch.to_le_bytes());
     head[16..24].copy_from_slice(&sequence.to_le_bytes());
-    head[24..32].copy_from_slice(&frame.dts_ms.to_le_bytes());
+    head[24..32].copy_from_slice(&item.dts_ms.to_le_bytes());
     append(&head);
     append(tag_header);
 }
 
-/// A frame as the log tells it: the body of its FLV tag, and when it was.
+/// An item as the log tells it: the body of its FLV tag, and when it was.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LoggedFrame<'a> {
-    video: bool,
+    what: What,
     epoch: u32,
     sequence: Sequence,
     dts_ms: i64,
@@ -82,11 +87,19 @@ fn frame(bytes: &[u8]) -> Option<(LoggedFrame<'_>, &[u8])> {
     let (head, rest) = bytes.split_at_checked(HEAD_BYTES)?;
     let word = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().expect("four bytes"));
     let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
-    if head[..4] != MAGIC || !matches!(head[4], VIDEO | AUDIO) {
+    if head[..4] != MAGIC {
         return None;
     }
+    let what = match (head[4], head[6]) {
+        (VIDEO, 0) => What::Frame(TrackKind::Video),
+        (AUDIO, 0) => What::Frame(TrackKind::Audio),
+        (VIDEO, 1) => What::Further(TrackKind::Video),
+        (AUDIO, 1) => What::Further(TrackKind::Audio),
+        (SCRIPT, 0) => What::Data,
+        _ => return None,
+    };
     let (body, rest) = rest.split_at_checked(usize::from(head[5]) + word(8) as usize)?;
-    Some((LoggedFrame { video: head[4] == VIDEO, epoch: word(12), sequence: long(16), dts_ms: long(24) as i64, body }, rest))
+    Some((LoggedFrame { what, epoch: word(12), sequence: long(16), dts_ms: long(24) as i64, body }, rest))
 }
 
 /// The parts of the note that do not change while outputs wait.
@@ -113,6 +126,14 @@ pub struct NotedEpoch {
     /// Empty: there is none.
     pub video: Vec<u8>,
     pub audio: Vec<u8>,
+    /// Sequence headers and the like of further tracks, tag bodies for one track each.
+    #[serde(default)]
+    pub other_video: Vec<Vec<u8>>,
+    #[serde(default)]
+    pub other_audio: Vec<Vec<u8>>,
+    /// Video (else audio), number, language, name.
+    #[serde(default)]
+    pub labels: Vec<(bool, u8, String, String)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -249,22 +270,46 @@ fn replay_output<S: Store>(note: &Note, (output, hls): (&NotedOutput, Option<(Fi
         if epoch != Some(frame.epoch) {
             epoch = Some(frame.epoch);
             let headers = note.epochs.iter().find(|epoch| epoch.number == frame.epoch);
-            for (header, video) in headers.into_iter().flat_map(|epoch| [(&epoch.video, true), (&epoch.audio, false)]) {
+            let first = headers.into_iter().flat_map(|epoch| [(TrackKind::Video, &epoch.video), (TrackKind::Audio, &epoch.audio)]);
+            let others = headers.into_iter().flat_map(|epoch| {
+                let video = epoch.other_video.iter().map(|header| (TrackKind::Video, header));
+                video.chain(epoch.other_audio.iter().map(|header| (TrackKind::Audio, header)))
+            });
+            for (kind, header) in first.chain(others) {
                 if !header.is_empty() {
-                    push(&mut recorder, video, timestamp_ms, header, now, store);
+                    push(&mut recorder, What::Frame(kind), timestamp_ms, header, now, store);
+                }
+            }
+            let labels = headers.into_iter().flat_map(|epoch| &epoch.labels).map(|(video, number, language, name)| TrackLabel {
+                kind: if *video { TrackKind::Video } else { TrackKind::Audio },
+                number: *number,
+                label: Label::new(language, name),
+            });
+            recorder.label(labels.collect());
+            // Tracks whose frames say what they are: the file knows them from its beginning, as the one that was to begin would have.
+            for further in frames.iter().filter(|other| other.epoch == frame.epoch) {
+                if let What::Further(kind) = further.what {
+                    recorder.expect_further(kind, further.body);
                 }
             }
             recorder.take_any_frame();
         }
-        push(&mut recorder, frame.video, timestamp_ms, frame.body, now, store);
+        push(&mut recorder, frame.what, timestamp_ms, frame.body, now, store);
     }
     recorder.finish(EndReason::Recovered, now, store);
 }
 
-fn push<S: Store>(recorder: &mut Recorder<S>, video: bool, timestamp_ms: u32, body: &[u8], now: Now, store: &mut S) {
+fn push<S: Store>(recorder: &mut Recorder<S>, what: What, timestamp_ms: u32, body: &[u8], now: Now, store: &mut S) {
     let payload = Payload::contiguous(body);
     // What cannot be read was not taken when it came, either.
-    let _ = if video { recorder.video(timestamp_ms, payload, now, store) } else { recorder.audio(timestamp_ms, payload, now, store) };
+    let _ = match what {
+        What::Frame(TrackKind::Video) | What::Further(TrackKind::Video) => recorder.video(timestamp_ms, payload, now, store),
+        What::Frame(TrackKind::Audio) | What::Further(TrackKind::Audio) => recorder.audio(timestamp_ms, payload, now, store),
+        What::Data => {
+            recorder.data(timestamp_ms, payload, now, store);
+            Ok(())
+        }
+    };
 }
 
 /// Notes and logs may be damaged: nothing panics, and frames before and behind the damage are found.

@@ -5,10 +5,10 @@
 
 pub mod cache;
 pub mod clock;
-pub mod data;
 mod epochs;
 mod further;
 mod intake;
+mod item;
 pub mod journal;
 pub mod output;
 mod past;
@@ -35,7 +35,6 @@ use crate::units::{Format, MonoTime, PublicationId, StreamKey, WallTime};
 
 use cache::{CACHE_BYTES_MAX, Cache, ChainId, Sequence};
 use clock::Clocks;
-use data::DataLog;
 use past::{Past, Ring};
 use watch::Watch;
 
@@ -138,7 +137,6 @@ pub struct Recorder<S: Store> {
     totals: Totals,
     unsupported: Vec<&'static str>,
     left_out: Vec<LeftOut>,
-    data: DataLog,
     /// Sessions begun so far.
     sessions_begun: u32,
     changes: Vec<RecordChange>,
@@ -179,7 +177,6 @@ impl<S: Store> Recorder<S> {
             totals: Totals::default(),
             unsupported: Vec::new(),
             left_out: Vec::new(),
-            data: DataLog::default(),
             sessions_begun: 0,
             changes: Vec::new(),
             watch: Watch::default(),

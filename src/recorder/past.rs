@@ -14,8 +14,8 @@ use crate::domain::{RecordTemplate, RecordingSource};
 use crate::media::{Frame, Payload, TagHeader, TrackKind, Tracks};
 use crate::units::{FileId, MonoTime, WallTime};
 
-use super::cache::{CACHE_BYTES_MAX, Cache, Place, Sequence};
-use super::data::DataLog;
+use super::cache::{CACHE_BYTES_MAX, Cache, FrameHead, Place, Sequence};
+use super::item::Between;
 use super::output::{Context, Losses, Output, Pumped, RingEvent};
 use super::{DropReason, Epoch, Now, Recorder};
 
@@ -80,7 +80,6 @@ pub struct Past<P> {
     /// Frames that were read, and not yet taken by every output.
     cache: Cache<P>,
     epochs: VecDeque<Epoch>,
-    data: DataLog,
     /// The file that is read or waited for.
     number: u64,
     /// Of the first file: the moment that was asked for, since its first frame.
@@ -120,14 +119,14 @@ impl<S: Store> Recorder<S> {
     pub fn start_since(&mut self, source: RecordingSource, template: &Arc<RecordTemplate>, since: WallTime, now: Now, store: &mut S) {
         let from = self.cache.join_point(self.epoch().tracks.video.is_some());
         let end = self.cache.end();
-        let memory_ms = if from < end { self.cache.head(end - 1).dts_ms - self.cache.head(from).dts_ms } else { 0 };
+        let newest_ms = self.cache.newest().map_or(0, |newest| newest.dts_ms);
+        let memory_ms = if from < end { newest_ms - self.cache.head(from).dts_ms } else { 0 };
         let in_memory = since.unix_millis() >= now.wall.unix_millis() - memory_ms;
         let file = self.ring.as_ref().filter(|_| !in_memory).and_then(|ring| ring.find(since));
         let Some(file) = file else { return self.start(source, template, now, store) };
         let past = Past {
             cache: Cache::default(),
             epochs: VecDeque::new(),
-            data: DataLog::default(),
             number: file.number,
             from_ms: Some(since.unix_millis() - file.wall.unix_millis()),
             reading: None,
@@ -273,7 +272,6 @@ impl<S: Store> Recorder<S> {
             files_begun: 0,
             lost: Losses::default(),
             left_out: &mut self.left_out,
-            data: &past.data,
             changes: &mut self.changes,
             troubles: &mut self.troubles,
             anchor: Some(past.anchor),
@@ -323,6 +321,14 @@ impl<P: Pinned> Past<P> {
     fn push(&mut self, batch: &RecalledBatch, file: &RingFile) {
         for frame in &batch.frames {
             let media = batch.bytes.get(frame.range.clone()).unwrap_or_default();
+            if let Some(index) = frame.further {
+                let Some(track) = file.tracks.further.get(index) else { continue };
+                let body = [TagHeader::of_further(track, frame.key, frame.cts_ms).as_slice(), media].concat();
+                let between = Between { track: Some(frame.track), time_ms: file.first_dts_ms + frame.time_ms, body: &body };
+                let head = FrameHead::of_between(&between, file.epoch);
+                self.cache.push(&head, body.len(), Place::Heap(body.into()));
+                continue;
+            }
             let tag_header = match frame.track {
                 TrackKind::Video => file.tracks.video.as_ref().map(|track| TagHeader::of_video(track, frame.key, frame.cts_ms)),
                 TrackKind::Audio => file.tracks.audio.as_ref().map(|track| TagHeader::of_audio(track)),
@@ -331,7 +337,7 @@ impl<P: Pinned> Past<P> {
             let Some(tag_header) = tag_header else { continue };
             let (dts_ms, cts_ms) = (file.first_dts_ms + frame.time_ms, frame.cts_ms);
             let frame = Frame { track: frame.track, dts_ms, cts_ms, key: frame.key, tag_header, media: Payload::contiguous(media) };
-            self.cache.push(&frame, file.epoch, Place::Heap(media.into()));
+            self.cache.push(&FrameHead::of(&frame, file.epoch), media.len(), Place::Heap(media.into()));
         }
     }
 }

@@ -42,8 +42,8 @@ pub(super) fn recall(bytes: &[u8], from_ms: Option<i64>, fails: bool) -> Box<dyn
         for frame in frames {
             let at = batch.bytes.len();
             batch.bytes.extend_from_slice(&file[frame.offset as usize..frame.offset as usize + frame.bytes as usize]);
-            let (track, key, time_ms, cts_ms) = (frame.track, frame.key, frame.time_ms, frame.cts_ms);
-            batch.frames.push(RecalledFrame { track, key, time_ms, cts_ms, range: at..batch.bytes.len() });
+            let (track, further, key, time_ms, cts_ms) = (frame.track, frame.further, frame.key, frame.time_ms, frame.cts_ms);
+            batch.frames.push(RecalledFrame { track, further, key, time_ms, cts_ms, range: at..batch.bytes.len() });
         }
         batch
     };
@@ -105,6 +105,35 @@ fn a_task_begins_in_the_past_without_a_gap_and_without_a_doubled_frame() {
             assert!(recorder.take_events().is_empty());
         }
     }
+}
+
+#[test]
+fn a_task_begins_in_the_past_with_every_track() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    recorder.keep_ring(&ring(), now(0), &mut store);
+    headers(&mut recorder, &mut store);
+    recorder.video(0, Payload::contiguous(&further(9, 0, true, &video_header(30)[5..])), now(0), &mut store).unwrap();
+    recorder.audio(0, Payload::contiguous(&further(8, 0, true, &[0x12, 0x10])), now(0), &mut store).unwrap();
+    let send_all = |recorder: &mut Recorder<MemoryStore>, store: &mut MemoryStore, range: std::ops::Range<u32>| {
+        for number in range {
+            let (time, at) = (number * 40, now(u64::from(number * 40)));
+            send(recorder, store, number..number + 1);
+            let picture = [&[0, 0, 80, 0, 0, 0, 5, if number % 25 == 0 { 0x65 } else { 0x41 }][..], &number.to_be_bytes()].concat();
+            recorder.video(time, Payload::contiguous(&further(9, 1, number % 25 == 0, &picture)), at, store).unwrap();
+            recorder.audio(time + 7, Payload::contiguous(&further(8, 1, true, &number.to_be_bytes())), at, store).unwrap();
+        }
+    };
+    send_all(&mut recorder, &mut store, 0..878);
+    recorder.start_since(task(), &template(&[Format::Flv, Format::Mp4], 1_800), now(10_000).wall, now(35_120), &mut store);
+    send_all(&mut recorder, &mut store, 878..1_500);
+    recorder.stop(&task(), EndReason::TaskEnded, now(60_000), &mut store);
+    let expected: Vec<u32> = (250..1_500).collect();
+    let all = everything(store.flv_files().into_iter().map(|number| store.bytes(number)));
+    for kind in [9, 8, 109, 108] {
+        let found: Vec<u32> = all.iter().filter(|item| item.0 == kind).map(|item| item.1).collect();
+        assert_eq!(found, expected, "kind {kind}");
+    }
+    assert_eq!(store.movie_tracks(|identity| identity.source == task()), [1_250; 4]);
 }
 
 #[test]

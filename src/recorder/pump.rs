@@ -5,9 +5,9 @@ use crate::domain::{EndReason, RecordingSource};
 use crate::media::flv_tag::FramePart;
 use crate::media::{Frame, TrackKind};
 
-use super::cache::Sequence;
+use super::cache::{FrameHead, Sequence};
 
-use super::output::{Context, Losses, Offered, Pumped};
+use super::output::{Context, Losses, Offered, Output, Pumped};
 use super::totals::DropReason;
 use super::{Now, Recorder};
 
@@ -42,7 +42,6 @@ impl<S: Store> Recorder<S> {
     /// Gives the frame to every output that is not behind, and keeps it in the cache: where the first of them has written it, else in the log.
     pub(super) fn store_frame(&mut self, frame: &Frame<'_>, now: Now, store: &mut S) {
         let (sequence, epoch) = (self.cache.end(), self.epoch().number);
-        let data_end = self.data.end();
         self.unflushed |= !self.sessions.is_empty();
         let mut place = None;
         let mut behind = false;
@@ -57,7 +56,7 @@ impl<S: Store> Recorder<S> {
                 continue;
             }
             for output in &mut session.outputs {
-                match output.offer(frame, sequence, (epoch, data_end), store) {
+                match output.offer(frame, sequence, epoch, store) {
                     Offered::Later => behind = true,
                     Offered::Unwanted => {}
                     Offered::Unfit => self.totals.drop_frames(DropReason::Unfit, 1),
@@ -71,9 +70,11 @@ impl<S: Store> Recorder<S> {
             }
         }
         // Whoever waits for it finds it in the log after a kill, also when it is in the file of another.
-        let place = if behind { self.log_frame(frame, true, store) } else { place.or_else(|| self.log_frame(frame, false, store)) };
+        let head = FrameHead::of(frame, epoch);
+        let place =
+            if behind { self.log_item(&head, &frame.media, true, store) } else { place.or_else(|| self.log_item(&head, &frame.media, false, store)) };
         let Some(place) = place else { return self.cache.pass() };
-        self.cache.push(frame, epoch, place);
+        self.cache.push(&head, frame.media.len(), place);
         if behind || has_past {
             self.pump(now, store);
         } else {
@@ -86,7 +87,6 @@ impl<S: Store> Recorder<S> {
         self.pump_past(now, store);
         self.unflushed = true;
         let mut needed = self.cache.end();
-        let mut needed_data = self.data.end();
         let mut blocked = false;
         let tracks_complete = self.tracks_are_complete(now);
         let mut context = Context {
@@ -102,7 +102,6 @@ impl<S: Store> Recorder<S> {
             files_begun: 0,
             lost: Losses::default(),
             left_out: &mut self.left_out,
-            data: &self.data,
             changes: &mut self.changes,
             troubles: &mut self.troubles,
             anchor: None,
@@ -121,7 +120,6 @@ impl<S: Store> Recorder<S> {
                 blocked |= output.pump(&mut context, &mut scratch, store) == Pumped::Blocked;
                 behind |= output.next() < context.limit;
                 needed = needed.min(output.next());
-                needed_data = needed_data.min(output.next_data());
             }
             let is_over = match session.ending {
                 Some((_, reason)) if !behind => {
@@ -145,7 +143,6 @@ impl<S: Store> Recorder<S> {
         self.blocked_since = if blocked { self.blocked_since.or(Some(now.mono)) } else { None };
         self.note_ring(&ring_events, now);
         needed = self.sessions.iter().filter_map(|session| session.past.as_ref()?.hold()).fold(needed, Sequence::min);
-        self.data.trim(needed_data, self.cache.first());
         self.note_waiting(now, store);
         self.trim(needed, store);
         if self.finishing && self.sessions.is_empty() {
@@ -155,6 +152,13 @@ impl<S: Store> Recorder<S> {
                 store.close_log(log);
             }
         }
+    }
+
+    /// The first item that an output still takes.
+    pub(super) fn needed(&self) -> Sequence {
+        let outputs = self.sessions.iter().filter(|session| session.past.is_none()).flat_map(|session| &session.outputs);
+        let held = self.sessions.iter().filter_map(|session| session.past.as_ref()?.hold());
+        outputs.map(Output::next).chain(held).fold(self.cache.end(), Sequence::min)
     }
 
     /// Lets go what neither the outputs, which still take the frames from `needed` on, nor a task that may join need.
@@ -182,8 +186,7 @@ impl<S: Store> Recorder<S> {
     }
 
     pub(super) fn cached_span_ms(&self) -> i64 {
-        let (first, end) = (self.cache.first(), self.cache.end());
-        if first == end { 0 } else { self.cache.head(end - 1).dts_ms - self.cache.head(first).dts_ms }
+        self.cache.ends().map_or(0, |(first, last)| last.dts_ms - first.dts_ms)
     }
 
     pub(super) fn oldest_epoch_in_use(&self) -> u32 {

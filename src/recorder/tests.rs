@@ -14,6 +14,11 @@ use crate::units::{FileId, Format, TaskId, TemplateId};
 pub(super) struct MemoryStore {
     next_id: u64,
     files: BTreeMap<u64, (OpenMedia, Vec<u8>)>,
+    /// The bytes of all files as they grow, and the first item that each has not taken.
+    growing: BTreeMap<u64, (Rc<RefCell<MemorySink>>, u64)>,
+    /// The log as it grows, and the note beside it: what a kill would leave.
+    log: Rc<RefCell<MemorySink>>,
+    note: Option<Vec<u8>>,
     ended: Vec<RecordingEnd>,
     resumptions: Resumptions,
     texts: BTreeMap<u64, String>,
@@ -85,12 +90,17 @@ impl Store for MemoryStore {
         let number = self.files.len() as u64;
         let sink = Rc::new(RefCell::new(MemorySink::with_head(&open.head)));
         self.files.insert(number, (open, Vec::new()));
+        self.growing.insert(number, (Rc::clone(&sink), 0));
         Some(MemoryFile { number, sink })
     }
     fn reserve(&mut self, _: &mut MemoryFile, _: usize) -> bool {
         self.room
     }
-    fn commit(&mut self, _: &mut MemoryFile, _: u64) {}
+    fn commit(&mut self, file: &mut MemoryFile, taken: u64) {
+        if let Some((_, known)) = self.growing.get_mut(&file.number) {
+            *known = taken;
+        }
+    }
     fn flush(&mut self, _: &mut MemoryFile) {}
     fn has_failed(&self, _: &MemoryFile) -> bool {
         false
@@ -118,7 +128,8 @@ impl Store for MemoryStore {
     }
     fn open_log(&mut self) -> MemoryFile {
         self.kept += 1;
-        MemoryFile { number: u64::MAX, sink: Rc::default() }
+        self.log = Rc::default();
+        MemoryFile { number: u64::MAX, sink: Rc::clone(&self.log) }
     }
     fn close_log(&mut self, _: MemoryFile) {
         self.kept -= 1;
@@ -128,13 +139,16 @@ impl Store for MemoryStore {
     }
     fn open_note(&mut self, _: &MemoryFile, bytes: &[u8]) -> Option<Vec<u8>> {
         self.kept += usize::from(self.room);
-        self.room.then(|| bytes.to_vec())
+        self.note = self.room.then(|| bytes.to_vec());
+        self.note.clone()
     }
     fn patch_note(&mut self, note: &mut Vec<u8>, at: usize, bytes: &[u8]) {
         note[at..at + bytes.len()].copy_from_slice(bytes);
+        self.note = Some(note.clone());
     }
-    fn close_note(&mut self, _: Vec<u8>) {
+    fn close_note(&mut self, note: Vec<u8>) {
         self.kept -= 1;
+        self.note.take_if(|open| *open == note);
     }
     fn pin(&mut self, file: &MemoryFile, from: u64, mut take: impl FnMut(MemoryPin)) {
         let block = Self::BLOCK_BYTES as u64;
@@ -161,6 +175,9 @@ impl MemoryStore {
         Self {
             next_id: 0,
             files: BTreeMap::new(),
+            growing: BTreeMap::new(),
+            log: Rc::default(),
+            note: None,
             ended: Vec::new(),
             resumptions: Resumptions::default(),
             texts: BTreeMap::new(),
@@ -203,6 +220,18 @@ impl MemoryStore {
                 (summary.video.map_or(0, |track| track.frames) + summary.audio.map_or(0, |track| track.frames)) as usize
             })
             .sum()
+    }
+
+    pub(super) fn bytes(&self, number: u64) -> Vec<u8> {
+        self.files[&number].1.clone()
+    }
+
+    /// Frames of each track of the one MP4 file that is meant.
+    pub(super) fn movie_tracks(&self, is_meant: impl Fn(&RecordingIdentity) -> bool) -> Vec<u64> {
+        let meant = |open: &OpenMedia| open.begin.iter().any(|identity| identity.format == Format::Mp4 && is_meant(identity));
+        let (_, bytes) = self.files.values().find(|(open, _)| meant(open)).expect("an MP4 file");
+        let summary = crate::container::mp4::scan(&bytes[..], true).expect("a movie").plan.summary;
+        summary.tracks().map(|(_, track)| track.frames).collect()
     }
 
     /// Blocks that are kept in memory.
@@ -558,4 +587,137 @@ fn the_receipts_of_a_publication_add_up_to_what_came() {
         assert_eq!(video.first_dts_ms, i64::from(numbers(&tags, 9)[0]) * 40);
         assert_eq!(video.last_dts_ms, i64::from(*numbers(&tags, 9).last().unwrap()) * 40);
     }
+}
+
+/// The tag body of a further track: number 1 of its kind.
+pub(super) fn further(kind: u8, packet_type: u8, key: bool, media: &[u8]) -> Vec<u8> {
+    let head: &[u8] = match kind {
+        9 => &[0x80 | if key { 0x10 } else { 0x20 } | 6, packet_type, b'a', b'v', b'c', b'1', 1],
+        _ => &[0x95, packet_type, b'm', b'p', b'4', b'a', 1],
+    };
+    [head, media].concat()
+}
+
+/// Everything that is in FLV files besides their heads, in order: type and the four bytes at the end that tell which.
+pub(super) fn everything(files: impl IntoIterator<Item = Vec<u8>>) -> Vec<(u8, u32)> {
+    let mut all = Vec::new();
+    for bytes in files {
+        let mut at = 13;
+        while at + 11 <= bytes.len() {
+            let size = usize::from(bytes[at + 1]) << 16 | usize::from(bytes[at + 2]) << 8 | usize::from(bytes[at + 3]);
+            let (kind, body) = (bytes[at], &bytes[at + 11..at + 11 + size]);
+            let is_further = kind != 18 && body.get(2..6).is_some_and(|fourcc| fourcc == b"avc1" || fourcc == b"mp4a");
+            let is_header = if is_further { body[1] == 0 } else { kind != 18 && body[1] == 0 };
+            let is_metadata = kind == 18 && body.windows(10).any(|name| name == b"onMetaData");
+            if !is_header && !is_metadata {
+                let number = u32::from_be_bytes(body[size - 4..].try_into().unwrap());
+                all.push((kind + if is_further { 100 } else { 0 }, number));
+            }
+            at += 11 + size + 4;
+        }
+    }
+    all
+}
+
+/// A kill after any message, whatever waits then: every frame of every track and every data message is in the files or comes into them by replay, once.
+#[test]
+fn a_kill_at_any_moment_loses_and_doubles_nothing_of_any_track() {
+    let mut waited = 0;
+    // With a file of both formats the first kills come before any file has begun, those at 2 s while one ends and another begins.
+    for kill_after in (1..60).chain(240..290) {
+        let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+        recorder.start(source(), &template(&[Format::Flv, Format::Mp4], 2), now(0), &mut store);
+        let mut sent: Vec<(u8, u32)> = Vec::new();
+        // A data message comes first of all, before anybody knows what is to come.
+        recorder.data(0, Payload::contiguous(b"\x02\0\x06onTextdata"), now(0), &mut store);
+        headers(&mut recorder, &mut store);
+        recorder.video(0, Payload::contiguous(&further(9, 0, true, &video_header(30)[5..])), now(0), &mut store).unwrap();
+        recorder.audio(0, Payload::contiguous(&further(8, 0, true, &AUDIO_HEADER[2..])), now(0), &mut store).unwrap();
+        sent.push((18, u32::from_be_bytes(*b"data")));
+        'all: for number in 0..60_u32 {
+            let (time, at) = (number * 40, now(u64::from(number * 40)));
+            // No zero at the end: that may be what a disk has never taken.
+            let mark = 0x0101_0101 + number;
+            let text = [b"\x02\0\x06onText\x02\0\x08", &b"text"[..], &mark.to_be_bytes()].concat();
+            let picture = [&[0, 0, 0, 0, 0, 0, 5, if number % 5 == 0 { 0x65 } else { 0x41 }][..], &mark.to_be_bytes()].concat();
+            for what in 0..5 {
+                if sent.len() > kill_after {
+                    break 'all;
+                }
+                let kind = match what {
+                    0 => {
+                        recorder.video(time, Payload::contiguous(&video_frame(number % 25 == 0, mark)), at, &mut store).unwrap();
+                        9
+                    }
+                    1 => {
+                        recorder.video(time, Payload::contiguous(&further(9, 1, number % 5 == 0, &picture)), at, &mut store).unwrap();
+                        109
+                    }
+                    2 => {
+                        recorder.data(time, Payload::contiguous(&text), at, &mut store);
+                        18
+                    }
+                    3 => {
+                        recorder.audio(time + 7, Payload::contiguous(&further(8, 1, true, &mark.to_be_bytes())), at, &mut store).unwrap();
+                        108
+                    }
+                    _ => {
+                        recorder.audio(time + 7, Payload::contiguous(&audio_frame(mark)), at, &mut store).unwrap();
+                        8
+                    }
+                };
+                sent.push((kind, mark));
+            }
+        }
+        // Killed. What is there: files as far as they were written, the log and its note.
+        let images: BTreeMap<u64, Vec<u8>> = store.growing.iter().map(|(number, (sink, _))| (*number, sink.borrow().bytes.clone())).collect();
+        let taken = store.growing.iter().map(|(number, (_, taken))| (store.files[number].0.writer, *taken)).collect();
+        let stores = match &store.note {
+            Some(note) => {
+                waited += 1;
+                let log = store.log.borrow().bytes.clone();
+                journal::replay(note, &[(0, log)], (&taken, &Default::default()), |_| MemoryStore::new()).expect("a note that can be read").1
+            }
+            None => Vec::new(),
+        };
+        let replayed: Vec<Vec<u8>> = stores.iter().flat_map(|store| store.files.values().map(|(_, bytes)| bytes.clone())).collect();
+        let files: Vec<Vec<u8>> = images.into_values().chain(replayed).collect();
+        let (flv, mp4): (Vec<_>, Vec<_>) = files.into_iter().partition(|bytes| bytes.starts_with(b"FLV"));
+        assert_eq!(everything(flv), sent, "FLV after {kill_after}");
+        let mut counted = BTreeMap::<u8, u64>::new();
+        for bytes in mp4 {
+            let Ok(found) = crate::container::mp4::scan(&bytes[..], true) else { continue };
+            let summary = found.plan.summary;
+            let of = |track: Option<&crate::container::TrackSummary>| track.map_or(0, |track| track.frames);
+            let kinds = [(9, of(summary.video.as_ref())), (8, of(summary.audio.as_ref())), (18, summary.data_messages)];
+            let others = [(109, of(summary.further_video.first())), (108, of(summary.further_audio.first()))];
+            kinds.into_iter().chain(others).for_each(|(kind, count)| *counted.entry(kind).or_default() += count);
+        }
+        for kind in [8, 9, 18, 108, 109] {
+            // What is no name with values has no place there; of messages alone no file is made.
+            let nameless = u64::from(kind == 18);
+            let expected = sent.iter().filter(|item| item.0 == kind).count() as u64 - nameless;
+            let has_frames = sent.iter().any(|item| item.0 == 9 || item.0 == 8);
+            assert_eq!(counted.get(&kind).copied().unwrap_or(0), if has_frames { expected } else { 0 }, "{kind} in MP4 after {kill_after}");
+        }
+    }
+    assert!(waited >= 5, "{waited} kills came while something waited");
+}
+
+/// What stands between the frames waits within bounds, for frames that may never come, and is counted when it cannot.
+#[test]
+fn messages_without_frames_wait_within_bounds() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    recorder.start(source(), &template(&[Format::Flv], 2), now(0), &mut store);
+    headers(&mut recorder, &mut store);
+    for number in 0..9_000 {
+        recorder.data(number, Payload::contiguous(b"\x02\0\x06onText"), now(0), &mut store);
+    }
+    let dropped = recorder.totals().dropped[DropReason::StorageBusy as usize];
+    assert!((500..1_000).contains(&dropped), "{dropped} of 9,000");
+    send(&mut recorder, &mut store, 0..50);
+    recorder.finish(EndReason::PublicationEnded, now(4_000), &mut store);
+    let receipt = &store.ended[0].receipt;
+    assert_eq!(receipt.data_messages + dropped, 9_000);
+    assert_eq!((store.kept, store.pins()), (0, 0));
 }

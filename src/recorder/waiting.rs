@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use crate::container::{Sink, Store};
 use crate::domain::{RecordTemplate, RecordingSource};
-use crate::media::Frame;
+use crate::media::label::TrackLabel;
+use crate::media::{Payload, TrackKind};
 use crate::units::FileId;
 
-use super::cache::{Place, Sequence};
+use super::cache::{FrameHead, Place, Sequence};
+use super::item::Item;
 use super::journal::{self, NotedEpoch, OPEN_END};
 
 use super::output::Output;
@@ -21,15 +23,15 @@ pub(super) struct Waiting<S: Store> {
 }
 
 impl<S: Store> Recorder<S> {
-    /// Puts a frame that no file has taken into the log; if there is no free block and it is `needed`, on the heap.
-    pub(super) fn log_frame(&mut self, frame: &Frame<'_>, needed: bool, store: &mut S) -> Option<Place> {
-        let (sequence, epoch) = (self.cache.end(), self.epoch().number);
+    /// Puts what no file has taken into the log; if there is no free block and it is `needed`, on the heap.
+    pub(super) fn log_item(&mut self, head: &FrameHead, media: &Payload<'_>, needed: bool, store: &mut S) -> Option<Place> {
+        let sequence = self.cache.end();
         let cache = &mut self.cache;
         let (log, chain) = self.log.get_or_insert_with(|| (store.open_log(), cache.new_chain()));
-        let Some(media) = append_to_log(log, frame, sequence, epoch, store) else {
-            return needed.then(|| Place::Heap(frame.media.to_vec().into()));
+        let Some(range) = append_to_log(log, head, media, sequence, store) else {
+            return needed.then(|| Place::Heap(media.to_vec().into()));
         };
-        let place = self.cache.keep(*chain, log, media.start, media.end, store);
+        let place = self.cache.keep(*chain, log, range.start, range.end, store);
         store.commit(log, 0);
         Some(place)
     }
@@ -75,10 +77,14 @@ impl<S: Store> Recorder<S> {
 
     pub(super) fn describe_waiting(&self, now: Now, ids: &[FileId]) -> journal::Note {
         let header = |header: Option<&bytes::Bytes>| header.map(|header| header.to_vec()).unwrap_or_default();
+        let all = |headers: Option<&Vec<bytes::Bytes>>| headers.into_iter().flatten().map(|header| header.to_vec()).collect();
         let epochs = self.epochs.iter().map(|epoch| NotedEpoch {
             number: epoch.number,
             video: header(epoch.tracks.video.as_ref().map(|track| &track.sequence_header)),
             audio: header(epoch.tracks.audio.as_ref().map(|track| &track.sequence_header)),
+            labels: epoch.tracks.labels.iter().map(noted_label).collect(),
+            other_video: all(epoch.tracks.video.as_ref().map(|track| &track.others)),
+            other_audio: all(epoch.tracks.audio.as_ref().map(|track| &track.others)),
         });
         journal::Note {
             publication: self.publication.id,
@@ -111,8 +117,11 @@ impl<S: Store> Recorder<S> {
         let begin = log.position();
         for sequence in first.max(self.cache.first())..self.cache.end() {
             if !self.cache.lies_in(sequence, *chain) {
-                let epoch = self.cache.head(sequence).epoch;
-                if append_to_log(log, &self.cache.get(sequence, &mut scratch), sequence, epoch, store).is_none() {
+                let media = match self.cache.get(sequence, &mut scratch) {
+                    Item::Frame(frame) => frame.media,
+                    Item::Between(between) => Payload::contiguous(between.body),
+                };
+                if append_to_log(log, self.cache.head(sequence), &media, sequence, store).is_none() {
                     break;
                 }
             }
@@ -151,14 +160,24 @@ impl<S: Store> Recorder<S> {
     }
 }
 
-/// Appends a frame with its head to the log. Returns where its media lie; `None`: there is no free block. It is not committed yet.
-fn append_to_log<S: Store>(log: &mut S::File, frame: &Frame<'_>, sequence: Sequence, epoch: u32, store: &mut S) -> Option<std::ops::Range<u64>> {
-    if !store.reserve(log, journal::FRAME_OVERHEAD_BYTES + frame.media.len()) {
+fn noted_label(known: &TrackLabel) -> (bool, u8, String, String) {
+    (known.kind == TrackKind::Video, known.number, known.label.language.clone(), known.label.name.clone())
+}
+
+/// Appends an item with its head to the log. Returns where its media lie; `None`: there is no free block. It is not committed yet.
+fn append_to_log<S: Store>(
+    log: &mut S::File,
+    head: &FrameHead,
+    media: &Payload<'_>,
+    sequence: Sequence,
+    store: &mut S,
+) -> Option<std::ops::Range<u64>> {
+    if !store.reserve(log, journal::FRAME_OVERHEAD_BYTES + media.len()) {
         return None;
     }
-    journal::write_head(frame, sequence, epoch, |bytes| log.append(bytes));
+    journal::write_head(head, media.len(), sequence, |bytes| log.append(bytes));
     let start = log.position();
-    frame.media.slices().for_each(|slice| log.append(slice));
+    media.slices().for_each(|slice| log.append(slice));
     let end = log.position();
     log.seal(end);
     Some(start..end)

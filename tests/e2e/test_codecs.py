@@ -9,6 +9,7 @@ import pytest
 import requests
 
 import media
+import rtmp
 from check import check, check_fast_start
 from test_publishers import newer_ffmpeg
 
@@ -220,10 +221,30 @@ def test_colours_reach_the_boxes(capstan, push, domain):
     assert any(kind == 9 and b"colorInfo" in body for kind, _, body in media.flv_tags(capstan.path_of(files["flv"])))
 
 
+MULTITRACK = f"{P} {media.picture(3, size='128x96')} {T} {media.tone(3, 44100)} -map 0:v -map 1:v -map 2:a -map 3:a {media.X264} -g 25 -c:a:0 aac -c:a:1 libopus"
+
+
+def test_languages(capstan, domain):
+    """What onMetaData says of the tracks for people is in MP4, and tells the sounds of HLS apart."""
+    capstan.record(domain, mp4=True, hls=True)
+    connection = rtmp.publisher(capstan.rtmp_port, f"languages?vhost={domain}")
+    sounds = {"0": {"language": "en"}, "1": {"language": "de-CH", "name": "Kommentar"}}
+    connection.tag(rtmp.DATA, 0, rtmp.amf("onMetaData") + rtmp.amf({"audioTrackIdInfoMap": sounds}))
+    for kind, timestamp, body in media.flv_tags(media.source("multitrack", newer_ffmpeg(), MULTITRACK)):
+        if kind != rtmp.DATA:
+            connection.tag(kind, timestamp, body)
+    connection.close()
+    files = capstan.by_format("languages", domain, "hls", "mp4")
+    streams = [stream for stream in media.probe(capstan.path_of(files["mp4"]))["streams"] if stream["codec_type"] == "audio"]
+    assert [stream["tags"]["language"] for stream in streams] == ["eng", "deu"] and streams[1]["tags"]["handler_name"] == "Kommentar"
+    url = files["hls"]["BasicInfo"]["MediaUrl"]
+    media_lines = m3u8.loads(requests.get(url, timeout=10).text, uri=url).media
+    assert [(sound.language, sound.name) for sound in media_lines if sound.type == "AUDIO"] == [("en", "Audio 1"), ("de-CH", "Kommentar")]
+
+
 def test_further_tracks(capstan, push, domain):
     """Two pictures and two sounds: FLV and MP4 hold them all; so does HLS, as variants and renditions of one master playlist."""
-    recipe = f"{P} {media.picture(3, size='128x96')} {T} {media.tone(3, 44100)} -map 0:v -map 1:v -map 2:a -map 3:a {media.X264} -g 25 -c:a:0 aac -c:a:1 libopus"
-    path = media.source("multitrack", newer_ffmpeg(), recipe)
+    path = media.source("multitrack", newer_ffmpeg(), MULTITRACK)
     capstan.record(domain, flv=True, mp4=True, hls=True)
     push(path, capstan.url("multi", domain), ffmpeg=newer_ffmpeg())
     files = capstan.by_format("multi", domain, "flv", "hls", "mp4")
@@ -238,6 +259,10 @@ def test_further_tracks(capstan, push, domain):
     # Packet for packet, each track: what the newer ffmpeg finds in the file that was pushed.
     expected = media.packets(path, ffmpeg=newer_ffmpeg(), each=True)
     assert sorted(expected.tracks) == ["audio0", "audio1", "video0", "video1"]
+    for container in ("flv", "mp4", "hls"):
+        noted = capstan.call("DescribeRecordingReceipt", version="2018-07-17", FileId=files[container]["FileId"])["Receipt"]["Receipt"]
+        counted = {further["Kind"]: (further["Number"], further["Track"]["Frames"]) for further in noted["Further"]}
+        assert counted == {kind: (1, len(expected[f"{kind}1"])) for kind in ("audio", "video")} and noted["Lost"] == [], container
     for reader in (newer_ffmpeg(), media.FFMPEG):
         for file in (mp4, playlist):
             media.assert_same(expected, media.packets(file, ffmpeg=reader, each=True), what=f"{file.name} of four tracks by {reader}")

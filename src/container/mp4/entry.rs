@@ -6,6 +6,7 @@ use super::tables::{SampleTable, Scale};
 use crate::codec::aac::parse_aac_config;
 use crate::codec::flac;
 use crate::container::boxes::{BoxWriter, be16, be32, boxes, find};
+use crate::media::label::Label;
 use crate::media::{AudioCodec, AudioTrack, Colour, FurtherDescription, TrackKind, Tracks, VideoCodec, VideoTrack};
 
 /// Object type indications (ISO/IEC 14496-1, 7.2.6.6): MPEG-4 audio, MPEG-2 audio part 3, MPEG-1 audio.
@@ -32,6 +33,7 @@ pub struct TrackEntry {
     /// Samples at the beginning of this file that are not to be heard (Opus).
     pub pre_skip: u32,
     pub stsd: Vec<u8>,
+    pub label: Label,
 }
 
 impl TrackEntry {
@@ -116,11 +118,15 @@ const TICKS_PER_MS_MAX: u32 = 1_000;
 
 /// The tracks as the file will name them: the first video, the first audio, and the others in their order.
 pub fn entries(tracks: &Tracks) -> Vec<TrackEntry> {
-    let video = tracks.video.as_deref().map(|video| video_entry(track_id(TrackKind::Video), video));
-    let audio = tracks.audio.as_deref().map(|audio| audio_entry(track_id(TrackKind::Audio), audio));
-    let further = tracks.further.iter().enumerate().map(|(index, track)| match &track.description {
-        FurtherDescription::Video(video) => video_entry(further_track_id(index), video),
-        FurtherDescription::Audio(audio) => audio_entry(further_track_id(index), audio),
+    let labelled = |entry: TrackEntry, number| TrackEntry { label: tracks.label(entry.kind, number), ..entry };
+    let video = tracks.video.as_deref().map(|video| labelled(video_entry(track_id(TrackKind::Video), video), 0));
+    let audio = tracks.audio.as_deref().map(|audio| labelled(audio_entry(track_id(TrackKind::Audio), audio), 0));
+    let further = tracks.further.iter().enumerate().map(|(index, track)| {
+        let entry = match &track.description {
+            FurtherDescription::Video(video) => video_entry(further_track_id(index), video),
+            FurtherDescription::Audio(audio) => audio_entry(further_track_id(index), audio),
+        };
+        labelled(entry, track.number)
     });
     video.into_iter().chain(audio).chain(further).collect()
 }
@@ -136,6 +142,7 @@ fn video_entry(id: u32, video: &VideoTrack) -> TrackEntry {
         channels: 0,
         pre_skip: 0,
         stsd: stsd(|out| visual(out, video)),
+        label: Label::default(),
     }
 }
 
@@ -150,6 +157,7 @@ fn audio_entry(id: u32, audio: &AudioTrack) -> TrackEntry {
         channels: audio.channels,
         pre_skip: audio.pre_skip,
         stsd: stsd(|out| sound(out, audio)),
+        label: Label::default(),
     }
 }
 
@@ -303,6 +311,7 @@ fn parse_trak(trak: &[u8]) -> Option<TrackEntry> {
     let (fourcc, entry) = boxes(stsd.get(8..)?).next()?;
     // Track id: behind flags, creation and modification time.
     let id = be32(find(trak, b"tkhd")?, 12)?;
+    let label = parse_label(find(trak, b"mdia")?);
     match find(find(trak, b"mdia")?, b"hdlr")?.get(8..12)? {
         b"vide" => {
             let codec = VideoCodec::of_fourcc(&fourcc)?;
@@ -318,6 +327,7 @@ fn parse_trak(trak: &[u8]) -> Option<TrackEntry> {
                 channels: 0,
                 pre_skip: 0,
                 stsd: stsd_box.to_vec(),
+                label,
             })
         }
         b"soun" => {
@@ -333,10 +343,32 @@ fn parse_trak(trak: &[u8]) -> Option<TrackEntry> {
             let primed = media_time.is_some_and(|media_time| u64::from(media_time) > MEDIA_TIME_BIAS_MS);
             let said = || find(entry.get(AUDIO_BYTES..)?, b"dOps").and_then(|body| be16(body, 2));
             let pre_skip = if primed { said().map_or(0, u32::from) } else { 0 };
-            Some(TrackEntry { id, kind, codec: codec.name(), width: 0, height: 0, sample_rate_hz, channels, pre_skip, stsd: stsd_box.to_vec() })
+            Some(TrackEntry {
+                id,
+                kind,
+                codec: codec.name(),
+                width: 0,
+                height: 0,
+                sample_rate_hz,
+                channels,
+                pre_skip,
+                stsd: stsd_box.to_vec(),
+                label,
+            })
         }
         _ => None,
     }
+}
+
+/// Language and name in a `mdia` that we wrote; of others the language, if it is told in full (8.4.6).
+pub fn parse_label(mdia: &[u8]) -> Label {
+    let text = |bytes: Option<&[u8]>| {
+        bytes.and_then(|bytes| bytes.split(|byte| *byte == 0).next()).map(String::from_utf8_lossy).unwrap_or_default().into_owned()
+    };
+    let language = text(find(mdia, b"elng").and_then(|elng| elng.get(4..)));
+    let name = text(find(mdia, b"hdlr").and_then(|hdlr| hdlr.get(24..)));
+    let is_ours = !["VideoHandler", "SoundHandler"].contains(&name.as_str());
+    Label::new(&language, if is_ours { &name } else { "" })
 }
 
 /// The codec, and the sampling rate of its configuration where the entry has no room for it.

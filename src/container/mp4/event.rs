@@ -4,12 +4,16 @@
 //! frame whose description is the name of the message and whose value is the message in JSON. The same bytes of JSON are the samples of a `mett` track
 //! (ISO/IEC 14496-12, 12.3.3) in the finished file, so nothing is written twice and nobody has to know before the first message that there will be one.
 //! SCTE-35 sections go beside it as they are (SCTE 214-3).
+//!
+//! A message is written when it comes. Where messages are usual, a fragment has a `free` box in front of it, which they fill from its beginning, as samples fill
+//! the rooms of the tracks; one that finds no room ends the fragment and stands in front of the next.
 
 use std::io;
 
 use super::entry::stsd;
 use crate::container::boxes::{BoxWriter, HEADER_BYTES, be32, be64};
 use crate::container::id3;
+use crate::media::note::Note;
 use crate::wire::crc32_mpeg;
 
 /// The largest box: a message of 256 KiB, most of whose bytes need an escape in JSON, is not kept.
@@ -28,6 +32,18 @@ pub struct Event {
     /// File offset and length of the JSON.
     pub offset: u64,
     pub bytes: u32,
+}
+
+/// The longest room for messages in front of a fragment.
+pub const ROOM_BYTES_MAX: u32 = 16 << 10;
+/// Less is none.
+pub const ROOM_BYTES_MIN: u32 = 128;
+
+/// Bytes of the boxes of a message.
+pub fn boxes_bytes(message: &Note) -> usize {
+    let fixed = HEADER_BYTES + FIXED_BYTES;
+    let splice = message.splice.as_ref().map_or(0, |section| fixed + SCHEME_SCTE35.len() + section.len());
+    fixed + SCHEME_ID3.len() + id3::tag_bytes(&message.name, &message.json) + splice
 }
 
 /// Appends the box of a message. False: it is too large.
@@ -68,6 +84,12 @@ fn end(out: &mut [u8], start: usize) {
 pub fn box_bytes(header: &[u8]) -> Option<usize> {
     let bytes = be32(header, 0)? as usize;
     (&header[4..8] == b"emsg" && (HEADER_BYTES + FIXED_BYTES + SCHEME_SCTE35.len()..=EVENT_BYTES_MAX).contains(&bytes)).then_some(bytes)
+}
+
+/// The size of the room for messages that is left in front of a fragment, from its header.
+pub fn room_bytes(header: &[u8]) -> Option<usize> {
+    let bytes = be32(header, 0)? as usize;
+    (&header[4..8] == b"free" && (HEADER_BYTES..=ROOM_BYTES_MAX as usize).contains(&bytes)).then_some(bytes)
 }
 
 /// What one box holds.

@@ -61,6 +61,11 @@ pub const fn further_track_id(index: usize) -> u32 {
     AUDIO_TRACK_ID + 1 + index as u32
 }
 
+/// The index of the further track with this id; `None`: it is the first of its kind.
+pub const fn further_index(id: u32) -> Option<usize> {
+    if id > AUDIO_TRACK_ID { Some((id - AUDIO_TRACK_ID - 1) as usize) } else { None }
+}
+
 /// Sample flags of every sample but a key frame that begins a run.
 pub const fn default_flags(kind: TrackKind) -> u32 {
     match kind {

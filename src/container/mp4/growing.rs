@@ -40,8 +40,8 @@ impl Growing {
         for entry in head.entries {
             if tracks.iter().all(|track: &MovieTrack| track.kind != entry.kind) {
                 ids.push(entry.id);
-                let (kind, stsd, width, height) = (entry.kind, entry.stsd, entry.width, entry.height);
-                tracks.push(MovieTrack { kind, ticks_per_second: 1_000, stsd, width, height, samples: Vec::new(), start: 0 });
+                let (kind, stsd, width, height, label) = (entry.kind, entry.stsd, entry.width, entry.height, entry.label);
+                tracks.push(MovieTrack { id: entry.id, kind, ticks_per_second: 1_000, stsd, width, height, samples: Vec::new(), start: 0, label });
             }
         }
         Ok(Self { movie: Movie { tracks }, ids, at: head.bytes })
@@ -77,7 +77,7 @@ impl Growing {
         let mut open: Option<Closed> = None;
         loop {
             read(file, at, &mut header)?;
-            let other = event::box_bytes(&header).or((header == PRFT_HEADER).then_some(PRFT_BYTES));
+            let other = event::box_bytes(&header).or(event::room_bytes(&header)).or((header == PRFT_HEADER).then_some(PRFT_BYTES));
             let moof = moof_bytes(&header);
             if other.is_none() && moof.is_none() {
                 return Ok(closed);

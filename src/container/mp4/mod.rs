@@ -49,7 +49,7 @@ pub use package::{MovieSegment, SEGMENT_BYTES_MAX, fragment, init, segments};
 pub use recall::{StoredFrame, frames as stored_frames};
 pub use rendition::{InitTrack, Rendition, TrackShare, fuzz_rendition, init_of, init_tracks, segment_of, shares};
 pub use scan::{Mp4Scan, scan};
-pub use writer::Mp4Writer;
+pub use writer::{MessageTooLarge, Mp4Writer};
 
 /// Added to every decoding time in the fragments, so that frames from before the publication's zero keep their distance (`tfdt` is unsigned).
 pub const MEDIA_TIME_BIAS_MS: u64 = 10_000;

@@ -7,6 +7,7 @@ use super::movie::MovieTrack;
 use super::tables::{SampleTable, Scale};
 use crate::container::boxes::BoxWriter;
 use crate::media::TrackKind;
+use crate::media::label::Label;
 
 /// Ticks a second of fragments, and of everything that has only RTMP's milliseconds.
 const TIMESCALE: u32 = 1_000;
@@ -29,6 +30,8 @@ pub(super) struct Head<'a> {
     height: u16,
     stsd: &'a [u8],
     ticks_per_second: u32,
+    /// `None`: nothing is known.
+    label: Option<&'a Label>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,7 +45,9 @@ impl<'a> Head<'a> {
     fn of(entry: &'a TrackEntry, entries: &[TrackEntry], scale: Scale) -> Self {
         let alike = || entries.iter().filter(|other| other.kind == entry.kind);
         let is_first = alike().next().is_some_and(|first| first.id == entry.id);
-        Self::new(entry.id, entry.kind, (is_first, alike().count() > 1), (entry.width, entry.height), &entry.stsd, scale.ticks_per_second())
+        let head =
+            Self::new(entry.id, entry.kind, (is_first, alike().count() > 1), (entry.width, entry.height), &entry.stsd, scale.ticks_per_second());
+        Self { label: Some(&entry.label), ..head }
     }
 
     /// Heads of the tracks of a movie, in their order.
@@ -53,7 +58,8 @@ impl<'a> Head<'a> {
             let id = if is_first { track_id(track.kind) } else { further_track_id(further) };
             further += usize::from(!is_first);
             let has_alternatives = tracks.clone().filter(|other| other.kind == track.kind).count() > 1;
-            Self::new(id, track.kind, (is_first, has_alternatives), (track.width, track.height), &track.stsd, track.ticks_per_second)
+            let head = Self::new(id, track.kind, (is_first, has_alternatives), (track.width, track.height), &track.stsd, track.ticks_per_second);
+            Self { label: Some(&track.label), ..head }
         };
         tracks.clone().map(head).collect()
     }
@@ -72,7 +78,7 @@ impl<'a> Head<'a> {
         };
         // Players show the first one unless asked for another.
         let flags = if is_first { ENABLED | IN_MOVIE } else { IN_MOVIE };
-        Self { id, flags, alternate_group: if has_alternatives { group } else { 0 }, handler, width, height, stsd, ticks_per_second }
+        Self { id, flags, alternate_group: if has_alternatives { group } else { 0 }, handler, width, height, stsd, ticks_per_second, label: None }
     }
 }
 
@@ -149,6 +155,7 @@ pub fn final_moov(created: u64, tracks: &[(TrackEntry, SampleTable)], messages: 
                 height: 0,
                 stsd: &stsd,
                 ticks_per_second: TIMESCALE,
+                label: None,
             };
             let edit = Edit { delay: movie(timing.delay_ms), duration: movie(timing.duration_ms), media_time: timing.media_time_ms };
             table_trak(out, &head, (table, &Scale::default()), Some(&edit), shift_bytes);
@@ -251,20 +258,29 @@ pub(super) fn trak(out: &mut BoxWriter, head: &Head<'_>, edits: &[(u64, Option<u
                 time(out, version, 0);
                 out.u32(head.ticks_per_second);
                 time(out, version, media_ticks);
-                out.u16(LANGUAGE_UNDETERMINED);
+                out.u16(head.label.and_then(Label::language_code).map_or(LANGUAGE_UNDETERMINED, packed_language));
                 out.u16(0);
             });
-            let (handler, name): (_, &[u8]) = match head.handler {
-                Handler::Video => (b"vide", b"VideoHandler\0"),
-                Handler::Audio => (b"soun", b"SoundHandler\0"),
-                Handler::Metadata => (b"meta", b"DataHandler\0"),
+            let (handler, usual_name) = match head.handler {
+                Handler::Video => (b"vide", "VideoHandler"),
+                Handler::Audio => (b"soun", "SoundHandler"),
+                Handler::Metadata => (b"meta", "DataHandler"),
             };
+            let name = head.label.map(|label| label.name.as_str()).filter(|name| !name.is_empty()).unwrap_or(usual_name);
             out.full(b"hdlr", 0, 0, |out| {
                 out.u32(0);
                 out.raw(handler);
                 out.zeros(12);
-                out.raw(name);
+                out.raw(name.as_bytes());
+                out.u8(0);
             });
+            if let Some(label) = head.label.filter(|label| !label.language.is_empty()) {
+                // Extended language tag (8.4.6).
+                out.full(b"elng", 0, 0, |out| {
+                    out.raw(label.language.as_bytes());
+                    out.u8(0);
+                });
+            }
             out.container(b"minf", |out| {
                 match head.handler {
                     Handler::Video => out.full(b"vmhd", 0, 1, |out| out.zeros(8)),
@@ -285,6 +301,11 @@ pub(super) fn trak(out: &mut BoxWriter, head: &Head<'_>, edits: &[(u64, Option<u
             });
         });
     });
+}
+
+/// Three letters in 15 bits (8.4.2.3).
+fn packed_language(code: [u8; 3]) -> u16 {
+    code.iter().fold(0, |packed, letter| packed << 5 | u16::from(letter & 0x1F))
 }
 
 /// Edit list (8.6.5, 8.6.6).

@@ -1,8 +1,9 @@
 //! A finished movie as its samples: read from a plain `moov` whoever wrote it, so that pieces of it can be written anew without touching a frame.
 
-use super::entry::{TrackEntry, entries};
+use super::entry::{TrackEntry, entries, parse_label};
 use crate::container::boxes::{BoxHeader, LARGE_HEADER_BYTES, be16, be32, be64, boxes, find};
 use crate::container::{ReadAt, ScanError};
+use crate::media::label::Label;
 use crate::media::{TrackKind, Tracks};
 
 /// Samples of one track: some 40 hours of sound.
@@ -25,6 +26,8 @@ pub struct MovieSample {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MovieTrack {
+    /// In the file that it was read from.
+    pub id: u32,
     pub kind: TrackKind,
     pub ticks_per_second: u32,
     /// The whole `stsd` box: what the samples are, carried over as it is.
@@ -36,6 +39,7 @@ pub struct MovieTrack {
     pub samples: Vec<MovieSample>,
     /// Movie time of media time 0, in ticks: what the edit list says.
     pub start: i64,
+    pub label: Label,
 }
 
 impl MovieTrack {
@@ -111,8 +115,18 @@ impl Movie {
             .filter_map(|entry| {
                 let (_, samples) = samples.iter_mut().find(|(kind, _)| *kind == entry.kind)?;
                 let samples = std::mem::take(samples);
-                let (stsd, width, height) = (entry.stsd.clone(), entry.width, entry.height);
-                (!samples.is_empty()).then_some(MovieTrack { kind: entry.kind, ticks_per_second: 1_000, stsd, width, height, samples, start: 0 })
+                let (stsd, width, height, label) = (entry.stsd.clone(), entry.width, entry.height, entry.label.clone());
+                (!samples.is_empty()).then_some(MovieTrack {
+                    id: entry.id,
+                    kind: entry.kind,
+                    ticks_per_second: 1_000,
+                    stsd,
+                    width,
+                    height,
+                    samples,
+                    start: 0,
+                    label,
+                })
             })
             .collect();
         (!tracks.is_empty()).then_some(Self { tracks })
@@ -128,8 +142,8 @@ impl Movie {
     /// The tracks of a movie without a sample.
     pub fn of_tracks(tracks: &Tracks) -> Self {
         let track = |entry: TrackEntry| {
-            let TrackEntry { kind, stsd, width, height, .. } = entry;
-            MovieTrack { kind, ticks_per_second: 1_000, stsd, width, height, samples: Vec::new(), start: 0 }
+            let TrackEntry { id, kind, stsd, width, height, label, .. } = entry;
+            MovieTrack { id, kind, ticks_per_second: 1_000, stsd, width, height, samples: Vec::new(), start: 0, label }
         };
         Self { tracks: entries(tracks).into_iter().map(track).collect() }
     }
@@ -215,7 +229,17 @@ fn parse_track(trak: &[u8], movie_ticks: u32, file_bytes: u64) -> Option<Option<
         find(trak, b"edts").and_then(|edts| find(edts, b"elst")).map_or(Some(0), |elst| edit_start(elst, movie_ticks, ticks_per_second))?;
     let mut ticks_per_second = ticks_per_second;
     to_milliseconds(&mut ticks_per_second, &mut samples, &mut start);
-    Some(Some(MovieTrack { kind, ticks_per_second, stsd, width: be16(tkhd, size_at)?, height: be16(tkhd, size_at + 4)?, samples, start }))
+    Some(Some(MovieTrack {
+        id: be32(tkhd, if tkhd.first()? == &1 { 20 } else { 12 })?,
+        kind,
+        ticks_per_second,
+        stsd,
+        width: be16(tkhd, size_at)?,
+        height: be16(tkhd, size_at + 4)?,
+        samples,
+        start,
+        label: parse_label(mdia),
+    }))
 }
 
 /// Sound of ours has times in whole milliseconds on a finer scale, of which only the length of the last sample needs more: such a track is read as what it

@@ -162,7 +162,7 @@ fn several_tracks_are_read_by_others() {
     let further = sounds().into_iter().map(|(codec, sent, _)| FurtherDescription::Audio(sound(codec, &sent)));
     let further = further.chain(pictures().into_iter().map(|(codec, sent, _)| FurtherDescription::Video(picture(codec, &sent))));
     let further: Vec<_> = further.zip(1..).map(|(description, number)| FurtherTrack { number, description }).collect();
-    let tracks = Tracks { video: Some(avc), audio: Some(aac), further };
+    let tracks = Tracks { video: Some(avc), audio: Some(aac), further, ..Tracks::default() };
     let (recording, finished) = files(&tracks);
     assert_eq!(by_mp4parse("finished", &finished).iter().map(|track| track.2).collect::<Vec<_>>(), [50; 14]);
     assert_eq!(by_mp4_atom("finished", &finished), 0);

@@ -1,5 +1,6 @@
 //! The frames of a movie in the order in which they were written, to be recorded once more.
 
+use super::fragment::{VIDEO_TRACK_ID, further_index};
 use super::movie::{Movie, MovieSample, MovieTrack};
 use crate::media::TrackKind;
 
@@ -7,8 +8,10 @@ use crate::media::TrackKind;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StoredFrame {
     pub track: TrackKind,
+    /// See [`RecalledFrame::further`](crate::container::RecalledFrame::further).
+    pub further: Option<usize>,
     pub key: bool,
-    /// Decoding time since the first frame of the file, ms.
+    /// Decoding time since the first frame of the first tracks in the file, ms.
     pub time_ms: i64,
     pub cts_ms: i32,
     pub offset: u64,
@@ -20,10 +23,10 @@ pub struct StoredFrame {
 pub fn frames(movie: &Movie, from_ms: Option<i64>) -> Vec<StoredFrame> {
     let mut frames: Vec<StoredFrame> = movie.tracks.iter().flat_map(|track| track.samples.iter().map(move |sample| stored(track, sample))).collect();
     frames.sort_by_key(|frame| frame.offset);
-    let zero_ms = frames.first().map_or(0, |frame| frame.time_ms);
+    let zero_ms = frames.iter().find(|frame| frame.further.is_none()).map_or(0, |frame| frame.time_ms);
     frames.iter_mut().for_each(|frame| frame.time_ms -= zero_ms);
-    let has_video = movie.tracks.iter().any(|track| track.kind == TrackKind::Video);
-    let begins = |frame: &StoredFrame| if has_video { frame.track == TrackKind::Video && frame.key } else { true };
+    let has_video = movie.tracks.iter().any(|track| track.id == VIDEO_TRACK_ID);
+    let begins = |frame: &StoredFrame| frame.further.is_none() && (!has_video || (frame.track == TrackKind::Video && frame.key));
     let first = from_ms.and_then(|from_ms| frames.iter().rposition(|frame| begins(frame) && frame.time_ms <= from_ms)).unwrap_or(0);
     frames.split_off(first)
 }
@@ -32,6 +35,7 @@ fn stored(track: &MovieTrack, sample: &MovieSample) -> StoredFrame {
     let ticks = i64::try_from(sample.dts).unwrap_or(i64::MAX).saturating_add(track.start);
     StoredFrame {
         track: track.kind,
+        further: further_index(track.id),
         key: sample.sync || track.kind == TrackKind::Audio,
         time_ms: nearest_ms(ticks, track.ticks_per_second),
         cts_ms: nearest_ms(i64::from(sample.cts), track.ticks_per_second) as i32,
@@ -53,7 +57,17 @@ mod tests {
     fn track(kind: TrackKind, ticks_per_second: u32, start: i64, samples: &[(u64, u64, bool)]) -> MovieTrack {
         let sample = |&(offset, dts, sync): &(u64, u64, bool)| MovieSample { offset, bytes: 10, dts, cts: 0, duration: 1, sync };
         let samples = samples.iter().map(sample).collect();
-        MovieTrack { kind, ticks_per_second, stsd: Vec::new(), width: 0, height: 0, samples, start }
+        MovieTrack {
+            id: super::super::fragment::track_id(kind),
+            kind,
+            ticks_per_second,
+            stsd: Vec::new(),
+            width: 0,
+            height: 0,
+            samples,
+            start,
+            label: Default::default(),
+        }
     }
 
     #[test]

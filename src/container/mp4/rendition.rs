@@ -5,6 +5,7 @@ use super::entry::{TrackEntry, parse_entries};
 use super::fragment::{PRFT_BYTES, Traf, trafs};
 use crate::container::boxes::{BoxHeader, BoxWriter, HEADER_BYTES, be32, boxes, find};
 use crate::media::TrackKind;
+use crate::media::label::Label;
 
 /// Whole boxes of one segment that are looked at: fragments of a second and their messages, far more than a segment has.
 const BOXES_MAX: usize = 100_000;
@@ -61,6 +62,7 @@ pub struct InitTrack {
     pub width: u16,
     pub height: u16,
     pub channels: u8,
+    pub label: Label,
 }
 
 /// The tracks of an init segment of ours. `None`: it is damaged, or none.
@@ -72,6 +74,7 @@ pub fn init_tracks(init: &[u8]) -> Option<Vec<InitTrack>> {
         width: entry.width,
         height: entry.height,
         channels: entry.channels,
+        label: entry.label,
     };
     Some(parse_entries(init)?.into_iter().map(track).collect())
 }
@@ -267,6 +270,7 @@ mod tests {
                     description: FurtherDescription::Video(Arc::new(VideoTrack::new(VideoCodec::Avc, avc.to_vec(), 320, 180))),
                 },
             ],
+            ..Tracks::default()
         }
     }
 
@@ -288,7 +292,7 @@ mod tests {
             writer.push_further(0, &Frame { cts_ms: 0, ..frame(TrackKind::Audio, true) }, &mut sink);
             writer.push_further(1, &frame(TrackKind::Video, number % 15 == 0), &mut sink);
             if number == 12 {
-                assert!(writer.push_message(number * 40, &note));
+                writer.push_message(number * 40, &note, &mut sink).unwrap();
             }
         }
         writer.close_fragment(&mut sink);

@@ -133,8 +133,14 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
         let mut tail = [0; TAIL_BYTES + 8];
         read(self.file, self.at, &mut tail[TAIL_BYTES..])?;
         loop {
-            while let Some(event_bytes) = event::box_bytes(&tail[TAIL_BYTES..]) {
-                self.event(event_bytes)?;
+            loop {
+                if let Some(event_bytes) = event::box_bytes(&tail[TAIL_BYTES..]) {
+                    self.event(event_bytes)?;
+                } else if let Some(room_bytes) = event::room_bytes(&tail[TAIL_BYTES..]) {
+                    self.at += room_bytes as u64;
+                } else {
+                    break;
+                }
                 read(self.file, self.at, &mut tail[TAIL_BYTES..])?;
             }
             if tail[TAIL_BYTES..] == PRFT_HEADER {

@@ -11,6 +11,7 @@ use super::{FRAGMENT_MS, Fragment, MEDIA_TIME_BIAS_MS, Mp4Scan, Mp4Writer, head,
 use crate::container::boxes::boxes;
 use crate::container::{HEAD_ALIGN_BYTES, MemorySink, ScanError, Sink};
 use crate::media::TrackKind::{self, Audio, Video};
+use crate::media::label::{Label, TrackLabel};
 use crate::media::note::Note;
 use crate::media::{AudioCodec, AudioTrack, FurtherDescription, FurtherTrack, Tracks};
 use crate::units::WallTime;
@@ -536,7 +537,8 @@ fn several() -> Tracks {
     let first = sample_tracks(true, true);
     let video = FurtherTrack { number: 1, description: FurtherDescription::Video(first.video.clone().unwrap()) };
     let audio = FurtherTrack { number: 4, description: FurtherDescription::Audio(first.audio.clone().unwrap()) };
-    Tracks { further: vec![audio, video], ..first }
+    let label = TrackLabel { kind: Audio, number: 4, label: Label::new("de-CH", "Kommentar") };
+    Tracks { further: vec![audio, video], labels: [label].into(), ..first }
 }
 
 #[test]
@@ -560,23 +562,25 @@ fn further_tracks_and_messages_are_in_one_file() {
             fragments.extend(writer.push_further(0, &frame(Audio, true), &mut sink));
             assert!(writer.push_further(2, &frame(Audio, true), &mut sink).is_none(), "there is no such track");
             if index % 30 == 7 || index == 99 {
-                assert!(writer.push_message(dts_ms, &note(index)));
+                let bound = writer.push_message_bytes_max(&note(index));
+                let before = sink.bytes.len();
+                fragments.extend(writer.push_message(dts_ms, &note(index), &mut sink).unwrap());
+                assert!(sink.bytes.len() - before <= bound);
             }
             assert_boxes_fill_the_file(&sink.bytes, index);
         }
-        let last = writer.close_fragment(&mut sink);
-        let finish_bytes = writer.finish_bytes();
-        let before = sink.bytes.len();
-        fragments.extend(writer.finish(last, &mut sink));
-        assert_eq!(sink.bytes.len() - before, finish_bytes);
-        assert!(finish_bytes > 0);
+        fragments.extend(writer.close_fragment(&mut sink));
+        // The last of all.
+        assert_eq!(writer.push_message(1_000 + 40 * 99, &note(100), &mut sink), Ok(None));
+        let (from, end) = writer.messages_behind(&sink).unwrap();
+        fragments.last_mut().unwrap().bytes += end - from;
         let (file, found) = finished(&sink.bytes, insert_supported);
         assert_eq!(found.plan.torn_bytes, 0);
         let moved: Vec<_> = fragments.iter().map(|fragment| Fragment { offset: fragment.offset + found.shift, ..*fragment }).collect();
         assert_eq!(found.fragments, moved, "fragments as the writer told them");
         let summary = &found.plan.summary;
         let frames: Vec<u64> = summary.tracks().map(|(_, track)| track.frames).collect();
-        assert_eq!((frames, summary.data_messages), (vec![100; 4], 5));
+        assert_eq!((frames, summary.data_messages), (vec![100; 4], 6));
         assert_eq!((summary.further_video[0].key_frames, summary.video.as_ref().unwrap().key_frames), (10, 4));
 
         // The time of day of the first fragment: flags, track, NTP, media time.
@@ -594,6 +598,8 @@ fn further_tracks_and_messages_are_in_one_file() {
         let movie = super::read_movie(file.as_slice()).unwrap();
         let kinds = |movie: &super::Movie| movie.tracks.iter().map(|track| (track.kind, track.samples.len())).collect::<Vec<_>>();
         assert_eq!(kinds(&movie), [(Video, 100), (Audio, 100), (Audio, 100), (Video, 100)], "cuts keep every track");
+        let labels = movie.tracks.iter().map(|track| (track.label.language.as_str(), track.label.name.as_str()));
+        assert_eq!(labels.collect::<Vec<_>>(), [("", ""), ("", ""), ("de-CH", "Kommentar"), ("", "")]);
         let cut = super::select(&movie, 500, 1_500).unwrap();
         assert!(cut.ranges.iter().all(|range| range.len() >= 25), "{:?}", cut.ranges);
         let plan = super::plan_cut(&[&movie], &[(0, cut)]);
@@ -607,10 +613,12 @@ fn further_tracks_and_messages_are_in_one_file() {
         let Ok(Any::Moov(moov)) = Any::decode(&mut &file[at..]) else { panic!("no moov") };
         let seen: Vec<_> = moov.trak.iter().map(|trak| (trak.tkhd.track_id, <[u8; 4]>::from(trak.mdia.hdlr.handler), trak.tkhd.enabled)).collect();
         assert_eq!(seen, [(1, *b"vide", true), (2, *b"soun", true), (3, *b"soun", false), (4, *b"vide", false), (5, *b"meta", true)]);
+        let told = &moov.trak[2].mdia;
+        assert_eq!((told.mdhd.language.as_str(), told.hdlr.name.as_str(), moov.trak[1].mdia.mdhd.language.as_str()), ("deu", "Kommentar", "und"));
         let second = &moov.trak[3].mdia.minf.stbl;
         assert_eq!(second.stss.as_ref().unwrap().entries, (0..10).map(|key| 10 * key + 1).collect::<Vec<_>>());
         let texts = &moov.trak[4].mdia.minf.stbl;
-        for (chunk, index) in texts.stco.as_ref().unwrap().entries.iter().zip([7, 37, 67, 97, 99]) {
+        for (chunk, index) in texts.stco.as_ref().unwrap().entries.iter().zip([7, 37, 67, 97, 99, 100]) {
             assert!(file[*chunk as usize..].starts_with(note(index).json.as_bytes()), "message {index}");
         }
         // Cut anywhere, what is whole stays, and finishing again changes nothing.
@@ -618,6 +626,86 @@ fn further_tracks_and_messages_are_in_one_file() {
             finished(&sink.bytes[..cut], insert_supported);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// A kill at any moment finds every frame of every track and every message that was written, and finishing changes nothing of them.
+    #[test]
+    fn nothing_waits_for_the_next_fragment(
+        steps in proptest::collection::vec((0_u8..6, 1_usize..700, 0_i64..60), 1..100),
+        clock in any::<bool>(),
+    ) {
+        let tracks = several();
+        let mut sink = MemorySink::with_head(&head(&tracks, 0));
+        let clock = clock.then(|| WallTime::from_unix_micros(1_700_000_000_250_000));
+        let mut writer = Mp4Writer::new(&tracks, 0).with_clock(clock, false);
+        let (mut counts, mut fragments, mut messages, mut dts_ms) = ([0_u64; 4], Vec::new(), Vec::new(), 0);
+        for (index, (what, bytes, step_ms)) in steps.into_iter().enumerate() {
+            dts_ms += step_ms;
+            let media = media(index, bytes);
+            let frame = |track| sample_frame(track, dts_ms, 0, index % 9 == 0, &media);
+            match what {
+                0 => fragments.extend(writer.push(&frame(Video), &mut sink)),
+                1 => fragments.extend(writer.push(&frame(Audio), &mut sink)),
+                2 => fragments.extend(writer.push_further(0, &frame(Audio), &mut sink)),
+                3 => fragments.extend(writer.push_further(1, &frame(Video), &mut sink)),
+                _ => {
+                    let splice = (what == 5).then(|| [&[0xFC, 0x30, 1][..], &crate::wire::crc32_mpeg(&[0xFC, 0x30, 1]).to_be_bytes()].concat());
+                    let json = format!("{{\"number\":{index},\"text\":\"{}\"}}", "x".repeat(bytes));
+                    let note = Note { name: "onTextData".to_owned(), json, splice };
+                    let (before, bound) = (sink.bytes.len(), writer.push_message_bytes_max(&note));
+                    fragments.extend(writer.push_message(dts_ms, &note, &mut sink).unwrap());
+                    prop_assert!(sink.bytes.len() - before <= bound);
+                    messages.push(note.json);
+                }
+            }
+            if let Some(count) = counts.get_mut(usize::from(what)) {
+                *count += 1;
+            }
+            if index % 23 == 22 {
+                fragments.extend(writer.close_fragment(&mut sink));
+            }
+            assert_boxes_fill_the_file(&sink.bytes, index);
+            if counts == [0; 4] {
+                continue;
+            }
+            let (file, found) = finished(&sink.bytes, true);
+            let frames: u64 = found.plan.summary.tracks().map(|(_, track)| track.frames).sum();
+            prop_assert_eq!((frames, found.plan.summary.data_messages), (counts.iter().sum(), messages.len() as u64), "after {}", index);
+            for json in messages.iter().rev().take(3) {
+                prop_assert!(file.windows(json.len()).any(|window| window == json.as_bytes()));
+            }
+        }
+        // Fragments stand one behind the other, also where messages are between them.
+        for pair in fragments.windows(2) {
+            prop_assert_eq!(pair[0].offset + pair[0].bytes, pair[1].offset);
+        }
+    }
+}
+
+/// Where messages are usual they find room in front of the fragment, and cut none short.
+#[test]
+fn messages_that_come_all_the_time_cost_no_fragments() {
+    let tracks = sample_tracks(true, true);
+    let fragments_with = |every: usize| {
+        let mut sink = MemorySink::with_head(&head(&tracks, 0));
+        let mut writer = Mp4Writer::new(&tracks, 0);
+        let mut fragments = 0;
+        for index in 0..1_000_usize {
+            let media = media(index, 500);
+            fragments += usize::from(writer.push(&sample_frame(Video, 40 * index as i64, 0, index % 50 == 0, &media), &mut sink).is_some());
+            if every > 0 && index % every == 0 {
+                let note = Note { name: "onFI".to_owned(), json: format!("{{\"number\":{index}}}"), splice: None };
+                fragments += usize::from(writer.push_message(40 * index as i64, &note, &mut sink).unwrap().is_some());
+            }
+        }
+        (fragments, sink.bytes.len())
+    };
+    let (none, bytes) = fragments_with(0);
+    let (all, bytes_with) = fragments_with(1);
+    assert!(all <= none + 8, "{all} fragments with a message at every picture, {none} without one");
+    assert!(bytes_with < bytes + 1_000 * 200, "{bytes_with} bytes, {bytes} without messages");
 }
 
 /// The segments of a movie, as they are packaged.

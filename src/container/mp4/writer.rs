@@ -30,9 +30,15 @@ pub struct Mp4Writer {
     running: Option<Running>,
     /// The running fragment ends with the next frame.
     to_close: bool,
-    /// Boxes of data messages, which stand in front of the next fragment.
-    events: Vec<u8>,
+    /// The boxes of the data message that is being written.
+    boxes: Vec<u8>,
     event_count: u32,
+    /// Bytes of messages since the last fragment began.
+    event_bytes: u32,
+    /// Room for messages in front of the running fragment or, between two, of the last.
+    event_room_bytes: u32,
+    /// Where the messages begin that stand behind the last fragment, in front of the next.
+    front_at: Option<u64>,
     /// The time of day at `zero_ms`, and the flags of `prft` that say what clock that is.
     clock: Option<(WallTime, u32)>,
 }
@@ -50,14 +56,18 @@ enum Slot {
     Further(usize),
 }
 
-/// Messages in front of one fragment: more are an encoder out of hand.
-const EVENTS_BYTES_MAX: usize = 1 << 20;
+/// A message that is too large for a box: see [`event::EVENT_BYTES_MAX`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MessageTooLarge;
 
 /// The fragment being written.
 #[derive(Debug)]
 struct Running {
-    /// Where the messages in front of it begin.
+    /// Where the messages in front of it begin, or the room for them.
     begin_at: u64,
+    /// The room for messages that is left.
+    event_at: u64,
+    event_left: u32,
     moof_at: u64,
     mdat_at: u64,
     media_bytes: u64,
@@ -118,8 +128,11 @@ impl Mp4Writer {
             further: further.collect(),
             running: None,
             to_close: false,
-            events: Vec::new(),
+            boxes: Vec::new(),
             event_count: 0,
+            event_bytes: 0,
+            event_room_bytes: 0,
+            front_at: None,
             clock: None,
         }
     }
@@ -140,38 +153,71 @@ impl Mp4Writer {
     /// Upper bound of the bytes that the next push of a frame with `media_bytes` appends.
     pub fn push_bytes_max(&self, media_bytes: usize) -> usize {
         let rooms: u32 = self.tracks().map(|track| track.room_bytes.max(track.next_room_bytes())).sum();
-        self.events.len() + PRFT_BYTES + MOOF_HEAD_BYTES + rooms as usize + MDAT_HEAD_BYTES + media_bytes
+        self.next_event_room_bytes() as usize + PRFT_BYTES + MOOF_HEAD_BYTES + rooms as usize + MDAT_HEAD_BYTES + media_bytes
     }
 
-    /// Bytes that [`Mp4Writer::finish`] appends.
-    pub fn finish_bytes(&self) -> usize {
-        self.events.len()
+    /// The most bytes that [`Mp4Writer::push_message`] appends for `message`.
+    pub fn push_message_bytes_max(&self, message: &Note) -> usize {
+        event::boxes_bytes(message)
     }
 
-    /// Keeps a data message, at a time in the terms of [`Frame::dts_ms`], for the front of the next fragment. False: it is too large, or there are too many.
-    pub fn push_message(&mut self, time_ms: i64, message: &Note) -> bool {
+    /// Writes a data message, at a time in the terms of [`Frame::dts_ms`], in front of the running fragment; if there is no room, that is closed and returned, and
+    /// the message stands in front of the next.
+    ///
+    /// # Errors
+    /// [`MessageTooLarge`]: nothing is written.
+    pub fn push_message(&mut self, time_ms: i64, message: &Note, sink: &mut impl Sink) -> Result<Option<Fragment>, MessageTooLarge> {
         let time_ms = self.time_in_file(time_ms).clamp(0, MEDIA_TIME_MS_MAX) as u64;
-        if self.events.len() > EVENTS_BYTES_MAX || !event::push_message(&mut self.events, self.event_count, time_ms, &message.name, &message.json) {
-            return false;
+        self.boxes.clear();
+        if !event::push_message(&mut self.boxes, self.event_count, time_ms, &message.name, &message.json) {
+            return Err(MessageTooLarge);
         }
         self.event_count += 1;
         if let Some(section) = &message.splice {
-            event::push_splice(&mut self.events, self.event_count, time_ms, section);
+            event::push_splice(&mut self.boxes, self.event_count, time_ms, section);
             self.event_count += 1;
         }
-        true
+        let bytes = self.boxes.len() as u32;
+        self.event_bytes = self.event_bytes.saturating_add(bytes);
+        if let Some(running) = self.running.as_mut().filter(|running| bytes + FREE_HEAD_BYTES as u32 <= running.event_left) {
+            let at = running.event_at;
+            running.event_at += u64::from(bytes);
+            running.event_left -= bytes;
+            let mut rest = Patch::default();
+            rest.header(running.event_left, b"free");
+            sink.patch(running.event_at, rest.bytes());
+            let (header, body) = self.boxes.split_at(FREE_HEAD_BYTES);
+            sink.patch(at + FREE_HEAD_BYTES as u64, body);
+            // Last of all: until here a reader of the file takes all of it for room.
+            sink.patch(at, header);
+            return Ok(None);
+        }
+        if self.running.is_some() {
+            // The next fragment shall not be cut short, too.
+            self.event_bytes = self.event_bytes.saturating_mul(2);
+        }
+        let closed = self.close(sink, None);
+        self.front_at.get_or_insert(sink.position());
+        sink.append(&self.boxes);
+        sink.seal(sink.position());
+        Ok(closed)
     }
 
-    /// Messages that came behind the last fragment go to the end of the file, and into that fragment.
-    pub fn finish(&mut self, fragment: Option<Fragment>, sink: &mut impl Sink) -> Option<Fragment> {
-        if self.events.is_empty() {
-            return fragment;
+    /// The messages behind the last fragment: where they begin, and where they end, which is the end of the file. They belong to that fragment if no other
+    /// follows.
+    pub fn messages_behind(&self, sink: &impl Sink) -> Option<(u64, u64)> {
+        self.front_at.map(|from| (from, sink.position()))
+    }
+
+    /// Room for messages in front of the next fragment: a quarter more than came since the last one began, but shrinking slowly.
+    fn next_event_room_bytes(&self) -> u32 {
+        if self.event_bytes | self.event_room_bytes == 0 {
+            return 0;
         }
-        sink.append(&self.events);
-        sink.seal(sink.position());
-        let bytes = self.events.len() as u64;
-        self.events.clear();
-        fragment.map(|fragment| Fragment { bytes: fragment.bytes + bytes, ..fragment })
+        let used = self.event_bytes.min(event::ROOM_BYTES_MAX);
+        let room =
+            if used == 0 { 0 } else { used + used / 4 + FREE_HEAD_BYTES as u32 }.max(self.event_room_bytes - self.event_room_bytes.div_ceil(8));
+        if room < event::ROOM_BYTES_MIN { 0 } else { room.next_multiple_of(4).min(event::ROOM_BYTES_MAX) }
     }
 
     fn time_in_file(&self, dts_ms: i64) -> i64 {
@@ -268,10 +314,12 @@ impl Mp4Writer {
 
     fn open(&mut self, first: Slot, track_id: u32, dts_ms: u64, sink: &mut impl Sink) {
         self.sequence_number = self.sequence_number.wrapping_add(1);
-        let begin_at = sink.position();
-        if !self.events.is_empty() {
-            sink.append(&self.events);
-            self.events.clear();
+        let event_at = sink.position();
+        let begin_at = self.front_at.take().unwrap_or(event_at);
+        self.event_room_bytes = self.next_event_room_bytes();
+        self.event_bytes = 0;
+        if self.event_room_bytes > 0 {
+            append_room(sink, self.event_room_bytes);
         }
         if let Some((zero, flags)) = self.clock {
             sink.append(producer_time(zero, flags, track_id, dts_ms).bytes());
@@ -286,17 +334,14 @@ impl Mp4Writer {
         sink.append(patch.bytes());
         for track in self.tracks_mut() {
             track.room_at = sink.position();
-            let mut patch = Patch::default();
-            patch.header(track.room_bytes, b"free");
-            sink.append(patch.bytes());
-            append_zeros(sink, track.room_bytes as usize - FREE_HEAD_BYTES);
+            append_room(sink, track.room_bytes);
         }
         let mdat_at = sink.position();
         let mut patch = Patch::default();
         patch.header(MDAT_HEAD_BYTES as u32, b"mdat");
         sink.append(patch.bytes());
-        sink.draft(moof_at);
-        self.running = Some(Running { begin_at, moof_at, mdat_at, media_bytes: 0, last: first });
+        sink.draft(if self.event_room_bytes > 0 { event_at } else { moof_at });
+        self.running = Some(Running { begin_at, event_at, event_left: self.event_room_bytes, moof_at, mdat_at, media_bytes: 0, last: first });
     }
 
     /// `next`: the frame that comes after, by track and media time, so that its predecessor's duration is known.
@@ -461,6 +506,14 @@ fn run_form(kind: TrackKind, key: bool) -> (u32, u32) {
         (TrackKind::Video, false) => (TRUN_VIDEO, TRUN_HEAD_BYTES as u32),
         (TrackKind::Audio, _) => (TRUN_AUDIO, TRUN_HEAD_BYTES as u32),
     }
+}
+
+/// Appends a `free` box of so many bytes.
+fn append_room(sink: &mut impl Sink, bytes: u32) {
+    let mut patch = Patch::default();
+    patch.header(bytes, b"free");
+    sink.append(patch.bytes());
+    append_zeros(sink, bytes as usize - FREE_HEAD_BYTES);
 }
 
 fn append_zeros(sink: &mut impl Sink, mut count: usize) {

@@ -82,20 +82,30 @@ fn scan_behind_hole<R: ReadAt + ?Sized>(window: &mut Window<'_, R>) -> Result<Ts
         }
     };
     let tables = window.array::<TABLES_BYTES>(tables_at)?.ok_or(ScanError::Empty)?;
-    let first = frame_start(window, TABLES_BYTES as u64, tables_at)?;
-    if first < tables_at {
+    let mut from = TABLES_BYTES as u64;
+    loop {
+        let first = frame_start(window, from, tables_at)?;
+        if first >= tables_at {
+            break;
+        }
         // What the new tables take the place of is the hole, or the end of a frame that begins in it.
         let (begin, new) = (first - TABLES_BYTES as u64, tables_before(tables));
         let mut walk = Walk::new(program);
         walk.segment_begun = Some(SegmentBegun { offset: begin, audio_pts_ticks: None });
         walk.tables_counters = [0, 1].map(|table| Some(new[table * PACKET_BYTES + 3] & 0x0f));
-        if walk_from(window, &mut walk, first)? >= tables_at {
+        let end = walk_from(window, &mut walk, first)?;
+        if end >= tables_at {
             let torn_bytes = window.torn_bytes(walk.whole_end)?;
             let mut found = walk.finish(torn_bytes)?;
             found.plan.writes.push((begin, new.to_vec()));
+            if let Some(before) = begin.checked_sub(PACKET_BYTES as u64).filter(|_| from > TABLES_BYTES as u64) {
+                // What lies between the holes stays apart, whatever is left of the one behind it.
+                found.plan.writes.push((before, vec![0; PACKET_BYTES]));
+            }
             return Ok(found);
         }
-        // Another hole: what lies behind both begins with the tables.
+        // Another hole: nothing leads from what lies before it to what lies behind.
+        from = end.max(first) + PACKET_BYTES as u64;
     }
     let mut walk = Walk::new(program);
     walk.segment_begun = Some(SegmentBegun { offset: tables_at, audio_pts_ticks: None });
@@ -268,10 +278,10 @@ impl Walk {
     }
 
     /// The packet's end may be preallocated zeros: it ends a frame in a zero byte, as neither a NAL unit (ISO/IEC 14496-10, 7.4.1) nor an AAC access
-    /// unit does. MP3 frames do.
+    /// unit does, nor the JSON of a message. MP3 frames do.
     fn may_be_torn(&self, packet: &Packet<'_>) -> bool {
         let ends_never_in_zero = match packet.pid {
-            PID_VIDEO => true,
+            PID_VIDEO | PID_MESSAGES => true,
             PID_AUDIO => self.program.audio.is_some_and(|audio| audio.codec() == AudioCodec::Aac),
             _ => false,
         };

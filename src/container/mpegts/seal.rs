@@ -438,6 +438,29 @@ mod tests {
     }
 
     #[test]
+    fn messages_are_whole_when_they_are_written() {
+        use crate::media::note::Note;
+        let (mut sealer, mut sink) = (Sealer::new(sealing(1, 0)), MemorySink::default());
+        let mut writer = TsWriter::new(&tracks(true, true), samples()[0].dts_ms).unwrap();
+        sealer.begin_segment();
+        writer.start_segment(&mut sealer.over(&mut sink));
+        let (mut frames, mut messages) = (0, 0);
+        for (number, frame) in samples()[..40].iter().enumerate() {
+            if number % 3 == 1 {
+                let note = Note { name: "onTextData".to_owned(), json: format!("{{\"text\":\"{}\"}}", "x".repeat(number * 17)), splice: None };
+                assert!(writer.push_message(frame.dts_ms, &note, &mut sealer.over(&mut sink)));
+                messages += 1;
+            } else {
+                writer.push(&frame.frame(), &mut sealer.over(&mut sink)).unwrap();
+                frames += 1;
+            }
+            let summary = scan(&sink.bytes[..], &sealing(1, 0)).unwrap().plan.summary;
+            let counted = summary.video.as_ref().map_or(0, |track| track.frames) + summary.audio.as_ref().map_or(0, |track| track.frames);
+            assert_eq!((counted, summary.data_messages), (frames, messages), "after {number}");
+        }
+    }
+
+    #[test]
     fn what_the_next_frame_has_overwritten_is_no_loss() {
         // Killed after the padding was overwritten and before the frame counted: the bytes behind it are there, its block is not what ended the segment.
         let (bytes, _, _, ends) = sealed(0);

@@ -386,6 +386,41 @@ fn a_file_cut_or_torn_anywhere_keeps_its_whole_frames() {
     }
 }
 
+/// A kill at any moment finds every frame and every message that was written.
+#[test]
+fn messages_are_in_the_file_when_they_come() {
+    use crate::media::note::Note;
+    let mut sink = MemorySink::default();
+    let mut writer = TsWriter::new(&tracks(true, true), 7_000).unwrap();
+    let (mut frames, mut messages) = (0, 0);
+    for (index, sample) in samples().iter().enumerate() {
+        if sample.track == TrackKind::Video && sample.key {
+            writer.start_segment(&mut sink);
+        }
+        if index % 4 == 0 {
+            let json = format!("{{\"number\":{index},\"text\":\"{}\"}}", "x".repeat(index * 3));
+            let note = Note { name: "onTextData".to_owned(), json, splice: None };
+            let (before, bound) = (sink.bytes.len(), writer.push_message_bytes_max(&note));
+            assert!(writer.push_message(sample.dts_ms, &note, &mut sink));
+            assert!(sink.bytes.len() - before <= bound);
+            messages += 1;
+        } else {
+            push(&mut writer, sample, &mut sink);
+            frames += 1;
+        }
+        assert_eq!(sink.sealed, sink.bytes.len() as u64, "it may go to the disk");
+        let Ok(found) = scan(sink.bytes.as_slice()) else {
+            assert_eq!(frames, 0);
+            continue;
+        };
+        let summary = &found.plan.summary;
+        let counted = summary.video.as_ref().map_or(0, |track| track.frames) + summary.audio.as_ref().map_or(0, |track| track.frames);
+        assert_eq!((counted, summary.data_messages, found.plan.truncate_to), (frames, messages, sink.bytes.len() as u64), "after {index}");
+    }
+    let is_message = |packet: &&[u8]| packet[1] & PAYLOAD_UNIT_START != 0 && u16::from_be_bytes([packet[1] & 0x1f, packet[2]]) == PID_MESSAGES;
+    assert_eq!(sink.bytes.chunks(PACKET_BYTES).filter(is_message).count() as u64, messages);
+}
+
 /// The disk has not taken the first write: what lies whole behind the hole is counted, and there for a reader that has nothing but the file.
 #[test]
 fn frames_behind_a_hole_at_the_beginning_are_found_by_every_reader() {
@@ -411,6 +446,22 @@ fn frames_behind_a_hole_at_the_beginning_are_found_by_every_reader() {
         fuzz_ts_scan(&torn);
     }
     assert!(behind_hole > 10);
+    // Two holes: what lies behind the second.
+    let tables = file.chunks(188).skip(4).position(|packet| packet[1] & 0x1f == 0 && packet[2] == 0).unwrap() + 4;
+    for second in (188 * 10..188 * (tables - 2)).step_by(188 * 3) {
+        let mut torn = file.clone();
+        torn[..188 * 4].fill(0);
+        torn[second..second + 376].fill(0);
+        let found = scan(torn.as_slice()).unwrap();
+        let begin = found.segments[0].offset;
+        let is_frame_start = |packet: &[u8]| packet[1] & 0x40 != 0 && packet[1] & 0x1f == 1;
+        let expected = file.chunks(188).skip(second / 188 + 2).filter(|packet| is_frame_start(packet)).count() as u64;
+        let summary = &found.plan.summary;
+        let counted = summary.video.as_ref().map_or(0, |track| track.frames) + summary.audio.as_ref().map_or(0, |track| track.frames);
+        assert_eq!(counted, expected, "a second hole at {second}");
+        assert_eq!(demultiplex(&apply(&found.plan, &torn)[begin as usize..]).len() as u64, expected);
+        fuzz_ts_scan(&torn);
+    }
 }
 
 #[test]

@@ -22,8 +22,6 @@ const MPEG1_AUDIO_RATE_HZ_MIN: u32 = 32_000;
 /// What [`TsWriter::start_segment`] appends: PAT and PMT.
 pub const SEGMENT_START_BYTES: usize = 2 * PACKET_BYTES;
 
-/// Messages in front of one frame: more are an encoder out of hand.
-const MESSAGES_BYTES_MAX: usize = 1 << 20;
 /// The length of a PES packet has 16 bits, and players of tags want one.
 const MESSAGE_BYTES_MAX: usize = 60_000;
 
@@ -52,8 +50,8 @@ pub struct TsWriter {
     video: Option<Video>,
     audio: Option<Audio>,
     program: Program,
-    /// Data messages for the front of the next frame: time and ID3 tag.
-    messages: Vec<(i64, Vec<u8>)>,
+    /// The ID3 tag of the data message that is being written.
+    tag: Vec<u8>,
     messages_counter: u8,
 }
 
@@ -128,7 +126,7 @@ impl TsWriter {
             messages: false,
         };
         let (pat, pmt) = (Program::pat_packet(), program.pmt_packet());
-        Ok(Self { zero_ms, pat, pmt, tables: TablesState::Due, tables_counter: 0, video, audio, program, messages: Vec::new(), messages_counter: 0 })
+        Ok(Self { zero_ms, pat, pmt, tables: TablesState::Due, tables_counter: 0, video, audio, program, tag: Vec::new(), messages_counter: 0 })
     }
 
     /// Begins an HLS segment: PAT and PMT, [`SEGMENT_START_BYTES`] in all. The next frame should be a key frame.
@@ -138,38 +136,37 @@ impl TsWriter {
         sink.seal(sink.position());
     }
 
-    /// Keeps a data message, at a time in the terms of [`Frame::dts_ms`], for the front of the next frame. False: it is too large, or there are too many.
-    pub fn push_message(&mut self, time_ms: i64, message: &Note) -> bool {
-        let bytes = id3::tag_bytes(&message.name, &message.json);
-        let waiting: usize = self.messages.iter().map(|(_, tag)| tag.len()).sum();
-        if bytes > MESSAGE_BYTES_MAX || waiting + bytes > MESSAGES_BYTES_MAX {
+    /// The most bytes that [`TsWriter::push_message`] appends for `message`.
+    pub fn push_message_bytes_max(&self, message: &Note) -> usize {
+        let tag_bytes = id3::tag_bytes(&message.name, &message.json);
+        SEGMENT_START_BYTES + (FIRST_PACKET_BYTES_MAX + tag_bytes).div_ceil(PACKET_ROOM_BYTES) * PACKET_BYTES
+    }
+
+    /// Appends a data message, at a time in the terms of [`Frame::dts_ms`]. False: it is too large.
+    pub fn push_message(&mut self, time_ms: i64, message: &Note, sink: &mut impl Sink) -> bool {
+        if id3::tag_bytes(&message.name, &message.json) > MESSAGE_BYTES_MAX {
             return false;
         }
-        let mut tag = Vec::with_capacity(bytes);
-        id3::push_tag(&mut tag, &message.name, &message.json);
-        self.messages.push((time_ms, tag));
         if !self.program.messages {
             // From here on the tables name their stream.
             self.program.messages = true;
             self.pmt = self.program.pmt_packet();
             self.tables = TablesState::Due;
         }
-        true
-    }
-
-    /// Bytes that [`TsWriter::finish`] appends at most.
-    pub fn finish_bytes(&self) -> usize {
-        let packets = |tag: &Vec<u8>| (FIRST_PACKET_BYTES_MAX + tag.len()).div_ceil(PACKET_ROOM_BYTES) * PACKET_BYTES;
-        if self.messages.is_empty() { 0 } else { SEGMENT_START_BYTES + self.messages.iter().map(|(_, tag)| packets(tag)).sum::<usize>() }
-    }
-
-    /// Messages that came behind the last frame go to the end of the file.
-    pub fn finish(&mut self, sink: &mut impl Sink) {
-        if matches!(self.tables, TablesState::Due) && !self.messages.is_empty() {
+        if matches!(self.tables, TablesState::Due) {
             self.write_tables(0, sink);
+            self.tables = TablesState::Fresh;
         }
-        self.write_messages(sink);
+        self.tag.clear();
+        id3::push_tag(&mut self.tag, &message.name, &message.json);
+        let ticks = time_ms.saturating_sub(self.zero_ms).saturating_mul(TICKS_PER_MS).max(-ZERO_TICKS).saturating_add(ZERO_TICKS);
+        let header = PesHeader::new(STREAM_ID_PRIVATE, Times { dts: ticks, pts: ticks }, self.tag.len());
+        let mut packets = Packets::begin(PID_MESSAGES, &mut self.messages_counter, header.len + self.tag.len(), &Adaptation::NONE, sink);
+        packets.write(header.as_slice());
+        packets.write(&self.tag);
+        packets.end();
         sink.seal(sink.position());
+        true
     }
 
     /// The most bytes that [`TsWriter::push`] appends for `frame`.
@@ -185,7 +182,7 @@ impl TsWriter {
             _ => ADTS_HEADER_BYTES.max(header_bytes_max(media_bytes)) + media_bytes,
         };
         let packets = (FIRST_PACKET_BYTES_MAX + stream_bytes).div_ceil(PACKET_ROOM_BYTES);
-        self.finish_bytes() + SEGMENT_START_BYTES + packets * PACKET_BYTES
+        SEGMENT_START_BYTES + packets * PACKET_BYTES
     }
 
     /// Appends one PES packet, and tables before it where they are due.
@@ -253,17 +250,6 @@ impl TsWriter {
         Ok(())
     }
 
-    fn write_messages(&mut self, sink: &mut impl Sink) {
-        for (time_ms, tag) in std::mem::take(&mut self.messages) {
-            let ticks = time_ms.saturating_sub(self.zero_ms).saturating_mul(TICKS_PER_MS).max(-ZERO_TICKS).saturating_add(ZERO_TICKS);
-            let header = PesHeader::new(STREAM_ID_PRIVATE, Times { dts: ticks, pts: ticks }, tag.len());
-            let mut packets = Packets::begin(PID_MESSAGES, &mut self.messages_counter, header.len + tag.len(), &Adaptation::NONE, sink);
-            packets.write(header.as_slice());
-            packets.write(&tag);
-            packets.end();
-        }
-    }
-
     fn times(&self, frame: &Frame<'_>) -> Times {
         // Frames of before the beginning keep their distance down to clock reference 0.
         let earliest = PCR_LEAD_TICKS - ZERO_TICKS;
@@ -280,9 +266,6 @@ impl TsWriter {
                 self.tables = TablesState::Since(dts_ms);
             }
             TablesState::Fresh => self.tables = TablesState::Since(dts_ms),
-        }
-        if !self.messages.is_empty() {
-            self.write_messages(sink);
         }
     }
 

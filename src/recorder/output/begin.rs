@@ -14,11 +14,12 @@ use crate::domain::{FormatParam, RecordingIdentity};
 use crate::media::{TrackKind, Tracks};
 use crate::units::{FileId, Format, WallTime};
 
-use super::super::cache::FrameHead;
+use super::super::cache::{FrameHead, Sequence};
+use super::super::item::What;
 use super::super::{DropReason, MoovReserve, RecorderSettings};
 
 use super::context::Context;
-use super::file::{OpenFile, Writer};
+use super::file::{Further, OpenFile, Opener, Writer};
 use super::kind::Kind;
 use super::{Beginning, Begun, Output, RingEvent, State};
 
@@ -33,15 +34,25 @@ const MOOV_RESERVE_BYTES_MAX: usize = 8 << 20;
 const HLS_RESERVE_S: u64 = 1_800;
 
 impl<F: Sink> Output<F> {
-    /// Tries to open the file that begins with `frame`.
-    pub(super) fn begin<S: Store<File = F>>(&mut self, frame: &FrameHead, context: &mut Context<'_, S::Pin>, store: &mut S) -> Beginning {
-        if !self.takes(frame.track) {
-            self.next += 1;
+    /// Tries to open the file that begins with the next frame.
+    pub(super) fn begin<S: Store<File = F>>(&mut self, context: &mut Context<'_, S::Pin>, store: &mut S) -> Beginning {
+        let is_wanted = |what| matches!(what, What::Frame(kind) if self.takes(kind));
+        let Some(opener) = (self.next..context.limit).find(|sequence| is_wanted(context.cache.head(*sequence).what)) else {
+            if !context.closing && self.kind.holds_messages() {
+                return Beginning::Waits;
+            }
+            let reason = context.closing.then_some(DropReason::BeforeKeyFrame);
+            self.pass(context.limit, reason, context);
             return Beginning::Changed;
-        }
+        };
+        let frame = *context.cache.head(opener);
+        // What stands in front of it is in the file that begins with it, but for what belongs to parameters that are no longer.
+        let is_of_file = |sequence: &Sequence| self.kind.holds_messages() && context.cache.head(*sequence).epoch == frame.epoch;
+        let begin = (self.next..opener).find(is_of_file).unwrap_or(opener);
+        self.pass(begin, Some(DropReason::BeforeKeyFrame), context);
         if let Some(retry_at) = self.retry_at {
             if context.now.mono < retry_at && !context.closing {
-                self.skip(DropReason::StorageFailed, context);
+                self.skip(opener, DropReason::StorageFailed, context);
                 return Beginning::Changed;
             }
             self.retry_at = None;
@@ -57,11 +68,11 @@ impl<F: Sink> Output<F> {
                 return Beginning::Changed;
             }
             Room::Full => {
-                self.skip(DropReason::StorageFull, context);
+                self.skip(opener, DropReason::StorageFull, context);
                 return Beginning::Changed;
             }
             Room::Stalled => {
-                self.skip(DropReason::StorageBusy, context);
+                self.skip(opener, DropReason::StorageBusy, context);
                 return Beginning::Changed;
             }
         }
@@ -72,10 +83,6 @@ impl<F: Sink> Output<F> {
         }
         let all = context.epoch(epoch).tracks.clone();
         let mut tracks = self.kind.suitable(&all);
-        if self.ring.is_some() {
-            // What is past is recorded once more from its frames, which are of the first tracks.
-            tracks = tracks.first_ones();
-        }
         let video = all.video.as_ref().filter(|_| tracks.video.is_none() && !self.audio_only).map(|video| video.codec.name());
         let audio = all.audio.as_ref().filter(|_| tracks.audio.is_none()).map(|audio| audio.codec.name());
         for (kind, codec) in [(RecordExceptionKind::VideoMissing, video), (RecordExceptionKind::AudioMissing, audio)] {
@@ -105,7 +112,7 @@ impl<F: Sink> Output<F> {
                 format!("{container} holds the first {name} track alone: track {number} ({codec}) and what else there is are in FLV and MP4");
             context.troubles.push(self.trouble(missing, description));
         }
-        if self.next > context.epoch(epoch).audio_begins
+        if opener > context.epoch(epoch).audio_begins
             && let Some(audio) = tracks.audio.as_mut().filter(|audio| audio.pre_skip > 0)
         {
             // The encoder's priming lies in a file before this one.
@@ -113,24 +120,25 @@ impl<F: Sink> Output<F> {
         }
         if tracks.is_empty() {
             self.cannot_begin("none of the tracks can be recorded in this format", context.changes, context.troubles);
-            self.next += 1;
+            self.next = opener + 1;
             return Beginning::Changed;
         }
-        if self.need_key && tracks.video.is_some() && !(frame.track == TrackKind::Video && frame.key) {
+        if self.need_key && tracks.video.is_some() && !(frame.what == What::Frame(TrackKind::Video) && frame.key) {
+            self.pass(opener, self.skipping, context);
             if let Some(reason) = self.skipping {
                 self.lose(reason, context);
             }
-            self.next += 1;
+            self.next = opener + 1;
             return Beginning::Changed;
         }
-        let Some(zero_ms) = self.file_zero_ms(&tracks, epoch, context) else { return Beginning::Waits };
+        let Some(zero_ms) = self.file_zero_ms(&tracks, opener, context) else { return Beginning::Waits };
         let now = context.now.wall;
         let epoch_zero_ms = *context.epoch(epoch).zero_ms.get_or_insert(zero_ms);
         let epoch = context.epoch(epoch);
         let times = (epoch.wall(zero_ms).unwrap_or(now), epoch.wall(epoch_zero_ms));
         match self.writer(&tracks, (zero_ms, epoch_zero_ms), times, context.settings) {
             Some((head, writer)) => {
-                if !self.begin_hls(frame, context, store) {
+                if !self.begin_hls(&frame, context, store) {
                     return Beginning::Waits;
                 }
                 // The one that it goes on with may lie on a disk that takes no more.
@@ -138,7 +146,7 @@ impl<F: Sink> Output<F> {
                     self.leave(unfit, context.now, store);
                     return Beginning::Changed;
                 }
-                if !self.open_file(frame, &tracks, (head, writer, times.0), context, store) {
+                if !self.open_file(&frame, &tracks, (head, writer, times.0), context, store) {
                     return Beginning::Blocked;
                 }
                 self.need_key = false;
@@ -146,7 +154,7 @@ impl<F: Sink> Output<F> {
             }
             None => {
                 self.cannot_begin("the format cannot hold what the track is made of", context.changes, context.troubles);
-                self.next += 1;
+                self.next = opener + 1;
                 self.lose(DropReason::Unfit, context);
             }
         }
@@ -179,9 +187,19 @@ impl<F: Sink> Output<F> {
         })
     }
 
+    /// Passes what stands between the frames up to item `to`; it is lost for `reason`, if anybody has asked for it.
+    fn pass(&mut self, to: Sequence, reason: Option<DropReason>, context: &mut Context<'_, impl Pinned>) {
+        if let Some(reason) = reason.filter(|_| self.kind.holds_messages()) {
+            let lost = (self.next..to).filter(|sequence| !context.cache.head(*sequence).what.is_frame()).count();
+            (0..lost).for_each(|_| self.lose(reason, context));
+        }
+        self.next = to;
+    }
+
     /// A frame is not recorded, nor what follows until a key frame.
-    pub(super) fn skip<P>(&mut self, reason: DropReason, context: &mut Context<'_, P>) {
-        self.next += 1;
+    pub(super) fn skip(&mut self, opener: Sequence, reason: DropReason, context: &mut Context<'_, impl Pinned>) {
+        self.pass(opener, Some(reason), context);
+        self.next = opener + 1;
         self.need_key = true;
         self.skipping = Some(reason);
         self.lose(reason, context);
@@ -192,19 +210,20 @@ impl<F: Sink> Output<F> {
         context.lost[reason as usize] += 1;
     }
 
-    /// The smallest DTS of the tracks' first frames from `next` on. `None`: a track's first frame is still to come.
-    fn file_zero_ms(&self, tracks: &Tracks, epoch: u32, context: &Context<'_, impl Pinned>) -> Option<i64> {
+    /// The smallest DTS of the tracks' first frames from frame `opener` on. `None`: a track's first frame is still to come.
+    fn file_zero_ms(&self, tracks: &Tracks, opener: Sequence, context: &Context<'_, impl Pinned>) -> Option<i64> {
         let (mut video, mut audio, mut span_ms) = (None, None, 0);
-        let first_dts_ms = context.cache.head(self.next).dts_ms;
+        let FrameHead { dts_ms: first_dts_ms, epoch, .. } = *context.cache.head(opener);
         let mut ended = context.closing;
-        for sequence in self.next..context.limit {
+        for sequence in opener..context.limit {
             let frame = context.cache.head(sequence);
             if frame.epoch != epoch {
                 ended = true;
                 break;
             }
+            let What::Frame(kind) = frame.what else { continue };
             span_ms = frame.dts_ms - first_dts_ms;
-            match frame.track {
+            match kind {
                 TrackKind::Video if video.is_none() => video = Some(frame.dts_ms),
                 TrackKind::Audio if audio.is_none() => audio = Some(frame.dts_ms),
                 _ => continue,
@@ -324,12 +343,18 @@ impl<F: Sink> Output<F> {
             recording,
             has_video: tracks.video.is_some(),
             has_audio: tracks.audio.is_some(),
-            further: tracks.further.iter().map(|track| (track.kind(), track.number)).collect(),
+            further: tracks
+                .further
+                .iter()
+                .map(|track| Further { kind: track.kind(), number: track.number, receipt: TrackReceipt::default() })
+                .collect(),
+            data_messages: 0,
             first_dts_ms: frame.dts_ms,
             last_dts_ms: frame.dts_ms,
             sealer,
             ts_start: None,
             ts_timed: false,
+            opener: Opener { pts_ms: frame.pts_ms(), is_video: frame.what == What::Frame(TrackKind::Video), key: frame.key },
             opened: context.now.mono,
             video: TrackReceipt::default(),
             audio: TrackReceipt::default(),

@@ -7,7 +7,6 @@ use crate::domain::event::{RecordExceptionKind, RecordSessionId, RecordState};
 use crate::units::{Format, WallTime};
 
 use super::super::cache::{Cache, Sequence};
-use super::super::data::DataLog;
 use super::super::{DropReason, Epoch, Now, Publication, RecordChange, RecorderSettings};
 
 use super::{Begun, Output};
@@ -31,8 +30,6 @@ pub struct Context<'a, P> {
     pub lost: Losses,
     /// Tracks that their container cannot hold.
     pub left_out: &'a mut Vec<LeftOut>,
-    /// What stands between the frames.
-    pub data: &'a DataLog,
     /// Begins, interruptions and ends of recordings.
     pub changes: &'a mut Vec<RecordChange>,
     /// What is wrong with one output.

@@ -1,13 +1,13 @@
 //! How an output ends a file: in order, or because its disk does not take it.
 
-use crate::container::mpegts::seal::SEAL_BYTES_MAX;
 use crate::container::{MediaPath, RecordingEnd, Room, Sink, Store, Unfit};
 use crate::domain::event::RecordState;
-use crate::domain::receipt::{Continued, FrameLength, TrackReceipt};
+use crate::domain::receipt::Continued;
 use crate::domain::{EndReason, PausedRecording, Receipt, ResumeClaim};
 use crate::units::{FileId, Format, MonoTime, WallTime};
 
 use super::super::cache::{Cache, Sequence};
+use super::super::item::What;
 use super::super::{DropReason, Now, RecordChange};
 
 use super::context::Losses;
@@ -28,12 +28,12 @@ impl<F: Sink> Output<F> {
         let State::Writing(mut open) = std::mem::replace(&mut self.state, State::Starting) else { return };
         match &mut open.writer {
             Writer::Mp4(writer) => {
-                let mut fragment = writer.close_fragment(&mut open.file);
-                if writer.finish_bytes() > 0 && store.reserve(&mut open.file, writer.finish_bytes()) {
-                    fragment = writer.finish(fragment, &mut open.file);
-                }
+                let fragment = writer.close_fragment(&mut open.file);
+                let behind = writer.messages_behind(&open.file);
                 if let Some(recording) = &mut self.hls {
-                    let segments = [fragment.and_then(|fragment| recording.segmenter.push(&fragment)), recording.segmenter.finish()];
+                    let ended = fragment.and_then(|fragment| recording.segmenter.push(&fragment));
+                    behind.into_iter().for_each(|range| recording.segmenter.extend(range));
+                    let segments = [ended, recording.segmenter.finish()];
                     store.commit(&mut open.file, self.next);
                     store.flush(&mut open.file);
                     for segment in segments.into_iter().flatten() {
@@ -41,15 +41,7 @@ impl<F: Sink> Output<F> {
                     }
                 }
             }
-            Writer::Ts(writer) => {
-                let bytes = writer.finish_bytes();
-                if bytes > 0 && store.reserve(&mut open.file, SEAL_BYTES_MAX + bytes) {
-                    match &mut open.sealer {
-                        Some(sealer) => writer.finish(&mut sealer.over(&mut open.file)),
-                        None => writer.finish(&mut open.file),
-                    }
-                    store.commit(&mut open.file, self.next);
-                }
+            Writer::Ts(_) => {
                 let key_line = open.sealer.as_mut().and_then(|sealer| sealer.end_segment(&mut open.file));
                 if let (Some(ended), Some(recording)) = (open.ts_start.take(), &mut self.hls) {
                     store.flush(&mut open.file);
@@ -58,27 +50,26 @@ impl<F: Sink> Output<F> {
             }
             Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => {}
         }
-        let OpenFile { file, writer, recording, video, audio, audio_frame, continues, .. } = *open;
+        let given = open.receipt(&std::mem::take(&mut self.lost));
+        let OpenFile { file, writer, recording, continues, .. } = *open;
         let plan = match writer {
             Writer::Flv(writer) => writer.finish(file.position()).ok(),
             Writer::Adts(writer) => writer.finish(file.position()).ok(),
             _ => None,
         };
         store.close(file, plan);
-        self.end_file((recording, continues), (video, audio, audio_frame), reason, now, store);
+        self.end_file((recording, continues), given, reason, now, store);
     }
 
     /// A file is closed: ends the recording that it is.
     fn end_file<S: Store<File = F>>(
         &mut self,
         (recording, continues): (Option<FileId>, Option<Continued>),
-        (video, audio, audio_frame): (TrackReceipt, TrackReceipt, Option<FrameLength>),
+        mut receipt: Box<Receipt>,
         reason: EndReason,
         now: Now,
         store: &mut S,
     ) {
-        let mut receipt = Box::new(receipt(video, audio, &std::mem::take(&mut self.lost)));
-        receipt.measure_drift(audio_frame);
         if let Some(hls) = &mut self.hls {
             hls.receipt.add(&receipt);
         }
@@ -110,7 +101,7 @@ impl<F: Sink> Output<F> {
         changes.extend(single.map(|format| self.change(format, self.session, state)));
         let Some(HlsRecording { file_id, part, resumable, receipt: mut total, .. }) = self.hls.take() else { return };
         self.before[1] = continued(file_id, reason);
-        total.add(&receipt(TrackReceipt::default(), TrackReceipt::default(), &std::mem::take(&mut self.lost)));
+        lose(&mut total, &std::mem::take(&mut self.lost));
         let is_interruption = matches!(reason, EndReason::PublicationEnded | EndReason::Shutdown);
         match resumable {
             Some((claim, terms)) if is_interruption => {
@@ -145,16 +136,21 @@ impl<F: Sink> Output<F> {
     /// Ends the output after a defect, whose writer may be out of step: its files end with the last complete frame.
     pub fn abandon<S: Store<File = F>>(&mut self, reason: EndReason, now: Now, store: &mut S, changes: &mut Vec<RecordChange>) {
         if let State::Writing(open) = std::mem::replace(&mut self.state, State::Starting) {
-            let OpenFile { file, recording, video, audio, audio_frame, continues, .. } = *open;
+            let given = open.receipt(&std::mem::take(&mut self.lost));
+            let OpenFile { file, recording, continues, .. } = *open;
             store.abandon(file);
-            self.end_file((recording, continues), (video, audio, audio_frame), reason, now, store);
+            self.end_file((recording, continues), given, reason, now, store);
         }
         self.end(reason, now, store, changes);
     }
 
     /// The storage took nothing for too long: skips to `end`, closes the file. Returns the frames lost.
     pub fn give_up<S: Store<File = F>>(&mut self, end: Sequence, cache: &Cache<S::Pin>, now: Now, store: &mut S) -> u64 {
-        let lost = (self.next..end).filter(|sequence| self.takes(cache.head(*sequence).track)).count() as u64;
+        let is_lost = |sequence: &Sequence| match cache.head(*sequence).what {
+            What::Frame(track) => self.takes(track),
+            What::Further(_) | What::Data => self.kind.holds_messages(),
+        };
+        let lost = (self.next..end).filter(is_lost).count() as u64;
         if lost > 0 {
             self.lost[DropReason::StorageBusy as usize] += lost;
             self.fail(DropReason::StorageBusy, now, store);
@@ -223,11 +219,9 @@ pub(super) fn continued(file_id: FileId, reason: EndReason) -> Option<Continued>
     Some(Continued { file_id, reason: reason.name().to_owned() })
 }
 
-pub(super) fn receipt(video: TrackReceipt, audio: TrackReceipt, lost: &Losses) -> Receipt {
-    let track = |track: TrackReceipt| Some(track).filter(|track| track.frames > 0);
-    let mut receipt = Receipt { video: track(video), audio: track(audio), ..Receipt::default() };
+/// Enters what was lost.
+pub(super) fn lose(receipt: &mut Receipt, lost: &Losses) {
     for reason in DropReason::ALL {
         receipt.lose(reason.name(), lost[reason as usize]);
     }
-    receipt
 }

@@ -7,7 +7,8 @@ use crate::container::mp4::Mp4Writer;
 use crate::container::mpegts::seal::{SEAL_BYTES_MAX, Sealer};
 use crate::container::mpegts::{SEGMENT_START_BYTES, TsWriter};
 use crate::container::{Sink, Store};
-use crate::domain::receipt::{Continued, FrameLength, TrackReceipt};
+use crate::domain::Receipt;
+use crate::domain::receipt::{Continued, FrameLength, FurtherReceipt, TrackReceipt};
 use crate::media::flv_tag;
 use crate::media::note;
 use crate::media::note::Note;
@@ -15,10 +16,11 @@ use crate::media::{Frame, TrackKind};
 use crate::units::{FileId, MonoTime};
 
 use super::super::DropReason;
-use super::super::cache::{ChainId, Sequence};
-use super::super::data::DataMessage;
+use super::super::cache::{ChainId, FrameHead};
+use super::super::item::{Between, What};
 
-use super::context::Context;
+use super::context::{Context, Losses};
+use super::end::lose;
 use super::hls::HlsRecording;
 use super::{Output, State};
 
@@ -52,6 +54,21 @@ impl Writer {
     }
 }
 
+/// The frame that a file begins with.
+#[derive(Clone, Copy)]
+pub(super) struct Opener {
+    pub(super) pts_ms: i64,
+    pub(super) is_video: bool,
+    pub(super) key: bool,
+}
+
+/// A further track of a file, and what it was given.
+pub(super) struct Further {
+    pub(super) kind: TrackKind,
+    pub(super) number: u8,
+    pub(super) receipt: TrackReceipt,
+}
+
 /// An open media file.
 pub(super) struct OpenFile<F> {
     pub(super) file: F,
@@ -64,7 +81,10 @@ pub(super) struct OpenFile<F> {
     pub(super) has_video: bool,
     pub(super) has_audio: bool,
     /// Further tracks in the file, in their order.
-    pub(super) further: Vec<(TrackKind, u8)>,
+    pub(super) further: Vec<Further>,
+    /// Data messages in it.
+    pub(super) data_messages: u64,
+    pub(super) opener: Opener,
     pub(super) first_dts_ms: i64,
     pub(super) last_dts_ms: i64,
     /// Transport stream whose segments are encrypted.
@@ -91,6 +111,15 @@ pub(super) enum Step {
 }
 
 impl<F> OpenFile<F> {
+    /// The same for what waits in the cache. What stands between the frames goes where it comes.
+    pub(super) fn step_of(&self, head: &FrameHead, interval_ms: Option<i64>) -> Step {
+        match head.what {
+            What::Frame(track) => self.step(track, head.key, head.dts_ms, head.epoch, interval_ms),
+            _ if self.epoch != head.epoch => Step::NewEpoch,
+            What::Further(_) | What::Data => Step::Write,
+        }
+    }
+
     pub(super) fn step(&self, track: TrackKind, key: bool, dts_ms: i64, epoch: u32, interval_ms: Option<i64>) -> Step {
         if self.epoch != epoch {
             return Step::NewEpoch;
@@ -108,74 +137,171 @@ impl<F> OpenFile<F> {
 }
 
 impl<F: Sink> OpenFile<F> {
-    /// Writes what is no frame of the first tracks, if the container has a place for it. False: the storage has no room now.
-    /// `next`: the frame behind it.
-    pub(super) fn push_message<S: Store<File = F>>(
+    /// Writes what is no frame of the first tracks, if the container has a place for it; it is to be committed.
+    pub(super) fn push_between<S: Store<File = F>>(
         &mut self,
-        message: &DataMessage,
-        next: Sequence,
-        mut hls: Option<&mut HlsRecording>,
-        context: &mut Context<'_, S::Pin>,
-        store: &mut S,
-    ) -> bool {
-        if message.track.is_none() && !matches!(self.writer, Writer::Flv(_)) {
-            if let Some(note) = note::parse(&message.body) {
-                self.push_note(message.time_ms, &note, hls, context, store);
-            }
-            return true;
-        }
-        match &mut self.writer {
-            Writer::Flv(writer) => {
-                if !store.reserve(&mut self.file, writer.push_message_bytes_max(&message.body)) {
-                    return false;
-                }
-                writer.push_message(message.track, message.time_ms, &message.body, &mut self.file);
-            }
-            Writer::Mp4(writer) => {
-                let Some(kind) = message.track.filter(|_| !self.further.is_empty()) else { return true };
-                let Some((number, part)) = flv_tag::further_frame(kind, &message.body) else { return true };
-                let Some(index) = self.further.iter().position(|known| *known == (kind, number)) else {
-                    context.lost[DropReason::BeforeSequenceHeader as usize] += 1;
-                    return true;
-                };
-                if !store.reserve(&mut self.file, writer.push_bytes_max(part.media.len())) {
-                    return false;
-                }
-                let closed = writer.push_further(index, &part.at(kind, message.time_ms), &mut self.file);
-                if let Some(recording) = &mut hls {
-                    recording.take(closed, &mut self.file, store);
-                }
-            }
-            Writer::Ts(_) | Writer::Adts(_) | Writer::Mp3(_) => return true,
-        }
-        store.commit(&mut self.file, next);
-        true
-    }
-}
-
-impl<F: Sink> OpenFile<F> {
-    /// Keeps a name and its values for the container, and marks in the playlist what they mark.
-    fn push_note<S: Store<File = F>>(
-        &mut self,
-        time_ms: i64,
-        note: &Note,
+        between: &Between<'_>,
         hls: Option<&mut HlsRecording>,
         context: &mut Context<'_, S::Pin>,
         store: &mut S,
-    ) {
-        let fits = match &mut self.writer {
-            Writer::Mp4(writer) => writer.push_message(time_ms, note),
-            Writer::Ts(writer) => writer.push_message(time_ms, note),
-            Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => return,
-        };
-        if !fits {
-            context.lost[DropReason::Unfit as usize] += 1;
-        }
-        let wall = context.epoch(self.epoch).wall(time_ms).unwrap_or(context.now.wall);
-        if let Some(recording) = hls {
-            recording.mark(wall, note, store);
+    ) -> Written {
+        match between.track {
+            Some(kind) => self.push_further(kind, between, hls, store),
+            None => self.push_message(between, hls, context, store),
         }
     }
+
+    fn push_further<S: Store<File = F>>(&mut self, kind: TrackKind, between: &Between<'_>, hls: Option<&mut HlsRecording>, store: &mut S) -> Written {
+        let frame = flv_tag::further_frame(kind, between.body);
+        let index = frame.as_ref().and_then(|(number, _)| self.further.iter().position(|known| (known.kind, known.number) == (kind, *number)));
+        match &mut self.writer {
+            Writer::Flv(writer) => {
+                if !store.reserve(&mut self.file, writer.push_message_bytes_max(between.body)) {
+                    return Written::Blocked;
+                }
+                writer.push_message(Some(kind), between.time_ms, between.body, &mut self.file);
+            }
+            Writer::Mp4(writer) => {
+                let Some((_, part)) = frame.as_ref().filter(|_| !self.further.is_empty()) else { return Written::Done };
+                let Some(index) = index else { return Written::Lost(DropReason::BeforeSequenceHeader) };
+                if !store.reserve(&mut self.file, writer.push_bytes_max(part.media.len())) {
+                    return Written::Blocked;
+                }
+                let closed = writer.push_further(index, &part.at(kind, between.time_ms), &mut self.file);
+                if let Some(recording) = hls {
+                    recording.take(closed, &mut self.file, store);
+                }
+            }
+            Writer::Ts(_) | Writer::Adts(_) | Writer::Mp3(_) => return Written::Done,
+        }
+        if let (Some((_, part)), Some(index)) = (frame, index) {
+            self.further[index].receipt.count(between.time_ms, part.media.len());
+        }
+        Written::Done
+    }
+
+    fn push_message<S: Store<File = F>>(
+        &mut self,
+        between: &Between<'_>,
+        hls: Option<&mut HlsRecording>,
+        context: &mut Context<'_, S::Pin>,
+        store: &mut S,
+    ) -> Written {
+        if let Writer::Flv(writer) = &mut self.writer {
+            if !store.reserve(&mut self.file, writer.push_message_bytes_max(between.body)) {
+                return Written::Blocked;
+            }
+            writer.push_message(None, between.time_ms, between.body, &mut self.file);
+            self.data_messages += 1;
+            return Written::Done;
+        }
+        // What is no name with values has no form in JSON.
+        let Some(note) = note::parse(between.body) else { return Written::Done };
+        let Some(recording) = self.note_to(between.time_ms, &note, hls, store) else { return Written::Blocked };
+        let (fits, hls) = recording;
+        if let Some(recording) = hls {
+            let wall = context.epoch(self.epoch).wall(between.time_ms).unwrap_or(context.now.wall);
+            recording.mark(wall, &note, store);
+        }
+        if !fits {
+            return Written::Lost(DropReason::Unfit);
+        }
+        self.data_messages += 1;
+        Written::Done
+    }
+
+    /// Writes a name and its values into MP4 or MPEG-TS. Says whether it fits; `None`: the storage has no room now.
+    fn note_to<'a, S: Store<File = F>>(
+        &mut self,
+        time_ms: i64,
+        note: &Note,
+        mut hls: Option<&'a mut HlsRecording>,
+        store: &mut S,
+    ) -> Option<(bool, Option<&'a mut HlsRecording>)> {
+        let fits = match &mut self.writer {
+            Writer::Mp4(writer) => {
+                if !store.reserve(&mut self.file, writer.push_message_bytes_max(note)) {
+                    return None;
+                }
+                let closed = writer.push_message(time_ms, note, &mut self.file);
+                if let (Ok(closed), Some(recording)) = (closed, &mut hls) {
+                    recording.take(closed, &mut self.file, store);
+                }
+                closed.is_ok()
+            }
+            Writer::Ts(writer) => {
+                let segment_bytes = SEGMENT_START_BYTES + SEAL_BYTES_MAX;
+                if !store.reserve(&mut self.file, segment_bytes + SEAL_BYTES_MAX + writer.push_message_bytes_max(note)) {
+                    return None;
+                }
+                if self.ts_start.is_none()
+                    && let Some(recording) = &mut hls
+                {
+                    // In front of the frame that the file begins with.
+                    let Opener { pts_ms, is_video, key } = self.opener;
+                    self.begin_segment(recording, (pts_ms, is_video, key), store);
+                }
+                let Writer::Ts(writer) = &mut self.writer else { unreachable!("it was one") };
+                match &mut self.sealer {
+                    Some(sealer) => writer.push_message(time_ms, note, &mut sealer.over(&mut self.file)),
+                    None => writer.push_message(time_ms, note, &mut self.file),
+                }
+            }
+            Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => true,
+        };
+        Some((fits, hls))
+    }
+
+    /// What the file was given, and what was lost before it.
+    pub(super) fn receipt(&self, lost: &Losses) -> Box<Receipt> {
+        let track = |track: &TrackReceipt| Some(track).filter(|track| track.frames > 0).cloned();
+        let further = self.further.iter().filter(|further| further.receipt.frames > 0).map(|further| FurtherReceipt {
+            kind: kind_name(further.kind).to_owned(),
+            number: further.number,
+            track: further.receipt.clone(),
+        });
+        let (video, audio, further) = (track(&self.video), track(&self.audio), further.collect());
+        let mut receipt = Box::new(Receipt { video, audio, further, data_messages: self.data_messages, ..Receipt::default() });
+        lose(&mut receipt, lost);
+        receipt.measure_drift(self.audio_frame);
+        receipt
+    }
+
+    /// Ends the segment of a transport stream that is open, if there is one, and begins the next with a frame.
+    fn begin_segment<S: Store<File = F>>(&mut self, recording: &mut HlsRecording, (start_ms, is_video, key): (i64, bool, bool), store: &mut S) {
+        let Writer::Ts(writer) = &mut self.writer else { return };
+        let key = !self.has_video || (is_video && key);
+        let key_line = self.sealer.as_mut().and_then(|sealer| sealer.end_segment(&mut self.file));
+        let position = self.file.position();
+        if let Some(ended) = self.ts_start.replace(TsStart { offset: position, start_ms, key }) {
+            store.flush(&mut self.file);
+            recording.list_sealed(&ended.until(position, start_ms).into(), "ts", key_line.as_deref(), store);
+        }
+        self.ts_timed = is_video || !self.has_video;
+        match &mut self.sealer {
+            Some(sealer) => {
+                sealer.begin_segment();
+                writer.start_segment(&mut sealer.over(&mut self.file));
+            }
+            None => writer.start_segment(&mut self.file),
+        }
+    }
+}
+
+const fn kind_name(kind: TrackKind) -> &'static str {
+    match kind {
+        TrackKind::Video => "video",
+        TrackKind::Audio => "audio",
+    }
+}
+
+/// What became of what stands between the frames.
+pub(super) enum Written {
+    /// It is in the file, or the container has no place for it.
+    Done,
+    Lost(DropReason),
+    /// The storage has no room now.
+    Blocked,
 }
 
 impl<F: Sink> Output<F> {
@@ -194,31 +320,19 @@ impl<F: Sink> Output<F> {
                     recording.take(closed, &mut open.file, store);
                 }
             }
-            Writer::Ts(writer) => {
+            Writer::Ts(_) => {
                 let is_video = frame.track == TrackKind::Video;
                 let key = !open.has_video || (is_video && frame.key);
                 let recording = self.hls.as_mut().expect("a transport stream belongs to an HLS recording");
                 let start_ms = frame.pts_ms();
                 if open.ts_start.as_ref().is_none_or(|start| recording.segmenter.is_due(start_ms - start.start_ms, key)) {
-                    let key_line = open.sealer.as_mut().and_then(|sealer| sealer.end_segment(&mut open.file));
-                    let position = open.file.position();
-                    if let Some(ended) = open.ts_start.replace(TsStart { offset: position, start_ms, key }) {
-                        store.flush(&mut open.file);
-                        recording.list_sealed(&ended.until(position, start_ms).into(), "ts", key_line.as_deref(), store);
-                    }
-                    open.ts_timed = is_video || !open.has_video;
-                    match &mut open.sealer {
-                        Some(sealer) => {
-                            sealer.begin_segment();
-                            writer.start_segment(&mut sealer.over(&mut open.file));
-                        }
-                        None => writer.start_segment(&mut open.file),
-                    }
+                    open.begin_segment(recording, (start_ms, is_video, frame.key), store);
                 } else if let Some(start) = open.ts_start.as_mut().filter(|_| is_video && !open.ts_timed) {
                     // A segment is timed by its video, as `scan` does, also when audio came first.
                     (start.start_ms, start.key) = (start_ms, frame.key);
                     open.ts_timed = true;
                 }
+                let Writer::Ts(writer) = &mut open.writer else { unreachable!("it is one") };
                 fits = match &mut open.sealer {
                     Some(sealer) => writer.push(frame, &mut sealer.over(&mut open.file)).is_ok(),
                     None => writer.push(frame, &mut open.file).is_ok(),

@@ -55,7 +55,7 @@ impl Kind {
             Kind::TransportStream(..) => Tracks {
                 video: tracks.video.clone().filter(|video| mpegts::holds_video(video.codec)),
                 audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio)),
-                further: Vec::new(),
+                ..Tracks::default()
             },
             _ => tracks.clone(),
         }

@@ -15,11 +15,12 @@ use crate::media::{Frame, TrackKind};
 use crate::units::{FileId, Format, MonoTime, TemplateId, WallTime};
 
 use super::cache::{Cache, Place, Sequence};
+use super::item::Item;
 use super::journal::NotedOutput;
 use super::{DropReason, Now, RecorderSettings};
 
 pub use context::{Context, LeftOut, Losses, Trouble};
-use file::{OpenFile, Step, Writer};
+use file::{OpenFile, Step, Writer, Written};
 use hls::HlsRecording;
 use kind::Kind;
 
@@ -114,8 +115,6 @@ pub struct Output<F> {
     hls: Option<HlsRecording>,
     /// The next frame to take.
     next: Sequence,
-    /// The next data message to take.
-    next_data: u64,
     /// Begin at a video key frame (joined in the middle, or frames were lost).
     need_key: bool,
     /// Why frames are skipped until the next file begins; `None`: nobody has asked for them.
@@ -188,7 +187,6 @@ impl<F: Sink> Output<F> {
                 state: State::Starting,
                 hls: None,
                 next: from.0,
-                next_data: 0,
                 need_key: from.1,
                 skipping: None,
                 lost: Losses::default(),
@@ -252,11 +250,6 @@ impl<F: Sink> Output<F> {
         self.session.0.wrapping_mul(8).wrapping_add(u64::from(self.place))
     }
 
-    /// The next data message to take.
-    pub fn next_data(&self) -> u64 {
-        self.next_data
-    }
-
     /// What it writes: one file may be two formats.
     pub fn formats(&self) -> impl Iterator<Item = Format> + use<F> {
         self.format_pair().into_iter().flatten()
@@ -293,9 +286,8 @@ impl<F: Sink> Output<F> {
     }
 
     /// Takes a frame as it arrives, if nothing stands in the way. It is number `sequence` and not in the cache yet. What was written is to be committed.
-    /// `data_end`: number behind the newest data message.
-    pub fn offer<S: Store<File = F>>(&mut self, frame: &Frame<'_>, sequence: Sequence, (epoch, data_end): (u32, u64), store: &mut S) -> Offered {
-        if self.next != sequence || self.next_data != data_end {
+    pub fn offer<S: Store<File = F>>(&mut self, frame: &Frame<'_>, sequence: Sequence, epoch: u32, store: &mut S) -> Offered {
+        if self.next != sequence {
             return Offered::Later;
         }
         let file_ms = self.file_ms();
@@ -336,18 +328,16 @@ impl<F: Sink> Output<F> {
     pub fn pump<S: Store<File = F>>(&mut self, context: &mut Context<'_, S::Pin>, scratch: &mut Vec<u8>, store: &mut S) -> Pumped {
         self.next = self.next.max(context.cache.first());
         while self.next < context.limit {
-            if !self.pump_data(context, store) {
-                return Pumped::Blocked;
-            }
             let head = *context.cache.head(self.next);
             let file_ms = self.file_ms();
             match &mut self.state {
-                State::Starting => match self.begin(&head, context, store) {
+                State::Starting => match self.begin(context, store) {
                     Beginning::Changed => {}
                     Beginning::Waits => return Pumped::Done,
                     Beginning::Blocked => return Pumped::Blocked,
                 },
-                State::Writing(open) => match open.step(head.track, head.key, head.dts_ms, head.epoch, file_ms) {
+                State::Writing(open) if head.epoch == open.epoch && !head.what.is_frame() && !self.kind.holds_messages() => self.next += 1,
+                State::Writing(open) => match open.step_of(&head, file_ms) {
                     Step::NewEpoch => {
                         let (reason, end) = (context.epoch(head.epoch).reason, context.now_at(open.last_dts_ms));
                         self.close_file(reason, end, store);
@@ -361,7 +351,19 @@ impl<F: Sink> Output<F> {
                     }
                     Step::Unwanted => self.next += 1,
                     Step::Write => {
-                        let frame = context.cache.get(self.next, scratch);
+                        let frame = match context.cache.get(self.next, scratch) {
+                            Item::Frame(frame) => frame,
+                            Item::Between(between) => {
+                                match open.push_between(&between, self.hls.as_mut(), context, store) {
+                                    Written::Done => {}
+                                    Written::Lost(reason) => self.lose(reason, context),
+                                    Written::Blocked => return Pumped::Blocked,
+                                }
+                                self.next += 1;
+                                self.commit(store);
+                                continue;
+                            }
+                        };
                         if !store.reserve(&mut open.file, open.writer.push_bytes_max(&frame)) {
                             let Some(unfit) = self.leaving else { return Pumped::Blocked };
                             // The disk that is left has no memory for the frames up to the next place for a cut.
@@ -378,27 +380,7 @@ impl<F: Sink> Output<F> {
                 },
             }
         }
-        if self.pump_data(context, store) { Pumped::Done } else { Pumped::Blocked }
-    }
-
-    /// Takes what stands before the next frame and is none of the first tracks'. False: the storage has no room now.
-    fn pump_data<S: Store<File = F>>(&mut self, context: &mut Context<'_, S::Pin>, store: &mut S) -> bool {
-        while let Some(message) = context.data.get(self.next_data).filter(|message| message.before <= self.next) {
-            if let State::Writing(open) = &mut self.state {
-                // Of an epoch whose file is still to begin.
-                if message.epoch > open.epoch {
-                    return true;
-                }
-                if message.epoch == open.epoch && !open.push_message(message, self.next, self.hls.as_mut(), context, store) {
-                    return false;
-                }
-            } else if self.kind.holds_messages() && message.before == self.next {
-                // It goes into the file that begins with this frame.
-                return true;
-            }
-            self.next_data = context.data.number_behind(self.next_data);
-        }
-        true
+        Pumped::Done
     }
 
     /// Hands to the disk what is complete, although its block is not full. An MP4 fragment ends with the next frame, which knows its last duration.
