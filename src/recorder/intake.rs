@@ -6,7 +6,7 @@ use crate::codec::nal::{is_annexb, with_lengths};
 use crate::container::Store;
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
 use crate::media::note;
-use crate::media::{AudioTrack, Payload, TrackKind, VideoCodec, VideoTrack};
+use crate::media::{AudioCodec, AudioTrack, Payload, TrackKind, VideoCodec, VideoTrack};
 
 use super::data::DataMessage;
 
@@ -141,7 +141,15 @@ impl<S: Store> Recorder<S> {
     pub(super) fn audio_unit(&mut self, unit: AudioUnit<'_>, timestamp_ms: u32, now: Now, store: &mut S) {
         match unit {
             AudioUnit::Config(track) => self.set_audio(track),
-            AudioUnit::Frame(codec, part) => {
+            AudioUnit::Frame(codec, mut part) => {
+                if codec == AudioCodec::Aac
+                    && let Some((unit, track)) = flv_tag::without_adts(part.tag_header.as_slice(), &part.media)
+                {
+                    part.media = unit;
+                    if self.epoch().tracks.audio.as_ref().is_none_or(|known| known.codec != codec) {
+                        self.set_audio(Arc::new(track));
+                    }
+                }
                 if codec.describes_itself() {
                     // No sequence header: every frame says what it is.
                     let known = self.epoch().tracks.audio.as_ref();

@@ -1,9 +1,9 @@
 //! What one media file serves: a format, or MP4 and HLS together.
 
-use crate::container::mpegts;
+use crate::container::{es, mpegts};
 use crate::domain::FormatParam;
 use crate::domain::sealing::HlsEncryption;
-use crate::media::{AudioCodec, Tracks};
+use crate::media::{AudioCodec, AudioTrack, Tracks};
 use crate::units::Format;
 
 /// What one media file serves.
@@ -48,10 +48,10 @@ impl Kind {
 
     /// The tracks of the epoch that this output can hold.
     pub(super) fn suitable(&self, tracks: &Tracks) -> Tracks {
-        let audio_of = |codec| Tracks { audio: tracks.audio.clone().filter(|audio| audio.codec == codec), ..Tracks::default() };
+        let audio_if = |fits: fn(&AudioTrack) -> bool| Tracks { audio: tracks.audio.clone().filter(|audio| fits(audio)), ..Tracks::default() };
         match self {
-            Kind::Single(Format::Aac, _) => audio_of(AudioCodec::Aac),
-            Kind::Single(Format::Mp3, _) => audio_of(AudioCodec::Mp3),
+            Kind::Single(Format::Aac, _) => audio_if(es::adts_holds),
+            Kind::Single(Format::Mp3, _) => audio_if(|audio| audio.codec == AudioCodec::Mp3),
             Kind::TransportStream(..) => Tracks {
                 video: tracks.video.clone().filter(|video| mpegts::holds_video(video.codec)),
                 audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio)),
