@@ -279,6 +279,26 @@ mod tests {
     }
 
     #[test]
+    fn channels_without_a_number_are_told_in_front_of_each_access_unit() {
+        // Four channels, two in front and two behind, 48 kHz.
+        let track = AudioTrack::new(AudioCodec::Aac, &b"\x11\x80\x04\xc4\x04\x00\x21\x10\x00"[..], 48_000, 4, 1024);
+        assert!(adts_holds(&track));
+        let (mut writer, mut sink) = (AdtsWriter::new(&track).unwrap(), MemorySink::default());
+        for _ in 0..3 {
+            let frame = frame(Payload::contiguous(&[0x21, 7]));
+            let before = sink.bytes.len();
+            writer.push(&frame, &mut sink).unwrap();
+            assert_eq!(sink.bytes.len() - before, writer.push_bytes_max(&frame));
+            assert_eq!(sink.bytes[before + ADTS_HEADER_BYTES..], [0xa0, 0x98, 0x80, 0x80, 0x04, 0x22, 0, 0, 0x21, 7]);
+        }
+        let found = scan_adts(&sink.bytes[..]).unwrap();
+        assert_eq!(writer.finish(sink.position()).unwrap(), found);
+        assert_eq!((found.summary.audio.as_ref().unwrap().channels, found.torn_bytes), (4, 0));
+        let movie = crate::container::es_movie::adts(&sink.bytes[..]).unwrap();
+        assert_eq!((movie.tracks[0].samples.len(), movie.tracks[0].samples[0].bytes), (3, 10));
+    }
+
+    #[test]
     fn access_units_that_end_in_zero_stay_inside_the_file() {
         let mut writer = AdtsWriter::new(&aac_track(&[0x12, 0x10])).unwrap();
         let mut sink = MemorySink::default();
@@ -290,6 +310,7 @@ mod tests {
 
     #[test]
     fn what_adts_cannot_hold_is_refused() {
+        assert!(!adts_holds(&aac_track(&[0x12, 0x14])) && adts_holds(&aac_track(&[0x12, 0x10])));
         assert_eq!(AdtsWriter::new(&aac_track(&[0x12, 0x14])).unwrap_err(), AacError::NotInAdts { what: "frames of other than 1024 samples" });
         assert!(matches!(AdtsWriter::new(&aac_track(&[])).unwrap_err(), AacError::Truncated { .. }));
         let mut sink = MemorySink::default();

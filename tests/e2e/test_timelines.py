@@ -264,6 +264,25 @@ def start_codes():
     return Case(sent, [frames(sent)], kept=base())
 
 
+def adts_headers(with_header):
+    """AAC behind the headers of ADTS, with the sequence header or, as some do, without one: the access units are recorded."""
+
+    def case():
+        sent = []
+        header = next(body[2:] for kind, _, body in base() if kind == AUDIO and body[1] == 0)
+        assert header == b"\x12\x08\x56\xe5\x00"
+        for kind, timestamp, body in base():
+            if kind == AUDIO and is_frame(kind, body):
+                length = len(body) - 2 + 7
+                body = body[:2] + bytes([0xFF, 0xF1, 0x50, 0x40 | length >> 11, length >> 3 & 0xFF, length << 5 & 0xE0 | 0x1F, 0xFC]) + body[2:]
+            if with_header or kind != AUDIO or is_frame(kind, body):
+                sent.append((kind, timestamp, body))
+        kept = [tag for tag in base() if with_header or tag[0] != AUDIO or is_frame(tag[0], tag[2])]
+        return Case(sent, [frames(sent)], kept=kept)
+
+    return case
+
+
 def units_of(unit):
     at = 0
     while at < len(unit):
@@ -307,6 +326,8 @@ CASES = {
     "other parameters in a key frame": other_parameters_in_band,
     "same parameters again": same_parameters_again,
     "start codes": start_codes,
+    "headers of ADTS": adts_headers(True),
+    "headers of ADTS alone": adts_headers(False),
     "delimiters and captions": delimiters_and_captions,
 }
 

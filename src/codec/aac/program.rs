@@ -82,3 +82,47 @@ impl Element<'_> {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{AdtsHeader, parse_aac_config};
+    use super::*;
+
+    /// What ffmpeg sends for four channels, two in front and two behind, at 48 kHz; the sync extension that says no is not part of the element.
+    const QUAD: &[u8] = b"\x11\x80\x04\xc4\x04\x00\x21\x10\x0cLavc63.1.102\x56\xe5\x00";
+
+    #[test]
+    fn an_element_moves_between_configuration_and_access_unit() {
+        let header = AdtsHeader::of(QUAD).unwrap();
+        // The id and 62 bits, alignment, the comment.
+        assert_eq!(header.program(), b"\xa0\x98\x80\x80\x04\x22\x00\x0cLavc63.1.102");
+        assert_eq!((header.channels(), channels_of_access_unit(header.program())), (4, Some(4)));
+        let unit = [header.program(), &[0x21, 0x00, 0x49]].concat();
+        let fixed = header.for_access_unit(3).unwrap();
+        assert_eq!(config_of_adts(fixed, &unit), QUAD[..QUAD.len() - 3]);
+        for cut in 0..header.program().len() {
+            assert_eq!(channels_of_access_unit(&unit[..cut]), None, "cut at {cut}");
+            // What cannot be read is told as the header tells it.
+            assert_eq!(config_of_adts(fixed, &unit[..cut]), [0x11, 0x80], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_channels_needs_no_element() {
+        let header = AdtsHeader::of(&[0x12, 0x10]).unwrap();
+        assert_eq!((header.program(), header.channels()), (&[][..], 2));
+        assert_eq!(config_of_adts(header.for_access_unit(QUAD.len()).unwrap(), QUAD), [0x12, 0x10]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes(config in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80)) {
+            // Without a number of channels, LC, so that elements are found.
+            let config = [&[0x11, 0x80 | config.first().map_or(0, |byte| byte & 7)], &config[..]].concat();
+            if let (Some(element), Ok(parsed)) = (of_config(&config), parse_aac_config(&config)) {
+                assert_eq!(channels_of_access_unit(&element), Some(parsed.channels));
+            }
+            super::super::fuzz_aac(&config);
+        }
+    }
+}

@@ -61,6 +61,14 @@ impl Kind {
         }
     }
 
+    /// What a track is that has no place here.
+    pub(super) fn lacking(&self, audio: &AudioTrack) -> &'static str {
+        match (self, audio.codec) {
+            (Kind::Single(Format::Aac, _) | Kind::TransportStream(..), AudioCodec::Aac) => "aac of a kind that ADTS headers cannot tell",
+            (_, codec) => codec.name(),
+        }
+    }
+
     /// Can it hold more than one track of a kind?
     pub(super) fn holds_further(&self) -> bool {
         matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { .. })
@@ -89,6 +97,34 @@ impl Kind {
             Kind::Hybrid { mp4: Some(_), .. } => "mp4",
             Kind::Hybrid { mp4: None, .. } => "m4s",
             Kind::TransportStream(..) => "ts",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::media::{VideoCodec, VideoTrack};
+
+    #[test]
+    fn sound_that_adts_cannot_tell_costs_itself_alone() {
+        let param = FormatParam::default();
+        let (aac, transport) = (Kind::Single(Format::Aac, param.clone()), Kind::TransportStream(param, None));
+        let video = VideoTrack::new(VideoCodec::Avc, &[1, 0x64, 0, 0x28, 0xff, 0xe0, 0][..], 0, 0);
+        for (name, config, fits) in [
+            ("stereo", &[0x12, 0x10][..], true),
+            ("a program of four channels", b"\x11\x80\x04\xc4\x04\x00\x21\x10\x00", true),
+            ("7.1 by number 12", &[0x12, 0x60], false),
+            ("frames of 960 samples", &[0x12, 0x14], false),
+            ("40 kHz", &[0x17, 0x80, 0x4e, 0x20, 0x10], false),
+        ] {
+            let audio = AudioTrack::new(AudioCodec::Aac, config, 44_100, 2, 1024);
+            let tracks = Tracks { video: Some(Arc::new(video.clone())), audio: Some(Arc::new(audio.clone())), further: Vec::new() };
+            let (alone, both) = (aac.suitable(&tracks), transport.suitable(&tracks));
+            assert_eq!((alone.audio.is_some(), both.audio.is_some(), both.video.is_some()), (fits, fits, true), "{name}");
+            assert!(transport.lacking(&audio).contains("ADTS"));
         }
     }
 }
