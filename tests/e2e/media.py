@@ -276,6 +276,15 @@ def assert_decodes(path):
     assert done.stderr == b"", f"decoding {path}: {done.stderr.decode()}"
 
 
+def nal_units(unit):
+    """What stands behind lengths of four bytes in an access unit."""
+    at = 0
+    while at < len(unit):
+        length = int.from_bytes(unit[at : at + 4], "big")
+        yield unit[at + 4 : at + 4 + length]
+        at += 4 + length
+
+
 def flv_file(tags):
     """The bytes of an FLV file with these tags (type, timestamp in ms, body)."""
     parts = [b"FLV\x01\x05" + (9).to_bytes(4, "big") + bytes(4)]

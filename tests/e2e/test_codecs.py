@@ -206,8 +206,9 @@ def test_transport_stream_holds_what_it_can(transport, push, domain, name):
     media.assert_decodes(path)
 
 
-def test_legacy_hevc_as_codec_12(capstan, domain):
-    """As encoders sent H.265 before there was a standard: the tag of AVC with another number."""
+@pytest.mark.parametrize("form", ["lengths", "start codes"])
+def test_legacy_hevc_as_codec_12(capstan, domain, form):
+    """As encoders sent H.265 before there was a standard: the tag of AVC with another number; some with start codes, which are put right."""
     import rtmp
 
     capstan.record(domain, mp4=True, flv=True)
@@ -219,13 +220,28 @@ def test_legacy_hevc_as_codec_12(capstan, domain):
                 continue
             packet_type = {0: 0, 1: 1, 2: 2, 3: 1}[packet]
             time = body[5:8] if packet == 1 else bytes(3)
-            body = bytes([frame_type << 4 | 12, packet_type]) + time + body[8 if packet == 1 else 5 :]
+            media_bytes = body[8 if packet == 1 else 5 :]
+            if form == "start codes" and packet_type < 2:
+                units = hevc_sets(media_bytes) if packet_type == 0 else media.nal_units(media_bytes)
+                media_bytes = b"".join(b"\0\0\0\1" + unit for unit in units)
+            body = bytes([frame_type << 4 | 12, packet_type]) + time + media_bytes
         connection.tag(kind, timestamp, body)
     connection.close()
     files = capstan.by_format("old", domain, "flv", "mp4")
     expected = sent("hevc-aac")
     media.assert_same(expected, media.packets(capstan.path_of(files["mp4"])))
     assert [body[0] & 0x0F for kind, _, body in media.flv_tags(capstan.path_of(files["flv"])) if kind == 9 and body[1] == 1] == [12] * len(expected["video"])
+
+
+def hevc_sets(record):
+    """The parameter sets of a HEVCDecoderConfigurationRecord."""
+    at = 23
+    for _ in range(record[22]):
+        count, at = int.from_bytes(record[at + 1 : at + 3], "big"), at + 3
+        for _ in range(count):
+            length = int.from_bytes(record[at : at + 2], "big")
+            yield record[at + 2 : at + 2 + length]
+            at += 2 + length
 
 
 def test_channels_without_a_number(capstan, transport, push, domain):

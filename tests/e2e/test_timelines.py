@@ -256,7 +256,7 @@ def start_codes():
     sent = []
     for kind, timestamp, body in base():
         if kind == VIDEO and is_frame(kind, body):
-            body = body[:5] + b"".join(b"\0\0\0\1" + unit for unit in units_of(body[5:]))
+            body = body[:5] + b"".join(b"\0\0\0\1" + unit for unit in media.nal_units(body[5:]))
         elif kind == VIDEO and body[1] == 0:
             sps, pps = sets_of(body)
             body = body[:5] + b"\0\0\0\1" + sps + b"\0\0\0\1" + pps
@@ -281,14 +281,6 @@ def adts_headers(with_header):
         return Case(sent, [frames(sent)], kept=kept)
 
     return case
-
-
-def units_of(unit):
-    at = 0
-    while at < len(unit):
-        length = int.from_bytes(unit[at : at + 4], "big")
-        yield unit[at + 4 : at + 4 + length]
-        at += 4 + length
 
 
 def delimiters_and_captions():
@@ -397,7 +389,7 @@ def check_playlist(path, extension, parts):
 
 def annexb(body):
     """NAL units of a picture as ffmpeg writes them, without the parameter sets and delimiters that a transport stream adds."""
-    units = [unit for unit in units_of(body[5:]) if unit and unit[0] & 0x1F not in (7, 8, 9)]
+    units = [unit for unit in media.nal_units(body[5:]) if unit and unit[0] & 0x1F not in (7, 8, 9)]
     return b"".join((b"\0\0\0\1" if index == 0 else b"\0\0\1") + unit for index, unit in enumerate(units))
 
 
