@@ -28,6 +28,9 @@ impl<S: Store> Recorder<S> {
         self.watch.message(now);
         let unit = flv_tag::parse_video(payload).or_else(|error| unreadable(error).map(|codec| VideoUnit::Unsupported { codec }))?;
         let VideoUnit::Many(packets) = unit else {
+            if matches!(unit, VideoUnit::Config(_) | VideoUnit::Frame(..)) {
+                self.first_track_comes(TrackKind::Video);
+            }
             self.video_unit(unit, timestamp_ms, now, store);
             return Ok(());
         };
@@ -35,6 +38,7 @@ impl<S: Store> Recorder<S> {
             let packet = packet?;
             if packet.track_id == Some(0) {
                 let unit = flv_tag::video_packet(packet).or_else(|error| unreadable(error).map(|codec| VideoUnit::Unsupported { codec }))?;
+                self.first_track_comes(TrackKind::Video);
                 self.video_unit(unit, timestamp_ms, now, store);
             } else {
                 self.other_track(TrackKind::Video, packet, timestamp_ms, now, store);
@@ -123,6 +127,9 @@ impl<S: Store> Recorder<S> {
         self.watch.message(now);
         let unit = flv_tag::parse_audio(payload).or_else(|error| unreadable(error).map(|codec| AudioUnit::Unsupported { codec }))?;
         let AudioUnit::Many(packets) = unit else {
+            if matches!(unit, AudioUnit::Config(_) | AudioUnit::Frame(..)) {
+                self.first_track_comes(TrackKind::Audio);
+            }
             self.audio_unit(unit, timestamp_ms, now, store);
             return Ok(());
         };
@@ -130,6 +137,7 @@ impl<S: Store> Recorder<S> {
             let packet = packet?;
             if packet.track_id == Some(0) {
                 let unit = flv_tag::audio_packet(packet).or_else(|error| unreadable(error).map(|codec| AudioUnit::Unsupported { codec }))?;
+                self.first_track_comes(TrackKind::Audio);
                 self.audio_unit(unit, timestamp_ms, now, store);
             } else {
                 self.other_track(TrackKind::Audio, packet, timestamp_ms, now, store);

@@ -15,6 +15,7 @@ mod past;
 #[cfg(test)]
 mod past_tests;
 mod pump;
+mod stand_in;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use cache::{CACHE_BYTES_MAX, Cache, ChainId, Sequence};
 use clock::Clocks;
 use data::DataLog;
 use past::{Past, Ring};
+use stand_in::StandIns;
 use watch::Watch;
 
 pub use epochs::Epoch;
@@ -152,6 +154,7 @@ pub struct Recorder<S: Store> {
     overruled_header: Option<Bytes>,
     /// Further tracks as the next file will have them, if that is not what the open ones have.
     pending_further: Option<Vec<FurtherTrack>>,
+    stand_ins: StandIns,
 }
 
 impl<S: Store> Recorder<S> {
@@ -188,6 +191,7 @@ impl<S: Store> Recorder<S> {
             announced_is_checked: false,
             overruled_header: None,
             pending_further: None,
+            stand_ins: StandIns::default(),
         }
     }
 

@@ -350,6 +350,36 @@ def test_further_tracks(capstan, push, domain):
     assert "no place" not in "".join(line for line in capstan.log.splitlines() if domain in line)
 
 
+def test_tracks_without_a_number_0(capstan, transport, source, domain):
+    """Numbers begin where the publisher likes: the first track of each kind is in every format."""
+    import rtmp
+
+    capstan.record(domain, flv=True, mp4=True, hls=True, aac=True)
+    transport.record(domain, hls=True)
+    sent = [tag for tag in media.flv_tags(source("live")) if tag[1] < 2000]
+    for appliance in (capstan, transport):
+        connection = rtmp.publisher(appliance.rtmp_port, f"ones?vhost={domain}")
+        for kind, timestamp, body in sent:
+            if kind == rtmp.VIDEO:
+                # Coded frames without an offset, or a sequence header.
+                body = bytes([0x80 | body[0] & 0x70 | 6, 3 if body[1] else 0]) + b"avc1\x01" + body[5:]
+            elif kind == rtmp.AUDIO:
+                body = bytes([0x95, body[1]]) + b"mp4a\x01" + body[2:]
+            connection.tag(kind, timestamp, body)
+        connection.close()
+    whole, counts = media.packets(source("live")), {}
+    for file in capstan.by_format("ones", domain, "aac", "flv", "hls", "mp4").values():
+        path = capstan.path_of(file)
+        is_adts = path.suffix == ".aac"
+        found = media.packets(path, ffmpeg=newer_ffmpeg(), quiet=not is_adts, audio_filter="aac_adtstoasc" if is_adts else None)
+        assert len(found["audio"]) > 80 and found.kinds == (["audio"] if is_adts else ["audio", "video"])
+        for kind, packets in found.tracks.items():
+            assert [packet.md5 for packet in packets] == [packet.md5 for packet in whole[kind][: len(packets)]], f"{kind} of {path}"
+        counts = {**counts, **{kind: len(packets) for kind, packets in found.tracks.items()}}
+    found = media.packets(transport.path_of(transport.file("ones", domain)))
+    assert {kind: len(packets) for kind, packets in found.tracks.items()} == counts
+
+
 def check_master(url, expected):
     """What players get of several tracks."""
     master = m3u8.loads(requests.get(url, timeout=10).text, uri=url)
