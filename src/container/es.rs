@@ -289,13 +289,13 @@ mod tests {
             let before = sink.bytes.len();
             writer.push(&frame, &mut sink).unwrap();
             assert_eq!(sink.bytes.len() - before, writer.push_bytes_max(&frame));
-            assert_eq!(sink.bytes[before + ADTS_HEADER_BYTES..], [0xa0, 0x98, 0x80, 0x80, 0x04, 0x22, 0, 0, 0x21, 7]);
+            assert_eq!(sink.bytes[before + ADTS_HEADER_BYTES..], [0xa0, 0x98, 0x80, 0x80, 0x04, 0x22, 0, 0x21, 7]);
         }
         let found = scan_adts(&sink.bytes[..]).unwrap();
         assert_eq!(writer.finish(sink.position()).unwrap(), found);
         assert_eq!((found.summary.audio.as_ref().unwrap().channels, found.torn_bytes), (4, 0));
         let movie = crate::container::es_movie::adts(&sink.bytes[..]).unwrap();
-        assert_eq!((movie.tracks[0].samples.len(), movie.tracks[0].samples[0].bytes), (3, 10));
+        assert_eq!((movie.tracks[0].samples.len(), movie.tracks[0].samples[0].bytes), (3, 9));
     }
 
     #[test]

@@ -94,8 +94,8 @@ mod tests {
     #[test]
     fn an_element_moves_between_configuration_and_access_unit() {
         let header = AdtsHeader::of(QUAD).unwrap();
-        // The id and 62 bits, alignment, the comment.
-        assert_eq!(header.program(), b"\xa0\x98\x80\x80\x04\x22\x00\x0cLavc63.1.102");
+        // The id and 44 bits, alignment, the comment.
+        assert_eq!(header.program(), b"\xa0\x98\x80\x80\x04\x22\x0cLavc63.1.102");
         assert_eq!((header.channels(), channels_of_access_unit(header.program())), (4, Some(4)));
         let unit = [header.program(), &[0x21, 0x00, 0x49]].concat();
         let fixed = header.for_access_unit(3).unwrap();
