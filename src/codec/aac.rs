@@ -243,8 +243,12 @@ impl AdtsHeader {
     /// channels, and no way to say 960 samples.
     pub fn of(config: &[u8]) -> Result<Self, AacError> {
         let parsed = parse_aac_config(config)?;
-        let program = if parsed.channel_configuration == 0 { program::of_config(config).unwrap_or_default() } else { Vec::new() };
-        Ok(Self { program, ..Self::new(&parsed)? })
+        let header = Self::new(&parsed)?;
+        if parsed.channel_configuration != 0 {
+            return Ok(header);
+        }
+        let program = program::of_config(config).ok_or(AacError::NotInAdts { what: "this program of channels" })?;
+        Ok(Self { program, ..header })
     }
 
     fn new(config: &AacConfig) -> Result<Self, AacError> {

@@ -14,7 +14,10 @@ const CONFIG_BITS: usize = (5 + 4 + 4) + 3;
 ///
 /// `None` where the configuration has none, or one that stands elsewhere than in the plain configuration of AAC.
 pub(super) fn of_config(config: &[u8]) -> Option<Vec<u8>> {
-    let element = read(BitReader::new(config), CONFIG_BITS)?;
+    let &[first, second, ..] = config else { return None };
+    // No extension in front, no rate written out, no core coder: the element stands elsewhere then.
+    let is_plain = matches!(first >> 3, 1..=4) && (first & 7 != 7 || second & 0x80 == 0) && second & 0x7a == 0;
+    let element = read(BitReader::new(config), CONFIG_BITS).filter(|_| is_plain)?;
     Some(element.written(&[(ID_PCE, ID_BITS as u32)]))
 }
 
