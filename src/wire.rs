@@ -193,6 +193,11 @@ impl<'a> BitReader<'a> {
         Some(value as u32)
     }
 
+    /// The whole bytes that are not yet begun.
+    pub fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.position.div_ceil(8)..]
+    }
+
     /// Skips any number of bits.
     pub fn skip(&mut self, count: usize) -> Option<()> {
         if self.left() < count {

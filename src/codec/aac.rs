@@ -1,6 +1,10 @@
 //! AAC: the AudioSpecificConfig and the ADTS header.
 
+mod program;
+
 use crate::wire::BitReader;
+
+pub use program::{channels_of_access_unit, config_of_adts};
 
 /// What an AudioSpecificConfig says. Rates and channels are those of the coded core: what the bit stream counts in. SBR doubles the rate and PS
 /// the channels only when a decoder applies them.
@@ -110,6 +114,8 @@ fn sync_extension(mut reader: ConfigReader<'_>) -> Option<SyncExtension> {
     Some(SyncExtension { sample_rate_hz, ps })
 }
 
+const PROGRAM_FIELD: &str = "the program config element";
+
 #[derive(Clone, Copy)]
 struct ConfigReader<'a> {
     bits: BitReader<'a>,
@@ -169,9 +175,16 @@ impl ConfigReader<'_> {
         Ok((samples_per_frame, channels))
     }
 
-    /// program_config_element() (4.4.1.1): the number of output channels. Stops before the comment.
+    /// program_config_element() (4.4.1.1): the number of output channels.
     fn program_config_element(&mut self) -> Result<u8, AacError> {
-        const FIELD: &str = "the program config element";
+        let channels = self.program_fields()?;
+        self.comment()?;
+        Ok(channels)
+    }
+
+    /// The element up to its alignment.
+    fn program_fields(&mut self) -> Result<u8, AacError> {
+        const FIELD: &str = PROGRAM_FIELD;
         self.bits(4 + 2 + 4, FIELD)?; // element_instance_tag, object_type, sampling_frequency_index
         let mut elements = 0;
         for _front_side_back in 0..3 {
@@ -192,11 +205,20 @@ impl ConfigReader<'_> {
         }
         let skipped = 4 * (low_frequency_elements + associated_data_elements) + 5 * coupling_elements;
         self.bits.skip(skipped as usize).ok_or(AacError::Truncated { field: FIELD })?;
-        // byte_alignment() counts from the beginning of the AudioSpecificConfig, the comment is bytes.
-        self.bits.skip((8 - self.bits.position() % 8) % 8).ok_or(AacError::Truncated { field: FIELD })?;
-        let comment_bytes = self.bits(8, FIELD)?;
-        self.bits.skip(8 * comment_bytes as usize).ok_or(AacError::Truncated { field: FIELD })?;
         Ok(channels as u8)
+    }
+}
+
+/// Alignment and comment of a program config element: the comment with its length.
+impl<'a> ConfigReader<'a> {
+    fn comment(&mut self) -> Result<&'a [u8], AacError> {
+        // byte_alignment() counts from the beginning of the configuration or of the access unit, the comment is bytes.
+        let truncated = AacError::Truncated { field: PROGRAM_FIELD };
+        self.bits.skip((8 - self.bits.position() % 8) % 8).ok_or(truncated)?;
+        let comment = self.bits.rest();
+        let bytes = 1 + usize::from(*comment.first().ok_or(truncated)?);
+        self.bits.skip(8 * bytes).ok_or(truncated)?;
+        Ok(&comment[..bytes])
     }
 }
 
@@ -205,16 +227,31 @@ pub const ADTS_HEADER_BYTES: usize = 7;
 pub const ADTS_FRAME_BYTES_MAX: usize = (1 << 13) - 1;
 
 /// Writes the fixed header of one stream in front of each access unit (ISO/IEC 14496-3, 1.A.2.2). No CRC.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AdtsHeader {
     template: [u8; ADTS_HEADER_BYTES],
+    channels: u8,
+    /// Where the header cannot tell the channels: what tells them, in front of each access unit, so that a reader may join anywhere.
+    program: Vec<u8>,
 }
 
 impl AdtsHeader {
+    /// The header for a stream with this `AudioSpecificConfig`.
+    ///
     /// # Errors
-    /// [`AacError::NotInAdts`]: the header has two bits of object type, an index of the sampling frequency, three bits of channels, and no way
-    /// to say 960 samples.
-    pub fn new(config: &AacConfig) -> Result<Self, AacError> {
+    /// Of [`parse_aac_config`], and [`AacError::NotInAdts`]: the header has two bits of object type, an index of the sampling frequency, three bits of
+    /// channels, and no way to say 960 samples.
+    pub fn of(config: &[u8]) -> Result<Self, AacError> {
+        let parsed = parse_aac_config(config)?;
+        let header = Self::new(&parsed)?;
+        if parsed.channel_configuration != 0 {
+            return Ok(header);
+        }
+        let program = program::of_config(config).ok_or(AacError::NotInAdts { what: "this program of channels" })?;
+        Ok(Self { program, ..header })
+    }
+
+    fn new(config: &AacConfig) -> Result<Self, AacError> {
         if !(1..=4).contains(&config.object_type) {
             return Err(AacError::NotInAdts { what: "this audio object type" });
         }
@@ -238,18 +275,33 @@ impl AdtsHeader {
             0x1f,
             0xfc,
         ];
-        Ok(Self { template })
+        Ok(Self { template, channels: config.channels, program: Vec::new() })
     }
 
-    /// The header of an access unit of `access_unit_bytes`.
+    pub fn channels(&self) -> u8 {
+        self.channels
+    }
+
+    /// What stands between header and access unit; empty where the header tells the channels.
+    pub fn program(&self) -> &[u8] {
+        &self.program
+    }
+
+    /// What stands in front of each access unit.
+    pub fn bytes(&self) -> usize {
+        ADTS_HEADER_BYTES + self.program.len()
+    }
+
+    /// The header of an access unit of `access_unit_bytes`, [`AdtsHeader::program`] not counted.
     ///
     /// # Errors
-    /// [`AacError::AccessUnitTooLong`] beyond 8184 bytes.
+    /// [`AacError::AccessUnitTooLong`] beyond 8184 bytes with the program.
     pub fn for_access_unit(&self, access_unit_bytes: usize) -> Result<[u8; ADTS_HEADER_BYTES], AacError> {
-        if access_unit_bytes > ADTS_FRAME_BYTES_MAX - ADTS_HEADER_BYTES {
+        let frame_bytes = access_unit_bytes + self.bytes();
+        if frame_bytes > ADTS_FRAME_BYTES_MAX {
             return Err(AacError::AccessUnitTooLong { bytes: access_unit_bytes });
         }
-        let length = (access_unit_bytes + ADTS_HEADER_BYTES) as u16;
+        let length = frame_bytes as u16;
         let mut header = self.template;
         header[3] |= (length >> 11) as u8;
         header[4] = (length >> 3) as u8;
@@ -300,12 +352,18 @@ pub fn fuzz_aac(data: &[u8]) {
         assert!(frame.frame_bytes >= frame.header_bytes && frame.frame_bytes <= ADTS_FRAME_BYTES_MAX);
     }
     let Ok(config) = parse_aac_config(data) else { return };
-    let Ok(header) = AdtsHeader::new(&config) else { return };
+    let Ok(header) = AdtsHeader::of(data) else { return };
+    if let Some(element) = Some(header.program()).filter(|program| !program.is_empty()) {
+        assert_eq!(channels_of_access_unit(element), Some(config.channels));
+        let fixed = header.for_access_unit(0).expect("an element is shorter than a frame");
+        let back = parse_aac_config(&config_of_adts(fixed, element)).expect("our own configuration");
+        assert_eq!((back.object_type, back.sample_rate_hz, back.channels), (config.object_type, config.sample_rate_hz, config.channels));
+    }
     for access_unit_bytes in [0, data.len(), ADTS_FRAME_BYTES_MAX] {
-        let Ok(header) = header.for_access_unit(access_unit_bytes) else { continue };
-        let frame = parse_adts_header(header).expect("our own header");
+        let Ok(fixed) = header.for_access_unit(access_unit_bytes) else { continue };
+        let frame = parse_adts_header(fixed).expect("our own header");
         assert_eq!((frame.sample_rate_hz, frame.object_type), (config.sample_rate_hz, config.object_type));
-        assert_eq!(frame.frame_bytes, access_unit_bytes + frame.header_bytes);
+        assert_eq!(frame.frame_bytes, access_unit_bytes + header.bytes());
         assert!(config.channel_configuration == 0 || frame.channels == config.channels);
     }
 }

@@ -2,9 +2,14 @@
 
 use super::window::{Window, apply};
 use super::{FinishPlan, MediaSummary, ReadAt, ScanError, Sink, TrackSummary};
-use crate::codec::aac::{ADTS_HEADER_BYTES, AacError, AdtsFrame, AdtsHeader, parse_aac_config, parse_adts_header};
+use crate::codec::aac::{ADTS_HEADER_BYTES, AacError, AdtsFrame, AdtsHeader, channels_of_access_unit, parse_adts_header};
 use crate::codec::mp3::{MP3_HEADER_BYTES, Mp3Header, parse_mp3_header};
 use crate::media::{AudioCodec, AudioTrack, Frame};
+
+/// Whether an ADTS file can hold the track: AAC, of the kinds that its headers can tell.
+pub fn adts_holds(track: &AudioTrack) -> bool {
+    track.codec == AudioCodec::Aac && AdtsHeader::of(&track.config).is_ok()
+}
 
 /// Appends AAC access units, each behind its ADTS header.
 #[derive(Clone, Debug)]
@@ -18,12 +23,12 @@ impl AdtsWriter {
     /// # Errors
     /// [`AacError`] if the configuration cannot be read or ADTS cannot express it.
     pub fn new(track: &AudioTrack) -> Result<Self, AacError> {
-        Ok(Self { header: AdtsHeader::new(&parse_aac_config(&track.config)?)?, first: None, counts: Counts::default() })
+        Ok(Self { header: AdtsHeader::of(&track.config)?, first: None, counts: Counts::default() })
     }
 
     /// The most bytes that [`AdtsWriter::push`] appends for `frame`.
     pub fn push_bytes_max(&self, frame: &Frame<'_>) -> usize {
-        ADTS_HEADER_BYTES + frame.media.len()
+        self.header.bytes() + frame.media.len()
     }
 
     /// # Errors
@@ -31,10 +36,11 @@ impl AdtsWriter {
     pub fn push(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) -> Result<(), AacError> {
         let header = self.header.for_access_unit(frame.media.len())?;
         if self.first.is_none() {
-            self.first = parse_adts_header(header);
+            self.first = parse_adts_header(header).map(|first| AdtsFrame { channels: self.header.channels(), ..first });
         }
-        self.counts.take(self.first.map_or(0, |first| first.samples), frame.media.len());
+        self.counts.take(self.first.map_or(0, |first| first.samples), self.header.program().len() + frame.media.len());
         sink.append(&header);
+        sink.append(self.header.program());
         append_media(frame, sink);
         Ok(())
     }
@@ -102,7 +108,12 @@ pub fn scan_adts<R: ReadAt + ?Sized>(file: &R) -> Result<FinishPlan, ScanError> 
         end = frame_end;
     }
     let first = first.ok_or(ScanError::Empty)?;
-    Ok(counts.plan(AudioCodec::Aac, (first.sample_rate_hz, first.channels), end, window.torn_bytes(end)?))
+    let channels = if first.channels == 0 {
+        channels_of_access_unit(window.at(first.header_bytes as u64, first.frame_bytes - first.header_bytes)?)
+    } else {
+        None
+    };
+    Ok(counts.plan(AudioCodec::Aac, (first.sample_rate_hz, channels.unwrap_or(first.channels)), end, window.torn_bytes(end)?))
 }
 
 fn same_stream(first: AdtsFrame, frame: AdtsFrame) -> bool {
@@ -268,6 +279,26 @@ mod tests {
     }
 
     #[test]
+    fn channels_without_a_number_are_told_in_front_of_each_access_unit() {
+        // Four channels, two in front and two behind, 48 kHz.
+        let track = AudioTrack::new(AudioCodec::Aac, &b"\x11\x80\x04\xc4\x04\x00\x21\x10\x00"[..], 48_000, 4, 1024);
+        assert!(adts_holds(&track));
+        let (mut writer, mut sink) = (AdtsWriter::new(&track).unwrap(), MemorySink::default());
+        for _ in 0..3 {
+            let frame = frame(Payload::contiguous(&[0x21, 7]));
+            let before = sink.bytes.len();
+            writer.push(&frame, &mut sink).unwrap();
+            assert_eq!(sink.bytes.len() - before, writer.push_bytes_max(&frame));
+            assert_eq!(sink.bytes[before + ADTS_HEADER_BYTES..], [0xa0, 0x98, 0x80, 0x80, 0x04, 0x22, 0, 0x21, 7]);
+        }
+        let found = scan_adts(&sink.bytes[..]).unwrap();
+        assert_eq!(writer.finish(sink.position()).unwrap(), found);
+        assert_eq!((found.summary.audio.as_ref().unwrap().channels, found.torn_bytes), (4, 0));
+        let movie = crate::container::es_movie::adts(&sink.bytes[..]).unwrap();
+        assert_eq!((movie.tracks[0].samples.len(), movie.tracks[0].samples[0].bytes), (3, 9));
+    }
+
+    #[test]
     fn access_units_that_end_in_zero_stay_inside_the_file() {
         let mut writer = AdtsWriter::new(&aac_track(&[0x12, 0x10])).unwrap();
         let mut sink = MemorySink::default();
@@ -279,6 +310,7 @@ mod tests {
 
     #[test]
     fn what_adts_cannot_hold_is_refused() {
+        assert!(!adts_holds(&aac_track(&[0x12, 0x14])) && adts_holds(&aac_track(&[0x12, 0x10])));
         assert_eq!(AdtsWriter::new(&aac_track(&[0x12, 0x14])).unwrap_err(), AacError::NotInAdts { what: "frames of other than 1024 samples" });
         assert!(matches!(AdtsWriter::new(&aac_track(&[])).unwrap_err(), AacError::Truncated { .. }));
         let mut sink = MemorySink::default();

@@ -3,7 +3,7 @@
 use super::mp4::{Movie, MovieSample};
 use super::window::Window;
 use super::{ReadAt, ScanError};
-use crate::codec::aac::{ADTS_HEADER_BYTES, parse_adts_header};
+use crate::codec::aac::{ADTS_HEADER_BYTES, config_of_adts, parse_aac_config, parse_adts_header};
 use crate::codec::mp3::{MP3_HEADER_BYTES, parse_mp3_header};
 use crate::media::{AudioCodec, AudioTrack, Tracks};
 
@@ -32,16 +32,16 @@ pub fn adts<R: ReadAt + ?Sized>(file: &R) -> Result<Movie, ScanError> {
         dts += u64::from(frame.samples);
         at = end;
     }
-    let ((_, rate_hz, channels), header, frame_samples) = track.ok_or(ScanError::Empty)?;
-    movie(AudioTrack::new(AudioCodec::Aac, audio_specific_config(header), rate_hz, channels, frame_samples), samples)
+    let ((_, rate_hz, _), header, frame_samples) = track.ok_or(ScanError::Empty)?;
+    let first = samples.first().map_or((0, 0), |sample: &MovieSample| (sample.offset, sample.bytes as usize));
+    movie(adts_track(header, window.at(first.0, first.1)?, rate_hz, frame_samples), samples)
 }
 
-/// The configuration that an ADTS header tells (ISO/IEC 14496-3, 1.6.2.1): object type, index of the sample rate, channels.
-pub(super) fn audio_specific_config(header: [u8; ADTS_HEADER_BYTES]) -> Vec<u8> {
-    let object_type = (header[2] >> 6) + 1;
-    let rate_index = header[2] >> 2 & 0x0F;
-    let channels = (header[2] & 1) << 2 | header[3] >> 6;
-    vec![object_type << 3 | rate_index >> 1, rate_index << 7 | channels << 3]
+/// The track that an ADTS frame tells.
+pub(super) fn adts_track(header: [u8; ADTS_HEADER_BYTES], access_unit: &[u8], sample_rate_hz: u32, samples: u32) -> AudioTrack {
+    let config = config_of_adts(header, access_unit);
+    let channels = parse_aac_config(&config).map_or(0, |config| config.channels);
+    AudioTrack::new(AudioCodec::Aac, config, sample_rate_hz, channels, samples)
 }
 
 /// Frames of an MP3 file; what stands between frames is left out.
@@ -111,7 +111,7 @@ mod tests {
             let media = &sink.bytes[sample.offset as usize..][..sample.bytes as usize];
             assert_eq!(media, [number as u8, 7, number as u8 + 1]);
         }
-        assert_eq!(audio_specific_config(sink.bytes[..7].try_into().unwrap()), [0x12, 0x10]);
+        assert_eq!(config_of_adts(sink.bytes[..7].try_into().unwrap(), &sink.bytes[7..]), [0x12, 0x10]);
         assert_eq!(movie.duration_ms(), 100 * 1024 * 1000 / 44_100);
         // 23.2 ms each: the one that sounds at 0.5 s is number 21.
         assert_eq!(select(&movie, 500, 1_000).unwrap().ranges[0], 21..44);

@@ -2,7 +2,7 @@
 
 use super::Report;
 use super::report::TrackReport;
-use crate::codec::aac::{ADTS_HEADER_BYTES, parse_adts_header};
+use crate::codec::aac::{ADTS_HEADER_BYTES, channels_of_access_unit, parse_adts_header};
 use crate::codec::mp3::{MP3_HEADER_BYTES, parse_mp3_header};
 use crate::container::window::Window;
 use crate::container::{ReadAt, ScanError, TrackSummary};
@@ -114,7 +114,10 @@ fn is_frame_run<R: ReadAt + ?Sized>(window: &mut Window<'_, R>, at: u64, adts: b
 fn frame_at<R: ReadAt + ?Sized>(window: &mut Window<'_, R>, at: u64) -> Result<Option<Frame>, ScanError> {
     if let Some(frame) = window.array::<ADTS_HEADER_BYTES>(at)?.and_then(parse_adts_header) {
         let (bytes, header_bytes) = (frame.frame_bytes as u64, frame.header_bytes as u64);
-        let (samples, sample_rate_hz, channels) = (frame.samples, frame.sample_rate_hz, frame.channels);
+        let (samples, sample_rate_hz, mut channels) = (frame.samples, frame.sample_rate_hz, frame.channels);
+        if channels == 0 {
+            channels = channels_of_access_unit(window.at(at + header_bytes, frame.frame_bytes - frame.header_bytes)?).unwrap_or(0);
+        }
         return Ok(Some(Frame { adts: true, bytes, header_bytes, samples, sample_rate_hz, channels }));
     }
     let frame = window.array::<MP3_HEADER_BYTES>(at)?.and_then(|header| parse_mp3_header(header).ok());

@@ -4,13 +4,14 @@ use bytes::Bytes;
 
 use super::flv_tag::TagError;
 use super::{AudioCodec, AudioTrack, Payload, VideoCodec, VideoTrack};
-use crate::codec::aac::parse_aac_config;
+use crate::codec::aac::{ADTS_HEADER_BYTES, config_of_adts, parse_aac_config, parse_adts_header};
 use crate::codec::ac3::{SYNC_FRAME_HEAD_BYTES, parse_sync_frame};
 use crate::codec::av1::{self, parse_av1_config};
 use crate::codec::avc::{avc_config_of_annexb, parse_avc_config, parse_sps};
 use crate::codec::flac;
 use crate::codec::hevc::{self, parse_hevc_config};
 use crate::codec::mp3::{MP3_HEADER_BYTES, parse_mp3_header};
+use crate::codec::nal::annexb_units;
 use crate::codec::opus::{self, parse_opus_head};
 use crate::codec::vpx::{KEY_FRAME_HEAD_BYTES, vp8_size, vp9_key_frame, vpc_config, vpc_config_of};
 use crate::codec::vvc::parse_vvc_config;
@@ -38,7 +39,15 @@ pub(super) fn video_track(codec: VideoCodec, mut sent: Bytes, header_bytes: usiz
             let record = parse_avc_config(&config).map_err(TagError::Avc)?;
             record.sps.first().and_then(|sps| parse_sps(sps).ok()).map(|sps| (sps.width, sps.height))
         }
-        VideoCodec::Hevc => parse_hevc_config(&config).map_err(TagError::Hevc)?.sps().and_then(hevc::picture_size),
+        VideoCodec::Hevc => {
+            if matches!(config[..], [0, 0, 1, ..] | [0, 0, 0, 1, ..])
+                && let Some((record, _)) = hevc::hevc_config_of(&annexb_units(&config).collect::<Vec<_>>())
+            {
+                sent = [&sent[..header_bytes], &record].concat().into();
+                config = sent.slice(header_bytes..);
+            }
+            parse_hevc_config(&config).map_err(TagError::Hevc)?.sps().and_then(hevc::picture_size)
+        }
         VideoCodec::Vvc => {
             // Some encoders send the record as it stands in its box, behind version and flags; else its first bits are set.
             if config.starts_with(&[0, 0, 0, 0]) {
@@ -123,6 +132,27 @@ pub(super) fn audio_track(codec: AudioCodec, sent: Bytes, header_bytes: usize) -
         }
     })
 }
+
+/// Some encoders send AAC with the headers of ADTS, which FLV has no place for: the access unit behind it, and the track as the header tells it, for those that
+/// send no sequence header either. `None`: the frame is one of AAC, as it should be.
+pub fn without_adts<'a>(tag_header: &[u8], frame: &Payload<'a>) -> Option<(Payload<'a>, AudioTrack)> {
+    let mut header = [0; ADTS_HEADER_BYTES];
+    frame.peek(&mut header);
+    // An access unit does not begin so: it would be one without sound, with something behind its end.
+    let adts = parse_adts_header(header).filter(|adts| adts.frame_bytes == frame.len())?;
+    let unit = frame.skip(adts.header_bytes);
+    let config = config_of_adts(header, &unit.first(PROGRAM_BYTES_MAX).to_vec());
+    let tag_header = match *tag_header {
+        [first, _] => vec![first, 0],
+        [first, ref fourcc @ ..] => [&[first & 0xf0], fourcc].concat(),
+        [] => Vec::new(),
+    };
+    let track = audio_track(AudioCodec::Aac, [&tag_header[..], &config].concat().into(), tag_header.len()).ok()?;
+    Some((unit, track))
+}
+
+/// Longest program config element.
+const PROGRAM_BYTES_MAX: usize = 512;
 
 /// The track of a codec without sequence headers, from the media bytes of a frame. `None` if they do not begin with such a frame.
 pub fn described_audio(codec: AudioCodec, frame: &Payload<'_>) -> Option<AudioTrack> {

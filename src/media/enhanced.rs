@@ -74,6 +74,12 @@ impl Packet<'_> {
         matches!(&self.fourcc, b".mp3" | b"ac-3" | b"ec-3" | b"vp08" | b"vp09")
     }
 
+    /// The same as a packet of the only track there is.
+    pub fn unnumbered(self) -> Self {
+        let first = self.header.as_slice().first().map_or(0, |first| first & 0xf0) | self.packet_type;
+        Self { track_id: None, header: short_header(first, None, self.fourcc), ..self }
+    }
+
     /// Header and body: a tag body of this track alone.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut sent = self.header.as_slice().to_vec();
@@ -266,6 +272,18 @@ mod tests {
                 .is_err()
         );
         assert!(parse(Tag::Video, Payload::contiguous(b"\x96\x31av01\x03xyz")).is_err());
+    }
+
+    #[test]
+    fn a_number_comes_off() {
+        for (tag, numbered, plain) in [
+            (Tag::Video, &b"\x96\x01hvc1\x05abc"[..], &b"\x91hvc1abc"[..]),
+            (Tag::Video, b"\xa6\x03av01\x01abc", b"\xa3av01abc"),
+            (Tag::Audio, b"\x95\x00mp4a\x01\x12\x10", b"\x90mp4a\x12\x10"),
+        ] {
+            let Ok(Enhanced::One(packet)) = parse(tag, Payload::contiguous(numbered)) else { panic!("one packet") };
+            assert_eq!(packet.unnumbered().to_vec(), plain);
+        }
     }
 
     #[test]

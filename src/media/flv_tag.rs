@@ -15,7 +15,7 @@ use crate::codec::avc::AvcError;
 use crate::codec::hevc::HevcError;
 use crate::limits::SEQUENCE_HEADER_BYTES_MAX;
 
-pub use describe::{described_audio, described_video};
+pub use describe::{described_audio, described_video, without_adts};
 
 /// What one video message is.
 #[derive(Clone, Debug)]

@@ -201,3 +201,23 @@ fn fuzz_target_holds_at_every_cut() {
         }
     }
 }
+
+#[test]
+fn headers_of_adts_come_off() {
+    let access_unit = [0x21, 0x10, 0x04, 0x60];
+    let framed = [&[0xff, 0xf1, 0x50, 0x40, 0x01, 0x7f, 0xfc][..], &access_unit].concat();
+    for (tag_header, sequence_header) in [(&[0xaf, 1][..], &[0xaf, 0, 0x12, 0x08][..]), (b"\x91mp4a", b"\x90mp4a\x12\x08")] {
+        let (unit, track) = without_adts(tag_header, &Payload::contiguous(&framed)).unwrap();
+        assert_eq!(unit.to_vec(), access_unit);
+        assert_eq!(
+            (track.sample_rate_hz, track.channels, &track.config[..], &track.sequence_header[..]),
+            (44_100, 1, &[0x12, 0x08][..], sequence_header)
+        );
+    }
+    // A frame as it should be, one that only begins alike, and what is cut.
+    assert!(without_adts(&[0xaf, 1], &Payload::contiguous(&access_unit)).is_none());
+    assert!(without_adts(&[0xaf, 1], &Payload::contiguous(&[&framed[..], &[0]].concat())).is_none());
+    for cut in 0..framed.len() {
+        assert!(without_adts(&[0xaf, 1], &Payload::contiguous(&framed[..cut])).is_none(), "cut at {cut}");
+    }
+}

@@ -20,6 +20,9 @@ const OTHER_HEADERS_MAX: usize = 32;
 impl<S: Store> Recorder<S> {
     /// A packet of another track than the first of its kind.
     pub(super) fn other_track(&mut self, kind: TrackKind, packet: Packet<'_>, timestamp_ms: u32, now: Now, store: &mut S) {
+        if self.take_stand_in(kind, &packet, timestamp_ms, now, store) {
+            return;
+        }
         self.describe_further(kind, packet);
         let sent = packet.to_vec();
         if packet.is_coded() {

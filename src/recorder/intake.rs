@@ -7,7 +7,7 @@ use crate::container::Store;
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
 use crate::media::label::TrackLabel;
 use crate::media::note;
-use crate::media::{AudioTrack, Payload, TrackKind, VideoCodec, VideoTrack};
+use crate::media::{AudioCodec, AudioTrack, Payload, TrackKind, VideoCodec, VideoTrack};
 
 use super::cache::FrameHead;
 use super::item::Between;
@@ -35,6 +35,9 @@ impl<S: Store> Recorder<S> {
         self.watch.message(now);
         let unit = flv_tag::parse_video(payload).or_else(|error| unreadable(error).map(|codec| VideoUnit::Unsupported { codec }))?;
         let VideoUnit::Many(packets) = unit else {
+            if matches!(unit, VideoUnit::Config(_) | VideoUnit::Frame(..)) {
+                self.first_track_comes(TrackKind::Video);
+            }
             self.video_unit(unit, timestamp_ms, now, store);
             return Ok(());
         };
@@ -42,6 +45,7 @@ impl<S: Store> Recorder<S> {
             let packet = packet?;
             if packet.track_id == Some(0) {
                 let unit = flv_tag::video_packet(packet).or_else(|error| unreadable(error).map(|codec| VideoUnit::Unsupported { codec }))?;
+                self.first_track_comes(TrackKind::Video);
                 self.video_unit(unit, timestamp_ms, now, store);
             } else {
                 self.other_track(TrackKind::Video, packet, timestamp_ms, now, store);
@@ -146,6 +150,9 @@ impl<S: Store> Recorder<S> {
         self.watch.message(now);
         let unit = flv_tag::parse_audio(payload).or_else(|error| unreadable(error).map(|codec| AudioUnit::Unsupported { codec }))?;
         let AudioUnit::Many(packets) = unit else {
+            if matches!(unit, AudioUnit::Config(_) | AudioUnit::Frame(..)) {
+                self.first_track_comes(TrackKind::Audio);
+            }
             self.audio_unit(unit, timestamp_ms, now, store);
             return Ok(());
         };
@@ -153,6 +160,7 @@ impl<S: Store> Recorder<S> {
             let packet = packet?;
             if packet.track_id == Some(0) {
                 let unit = flv_tag::audio_packet(packet).or_else(|error| unreadable(error).map(|codec| AudioUnit::Unsupported { codec }))?;
+                self.first_track_comes(TrackKind::Audio);
                 self.audio_unit(unit, timestamp_ms, now, store);
             } else {
                 self.other_track(TrackKind::Audio, packet, timestamp_ms, now, store);
@@ -164,7 +172,15 @@ impl<S: Store> Recorder<S> {
     pub(super) fn audio_unit(&mut self, unit: AudioUnit<'_>, timestamp_ms: u32, now: Now, store: &mut S) {
         match unit {
             AudioUnit::Config(track) => self.set_audio(track),
-            AudioUnit::Frame(codec, part) => {
+            AudioUnit::Frame(codec, mut part) => {
+                if codec == AudioCodec::Aac
+                    && let Some((unit, track)) = flv_tag::without_adts(part.tag_header.as_slice(), &part.media)
+                {
+                    part.media = unit;
+                    if self.epoch().tracks.audio.as_ref().is_none_or(|known| known.codec != codec) {
+                        self.set_audio(Arc::new(track));
+                    }
+                }
                 if codec.describes_itself() {
                     // No sequence header: every frame says what it is.
                     let known = self.epoch().tracks.audio.as_ref();

@@ -15,6 +15,7 @@ mod past;
 #[cfg(test)]
 mod past_tests;
 mod pump;
+mod stand_in;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use crate::units::{Format, MonoTime, PublicationId, StreamKey, WallTime};
 use cache::{CACHE_BYTES_MAX, Cache, ChainId, Sequence};
 use clock::Clocks;
 use past::{Past, Ring};
+use stand_in::StandIns;
 use watch::Watch;
 
 pub use epochs::Epoch;
@@ -150,6 +152,7 @@ pub struct Recorder<S: Store> {
     overruled_header: Option<Bytes>,
     /// Further tracks as the next file will have them, if that is not what the open ones have.
     pending_further: Option<Vec<FurtherTrack>>,
+    stand_ins: StandIns,
 }
 
 impl<S: Store> Recorder<S> {
@@ -185,6 +188,7 @@ impl<S: Store> Recorder<S> {
             announced_is_checked: false,
             overruled_header: None,
             pending_further: None,
+            stand_ins: StandIns::default(),
         }
     }
 

@@ -16,10 +16,30 @@ def read(appliance, file):
         return quietly(path, audio_filter="aac_adtstoasc")
     if container == "mp3":
         return quietly(path)
-    if container == "hls" and "EXT-X-MAP" not in path.read_text():
+    if is_transport(container, path):
         # MPEG-TS: back to what is in every container, slices and SEI.
         return media.packets(path, video_filter="filter_units=pass_types=1-6", audio_filter=transport_audio(path))
     return media.packets(path)
+
+
+def is_transport(container, path):
+    return container == "hls" and "EXT-X-MAP" not in path.read_text()
+
+
+def assert_gstreamer_reads_transport(playlist):
+    """tsdemux finds the packets that ffmpeg finds, in each file of an HLS recording: sizes, and times within a track."""
+    for file in playlist.parent.glob("media-*.ts"):
+        expected = media.packets(file, quiet=False)
+        for kind, pid in (("video", 0x100), ("audio", 0x101)):
+            if kind not in expected.kinds:
+                continue
+            buffers = media.gstreamer_buffers(file, "tsdemux", f"{kind}_0_{pid:04x}")
+            what = f"{kind} of {file} by GStreamer"
+            assert len(buffers) == len(expected[kind]), what
+            # ffmpeg's parser counts the first zero of a start code to one picture or the other.
+            assert all(abs(size - packet.size) <= 1 for (size, _), packet in zip(buffers, expected[kind])), what
+            shifts = {round(float(time - packet.pts)) for (_, time), packet in zip(buffers, expected[kind]) if time is not None}
+            assert max(shifts) - min(shifts) <= 1, f"{what}: times are off by {shifts}"
 
 
 def transport_audio(path):
@@ -52,6 +72,10 @@ def check(appliance, file, expected, tolerance_ms=0, begins_at_zero=True):
     if container in ("aac", "mp3"):
         expected = expected.only("audio")
     found = read(appliance, file)
+    if container in ("aac", "mp3"):
+        # GStreamer's parsers leave the header of an ADTS frame where it is.
+        sizes = [size for size, _ in media.gstreamer_buffers(path, {"aac": "aacparse", "mp3": "mpegaudioparse"}[container], "src")]
+        assert sizes == [packet.size + (7 if container == "aac" else 0) for packet in found["audio"]], f"{path} by GStreamer"
     what = f"{container} of {path.name}"
     media.assert_same_payloads(expected, found, what)
     assert file["MetaData"]["Container"] == container
@@ -61,6 +85,11 @@ def check(appliance, file, expected, tolerance_ms=0, begins_at_zero=True):
     if container not in FORMATS_WITH_TIMES:
         return found
     media.assert_same_times(expected, found, tolerance_ms, what)
+    media.assert_third_agrees(path, found, payloads=not is_transport(container, path))
+    if is_transport(container, path):
+        assert_gstreamer_reads_transport(path)
+    if container == "flv":
+        media.assert_flvmeta_agrees(path)
     media.assert_duration(expected, media.probe(path)["format"]["duration"], f"ffprobe about {what}")
     if begins_at_zero and container != "hls":
         # FLV counts in decoding times, MP4 presents from 0.

@@ -57,8 +57,8 @@ SOURCES = {
 }
 
 
-def source(name, ffmpeg=FFMPEG, recipe=None):
-    """Path of a generated FLV file; made once, kept in the build folder."""
+def source(name, ffmpeg=FFMPEG, recipe=None, write=None):
+    """Path of a generated FLV file; made once, kept in the build folder. `write`: makes it of ffmpeg's path, the recipe and a path, where ffmpeg cannot."""
     recipe = recipe or SOURCES[name]
     CACHE.mkdir(parents=True, exist_ok=True)
     path = CACHE / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.flv"
@@ -66,7 +66,10 @@ def source(name, ffmpeg=FFMPEG, recipe=None):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             part = path.with_suffix(".part")
-            run([ffmpeg, "-v", "error", "-y", *recipe.split(" "), "-f", "flv", "-flvflags", "no_duration_filesize", part])
+            if write:
+                write(ffmpeg, recipe, part)
+            else:
+                run([ffmpeg, "-v", "error", "-y", *recipe.split(" "), "-f", "flv", "-flvflags", "no_duration_filesize", part])
             part.rename(path)
     return path
 
@@ -120,6 +123,64 @@ def packets(path, video_filter=None, audio_filter=None, quiet=True, ffmpeg=FFMPE
             number = [kinds[other] for other in range(int(index))].count(kind)
             found.tracks.setdefault(f"{kind}{number}" if each else kind, []).append(packet)
     return found
+
+
+def third_packets(path):
+    """Every packet that the libraries of a third ffmpeg find, by track: (time of presentation in ms, size, hash)."""
+    import av
+
+    found = {}
+    with av.open(str(path)) as file:
+        for packet in file.demux():
+            # Unknown codecs are told as such, and their packets are there all the same; each track ends with an empty one.
+            if packet.size and packet.pts is not None and packet.stream.type in ("video", "audio"):
+                found.setdefault((packet.stream.type, packet.stream.index), []).append((packet.pts * packet.time_base * 1000, packet.size, hashlib.md5(bytes(packet)).hexdigest()))
+    return found
+
+
+def assert_third_agrees(path, found, payloads=True, tolerance_ms=1):
+    """The third ffmpeg finds in a recording what another reader has `found` there: payloads, and times within and between the tracks."""
+    third = third_packets(path)
+    kinds = sorted(kind for kind, _ in third)
+    assert kinds == sorted(name.rstrip("0123456789") for name in found.tracks), f"{path}: {kinds}"
+    shifts = {}
+    for (kind, _), packets in sorted(third.items(), key=lambda item: item[0][1]):
+        number = [other for other, _ in shifts].count(kind)
+        known = found.tracks.get(kind) or found[f"{kind}{number}"]
+        assert len(packets) == len(known), f"{path}: {len(packets)} {kind} packets, another reader finds {len(known)}"
+        if payloads:
+            assert [md5 for _, _, md5 in packets] == [packet.md5 for packet in known], f"{kind} of {path} by the third ffmpeg"
+        off = [pts - packet.pts for (pts, _, _), packet in zip(packets, known)]
+        assert max(off) - min(off) <= tolerance_ms, f"{kind} of {path}: times by the third ffmpeg are off by {float(min(off))} to {float(max(off))} ms"
+        shifts[kind, number] = off[0]
+    assert not shifts or max(shifts.values()) - min(shifts.values()) <= tolerance_ms, f"{path}: tracks apart by {shifts}"
+
+
+def gstreamer_buffers(path, demuxer, pad):
+    """(bytes, time of presentation in ms or None) of what a demuxer of GStreamer finds in one track."""
+    done = run(["gst-launch-1.0", "-v", "filesrc", f"location={path}", "!", demuxer, "name=demux", f"demux.{pad}", "!", "queue", "!", "fakesink", "silent=false", "sync=false"])
+    found = re.findall(r"chain\s+\*+ .*?\((\d+) bytes, dts: (?:[\d:.]+|none), pts: ([\d:.]+|none)", done.stdout.decode())
+    return [(int(size), clock_ms(pts)) for size, pts in found]
+
+
+def clock_ms(clock):
+    if clock == "none":
+        return None
+    hours, minutes, seconds = clock.split(":")
+    return Fraction(hours) * 3_600_000 + Fraction(minutes) * 60_000 + Fraction(seconds) * 1000
+
+
+def assert_flvmeta_agrees(path, enhanced=False):
+    """flvmeta finds the same tags, and no error where it knows the codecs: those by four letters it does not."""
+    dump = json.loads(run(["flvmeta", "--full-dump", "--json", path]).stdout)
+    kinds = {"audio": 8, "video": 9, "scriptData": 18}
+    assert [(kinds[tag["type"]], tag["timestamp"], tag["dataSize"]) for tag in dump["tags"]] == [(kind, timestamp, len(body)) for kind, timestamp, body in flv_tags(path)]
+    if enhanced:
+        return
+    # Its warnings are about what it counts otherwise: a sequence header is a key frame to it.
+    verdict = subprocess.run(["flvmeta", "--check", str(path)], capture_output=True, text=True, timeout=60).stdout
+    errors = [line for line in verdict.splitlines() if ": error " in line]
+    assert re.search(r"\d+ error\(s\)", verdict) and not errors, f"flvmeta about {path}: {verdict}"
 
 
 def joined(parts):
@@ -213,6 +274,24 @@ def assert_decodes(path):
     # Time stamps as they are: the output would otherwise be made to fit a frame rate that VFR does not have.
     done = run([FFMPEG, "-v", "error", "-nostdin", "-xerror", "-i", path, "-fps_mode", "passthrough", "-enc_time_base", "1:90000", "-f", "null", "-"])
     assert done.stderr == b"", f"decoding {path}: {done.stderr.decode()}"
+
+
+def nal_units(unit):
+    """What stands behind lengths of four bytes in an access unit."""
+    at = 0
+    while at < len(unit):
+        length = int.from_bytes(unit[at : at + 4], "big")
+        yield unit[at + 4 : at + 4 + length]
+        at += 4 + length
+
+
+def flv_file(tags):
+    """The bytes of an FLV file with these tags (type, timestamp in ms, body)."""
+    parts = [b"FLV\x01\x05" + (9).to_bytes(4, "big") + bytes(4)]
+    for kind, timestamp, body in tags:
+        time = (timestamp & 0xFFFFFF).to_bytes(3, "big") + bytes([timestamp >> 24 & 0xFF])
+        parts.append(bytes([kind]) + len(body).to_bytes(3, "big") + time + bytes(3) + body + (11 + len(body)).to_bytes(4, "big"))
+    return b"".join(parts)
 
 
 def flv_tags(path):

@@ -1,5 +1,6 @@
 """Codecs of Enhanced RTMP: each in every container that can hold it, packet for packet, by readers that know nothing of each other."""
 
+import hashlib
 import json
 import re
 from fractions import Fraction
@@ -10,7 +11,7 @@ import requests
 
 import media
 import rtmp
-from check import check, check_fast_start
+from check import assert_gstreamer_reads_transport, check, check_fast_start
 from test_publishers import newer_ffmpeg
 
 P, T = media.picture(3), media.tone(3, 48000)
@@ -27,6 +28,8 @@ SOURCES = {
     "opus": (f"{T} -c:a libopus -b:a 64k", None, "opus", "audio"),
     "flac": (f"{media.tone(3, 44100)} -c:a flac", None, "flac", ""),
     "vvc": (f"{media.picture(1)} -c:v libvvenc -preset faster -g 25", "vvc", None, ""),
+    # ffmpeg writes no FLV with it: see `source`.
+    "vp8": (f"{media.picture(2)} -c:v libvpx -deadline realtime -cpu-used 8 -g 25", "vp8", None, ""),
 }
 
 
@@ -36,7 +39,23 @@ def name(request):
 
 
 def source(name):
-    return media.source(name, newer_ffmpeg(), SOURCES[name][0])
+    wrap = vp8_in_flv if name == "vp8" else None
+    return media.source(name, newer_ffmpeg(), SOURCES[name][0], wrap)
+
+
+def vp8_in_flv(ffmpeg, recipe, path):
+    """Frames of libvpx as Enhanced RTMP has them: ffmpeg has no VP8 in FLV."""
+    frames = path.with_suffix(".ivf")
+    media.run([ffmpeg, "-v", "error", "-y", *recipe.split(" "), "-f", "ivf", frames])
+    data, tags = frames.read_bytes(), []
+    at = int.from_bytes(data[6:8], "little")
+    while at < len(data):
+        size, number = int.from_bytes(data[at : at + 4], "little"), int.from_bytes(data[at + 4 : at + 12], "little")
+        frame = data[at + 12 : at + 12 + size]
+        tags.append((9, number * 40, bytes([0x91 if frame[0] & 1 == 0 else 0xA1]) + b"vp08" + frame))
+        at += 12 + size
+    path.write_bytes(media.flv_file(tags))
+    frames.unlink()
 
 
 def tracks_of(name):
@@ -53,34 +72,49 @@ def transport(tmp_path_factory):
     appliance.stop()
 
 
-def push_it(push, name, url):
-    push(source(name), url, ffmpeg=newer_ffmpeg())
+def push_it(appliance, push, name, domain):
+    if name == "vp8":
+        import rtmp
+
+        connection = rtmp.publisher(appliance.rtmp_port, f"{name}?vhost={domain}")
+        for tag in media.flv_tags(source(name)):
+            connection.tag(*tag)
+        connection.close()
+    else:
+        push(source(name), appliance.url(name, domain), ffmpeg=newer_ffmpeg())
 
 
-def test_every_format(capstan, push, domain, name):
+def test_every_format(capstan, push, domain, name, tmp_path):
     capstan.record(domain, flv=True, mp4=True, hls=True)
-    push_it(push, name, capstan.url(name, domain))
+    push_it(capstan, push, name, domain)
     expected = sent(name)
     files = capstan.by_format(name, domain, "flv", "hls", "mp4")
     for container, file in files.items():
         path = capstan.path_of(file)
-        # ffmpeg's VVC encoder numbers the first key frame behind frames that follow it, and says so when it reads it.
-        found = whole(media.packets(path, ffmpeg=newer_ffmpeg(), quiet=name != "vvc"))
-        media.assert_same(expected, found, what=f"{container} of {name}")
+        if (container, name) != ("flv", "vp8"):
+            # ffmpeg's VVC encoder numbers the first key frame behind frames that follow it, and says so when it reads it.
+            found = whole(media.packets(path, ffmpeg=newer_ffmpeg(), quiet=name != "vvc"))
+            media.assert_same(expected, found, what=f"{container} of {name}")
+        media.assert_third_agrees(path, expected)
         check_catalog(file, name)
         media.assert_duration(expected, file["MetaData"]["Duration"], f"the catalog about {container} of {name}")
     mp4, playlist = (capstan.path_of(files[container]) for container in ("mp4", "hls"))
     check_fast_start(mp4)
     assert tags(source(name)) == tags(capstan.path_of(files["flv"]))
+    media.assert_flvmeta_agrees(capstan.path_of(files["flv"]), enhanced=True)
     # Other readers: an ffmpeg of years ago, and GStreamer; neither knows VVC.
     if SOURCES[name][1] != "vvc":
         for path in (mp4, playlist):
             media.assert_same(expected, media.packets(path), what=f"{path.name} of {name} by the older ffmpeg")
         assert_gstreamer_agrees(mp4, expected, name)
+        assert_gstreamer_agrees(fragments_of(playlist, tmp_path / "fragments.mp4"), expected, name)
         media.assert_decodes(mp4)
 
 
 def sent(name, **filters):
+    if name == "vp8":
+        packets = [media.Packet(Fraction(time), Fraction(time), Fraction(40), len(body) - 5, hashlib.md5(body[5:]).hexdigest()) for _, time, body in media.flv_tags(source(name))]
+        return media.Packets({"video": packets})
     return whole(media.packets(source(name), ffmpeg=newer_ffmpeg(), **filters))
 
 
@@ -114,13 +148,24 @@ def check_catalog(file, name):
 def assert_gstreamer_agrees(path, expected, name):
     """qtdemux finds the same packets: sizes, and times of presentation within a track."""
     for kind in expected.kinds:
-        pad = f"demux.{kind[:5]}_{kind[5:] or 0}"
-        done = media.run(["gst-launch-1.0", "-v", "filesrc", f"location={path}", "!", "qtdemux", "name=demux", pad, "!", "queue", "!", "fakesink", "silent=false", "sync=false"])
-        buffers = re.findall(r"chain\s+\*+ .*?\((\d+) bytes, dts: ([\d:.]+|none), pts: ([\d:.]+|none)", done.stdout.decode())
-        assert [int(size) for size, _, _ in buffers] == [packet.size for packet in expected[kind]], f"{kind} of {name} by GStreamer"
-        times = [milliseconds(pts) for _, _, pts in buffers]
-        shifts = {round(float(time - packet.pts)) for time, packet in zip(times, expected[kind]) if time is not None}
+        buffers = media.gstreamer_buffers(path, "qtdemux", f"{kind[:5]}_{kind[5:] or 0}")
+        assert [size for size, _ in buffers] == [packet.size for packet in expected[kind]], f"{kind} of {name} by GStreamer"
+        shifts = {round(float(time - packet.pts)) for (_, time), packet in zip(buffers, expected[kind]) if time is not None}
         assert max(shifts) - min(shifts) <= 1, f"{kind} of {name}: times by GStreamer are off by {shifts}"
+
+
+def fragments_of(playlist, path):
+    """What a player loads of a playlist on the disk, as one file."""
+    segments = m3u8.load(str(playlist)).segments
+    parts = [(segments[0].init_section.uri, segments[0].init_section.byterange), *((segment.uri, segment.byterange) for segment in segments)]
+    with open(path, "wb") as file:
+        for uri, byte_range in parts:
+            data = (playlist.parent / uri).read_bytes()
+            if byte_range:
+                length, _, offset = byte_range.partition("@")
+                data = data[int(offset) : int(offset) + int(length)]
+            file.write(data)
+    return path
 
 
 def assert_mediainfo_agrees(path, expected, codecs):
@@ -138,19 +183,12 @@ def assert_mediainfo_agrees(path, expected, codecs):
         media.assert_duration(media.Packets({kind: packets}), float(own["Duration"]), f"mediainfo about {kind} of {path.name}")
 
 
-def milliseconds(clock):
-    if clock == "none":
-        return None
-    hours, minutes, seconds = clock.split(":")
-    return Fraction(hours) * 3_600_000 + Fraction(minutes) * 60_000 + Fraction(seconds) * 1000
-
-
 @pytest.mark.parametrize("name", [name for name in SOURCES if name != "vvc"])
 def test_transport_stream_holds_what_it_can(transport, push, domain, name):
     """The other tracks are left out, with a word; a stream without any is not recorded."""
     held = SOURCES[name][3].split()
     transport.record(domain, hls=True, flv=True)
-    push_it(push, name, transport.url(name, domain))
+    push_it(transport, push, name, domain)
     files = transport.by_format(name, domain, *(["hls"] if held else []), "flv")
     for kind in set(tracks_of(name)) - set(held):
         codec = SOURCES[name][1 if kind == "video" else 2]
@@ -165,11 +203,13 @@ def test_transport_stream_holds_what_it_can(transport, push, domain, name):
     audio = "aac_adtstoasc" if SOURCES[name][2] == "aac" and "audio" in held else None
     found = media.packets(path, video_filter=video and video.split(",")[1], audio_filter=audio)
     media.assert_same(expected, found, tolerance_ms=2, what=f"transport stream of {name}")
+    assert_gstreamer_reads_transport(path)
     media.assert_decodes(path)
 
 
-def test_legacy_hevc_as_codec_12(capstan, domain):
-    """As encoders sent H.265 before there was a standard: the tag of AVC with another number."""
+@pytest.mark.parametrize("form", ["lengths", "start codes"])
+def test_legacy_hevc_as_codec_12(capstan, domain, form):
+    """As encoders sent H.265 before there was a standard: the tag of AVC with another number; some with start codes, which are put right."""
     import rtmp
 
     capstan.record(domain, mp4=True, flv=True)
@@ -181,13 +221,69 @@ def test_legacy_hevc_as_codec_12(capstan, domain):
                 continue
             packet_type = {0: 0, 1: 1, 2: 2, 3: 1}[packet]
             time = body[5:8] if packet == 1 else bytes(3)
-            body = bytes([frame_type << 4 | 12, packet_type]) + time + body[8 if packet == 1 else 5 :]
+            media_bytes = body[8 if packet == 1 else 5 :]
+            if form == "start codes" and packet_type < 2:
+                units = hevc_sets(media_bytes) if packet_type == 0 else media.nal_units(media_bytes)
+                media_bytes = b"".join(b"\0\0\0\1" + unit for unit in units)
+            body = bytes([frame_type << 4 | 12, packet_type]) + time + media_bytes
         connection.tag(kind, timestamp, body)
     connection.close()
     files = capstan.by_format("old", domain, "flv", "mp4")
     expected = sent("hevc-aac")
     media.assert_same(expected, media.packets(capstan.path_of(files["mp4"])))
     assert [body[0] & 0x0F for kind, _, body in media.flv_tags(capstan.path_of(files["flv"])) if kind == 9 and body[1] == 1] == [12] * len(expected["video"])
+
+
+def hevc_sets(record):
+    """The parameter sets of a HEVCDecoderConfigurationRecord."""
+    at = 23
+    for _ in range(record[22]):
+        count, at = int.from_bytes(record[at + 1 : at + 3], "big"), at + 3
+        for _ in range(count):
+            length = int.from_bytes(record[at : at + 2], "big")
+            yield record[at + 2 : at + 2 + length]
+            at += 2 + length
+
+
+def test_channels_without_a_number(capstan, transport, push, domain):
+    """AAC whose channels a program config element tells: ADTS headers cannot, so the element goes along. Every file sounds as what was sent, to the sample."""
+    path = media.source("program", newer_ffmpeg(), f"{media.tone(2, 48000)} -ac 4 -channel_layout quad -c:a aac -b:a 128k")
+    capstan.record(domain, flv=True, mp4=True, hls=True, aac=True)
+    transport.record(domain, hls=True)
+    for appliance in (capstan, transport):
+        push(path, appliance.url("quad", domain), ffmpeg=newer_ffmpeg())
+    sound = decoded(path)
+    assert len(sound) > 4 * 2 * 2 * 48000
+    files = capstan.by_format("quad", domain, "aac", "flv", "hls", "mp4")
+    for file, appliance in [*((file, capstan) for file in files.values()), (transport.file("quad", domain), transport)]:
+        assert decoded(appliance.path_of(file)) == sound, file["BasicInfo"]["MediaUrl"]
+
+
+def decoded(path):
+    """The samples, 16 bits each."""
+    return media.run([newer_ffmpeg(), "-v", "error", "-i", path, "-map", "0:a", "-f", "s16le", "-"]).stdout
+
+
+def test_sound_that_a_container_cannot_tell_leaves_the_pictures(capstan, transport, source, domain):
+    """AAC with frames of 960 samples: MP4 and FLV say so, ADTS headers cannot, in files of their own and in transport streams."""
+    import rtmp
+
+    capstan.record(domain, mp4=True, aac=True, flv=True)
+    transport.record(domain, hls=True)
+    sent = [tag for tag in media.flv_tags(source("live")) if tag[1] < 2000]
+    for appliance in (capstan, transport):
+        connection = rtmp.publisher(appliance.rtmp_port, f"odd?vhost={domain}")
+        for kind, timestamp, body in sent:
+            connection.tag(kind, timestamp, bytes.fromhex("af00120c") if kind == rtmp.AUDIO and body[1] == 0 else body)
+        connection.close()
+    files = capstan.by_format("odd", domain, "flv", "mp4")
+    assert [file["MetaData"]["AudioStreamSet"][0]["Codec"] for file in files.values()] == ["aac", "aac"]
+    path = transport.path_of(transport.file("odd", domain))
+    pictures = [timestamp for kind, timestamp, body in sent if kind == rtmp.VIDEO and body[1] == 1]
+    assert len(media.packets(path)["video"]) == len(pictures) > 30 and media.packets(path).kinds == ["video"]
+    for appliance, container in ((capstan, "ADTS"), (transport, "MPEG-TS")):
+        (word,) = (line for line in appliance.log.splitlines() if f'container="{container}"' in line and domain in line)
+        assert "ADTS headers cannot tell" in word, word
 
 
 def test_refused_tracks_leave_the_others(capstan, source, domain):
@@ -277,6 +373,36 @@ def test_further_tracks(capstan, push, domain):
         assert ([track["Width"] for track in meta["VideoStreamSet"]], [track["Codec"] for track in meta["AudioStreamSet"]]) == ([160, 128], ["aac", "opus"])
     check_master(files["hls"]["BasicInfo"]["MediaUrl"], expected)
     assert "no place" not in "".join(line for line in capstan.log.splitlines() if domain in line)
+
+
+def test_tracks_without_a_number_0(capstan, transport, source, domain):
+    """Numbers begin where the publisher likes: the first track of each kind is in every format."""
+    import rtmp
+
+    capstan.record(domain, flv=True, mp4=True, hls=True, aac=True)
+    transport.record(domain, hls=True)
+    sent = [tag for tag in media.flv_tags(source("live")) if tag[1] < 2000]
+    for appliance in (capstan, transport):
+        connection = rtmp.publisher(appliance.rtmp_port, f"ones?vhost={domain}")
+        for kind, timestamp, body in sent:
+            if kind == rtmp.VIDEO:
+                # Coded frames without an offset, or a sequence header.
+                body = bytes([0x80 | body[0] & 0x70 | 6, 3 if body[1] else 0]) + b"avc1\x01" + body[5:]
+            elif kind == rtmp.AUDIO:
+                body = bytes([0x95, body[1]]) + b"mp4a\x01" + body[2:]
+            connection.tag(kind, timestamp, body)
+        connection.close()
+    whole, counts = media.packets(source("live")), {}
+    for file in capstan.by_format("ones", domain, "aac", "flv", "hls", "mp4").values():
+        path = capstan.path_of(file)
+        is_adts = path.suffix == ".aac"
+        found = media.packets(path, ffmpeg=newer_ffmpeg(), quiet=not is_adts, audio_filter="aac_adtstoasc" if is_adts else None)
+        assert len(found["audio"]) > 80 and found.kinds == (["audio"] if is_adts else ["audio", "video"])
+        for kind, packets in found.tracks.items():
+            assert [packet.md5 for packet in packets] == [packet.md5 for packet in whole[kind][: len(packets)]], f"{kind} of {path}"
+        counts = {**counts, **{kind: len(packets) for kind, packets in found.tracks.items()}}
+    found = media.packets(transport.path_of(transport.file("ones", domain)))
+    assert {kind: len(packets) for kind, packets in found.tracks.items()} == counts
 
 
 def check_master(url, expected):

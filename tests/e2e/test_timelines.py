@@ -256,7 +256,7 @@ def start_codes():
     sent = []
     for kind, timestamp, body in base():
         if kind == VIDEO and is_frame(kind, body):
-            body = body[:5] + b"".join(b"\0\0\0\1" + unit for unit in units_of(body[5:]))
+            body = body[:5] + b"".join(b"\0\0\0\1" + unit for unit in media.nal_units(body[5:]))
         elif kind == VIDEO and body[1] == 0:
             sps, pps = sets_of(body)
             body = body[:5] + b"\0\0\0\1" + sps + b"\0\0\0\1" + pps
@@ -264,12 +264,23 @@ def start_codes():
     return Case(sent, [frames(sent)], kept=base())
 
 
-def units_of(unit):
-    at = 0
-    while at < len(unit):
-        length = int.from_bytes(unit[at : at + 4], "big")
-        yield unit[at + 4 : at + 4 + length]
-        at += 4 + length
+def adts_headers(with_header):
+    """AAC behind the headers of ADTS, with the sequence header or, as some do, without one: the access units are recorded."""
+
+    def case():
+        sent = []
+        header = next(body[2:] for kind, _, body in base() if kind == AUDIO and body[1] == 0)
+        assert header == b"\x12\x08\x56\xe5\x00"
+        for kind, timestamp, body in base():
+            if kind == AUDIO and is_frame(kind, body):
+                length = len(body) - 2 + 7
+                body = body[:2] + bytes([0xFF, 0xF1, 0x50, 0x40 | length >> 11, length >> 3 & 0xFF, length << 5 & 0xE0 | 0x1F, 0xFC]) + body[2:]
+            if with_header or kind != AUDIO or is_frame(kind, body):
+                sent.append((kind, timestamp, body))
+        kept = [tag for tag in base() if with_header or tag[0] != AUDIO or is_frame(tag[0], tag[2])]
+        return Case(sent, [frames(sent)], kept=kept)
+
+    return case
 
 
 def delimiters_and_captions():
@@ -307,6 +318,8 @@ CASES = {
     "other parameters in a key frame": other_parameters_in_band,
     "same parameters again": same_parameters_again,
     "start codes": start_codes,
+    "headers of ADTS": adts_headers(True),
+    "headers of ADTS alone": adts_headers(False),
     "delimiters and captions": delimiters_and_captions,
 }
 
@@ -376,7 +389,7 @@ def check_playlist(path, extension, parts):
 
 def annexb(body):
     """NAL units of a picture as ffmpeg writes them, without the parameter sets and delimiters that a transport stream adds."""
-    units = [unit for unit in units_of(body[5:]) if unit and unit[0] & 0x1F not in (7, 8, 9)]
+    units = [unit for unit in media.nal_units(body[5:]) if unit and unit[0] & 0x1F not in (7, 8, 9)]
     return b"".join((b"\0\0\0\1" if index == 0 else b"\0\0\1") + unit for index, unit in enumerate(units))
 
 

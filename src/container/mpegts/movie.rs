@@ -11,7 +11,7 @@ use super::{PACKET_BYTES, PID_AUDIO, PID_PMT, PID_VIDEO, TICKS_PER_MS, ZERO_TICK
 use crate::codec::aac::{ADTS_HEADER_BYTES, parse_adts_header};
 use crate::codec::nal::annexb_units;
 use crate::codec::{avc, hevc};
-use crate::container::es_movie::audio_specific_config;
+use crate::container::es_movie::adts_track;
 use crate::container::mp4::{Movie, MovieSample};
 use crate::container::window::Window;
 use crate::container::{ReadAt, ScanError};
@@ -169,9 +169,9 @@ impl Remux {
         }
         let header: [u8; ADTS_HEADER_BYTES] = *frame.first_chunk()?;
         let adts = parse_adts_header(header)?;
-        self.audio_track
-            .get_or_insert_with(|| AudioTrack::new(AudioCodec::Aac, audio_specific_config(header), adts.sample_rate_hz, adts.channels, adts.samples));
-        frame.get(adts.header_bytes..).map(<[u8]>::to_vec)
+        let unit = frame.get(adts.header_bytes..)?;
+        self.audio_track.get_or_insert_with(|| adts_track(header, unit, adts.sample_rate_hz, adts.samples));
+        Some(unit.to_vec())
     }
 
     fn finish(self) -> Result<Movie, ScanError> {

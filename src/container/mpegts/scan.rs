@@ -6,7 +6,7 @@ use super::{
     HAS_ADAPTATION, HAS_PAYLOAD, PACKET_BYTES, PACKET_HEADER_BYTES, PAYLOAD_UNIT_START, PID_AUDIO, PID_MESSAGES, PID_PAT, PID_PMT, PID_VIDEO,
     RANDOM_ACCESS, SYNC_BYTE, TICKS_MASK, TICKS_PER_MS, TRANSPORT_PRIORITY, ZERO_TICKS,
 };
-use crate::codec::aac::parse_adts_header;
+use crate::codec::aac::{channels_of_access_unit, parse_adts_header};
 use crate::codec::ac3::parse_sync_frame;
 use crate::codec::avc::{self, parse_sps};
 use crate::codec::hevc;
@@ -432,7 +432,8 @@ fn audio_format(audio: AudioStream, stream: &[u8]) -> Option<AudioFormat> {
     match audio.codec() {
         AudioCodec::Aac => {
             let frame = parse_adts_header(*stream.first_chunk()?)?;
-            Some(AudioFormat { sample_rate_hz: frame.sample_rate_hz, channels: frame.channels, samples: frame.samples })
+            let told = stream.get(frame.header_bytes..).filter(|_| frame.channels == 0).and_then(channels_of_access_unit);
+            Some(AudioFormat { sample_rate_hz: frame.sample_rate_hz, channels: told.unwrap_or(frame.channels), samples: frame.samples })
         }
         AudioCodec::Mp3 => {
             let frame = parse_mp3_header(*stream.first_chunk()?).ok()?;

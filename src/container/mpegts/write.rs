@@ -7,7 +7,7 @@ use super::{
     HAS_ADAPTATION, HAS_PAYLOAD, HAS_PCR, PACKET_BYTES, PACKET_ROOM_BYTES, PAYLOAD_UNIT_START, PCR_LEAD_TICKS, PID_AUDIO, PID_MESSAGES, PID_VIDEO,
     RANDOM_ACCESS, SYNC_BYTE, TICKS_MASK, TICKS_PER_MS, TRANSPORT_PRIORITY, ZERO_TICKS,
 };
-use crate::codec::aac::{ADTS_HEADER_BYTES, AacError, AdtsHeader, parse_aac_config};
+use crate::codec::aac::{AacError, AdtsHeader};
 use crate::codec::avc::{AvcError, parse_avc_config};
 use crate::codec::hevc::{HevcError, parse_hevc_config};
 use crate::codec::opus::parse_specific_box;
@@ -179,7 +179,13 @@ impl TsWriter {
                 let units_bytes = media_bytes * (START_CODE.len() + 1) / (length_bytes + 1);
                 DELIMITER_BYTES_MAX + video.parameter_sets.len() + units_bytes.max(media_bytes)
             }
-            _ => ADTS_HEADER_BYTES.max(header_bytes_max(media_bytes)) + media_bytes,
+            _ => {
+                let front_bytes = match self.audio.as_ref().map(|audio| &audio.framing) {
+                    Some(Framing::Adts(header)) => header.bytes(),
+                    _ => header_bytes_max(media_bytes),
+                };
+                front_bytes + media_bytes
+            }
         };
         let packets = (FIRST_PACKET_BYTES_MAX + stream_bytes).div_ceil(PACKET_ROOM_BYTES);
         SEGMENT_START_BYTES + packets * PACKET_BYTES
@@ -222,27 +228,31 @@ impl TsWriter {
     fn push_audio(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) -> Result<(), TsError> {
         let media_bytes = frame.media.len();
         let (adts, mut control);
-        let front = match &mut self.audio.as_mut().ok_or(TsError::UnknownTrack)?.framing {
-            Framing::Nothing => &[][..],
+        let audio = self.audio.as_mut().ok_or(TsError::UnknownTrack)?;
+        let (front, program_bytes) = match &mut audio.framing {
+            Framing::Nothing => (&[][..], 0),
             Framing::Adts(header) => {
                 adts = header.for_access_unit(media_bytes)?;
-                &adts
+                (&adts[..], header.program().len())
             }
             Framing::Opus { start_trim } => {
                 control = Vec::with_capacity(header_bytes_max(media_bytes));
                 push_header(&mut control, media_bytes, std::mem::take(start_trim));
-                &control
+                (&control[..], 0)
             }
         };
         self.write_due_tables(frame.dts_ms, sink);
         let times = self.times(frame);
         let audio = self.audio.as_mut().ok_or(TsError::UnknownTrack)?;
-        let stream_bytes = front.len() + media_bytes;
+        let stream_bytes = front.len() + program_bytes + media_bytes;
         let header = PesHeader::new(audio.stream_id, times, stream_bytes);
         let adaptation = if audio.has_pcr { Adaptation::with_pcr(true, times) } else { Adaptation::NONE };
         let mut packets = Packets::begin(PID_AUDIO, &mut audio.counter, header.len + stream_bytes, &adaptation, sink);
         packets.write(header.as_slice());
         packets.write(front);
+        if let Framing::Adts(header) = &audio.framing {
+            packets.write(header.program());
+        }
         for slice in frame.media.slices() {
             packets.write(slice);
         }
@@ -299,7 +309,7 @@ fn video(track: &VideoTrack) -> Result<Video, TsError> {
 
 fn framing(track: &AudioTrack) -> Result<Framing, AacError> {
     match track.codec {
-        AudioCodec::Aac => AdtsHeader::new(&parse_aac_config(&track.config)?).map(Framing::Adts),
+        AudioCodec::Aac => AdtsHeader::of(&track.config).map(Framing::Adts),
         AudioCodec::Opus => Ok(Framing::Opus { start_trim: u16::try_from(track.pre_skip).unwrap_or(0) }),
         _ => Ok(Framing::Nothing),
     }
@@ -333,12 +343,9 @@ pub fn holds_video(codec: VideoCodec) -> bool {
     video_stream(codec).is_some()
 }
 
-/// The same for audio: FLAC has no mapping that players know, and Opus none for odd orders of channels.
+/// The same for audio: FLAC has no mapping that players know, Opus none for odd orders of channels, and AAC none for what ADTS cannot tell.
 pub fn holds_audio(track: &AudioTrack) -> bool {
-    match track.codec {
-        AudioCodec::Opus => audio_stream(track).is_ok(),
-        codec => codec != AudioCodec::Flac,
-    }
+    audio_stream(track).is_ok() && framing(track).is_ok()
 }
 
 /// At 90 kHz, not yet cut to 33 bits.

@@ -84,7 +84,7 @@ impl<F: Sink> Output<F> {
         let all = context.epoch(epoch).tracks.clone();
         let mut tracks = self.kind.suitable(&all);
         let video = all.video.as_ref().filter(|_| tracks.video.is_none() && !self.audio_only).map(|video| video.codec.name());
-        let audio = all.audio.as_ref().filter(|_| tracks.audio.is_none()).map(|audio| audio.codec.name());
+        let audio = all.audio.as_ref().filter(|_| tracks.audio.is_none()).map(|audio| self.kind.lacking(audio));
         for (kind, codec) in [(RecordExceptionKind::VideoMissing, video), (RecordExceptionKind::AudioMissing, audio)] {
             let Some(codec) = codec else { continue };
             context.leave_out(self.kind.container(), codec);

@@ -1,9 +1,9 @@
 //! What one media file serves: a format, or MP4 and HLS together.
 
-use crate::container::mpegts;
+use crate::container::{es, mpegts};
 use crate::domain::FormatParam;
 use crate::domain::sealing::HlsEncryption;
-use crate::media::{AudioCodec, Tracks};
+use crate::media::{AudioCodec, AudioTrack, Tracks};
 use crate::units::Format;
 
 /// What one media file serves.
@@ -48,16 +48,24 @@ impl Kind {
 
     /// The tracks of the epoch that this output can hold.
     pub(super) fn suitable(&self, tracks: &Tracks) -> Tracks {
-        let audio_of = |codec| Tracks { audio: tracks.audio.clone().filter(|audio| audio.codec == codec), ..Tracks::default() };
+        let audio_if = |fits: fn(&AudioTrack) -> bool| Tracks { audio: tracks.audio.clone().filter(|audio| fits(audio)), ..Tracks::default() };
         match self {
-            Kind::Single(Format::Aac, _) => audio_of(AudioCodec::Aac),
-            Kind::Single(Format::Mp3, _) => audio_of(AudioCodec::Mp3),
+            Kind::Single(Format::Aac, _) => audio_if(es::adts_holds),
+            Kind::Single(Format::Mp3, _) => audio_if(|audio| audio.codec == AudioCodec::Mp3),
             Kind::TransportStream(..) => Tracks {
                 video: tracks.video.clone().filter(|video| mpegts::holds_video(video.codec)),
                 audio: tracks.audio.clone().filter(|audio| mpegts::holds_audio(audio)),
                 ..Tracks::default()
             },
             _ => tracks.clone(),
+        }
+    }
+
+    /// What a track is that has no place here.
+    pub(super) fn lacking(&self, audio: &AudioTrack) -> &'static str {
+        match (self, audio.codec) {
+            (Kind::Single(Format::Aac, _) | Kind::TransportStream(..), AudioCodec::Aac) => "aac of a kind that ADTS headers cannot tell",
+            (_, codec) => codec.name(),
         }
     }
 
@@ -89,6 +97,34 @@ impl Kind {
             Kind::Hybrid { mp4: Some(_), .. } => "mp4",
             Kind::Hybrid { mp4: None, .. } => "m4s",
             Kind::TransportStream(..) => "ts",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::media::{VideoCodec, VideoTrack};
+
+    #[test]
+    fn sound_that_adts_cannot_tell_costs_itself_alone() {
+        let param = FormatParam::default();
+        let (aac, transport) = (Kind::Single(Format::Aac, param.clone()), Kind::TransportStream(param, None));
+        let video = VideoTrack::new(VideoCodec::Avc, &[1, 0x64, 0, 0x28, 0xff, 0xe0, 0][..], 0, 0);
+        for (name, config, fits) in [
+            ("stereo", &[0x12, 0x10][..], true),
+            ("a program of four channels", b"\x11\x80\x04\xc4\x04\x00\x21\x10\x00", true),
+            ("7.1 by number 12", &[0x12, 0x60], false),
+            ("frames of 960 samples", &[0x12, 0x14], false),
+            ("40 kHz", &[0x17, 0x80, 0x4e, 0x20, 0x10], false),
+        ] {
+            let audio = AudioTrack::new(AudioCodec::Aac, config, 44_100, 2, 1024);
+            let tracks = Tracks { video: Some(Arc::new(video.clone())), audio: Some(Arc::new(audio.clone())), further: Vec::new() };
+            let (alone, both) = (aac.suitable(&tracks), transport.suitable(&tracks));
+            assert_eq!((alone.audio.is_some(), both.audio.is_some(), both.video.is_some()), (fits, fits, true), "{name}");
+            assert!(transport.lacking(&audio).contains("ADTS"));
         }
     }
 }
