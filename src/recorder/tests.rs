@@ -676,7 +676,7 @@ fn a_kill_at_any_moment_loses_and_doubles_nothing_of_any_track() {
             Some(note) => {
                 waited += 1;
                 let log = store.log.borrow().bytes.clone();
-                journal::replay(note, &[(0, log)], (&taken, &Default::default()), |_| MemoryStore::new()).expect("a note that can be read").1
+                journal::replay(note, &[(0, log)], (&taken, &Default::default()), |_, _| MemoryStore::new()).expect("a note that can be read").1
             }
             None => Vec::new(),
         };

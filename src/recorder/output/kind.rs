@@ -121,7 +121,8 @@ mod tests {
             ("40 kHz", &[0x17, 0x80, 0x4e, 0x20, 0x10], false),
         ] {
             let audio = AudioTrack::new(AudioCodec::Aac, config, 44_100, 2, 1024);
-            let tracks = Tracks { video: Some(Arc::new(video.clone())), audio: Some(Arc::new(audio.clone())), further: Vec::new() };
+            let tracks =
+                Tracks { video: Some(Arc::new(video.clone())), audio: Some(Arc::new(audio.clone())), further: Vec::new(), labels: Arc::default() };
             let (alone, both) = (aac.suitable(&tracks), transport.suitable(&tracks));
             assert_eq!((alone.audio.is_some(), both.audio.is_some(), both.video.is_some()), (fits, fits, true), "{name}");
             assert!(transport.lacking(&audio).contains("ADTS"));
