@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::{FileId, PublicationId, StreamKey, WallTime};
 
 use super::event::RecordSessionId;
+use super::sealing::HlsEncryption;
 use super::{EndReason, Policy, Receipt, RecordingSource};
 
 /// Interrupted recordings that wait. One more is finished at once: a publisher who invents names must not fill the memory.
@@ -34,6 +35,9 @@ pub struct PausedRecording {
     pub session: RecordSessionId,
     /// Parts are MPEG-TS, else fragmented MP4: one playlist holds one of them.
     pub transport_stream: bool,
+    /// Its segments are encrypted so: those of all parts, as the recording says of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<HlsEncryption>,
     /// Number of the last part.
     pub part: u32,
     /// When its stream was interrupted.
@@ -50,7 +54,13 @@ impl PausedRecording {
     /// May a publication still go on with it? Not once its time is over, its stream may not be published any more, or its task takes no new publications.
     /// `takes_more`: its rule or task does.
     pub fn is_awaited(&self, policy: &Policy, takes_more: bool, now: WallTime) -> bool {
-        takes_more && now < self.resume_until && !policy.admission.is_forbidden(&self.key, now)
+        takes_more && self.is_in_time(now) && !policy.admission.is_forbidden(&self.key, now)
+    }
+
+    /// Its time is not over. A clock that was set back makes the wait at most twice as long: with one that was set back by more than that, it is over.
+    pub fn is_in_time(&self, now: WallTime) -> bool {
+        let [now, end, until] = [now, self.end, self.resume_until].map(WallTime::unix_micros);
+        now < until && end.saturating_sub(now) <= until.saturating_sub(end)
     }
 }
 
@@ -61,6 +71,7 @@ pub struct ResumeClaim {
     pub source: RecordingSource,
     pub publication: PublicationId,
     pub transport_stream: bool,
+    pub encryption: Option<HlsEncryption>,
 }
 
 /// The answer to a [`ResumeClaim`].
@@ -109,7 +120,8 @@ impl Resumptions {
         }
         let Some(Entry::Paused(waiting)) = self.entries.insert(place, Entry::Running(claim.publication)) else { return Resume::No };
         self.paused -= 1;
-        if waiting.recording.transport_stream == claim.transport_stream {
+        let PausedRecording { transport_stream, encryption, .. } = waiting.recording;
+        if (transport_stream, encryption) == (claim.transport_stream, claim.encryption) {
             return Resume::Continue(Box::new(waiting.recording));
         }
         self.superseded.push(waiting);
@@ -193,11 +205,12 @@ mod tests {
             source: RecordingSource::Rule(TemplateId(1001)),
             publication: PublicationId(publication),
             transport_stream: false,
+            encryption: None,
         }
     }
 
     fn paused(publication: u64, file: u64) -> PausedRecording {
-        let ResumeClaim { key, source, publication, transport_stream } = claim(publication);
+        let ResumeClaim { key, source, publication, transport_stream, encryption } = claim(publication);
         PausedRecording {
             file_id: FileId::new(FileId::MIN + file).expect("in range"),
             key,
@@ -205,6 +218,7 @@ mod tests {
             publication,
             session: RecordSessionId(1),
             transport_stream,
+            encryption,
             part: 1,
             end: WallTime::from_unix_seconds(100),
             reason: EndReason::PublicationEnded,
@@ -250,11 +264,26 @@ mod tests {
     }
 
     #[test]
+    fn segments_in_one_recording_are_all_encrypted_or_none() {
+        let sealed = |claim| ResumeClaim { transport_stream: true, encryption: Some(HlsEncryption { rotation_segments: 2 }), ..claim };
+        let mut table = Resumptions::default();
+        table.claim(&sealed(claim(1)), true);
+        let waiting = PausedRecording { transport_stream: true, encryption: sealed(claim(1)).encryption, ..paused(1, 7) };
+        assert_eq!(table.pause(waiting.clone()), Ok(()));
+        assert_eq!(table.claim(&sealed(claim(2)), true), Resume::Continue(Box::new(waiting.clone())));
+        assert_eq!(table.pause(PausedRecording { publication: PublicationId(2), ..waiting }), Ok(()));
+        assert_eq!(table.claim(&ResumeClaim { encryption: None, ..sealed(claim(3)) }, true), Resume::No);
+    }
+
+    #[test]
     fn awaited_until_time_task_or_ban_ends_it() {
         let mut policy = Policy::default();
         let at = WallTime::from_unix_seconds;
         let recording = paused(1, 1);
-        for (now, open, expected) in [(100, true, true), (159, true, true), (160, true, false), (120, false, false)] {
+        // Before 100 the clock was set back.
+        for (now, open, expected) in
+            [(100, true, true), (159, true, true), (160, true, false), (120, false, false), (40, true, true), (39, true, false)]
+        {
             assert_eq!(recording.is_awaited(&policy, open, at(now)), expected, "{now}");
         }
         policy.admission.forbidden.insert(recording.key.clone(), at(1_000));

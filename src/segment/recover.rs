@@ -88,7 +88,7 @@ impl LeftBehind {
     /// Interrupted recordings, also those that the end of the last run interrupted, which may be resumed at `now`: they are not finished.
     pub fn find_paused(&mut self, settings: &FinishSettings, now: WallTime) -> &[PausedRecording] {
         let found = self.recordings.iter().filter_map(|id| finish::paused_recording(settings, *id, self.died));
-        self.paused = found.filter(|paused| now < paused.resume_until).collect();
+        self.paused = found.filter(|paused| paused.is_in_time(now)).collect();
         &self.paused
     }
 
