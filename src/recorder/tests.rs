@@ -326,6 +326,23 @@ fn a_split_loses_and_doubles_nothing_and_each_file_begins_at_zero() {
 }
 
 #[test]
+fn a_message_may_come_between_new_parameters_and_their_first_frame() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    recorder.start(source(), &template(&[Format::Mp4], 60), now(0), &mut store);
+    recorder.audio(0, Payload::contiguous(AUDIO_HEADER), now(0), &mut store).unwrap();
+    for number in 0..100_u32 {
+        recorder.audio(number * 23, Payload::contiguous(&audio_frame(number)), now(u64::from(number) * 23), &mut store).unwrap();
+    }
+    // 48 kHz in place of 44.1 kHz: the next file's. The words are the open one's, of whose frames none is left in memory.
+    recorder.audio(2_300, Payload::contiguous(&[0xaf, 0, 0x11, 0x90]), now(2_300), &mut store).unwrap();
+    let words = [&[2, 0, 10][..], b"onTextData", &[3, 0, 4], b"text", &[2, 0, 5], b"words", &[0, 0, 9]].concat();
+    recorder.data(2_300, Payload::contiguous(&words), now(2_300), &mut store);
+    recorder.audio(2_300, Payload::contiguous(&audio_frame(100)), now(2_300), &mut store).unwrap();
+    recorder.finish(EndReason::PublicationEnded, now(7_000), &mut store);
+    assert_eq!(store.ended.iter().map(|end| end.reason).collect::<Vec<_>>(), [EndReason::ParametersChanged, EndReason::PublicationEnded]);
+}
+
+#[test]
 fn a_task_that_joins_begins_with_the_gop_in_memory() {
     let (mut recorder, mut store) = (recorder(), MemoryStore::new());
     headers(&mut recorder, &mut store);

@@ -171,7 +171,7 @@ impl<F: Sink> OpenFile<F> {
         if !fits {
             context.lost[DropReason::Unfit as usize] += 1;
         }
-        let wall = context.epoch(self.epoch).wall(time_ms).unwrap_or(context.now.wall);
+        let wall = context.epoch_of_file(self.epoch).and_then(|epoch| epoch.wall(time_ms)).unwrap_or(context.now.wall);
         if let Some(recording) = hls {
             recording.mark(wall, note, store);
         }
