@@ -105,7 +105,11 @@ impl<S: Store> Recorder<S> {
         self.new_epoch(tracks, EndReason::ParametersChanged);
     }
 
+    /// It has no frame, neither in a file nor in memory.
     pub(super) fn epoch_is_empty(&self) -> bool {
+        if self.epoch().zero_ms.is_some() {
+            return false;
+        }
         self.cache.end() == self.cache.first() || self.cache.head(self.cache.end() - 1).epoch != self.epoch().number
     }
 

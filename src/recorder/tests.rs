@@ -18,6 +18,8 @@ pub(super) struct MemoryStore {
     resumptions: Resumptions,
     texts: BTreeMap<u64, String>,
     room: bool,
+    /// Takes everything, and nothing shall be kept in memory.
+    tight: bool,
     disk: Room,
     pins: Rc<Cell<usize>>,
     /// Logs and notes that are open.
@@ -146,7 +148,7 @@ impl Store for MemoryStore {
         }
     }
     fn is_tight(&self) -> bool {
-        !self.room
+        self.tight || !self.room
     }
     fn recall(&mut self, file: FileId, from_ms: Option<i64>) -> Option<Box<dyn Recalling>> {
         let (_, bytes) = self.files.values().find(|(open, _)| open.media.folder == file)?;
@@ -165,6 +167,7 @@ impl MemoryStore {
             resumptions: Resumptions::default(),
             texts: BTreeMap::new(),
             room: true,
+            tight: false,
             disk: Room::Free,
             pins: Rc::default(),
             kept: 0,
@@ -323,6 +326,19 @@ fn a_split_loses_and_doubles_nothing_and_each_file_begins_at_zero() {
         [EndReason::Interval, EndReason::Interval, EndReason::Interval, EndReason::PublicationEnded]
     );
     assert_eq!(recorder.totals().files, 4);
+}
+
+#[test]
+fn a_jump_ends_the_file_also_when_no_frame_is_kept_in_memory() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    store.tight = true;
+    recorder.start(source(), &template(&[Format::Flv], 1_800), now(0), &mut store);
+    headers(&mut recorder, &mut store);
+    send(&mut recorder, &mut store, 0..30);
+    recorder.video(200_000, Payload::contiguous(&video_frame(true, 30)), now(1_200), &mut store).unwrap();
+    recorder.finish(EndReason::PublicationEnded, now(1_300), &mut store);
+    assert_eq!(store.ended.iter().map(|end| end.reason).collect::<Vec<_>>(), [EndReason::TimestampJump, EndReason::PublicationEnded]);
+    assert_eq!(store.flv_tags(1).iter().map(|tag| tag.1).max(), Some(0), "it begins at zero");
 }
 
 #[test]
