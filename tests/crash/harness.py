@@ -8,6 +8,7 @@ stream to come back, an index that does not fit into the room in front of its fi
 """
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -32,6 +33,9 @@ from appliance import BINARY, VOD, Appliance, toml, until  # noqa: E402
 # A frame that was read this shortly before the kill may still have been on its way through the core: the pass of one tick, and what the machine's
 # scheduler adds. Everything read before has to be in the files.
 IN_HAND_MS = 100
+# A core that gets no processor may stand longer between reading and storing, with what one read brought of one connection: each has one such buffer.
+IN_HAND_BYTES = 256 << 10
+CORES = os.cpu_count()
 # ffmpeg says what it has sent every 0.1 s, and what of it was read is not known: what it said this long before the kill has to be there.
 FFMPEG_MS = 1_000
 # RecordInterval, the smallest. Media time: streams are pushed faster than real time, so that files are cut all the while.
@@ -154,6 +158,11 @@ class Publisher(threading.Thread):
             counts[track] = sum(at <= killed_at - IN_HAND_MS / 1000 for at in whole)
         return counts
 
+    def sure(self):
+        """Of these, without those that one read may have brought last."""
+        read_bytes = self.read_bytes or 0
+        return {track: sum(end <= read_bytes - IN_HAND_BYTES for end, _ in frames) for track, frames in self.frames.items()}
+
     def sent(self):
         return {track: len(frames) for track, frames in self.frames.items()}
 
@@ -193,6 +202,9 @@ class Encoder:
         until_ms = max((out for at, out in self.progress if at <= killed_at - FFMPEG_MS / 1000), default=0) - 200
         return {track: sum(packet.pts <= until_ms for packet in self.whole[track]) for track in self.whole.kinds}
 
+    def sure(self):
+        return None
+
     def sent(self):
         return {track: len(self.whole[track]) for track in self.whole.kinds}
 
@@ -219,6 +231,8 @@ class Stream:
     domain: str
     # Frames that have to be there, by track; known at the kill.
     must: dict = None
+    # The kill it met.
+    killed: int = 0
 
     @property
     def formats(self):
@@ -250,7 +264,10 @@ class Run:
             (folder / "more").mkdir(parents=True)
         self.appliance = Appliance(folder, **settings)
         self.streams = []
-        # When the stream that comes back was there last.
+        self.kills = 0
+        # Streams of which a core had read something that it had not stored, with the kill.
+        self.in_hand = set()
+        # How long the stream that comes back was away, each time.
         self.gaps = []
         self.result = Result(seed, self.mode, missing={})
 
@@ -346,7 +363,8 @@ class Run:
         for stream in self.streams:
             if stream.must is None:
                 stream.publisher.note_read()
-                stream.must = stream.publisher.must(killed_at)
+                stream.must, stream.killed = stream.publisher.must(killed_at), self.kills
+        self.kills += 1
         self.appliance.kill()
         for stream in self.streams:
             stream.publisher.cut()
@@ -435,6 +453,10 @@ class Run:
         if verified.returncode:
             faults.append(verified.stdout)
         self.appliance.check_log()
+        for kill in range(self.kills):
+            streams = [stream for number, stream in self.in_hand if number == kill]
+            if len(streams) > CORES:
+                faults.append(f"the newest frames of {streams} are missing; {CORES} cores had no more than one each in hand")
         if failed := [line for line in self.appliance.log.splitlines() if "could not be" in line]:
             faults.append("; ".join(failed))
         if faults:
@@ -452,13 +474,18 @@ class Run:
 
     def read(self, file):
         path, container = self.appliance.path_of(file), file["BasicInfo"]["Type"]
-        if container == "hls" and "#EXT-X-KEY" in (text := path.read_text()):
-            return self.read_sealed(file, text)
+        playlist = path.read_text() if container == "hls" else ""
+        if "#EXT-X-KEY" in playlist:
+            return self.read_sealed(file, playlist)
         if path.stem == "back":
             # Each publication counts its times from its own beginning: its parts are read one by one.
             parts = sorted(path.parent.glob("media-*.[mt]*s"), key=lambda part: int(part.stem.split("-")[1]))
             filters = {"video_filter": "filter_units=pass_types=1-6", "audio_filter": "aac_adtstoasc"} if parts[0].suffix == ".ts" else {}
             return media.joined([media.packets(part, quiet=False, **filters) for part in parts])
+        if "#EXT-X-DISCONTINUITY" in playlist:
+            # Frames that no file had taken when the kill came are a part whose times begin anew: the playlist says so, and ffmpeg remarks upon it.
+            filters = {} if "#EXT-X-MAP" in playlist else {"video_filter": "filter_units=pass_types=1-6", "audio_filter": check.transport_audio(path)}
+            return media.packets(path, quiet=False, **filters)
         if container == "mp3" and json.loads((path.parent / "recording.json").read_text())["summary"]["audio"]["frames"] == 1:
             # ffmpeg takes a single frame for none: it is read twice in a row.
             twice = path.parent.parent.parent.parent / f"twice-{path.parent.name}.mp3"
@@ -513,7 +540,9 @@ class Run:
             assert len(packets) <= sent[track], f"{len(packets)} {track} frames, only {sent[track]} were sent"
             missing = stream.must[track] - len(packets)
             self.result.frames += len(packets)
-            if missing > 0:
+            if missing > 0 and (sure := stream.publisher.sure()) and len(packets) >= sure[track]:
+                self.in_hand.add((stream.killed, stream.publisher.stream))
+            elif missing > 0:
                 self.result.missing[(stream.publisher.stream, container, track)] = missing
                 lost.append(f"{missing} of {stream.must[track]} {track} frames that had been read are missing at the end")
         assert not lost, "; ".join(lost)
