@@ -106,17 +106,24 @@ pub struct Resumptions {
     superseded: Vec<Waiting>,
     /// Entries that are paused.
     paused: usize,
+    /// The oldest publication that waits for the one before: younger ones come behind it.
+    first_waiting: HashMap<(StreamKey, RecordingSource), PublicationId>,
 }
 
 impl Resumptions {
     /// A publication begins an HLS recording that may be interrupted. `patient`: it can wait for the one before.
     pub fn claim(&mut self, claim: &ResumeClaim, patient: bool) -> Resume {
         let place = (claim.key.clone(), claim.source.clone());
-        if let Some(Entry::Running(other)) = self.entries.get(&place)
-            && *other != claim.publication
-            && patient
-        {
+        let is_taken = matches!(self.entries.get(&place), Some(Entry::Running(other)) if *other != claim.publication);
+        let is_overtaking = self.first_waiting.get(&place).is_some_and(|first| *first < claim.publication);
+        if patient && (is_taken || is_overtaking) {
+            let first = self.first_waiting.entry(place).or_insert(claim.publication);
+            *first = claim.publication.min(*first);
             return Resume::Wait;
+        }
+        // Also one that never came back for its answer.
+        if self.first_waiting.get(&place).is_some_and(|first| *first <= claim.publication) {
+            self.first_waiting.remove(&place);
         }
         let Some(Entry::Paused(waiting)) = self.entries.insert(place, Entry::Running(claim.publication)) else { return Resume::No };
         self.paused -= 1;
@@ -261,6 +268,27 @@ mod tests {
         table.claim(&claim(3), true);
         table.end(&claim(3).key, &claim(3).source, claim(3).publication);
         assert_eq!(table.claim(&claim(4), true), Resume::No);
+    }
+
+    #[test]
+    fn who_came_first_goes_on_first() {
+        let mut table = Resumptions::default();
+        table.announce(&paused(1, 7));
+        assert_eq!(table.claim(&claim(2), true), Resume::Wait);
+        assert_eq!(table.claim(&claim(3), true), Resume::Wait);
+        assert_eq!(table.pause(paused(1, 7)), Ok(()));
+        assert_eq!(table.claim(&claim(3), true), Resume::Wait, "the second was there before");
+        assert_eq!(table.claim(&claim(2), true), Resume::Continue(Box::new(paused(1, 7))));
+        assert_eq!(table.claim(&claim(3), true), Resume::Wait);
+        assert_eq!(table.pause(paused(2, 7)), Ok(()));
+        assert_eq!(table.claim(&claim(3), true), Resume::Continue(Box::new(paused(2, 7))));
+        // One that does not ask again holds the next one up for as long as that is patient, and nobody else.
+        assert_eq!(table.claim(&claim(4), true), Resume::Wait);
+        assert_eq!(table.pause(paused(3, 7)), Ok(()));
+        assert_eq!(table.claim(&claim(5), true), Resume::Wait);
+        assert_eq!(table.claim(&claim(5), false), Resume::Continue(Box::new(paused(3, 7))));
+        assert_eq!(table.pause(paused(5, 7)), Ok(()));
+        assert_eq!(table.claim(&claim(6), true), Resume::Continue(Box::new(paused(5, 7))));
     }
 
     #[test]
