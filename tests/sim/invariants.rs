@@ -38,9 +38,9 @@ pub struct Seen {
 
 impl Seen {
     pub fn has_all(&self) -> bool {
-        let Self { files, frames, resumed, past, ring_files, sealed, moved, beside, index_inserted: _, index_at_end: _ } = *self;
+        let Self { files, frames, resumed, past, ring_files, sealed, moved, beside, index_inserted: _, index_at_end } = *self;
         // Room inside a file is not made on every file system.
-        [files, frames, resumed, past, ring_files, sealed, moved, beside].iter().all(|count| *count > 0)
+        [files, frames, resumed, past, ring_files, sealed, moved, beside, index_at_end].iter().all(|count| *count > 0)
     }
 }
 

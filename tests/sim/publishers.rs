@@ -276,7 +276,7 @@ impl Publisher {
             } else {
                 self.sound(random, timestamp_ms, dts_ms, has_pictures);
             }
-            if random.below(400) == 0 {
+            if self.character.picture_us != RAPID_US && random.below(400) == 0 {
                 // The encoder's clock jumps.
                 let by = 20_000 + random.below(1 << 20) as i64;
                 let by = if random.below(2) == 0 { by } else { -by };
@@ -301,7 +301,9 @@ impl Publisher {
 
     fn picture(&mut self, random: &mut Random, timestamp_ms: u32, dts_ms: i64) {
         let key = self.pictures.is_multiple_of(self.character.gop);
-        if key && random.below(12) == 0 {
+        // A rapid one is one file from its begin to its end.
+        let is_rapid = self.character.picture_us == RAPID_US;
+        if key && !is_rapid && random.below(12) == 0 {
             // Encoders repeat it, and some change it.
             self.level += random.below(2) as u8;
             self.picture_header(timestamp_ms);
