@@ -75,7 +75,13 @@ fn main() -> ExitCode {
         Command::Ask(ask) => capstan::client::run(&ask),
         Command::Serve { config } => with_config(config.as_deref(), |config, path| capstan::app::run(config, path.to_owned())),
         Command::Explain { files, json } => capstan::inspect::explain_command(&files, json),
-        Command::Verify { paths } => capstan::inspect::verify_command(&paths),
+        Command::Verify { paths } => {
+            // Encrypted recordings are looked into with the key of the data folder they lie in.
+            if let Some(key) = paths.iter().find_map(|path| capstan::process::keys::find_above(path)) {
+                capstan::domain::sealing::hold_master_key(&key);
+            }
+            capstan::inspect::verify_command(&paths)
+        }
         Command::RebuildCatalog { config } => with_config(config.as_deref(), |config, _| capstan::rescue::rebuild_command(&config)),
         Command::CheckConfig { file } => match Config::load(&file) {
             Ok(_) => {

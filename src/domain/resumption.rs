@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::{FileId, PublicationId, StreamKey, WallTime};
 
 use super::event::RecordSessionId;
+use super::sealing::HlsEncryption;
 use super::{EndReason, Policy, Receipt, RecordingSource};
 
 /// Interrupted recordings that wait. One more is finished at once: a publisher who invents names must not fill the memory.
@@ -34,6 +35,9 @@ pub struct PausedRecording {
     pub session: RecordSessionId,
     /// Parts are MPEG-TS, else fragmented MP4: one playlist holds one of them.
     pub transport_stream: bool,
+    /// Its segments are encrypted so: those of all parts, as the recording says of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<HlsEncryption>,
     /// Number of the last part.
     pub part: u32,
     /// When its stream was interrupted.
@@ -50,7 +54,13 @@ impl PausedRecording {
     /// May a publication still go on with it? Not once its time is over, its stream may not be published any more, or its task takes no new publications.
     /// `takes_more`: its rule or task does.
     pub fn is_awaited(&self, policy: &Policy, takes_more: bool, now: WallTime) -> bool {
-        takes_more && now < self.resume_until && !policy.admission.is_forbidden(&self.key, now)
+        takes_more && self.is_in_time(now) && !policy.admission.is_forbidden(&self.key, now)
+    }
+
+    /// Its time is not over. A clock that was set back makes the wait at most twice as long: with one that was set back by more than that, it is over.
+    pub fn is_in_time(&self, now: WallTime) -> bool {
+        let [now, end, until] = [now, self.end, self.resume_until].map(WallTime::unix_micros);
+        now < until && end.saturating_sub(now) <= until.saturating_sub(end)
     }
 }
 
@@ -61,6 +71,7 @@ pub struct ResumeClaim {
     pub source: RecordingSource,
     pub publication: PublicationId,
     pub transport_stream: bool,
+    pub encryption: Option<HlsEncryption>,
 }
 
 /// The answer to a [`ResumeClaim`].
@@ -95,21 +106,29 @@ pub struct Resumptions {
     superseded: Vec<Waiting>,
     /// Entries that are paused.
     paused: usize,
+    /// The oldest publication that waits for the one before: younger ones come behind it.
+    first_waiting: HashMap<(StreamKey, RecordingSource), PublicationId>,
 }
 
 impl Resumptions {
     /// A publication begins an HLS recording that may be interrupted. `patient`: it can wait for the one before.
     pub fn claim(&mut self, claim: &ResumeClaim, patient: bool) -> Resume {
         let place = (claim.key.clone(), claim.source.clone());
-        if let Some(Entry::Running(other)) = self.entries.get(&place)
-            && *other != claim.publication
-            && patient
-        {
+        let is_taken = matches!(self.entries.get(&place), Some(Entry::Running(other)) if *other != claim.publication);
+        let is_overtaking = self.first_waiting.get(&place).is_some_and(|first| *first < claim.publication);
+        if patient && (is_taken || is_overtaking) {
+            let first = self.first_waiting.entry(place).or_insert(claim.publication);
+            *first = claim.publication.min(*first);
             return Resume::Wait;
+        }
+        // Also one that never came back for its answer.
+        if self.first_waiting.get(&place).is_some_and(|first| *first <= claim.publication) {
+            self.first_waiting.remove(&place);
         }
         let Some(Entry::Paused(waiting)) = self.entries.insert(place, Entry::Running(claim.publication)) else { return Resume::No };
         self.paused -= 1;
-        if waiting.recording.transport_stream == claim.transport_stream {
+        let PausedRecording { transport_stream, encryption, .. } = waiting.recording;
+        if (transport_stream, encryption) == (claim.transport_stream, claim.encryption) {
             return Resume::Continue(Box::new(waiting.recording));
         }
         self.superseded.push(waiting);
@@ -193,11 +212,12 @@ mod tests {
             source: RecordingSource::Rule(TemplateId(1001)),
             publication: PublicationId(publication),
             transport_stream: false,
+            encryption: None,
         }
     }
 
     fn paused(publication: u64, file: u64) -> PausedRecording {
-        let ResumeClaim { key, source, publication, transport_stream } = claim(publication);
+        let ResumeClaim { key, source, publication, transport_stream, encryption } = claim(publication);
         PausedRecording {
             file_id: FileId::new(FileId::MIN + file).expect("in range"),
             key,
@@ -205,6 +225,7 @@ mod tests {
             publication,
             session: RecordSessionId(1),
             transport_stream,
+            encryption,
             part: 1,
             end: WallTime::from_unix_seconds(100),
             reason: EndReason::PublicationEnded,
@@ -250,11 +271,47 @@ mod tests {
     }
 
     #[test]
+    fn who_came_first_goes_on_first() {
+        let mut table = Resumptions::default();
+        table.announce(&paused(1, 7));
+        assert_eq!(table.claim(&claim(2), true), Resume::Wait);
+        assert_eq!(table.claim(&claim(3), true), Resume::Wait);
+        assert_eq!(table.pause(paused(1, 7)), Ok(()));
+        assert_eq!(table.claim(&claim(3), true), Resume::Wait, "the second was there before");
+        assert_eq!(table.claim(&claim(2), true), Resume::Continue(Box::new(paused(1, 7))));
+        assert_eq!(table.claim(&claim(3), true), Resume::Wait);
+        assert_eq!(table.pause(paused(2, 7)), Ok(()));
+        assert_eq!(table.claim(&claim(3), true), Resume::Continue(Box::new(paused(2, 7))));
+        // One that does not ask again holds the next one up for as long as that is patient, and nobody else.
+        assert_eq!(table.claim(&claim(4), true), Resume::Wait);
+        assert_eq!(table.pause(paused(3, 7)), Ok(()));
+        assert_eq!(table.claim(&claim(5), true), Resume::Wait);
+        assert_eq!(table.claim(&claim(5), false), Resume::Continue(Box::new(paused(3, 7))));
+        assert_eq!(table.pause(paused(5, 7)), Ok(()));
+        assert_eq!(table.claim(&claim(6), true), Resume::Continue(Box::new(paused(5, 7))));
+    }
+
+    #[test]
+    fn segments_in_one_recording_are_all_encrypted_or_none() {
+        let sealed = |claim| ResumeClaim { transport_stream: true, encryption: Some(HlsEncryption { rotation_segments: 2 }), ..claim };
+        let mut table = Resumptions::default();
+        table.claim(&sealed(claim(1)), true);
+        let waiting = PausedRecording { transport_stream: true, encryption: sealed(claim(1)).encryption, ..paused(1, 7) };
+        assert_eq!(table.pause(waiting.clone()), Ok(()));
+        assert_eq!(table.claim(&sealed(claim(2)), true), Resume::Continue(Box::new(waiting.clone())));
+        assert_eq!(table.pause(PausedRecording { publication: PublicationId(2), ..waiting }), Ok(()));
+        assert_eq!(table.claim(&ResumeClaim { encryption: None, ..sealed(claim(3)) }, true), Resume::No);
+    }
+
+    #[test]
     fn awaited_until_time_task_or_ban_ends_it() {
         let mut policy = Policy::default();
         let at = WallTime::from_unix_seconds;
         let recording = paused(1, 1);
-        for (now, open, expected) in [(100, true, true), (159, true, true), (160, true, false), (120, false, false)] {
+        // Before 100 the clock was set back.
+        for (now, open, expected) in
+            [(100, true, true), (159, true, true), (160, true, false), (120, false, false), (40, true, true), (39, true, false)]
+        {
             assert_eq!(recording.is_awaited(&policy, open, at(now)), expected, "{now}");
         }
         policy.admission.forbidden.insert(recording.key.clone(), at(1_000));

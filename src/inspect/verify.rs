@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use super::Report;
 use crate::container::{MediaSummary, ReadAt, mp4};
+use crate::domain::sealing::Sealing;
 use crate::domain::{FinishedFile, Receipt, RecordingSource};
 use crate::logging::error_chain;
 use crate::segment::checksum;
@@ -81,7 +82,7 @@ fn each_recording(path: &Path, depth: u32, found: &mut impl FnMut(&Path)) {
     }
 }
 
-/// What is not as it was when the recording was finished.
+/// What is not as it was when the recording was finished. Of an encrypted one, whose key this process does not have, only bytes and checksums are compared.
 ///
 /// # Errors
 /// If it cannot be read.
@@ -100,18 +101,15 @@ pub fn verify(folder: &Path) -> Result<Vec<String>, VerifyError> {
     }
     let parts = if recorded.identity.format == Format::Hls {
         check_playlist(folder, &text(&entry)?, &mut faults);
-        finish::media_files(folder, &recorded.identity, &recorded.entry)
-            .map_err(reading(folder))?
-            .into_iter()
-            .map(|(_, name)| folder.join(name))
-            .collect()
+        let parts = finish::media_files(folder, &recorded.identity, &recorded.entry).map_err(reading(folder))?;
+        parts.into_iter().map(|(number, name)| (number, folder.join(name))).collect()
     } else {
-        vec![entry]
+        vec![(1, entry)]
     };
     if matches!(recorded.identity.source, RecordingSource::Made(_)) {
         // A clip is not written as recordings are: it is whole if its index leads to media that are there.
         if recorded.identity.format == Format::Mp4 {
-            for part in parts {
+            for (_, part) in parts {
                 let file = File::open(&part).map_err(reading(&part))?;
                 let length = file.metadata().map_err(reading(&part))?.len();
                 mp4::read_movie(&FileReader::new(&file, length)).map_err(|source| VerifyError::Scan { path: part.clone(), source })?;
@@ -121,8 +119,18 @@ pub fn verify(folder: &Path) -> Result<Vec<String>, VerifyError> {
     }
     check_receipt(folder, &recorded, &mut faults);
     let mut found = Vec::new();
-    for part in parts {
-        found.push(scan(&part, &mut faults)?);
+    for (number, part) in parts {
+        let sealing = match recorded.identity.encryption {
+            Some(terms) => match Sealing::of(recorded.identity.file_id, number, terms) {
+                Some(sealing) => Some(sealing),
+                None => {
+                    println!("{}: it is encrypted; only its checksums were compared: name the data folder, where the key is, too", folder.display());
+                    return Ok(faults);
+                }
+            },
+            None => None,
+        };
+        found.push(scan(&part, sealing.as_ref(), &mut faults)?);
     }
     let summary = finish::total(&found);
     if summary != recorded.summary {
@@ -167,11 +175,14 @@ fn text(path: &Path) -> Result<String, VerifyError> {
 }
 
 /// A fresh scan of one media file, which must find nothing to do.
-fn scan(path: &Path, faults: &mut Vec<String>) -> Result<MediaSummary, VerifyError> {
+fn scan(path: &Path, sealing: Option<&Sealing>, faults: &mut Vec<String>) -> Result<MediaSummary, VerifyError> {
     let file = File::open(path).map_err(reading(path))?;
     let length = file.metadata().map_err(reading(path))?.len();
     let reader = FileReader::new(&file, length);
-    let scanned = finish::scan_media(&reader, path, true);
+    let scanned = match sealing {
+        Some(sealing) => finish::scan_sealed(&reader, sealing),
+        None => finish::scan_media(&reader, path, true),
+    };
     let plan = scanned.map_err(|source| VerifyError::Scan { path: path.to_owned(), source })?.plan;
     let mut as_planned = plan.append.is_empty() && plan.insert.is_none();
     for (offset, bytes) in &plan.writes {

@@ -22,6 +22,11 @@ pub fn read_or_make(data_folder: &Path) -> io::Result<MasterKey> {
     }
 }
 
+/// The key of the data folder that `path` is or lies in. `None`: there is none that can be read.
+pub fn find_above(path: &Path) -> Option<MasterKey> {
+    path.canonicalize().ok()?.ancestors().find_map(|folder| read(&folder.join(NAME)).ok())
+}
+
 fn refused(path: &Path, what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{} {what}", path.display()))
 }
@@ -58,6 +63,10 @@ mod tests {
     fn a_key_is_made_once_and_kept_to_ourselves() {
         let folder = tempfile::tempdir().unwrap();
         let key = read_or_make(folder.path()).unwrap();
+        let recording = folder.path().join("media/2026-01-31/7");
+        fs::create_dir_all(&recording).unwrap();
+        assert_eq!(find_above(&recording).map(|found| found.0), Some(key.0));
+        assert!(find_above(&recording.join("none")).is_none());
         let path = folder.path().join(NAME);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(read_or_make(folder.path()).unwrap().0, key.0);

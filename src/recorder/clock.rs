@@ -38,9 +38,14 @@ pub struct Clocks {
 }
 
 impl Clocks {
+    /// DTS of the newest frame, of either track.
+    pub fn newest_ms(&self) -> Option<i64> {
+        self.video.last_ms.max(self.audio.last_ms)
+    }
+
     /// The time of what belongs to no track: near the newest frame, wherever in the circle the timestamps are.
     pub fn other_ms(&self, timestamp_ms: u32) -> i64 {
-        match self.video.last_ms.max(self.audio.last_ms) {
+        match self.newest_ms() {
             Some(newest_ms) => Timeline::near(newest_ms).unwrap_ms(timestamp_ms),
             None => i64::from(timestamp_ms),
         }

@@ -105,8 +105,9 @@ impl<S: Store> Recorder<S> {
         self.new_epoch(tracks, EndReason::ParametersChanged);
     }
 
+    /// It has no frame, neither in a file nor in memory.
     pub(super) fn epoch_is_empty(&self) -> bool {
-        self.cache.newest().is_none_or(|newest| newest.epoch != self.epoch().number)
+        self.epoch().zero_ms.is_none() && self.cache.newest().is_none_or(|newest| newest.epoch != self.epoch().number)
     }
 
     pub(super) fn new_epoch(&mut self, tracks: Tracks, reason: EndReason) {

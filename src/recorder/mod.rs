@@ -244,8 +244,12 @@ impl<S: Store> Recorder<S> {
     pub fn stop(&mut self, source: &RecordingSource, reason: EndReason, now: Now, store: &mut S) {
         let end = self.cache.end();
         self.gather(now, true);
+        let newest = (self.epoch().number, self.clocks.newest_ms());
         for session in self.sessions.iter_mut().filter(|session| session.source == *source) {
             session.ending.get_or_insert((end, reason));
+            if let Some(past) = &mut session.past {
+                past.end_with(newest);
+            }
         }
         self.pump(now, store);
     }

@@ -88,12 +88,19 @@ pub struct Past<P> {
     anchor: (WallTime, i64),
     /// Frames from here on wait in the recorder's cache.
     hold: Option<Sequence>,
+    /// The session ends with the frames of this epoch and time: files of the ring may hold more.
+    last: Option<(u32, i64)>,
     progress: MonoTime,
 }
 
 impl<P> Past<P> {
     pub fn hold(&self) -> Option<Sequence> {
         self.hold
+    }
+
+    /// What comes behind this epoch and DTS is not wanted any more.
+    pub fn end_with(&mut self, (epoch, dts_ms): (u32, Option<i64>)) {
+        self.last = self.last.or(dts_ms.map(|dts_ms| (epoch, dts_ms)));
     }
 }
 
@@ -132,6 +139,7 @@ impl<S: Store> Recorder<S> {
             reading: None,
             anchor: (file.wall, file.first_dts_ms),
             hold: None,
+            last: None,
             progress: now.mono,
         };
         self.begin(source, template, (0, false), Some(Box::new(past)));
@@ -336,6 +344,9 @@ impl<P: Pinned> Past<P> {
             // A track that the publication did not have is none of this file.
             let Some(tag_header) = tag_header else { continue };
             let (dts_ms, cts_ms) = (file.first_dts_ms + frame.time_ms, frame.cts_ms);
+            if self.last.is_some_and(|last| (file.epoch, dts_ms) > last) {
+                continue;
+            }
             let frame = Frame { track: frame.track, dts_ms, cts_ms, key: frame.key, tag_header, media: Payload::contiguous(media) };
             self.cache.push(&FrameHead::of(&frame, file.epoch), media.len(), Place::Heap(media.into()));
         }

@@ -23,6 +23,8 @@ pub(super) struct MemoryStore {
     resumptions: Resumptions,
     texts: BTreeMap<u64, String>,
     room: bool,
+    /// Takes everything, and nothing shall be kept in memory.
+    tight: bool,
     disk: Room,
     pins: Rc<Cell<usize>>,
     /// Logs and notes that are open.
@@ -160,7 +162,7 @@ impl Store for MemoryStore {
         }
     }
     fn is_tight(&self) -> bool {
-        !self.room
+        self.tight || !self.room
     }
     fn recall(&mut self, file: FileId, from_ms: Option<i64>) -> Option<Box<dyn Recalling>> {
         let (_, bytes) = self.files.values().find(|(open, _)| open.media.folder == file)?;
@@ -182,6 +184,7 @@ impl MemoryStore {
             resumptions: Resumptions::default(),
             texts: BTreeMap::new(),
             room: true,
+            tight: false,
             disk: Room::Free,
             pins: Rc::default(),
             kept: 0,
@@ -352,6 +355,36 @@ fn a_split_loses_and_doubles_nothing_and_each_file_begins_at_zero() {
         [EndReason::Interval, EndReason::Interval, EndReason::Interval, EndReason::PublicationEnded]
     );
     assert_eq!(recorder.totals().files, 4);
+}
+
+#[test]
+fn a_jump_ends_the_file_also_when_no_frame_is_kept_in_memory() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    store.tight = true;
+    recorder.start(source(), &template(&[Format::Flv], 1_800), now(0), &mut store);
+    headers(&mut recorder, &mut store);
+    send(&mut recorder, &mut store, 0..30);
+    recorder.video(200_000, Payload::contiguous(&video_frame(true, 30)), now(1_200), &mut store).unwrap();
+    recorder.finish(EndReason::PublicationEnded, now(1_300), &mut store);
+    assert_eq!(store.ended.iter().map(|end| end.reason).collect::<Vec<_>>(), [EndReason::TimestampJump, EndReason::PublicationEnded]);
+    assert_eq!(store.flv_tags(1).iter().map(|tag| tag.1).max(), Some(0), "it begins at zero");
+}
+
+#[test]
+fn a_message_may_come_between_new_parameters_and_their_first_frame() {
+    let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+    recorder.start(source(), &template(&[Format::Mp4], 60), now(0), &mut store);
+    recorder.audio(0, Payload::contiguous(AUDIO_HEADER), now(0), &mut store).unwrap();
+    for number in 0..100_u32 {
+        recorder.audio(number * 23, Payload::contiguous(&audio_frame(number)), now(u64::from(number) * 23), &mut store).unwrap();
+    }
+    // 48 kHz in place of 44.1 kHz: the next file's. The words are the open one's, of whose frames none is left in memory.
+    recorder.audio(2_300, Payload::contiguous(&[0xaf, 0, 0x11, 0x90]), now(2_300), &mut store).unwrap();
+    let words = [&[2, 0, 10][..], b"onTextData", &[3, 0, 4], b"text", &[2, 0, 5], b"words", &[0, 0, 9]].concat();
+    recorder.data(2_300, Payload::contiguous(&words), now(2_300), &mut store);
+    recorder.audio(2_300, Payload::contiguous(&audio_frame(100)), now(2_300), &mut store).unwrap();
+    recorder.finish(EndReason::PublicationEnded, now(7_000), &mut store);
+    assert_eq!(store.ended.iter().map(|end| end.reason).collect::<Vec<_>>(), [EndReason::ParametersChanged, EndReason::PublicationEnded]);
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl LeftBehind {
     pub fn find_paused(&mut self, settings: &FinishSettings, now: WallTime) -> &[PausedRecording] {
         let whole = self.recordings.iter().filter(|id| !self.held.contains(id));
         let found = whole.filter_map(|id| finish::paused_recording(settings, *id, self.died));
-        self.paused = found.filter(|paused| now < paused.resume_until).collect();
+        self.paused = found.filter(|paused| paused.is_in_time(now)).collect();
         &self.paused
     }
 

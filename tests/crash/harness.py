@@ -2,9 +2,13 @@
 
 Before SIGKILL comes SIGSTOP: a stopped process stands at an instant as random as a killed one, and while it stands the kernel can be asked how many
 bytes of each connection it had read. So a frame that has to be in the files is told from one that was still in a socket buffer, exactly.
+
+A seed also chooses what is there beside: a second data folder, a ring that is kept of every stream, encrypted recordings, a recording that waits for its
+stream to come back, an index that does not fit into the room in front of its file.
 """
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -25,11 +29,14 @@ import check  # noqa: E402
 import media  # noqa: E402
 import rtmp  # noqa: E402
 import tracks  # noqa: E402
-from appliance import BINARY, Appliance, toml, until  # noqa: E402
+from appliance import BINARY, VOD, Appliance, toml, until  # noqa: E402
 
 # A frame that was read this shortly before the kill may still have been on its way through the core: the pass of one tick, and what the machine's
 # scheduler adds. Everything read before has to be in the files.
 IN_HAND_MS = 100
+# A core that gets no processor may stand longer between reading and storing, with what one read brought of one connection: each has one such buffer.
+IN_HAND_BYTES = 256 << 10
+CORES = os.cpu_count()
 # ffmpeg says what it has sent every 0.1 s, and what of it was read is not known: what it said this long before the kill has to be there.
 FFMPEG_MS = 1_000
 # RecordInterval, the smallest. Media time: streams are pushed faster than real time, so that files are cut all the while.
@@ -38,6 +45,11 @@ INTERVAL_S = 30
 RECOVERY_S = 30
 # A publisher without pace stops here, so that a run's files can be looked at in a few seconds.
 FLAT_OUT_FRAMES_MAX = 3_000
+
+# So many have an index of more than the 32 KiB that are left for it.
+INDEX_FRAMES_MAX = 7_000
+# A recording waits so long for its stream; what came back within half of it has to be in the same file.
+WAIT_S = 4
 
 # ffmpeg takes an elementary stream for one by a few frames in a row; shorter files it has to be told about.
 ELEMENTARY_BYTES_SURE = 20_000
@@ -63,9 +75,9 @@ class CountingSocket:
 class Publisher(threading.Thread):
     """Pushes a source over and over, `speed` times as fast as real time (0: as fast as it is taken), until it is stopped or cut off."""
 
-    def __init__(self, appliance, stream, source, speed, domain):
+    def __init__(self, appliance, stream, source, speed, domain, frames_max=FLAT_OUT_FRAMES_MAX):
         super().__init__(daemon=True)
-        self.appliance, self.stream, self.speed = appliance, stream, speed
+        self.appliance, self.stream, self.speed, self.frames_max = appliance, stream, speed, frames_max
         self.name_and_query = f"{stream}?vhost={domain}"
         self.tags = list(media.flv_tags(media.source(source)))
         # For each track, of each frame: bytes of the connection up to its end, and when it had been given to the kernel.
@@ -109,7 +121,7 @@ class Publisher(threading.Thread):
                 if track:
                     self.frames[track].append((connection.socket.sent, time.monotonic()))
                     count += 1
-                if not self.speed and count >= FLAT_OUT_FRAMES_MAX:
+                if not self.speed and count >= self.frames_max:
                     self.ending.wait()
                     return
 
@@ -156,6 +168,11 @@ class Publisher(threading.Thread):
             whole = [at for end, at in frames if self.read_bytes is None or end <= self.read_bytes]
             counts[track] = sum(at <= killed_at - IN_HAND_MS / 1000 for at in whole)
         return counts
+
+    def sure(self):
+        """Of these, without those that one read may have brought last."""
+        read_bytes = self.read_bytes or 0
+        return {track: sum(end <= read_bytes - IN_HAND_BYTES for end, _ in frames) for track, frames in self.frames.items()}
 
     def sent(self):
         return {track: len(frames) for track, frames in self.frames.items()}
@@ -211,6 +228,9 @@ class Encoder:
         until_ms = max((out for at, out in self.progress if at <= killed_at - FFMPEG_MS / 1000), default=0) - 200
         return {track: sum(packet.pts <= until_ms for packet in self.whole[track]) for track in self.whole.kinds}
 
+    def sure(self):
+        return None
+
     def sent(self):
         return {track: len(self.whole[track]) for track in self.whole.kinds}
 
@@ -234,9 +254,15 @@ def receive_queue(local_port, remote_port):
 class Stream:
     publisher: object
     source: str
-    formats: tuple
+    domain: str
     # Frames that have to be there, by track; known at the kill.
     must: dict = None
+    # The kill it met.
+    killed: int = 0
+
+    @property
+    def formats(self):
+        return DOMAINS[self.domain]
 
 
 @dataclass
@@ -256,8 +282,19 @@ class Run:
         self.seed, self.random = seed, random.Random(seed)
         self.mode = MODES[seed % len(MODES)]
         container = "ts" if self.random.random() < 0.3 else "fmp4"
-        self.appliance = Appliance(folder, ingest={"arena_mib": 32}, record={"hls_container": container})
+        settings = {"ingest": {"arena_mib": 32}, "record": {"hls_container": container}}
+        self.has_ring = self.random.random() < 0.3
+        self.extra = self.random.choice(["index", "sealed", "back", "none"])
+        if self.random.random() < 0.3:
+            settings["more_data_folders"] = [str(folder / "more")]
+            (folder / "more").mkdir(parents=True)
+        self.appliance = Appliance(folder, **settings)
         self.streams = []
+        self.kills = 0
+        # Streams of which a core had read something that it had not stored, with the kill.
+        self.in_hand = set()
+        # How long the stream that comes back was away, each time.
+        self.gaps = []
         self.result = Result(seed, self.mode, missing={})
 
     def go(self):
@@ -265,9 +302,11 @@ class Run:
             self.appliance.start()
             self.rules()
             self.publish("a")
-            time.sleep(self.random.uniform(0.3, 3.0))
+            time.sleep(self.random.uniform(0.3, 2.0))
             getattr(self, self.mode)()
             self.appliance.start()
+            if self.extra == "back":
+                self.come_back()
             self.wait_recovered()
             self.compare()
             self.appliance.stop()
@@ -291,7 +330,14 @@ class Run:
     def rules(self):
         interval = {"RecordInterval": INTERVAL_S}
         for domain, formats in DOMAINS.items():
-            self.appliance.record(domain, **{name: True if name == "hls" else interval for name in formats})
+            more = {"PreRecordDuration": 600} if self.has_ring and domain == "all.example" else {}
+            if domain == "sealed.example":
+                more["HlsEncryption"] = {"Type": "SimpleAES", "RotationSegments": self.random.randrange(3)}
+            if domain == "back.example":
+                more["HlsSpecialParam"] = {"FlowContinueDuration": WAIT_S}
+            if domain == "index.example":
+                interval = {"RecordInterval": 7200}
+            self.appliance.record(domain, **{name: True if name == "hls" else interval for name in formats}, **more)
 
     def publish(self, round_name):
         streams = [
@@ -302,9 +348,36 @@ class Run:
             ("real", "live", lambda name: Encoder(self.appliance, name, "live", ["-re"], "all.example"), "all.example"),
             ("radio", "longaac", lambda name: Encoder(self.appliance, name, "longaac", ["-readrate", "20"], "aac.example"), "aac.example"),
         ]
+        extra = {
+            "index": ("index", "long", lambda name: Publisher(self.appliance, name, "long", 0, "index.example", INDEX_FRAMES_MAX), "index.example"),
+            "sealed": ("sealed", "long", lambda name: Publisher(self.appliance, name, "long", 25, "sealed.example"), "sealed.example"),
+        }
+        if self.extra in extra:
+            streams[1] = extra[self.extra]
         for name, source, publisher, domain in streams:
             name = f"{name}-{round_name}"
-            self.streams.append(Stream(publisher(name), source, DOMAINS[domain]))
+            self.streams.append(Stream(publisher(name), source, domain))
+        if self.extra == "back":
+            self.publish_back()
+
+    def publish_back(self):
+        """The stream that comes back under its name, every other time with other pictures, so that its turns can be told apart."""
+        source = ("long", "live")[len(self.back()) % 2]
+        if self.back():
+            self.gaps.append(time.monotonic() - self.killed_at)
+        self.streams.append(Stream(Publisher(self.appliance, "back", source, 25, "back.example"), source, "back.example"))
+
+    def back(self):
+        return [stream for stream in self.streams if stream.domain == "back.example"]
+
+    def come_back(self):
+        """One more turn, which ends as it should."""
+        self.publish_back()
+        publisher = self.streams[-1].publisher
+        until(lambda: sum(map(len, publisher.frames.values())) > 500, 20, "frames of the stream that came back")
+        publisher.finish()
+        self.appliance.wait_offline("back", "back.example")
+        self.streams[-1].must = publisher.sent()
 
     # Kills
 
@@ -312,11 +385,13 @@ class Run:
         """SIGSTOP, a look at the sockets, SIGKILL; the publishers go with it. `reading_until`: when it stopped reading, if before."""
         process = self.appliance.process
         killed_at = reading_until or time.monotonic()
+        self.killed_at = killed_at
         process.send_signal(signal.SIGSTOP)
         for stream in self.streams:
             if stream.must is None:
                 stream.publisher.note_read()
-                stream.must = stream.publisher.must(killed_at)
+                stream.must, stream.killed = stream.publisher.must(killed_at), self.kills
+        self.kills += 1
         self.appliance.kill()
         for stream in self.streams:
             stream.publisher.cut()
@@ -363,44 +438,84 @@ class Run:
 
     def wait_recovered(self):
         """Until nothing is open and nothing waits for the catalog."""
-        recording = self.appliance.data / "recording"
-        until(lambda: not list(recording.iterdir()), RECOVERY_S, "the end of recovery")
+        recording = [root / "recording" for root in self.appliance.roots]
+        until(lambda: not any(list(folder.iterdir()) for folder in recording), RECOVERY_S, "the end of recovery")
 
     def compare(self):
         faults = []
         known = set()
         with ThreadPoolExecutor(2) as readers:
-            for stream in self.streams:
-                name = stream.publisher.stream
+            for name in dict.fromkeys(stream.publisher.stream for stream in self.streams):
+                turns = [stream for stream in self.streams if stream.publisher.stream == name]
                 files = self.appliance.call("SearchMedia", StreamIds=[name], Limit=1000, Sort={"Field": "CreateTime", "Order": "Asc"})["MediaInfoSet"]
                 files.sort(key=lambda file: int(file["FileId"]))
                 known |= {file["FileId"] for file in files}
                 self.result.files += len(files)
-                for container in stream.formats:
+                for container in turns[0].formats:
                     parts = [file for file in files if file["BasicInfo"]["Type"] == container]
                     try:
                         if isinstance(stream.publisher, TracksPublisher):
                             self.compare_tracks(stream, container, parts)
                             continue
                         read = list(readers.map(self.read, parts))
-                        self.compare_one(stream, container, media.joined(read))
+                        if len(turns) > 1:
+                            self.compare_turns(turns, parts, media.joined(read))
+                        else:
+                            self.compare_one(turns[0], container, media.joined(read))
                     except AssertionError as fault:
                         faults.append(f"{name} {container} in {len(parts)} files: {fault}")
-        lying = {path.name for path in (self.appliance.data / "media").glob("*/*")}
+            rings = self.ring_folders()
+            known |= {path.name for paths in rings.values() for path in paths}
+            for stream in self.streams:
+                if not self.has_ring or stream.domain != "all.example":
+                    continue
+                folders = rings.get(stream.publisher.stream, [])
+                try:
+                    read = list(readers.map(lambda folder: media.packets(next(folder.glob("*.m3u8"))), folders))
+                    self.compare_one(stream, "ring", media.joined(read))
+                except AssertionError as fault:
+                    faults.append(f"{stream.publisher.stream} ring in {len(folders)} files: {fault}")
+        lying = {path.name for root in self.appliance.roots for path in (root / "media").glob("*/*")}
         if lying != known:
             faults.append(f"on the disk but not in the catalog: {lying - known}; in the catalog but not on the disk: {known - lying}")
         # A fresh scan finds in every file what was noted when it was finished or recovered.
-        verified = subprocess.run([BINARY, "verify", self.appliance.data], capture_output=True, text=True, timeout=60)
+        verified = subprocess.run([BINARY, "verify", *self.appliance.roots], capture_output=True, text=True, timeout=60)
         if verified.returncode:
             faults.append(verified.stdout)
         self.appliance.check_log()
+        for kill in range(self.kills):
+            streams = [stream for number, stream in self.in_hand if number == kill]
+            if len(streams) > CORES:
+                faults.append(f"the newest frames of {streams} are missing; {CORES} cores had no more than one each in hand")
         if failed := [line for line in self.appliance.log.splitlines() if "could not be" in line]:
             faults.append("; ".join(failed))
         if faults:
-            raise AssertionError(f"seed {self.seed} ({self.mode}), {self.appliance.folder}:\n" + "\n".join(faults))
+            raise AssertionError(f"seed {self.seed} ({self.mode}, {self.extra}), {self.appliance.folder}:\n" + "\n".join(faults))
+
+    def ring_folders(self):
+        """Of what is kept of each stream, oldest first; searches do not show it."""
+        found = {}
+        for root in self.appliance.roots:
+            for path in (root / "media").glob("*/*"):
+                identity = json.loads((path / "recording.json").read_text())["identity"]
+                if identity["source"] == "Ring":
+                    found.setdefault(identity["key"]["stream"], []).append(path)
+        return {stream: sorted(paths, key=lambda path: int(path.name)) for stream, paths in found.items()}
 
     def read(self, file):
         path, container = self.appliance.path_of(file), file["BasicInfo"]["Type"]
+        playlist = path.read_text() if container == "hls" else ""
+        if "#EXT-X-KEY" in playlist:
+            return self.read_sealed(file, playlist)
+        if path.stem == "back":
+            # Each publication counts its times from its own beginning: its parts are read one by one.
+            parts = sorted(path.parent.glob("media-*.[mt]*s"), key=lambda part: int(part.stem.split("-")[1]))
+            filters = {"video_filter": "filter_units=pass_types=1-6", "audio_filter": "aac_adtstoasc"} if parts[0].suffix == ".ts" else {}
+            return media.joined([media.packets(part, quiet=False, **filters) for part in parts])
+        if "#EXT-X-DISCONTINUITY" in playlist:
+            # Frames that no file had taken when the kill came are a part whose times begin anew: the playlist says so, and ffmpeg remarks upon it.
+            filters = {} if "#EXT-X-MAP" in playlist else {"video_filter": "filter_units=pass_types=1-6", "audio_filter": check.transport_audio(path)}
+            return media.packets(path, quiet=False, **filters)
         if container == "mp3" and json.loads((path.parent / "recording.json").read_text())["summary"]["audio"]["frames"] == 1:
             # ffmpeg takes a single frame for none: it is read twice in a row.
             twice = path.parent.parent.parent.parent / f"twice-{path.parent.name}.mp3"
@@ -438,8 +553,34 @@ class Run:
             read = [media.packets(self.appliance.path_of(part), quiet=False, **filters) for part in parts]
             self.compare_one(stream, container, media.joined(read))
 
+    def read_sealed(self, file, playlist):
+        """As a player gets it: with the keys that the key service hands out for a token."""
+        token = self.appliance.call("DescribeRecordingReceipt", version=VOD, FileId=file["FileId"])["DrmToken"]
+        folder, name = file["BasicInfo"]["MediaUrl"].rsplit("/", 1)
+        url = f"{folder}/voddrm.token.{token}.{name}"
+        assert "#EXT-X-ENDLIST" in playlist
+        return media.packets(url, video_filter="filter_units=pass_types=1-6", audio_filter="aac_adtstoasc", quiet=False)
+
+    def compare_turns(self, turns, files, found):
+        """The publications of a stream that came back, one behind the other; in one file, if it came back in time."""
+        transport = self.appliance.settings["record"]["hls_container"] == "ts"
+        for track, packets in found.tracks.items():
+            at = 0
+            for number, stream in enumerate(turns):
+                expected = [packet.md5 for packet in expected_packets(stream.source, transport)[track]]
+                begin = at
+                while at < len(packets) and packets[at].md5 == expected[(at - begin) % len(expected)]:
+                    at += 1
+                self.result.frames += at - begin
+                missing, sent = stream.must[track] - (at - begin), stream.publisher.sent()[track]
+                assert missing <= 0, f"turn {number}: {missing} of {stream.must[track]} {track} frames that had been read are missing"
+                assert at - begin <= sent, f"turn {number}: {at - begin} {track} frames, only {sent} were sent"
+            assert at == len(packets), f"{track} frame {at} of {len(packets)} is not what was sent there"
+        in_time = all(gap < WAIT_S / 2 for gap in self.gaps)
+        assert len(files) == 1 or not in_time, f"the stream was away for {self.gaps} s, and does not go on in its file"
+
     def compare_one(self, stream, container, found):
-        transport = container == "hls" and self.appliance.settings["record"]["hls_container"] == "ts"
+        transport = stream.domain == "sealed.example" or (container == "hls" and self.appliance.settings["record"]["hls_container"] == "ts")
         whole = expected_packets(stream.source, transport)
         sent, lost = stream.publisher.sent(), []
         tracks = ["audio"] if container in ("aac", "mp3") else whole.kinds
@@ -451,7 +592,9 @@ class Run:
             assert len(packets) <= sent[track], f"{len(packets)} {track} frames, only {sent[track]} were sent"
             missing = stream.must[track] - len(packets)
             self.result.frames += len(packets)
-            if missing > 0:
+            if missing > 0 and (sure := stream.publisher.sure()) and len(packets) >= sure[track]:
+                self.in_hand.add((stream.killed, stream.publisher.stream))
+            elif missing > 0:
                 self.result.missing[(stream.publisher.stream, container, track)] = missing
                 lost.append(f"{missing} of {stream.must[track]} {track} frames that had been read are missing at the end")
         assert not lost, "; ".join(lost)
@@ -464,6 +607,9 @@ DOMAINS = {
     "many.example": ("flv", "mp4", "hls"),
     "mp3.example": ("mp3", "mp4"),
     "aac.example": ("aac", "hls"),
+    "index.example": ("mp4", "hls"),
+    "sealed.example": ("hls",),
+    "back.example": ("hls",),
 }
 
 _packets = {}

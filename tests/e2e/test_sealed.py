@@ -1,12 +1,14 @@
 """Recordings that are encrypted as they are written: nothing in the clear on any disk, whole frames after a kill, played with a token only."""
 
 import re
+import shutil
+import subprocess
 import urllib.parse
 
 import media
 import pytest
 import requests
-from appliance import until
+from appliance import BINARY, until
 from check import annexb as frames
 from test_console import browser  # noqa: F401
 from test_player import APP, info, psign
@@ -59,12 +61,17 @@ def test_templates_say_what_they_may_have(start):
 
 
 @pytest.mark.parametrize("name", ["bframes", "aac"])
-def test_an_encrypted_recording(start, push, source, domain, name):
+def test_an_encrypted_recording(start, push, source, domain, name, tmp_path):
     appliance = start(record={"hls_segment_ms": 1000})
     appliance.rule(template(appliance), domain)
     push(source(name), appliance.url("cam", domain))
     file = appliance.file("cam", domain)
     assert clear_packets(appliance.data) == []
+    verify = lambda path: subprocess.run([BINARY, "verify", path], capture_output=True, text=True, timeout=20)  # noqa: E731
+    assert (done := verify(appliance.data)).returncode == 0 and "only its checksums" not in done.stdout, done.stdout
+    # Away from the key, what can be compared is.
+    elsewhere = shutil.copytree(appliance.folder_of(file), tmp_path / file["FileId"])
+    assert (done := verify(elsewhere)).returncode == 0 and "only its checksums" in done.stdout, done.stdout
     # Without a token there is a playlist and no key.
     plain = requests.get(file["BasicInfo"]["MediaUrl"], timeout=10).text
     keys = re.findall(r'#EXT-X-KEY:METHOD=AES-128,URI="([^"]+)",IV=0x([0-9a-f]{32})', plain)

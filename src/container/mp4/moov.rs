@@ -174,7 +174,8 @@ fn least_common_multiple(a: u32, b: u32) -> u32 {
 }
 
 fn next_id(entries: &[TrackEntry]) -> u32 {
-    entries.iter().map(|entry| entry.id).max().unwrap_or(0).max(AUDIO_TRACK_ID) + 1
+    // All ones: the next one is to be looked for (ISO/IEC 14496-12, 8.2.2.3). A damaged head may have any id.
+    entries.iter().map(|entry| entry.id).max().unwrap_or(0).max(AUDIO_TRACK_ID).saturating_add(1)
 }
 
 /// The smallest presentation time of all tracks.

@@ -66,9 +66,15 @@ impl LeftOut {
 }
 
 impl<P: Pinned> Context<'_, P> {
+    /// That of a frame which has not been taken.
     pub(super) fn epoch(&mut self, number: u32) -> &mut Epoch {
         let first = self.epochs[0].number;
         &mut self.epochs[(number - first) as usize]
+    }
+
+    /// That of an open file: forgotten when no frame of it is left to be taken.
+    pub(super) fn epoch_of_file(&self, number: u32) -> Option<&Epoch> {
+        self.epochs.iter().find(|epoch| epoch.number == number)
     }
 
     pub(super) fn leave_out(&mut self, container: &'static str, codec: &'static str) {

@@ -105,7 +105,7 @@ impl<F: Sink> Output<F> {
         let is_interruption = matches!(reason, EndReason::PublicationEnded | EndReason::Shutdown);
         match resumable {
             Some((claim, terms)) if is_interruption => {
-                let ResumeClaim { key, source, publication, transport_stream } = claim;
+                let ResumeClaim { key, source, publication, transport_stream, encryption } = claim;
                 let resume_until = WallTime::from_unix_micros(now.wall.unix_micros().saturating_add_unsigned(terms.wait_s.saturating_mul(1_000_000)));
                 let session = terms.session;
                 let end = now.wall;
@@ -116,6 +116,7 @@ impl<F: Sink> Output<F> {
                     publication,
                     session,
                     transport_stream,
+                    encryption,
                     part,
                     end,
                     reason,

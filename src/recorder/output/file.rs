@@ -200,7 +200,7 @@ impl<F: Sink> OpenFile<F> {
         let Some(recording) = self.note_to(between.time_ms, &note, hls, store) else { return Written::Blocked };
         let (fits, hls) = recording;
         if let Some(recording) = hls {
-            let wall = context.epoch(self.epoch).wall(between.time_ms).unwrap_or(context.now.wall);
+            let wall = context.epoch_of_file(self.epoch).and_then(|epoch| epoch.wall(between.time_ms)).unwrap_or(context.now.wall);
             recording.mark(wall, &note, store);
         }
         if !fits {

@@ -83,6 +83,7 @@ impl<F: Sink> Output<F> {
             source: self.source.clone(),
             publication: context.publication.id,
             transport_stream: matches!(self.kind, Kind::TransportStream(..)),
+            encryption: self.kind.encryption(),
         });
         if let Some(claim) = &claim {
             let since = *self.awaiting.get_or_insert(context.now.mono);

@@ -158,7 +158,8 @@ impl<F: Sink> Output<F> {
         match (mp4, hls) {
             // What is to be encrypted lies nowhere as it is: no other format is written.
             (_, hls) if template.hls_encryption.is_some() => kinds.extend(hls.map(|hls| Kind::TransportStream(hls, template.hls_encryption))),
-            (mp4, Some(hls)) if settings.hls_transport_stream => {
+            // What is kept of the past is read again as an MP4 file, whatever the playlists of recordings are made of.
+            (mp4, Some(hls)) if settings.hls_transport_stream && *source != RecordingSource::Ring => {
                 kinds.extend(mp4.map(|mp4| Kind::Hybrid { mp4: Some(mp4), hls: None }));
                 kinds.push(Kind::TransportStream(hls, None));
             }

@@ -35,7 +35,7 @@ use playlist::playlist;
 use resumption::PAUSED_NAME;
 
 pub use resumption::{note_pause, paused_recording, prepare_resumption};
-pub use scan::{FileReader, Scanned, scan_media};
+pub use scan::{FileReader, Scanned, scan_media, scan_sealed};
 pub use summary::total;
 
 /// The recording's identity inside its folder.

@@ -34,13 +34,15 @@ pub fn paused_recording(settings: &FinishSettings, file_id: FileId, died: WallTi
     let (part, name) = media_files(&folder, &identity, "").ok()?.pop()?;
     let noted = std::fs::read(folder.join(PAUSED_NAME)).ok().and_then(|text| serde_json::from_slice::<PausedRecording>(&text).ok());
     // A note about an earlier part is about an interruption that was over.
-    Some(noted.filter(|noted| noted.part == part).unwrap_or_else(|| PausedRecording {
+    let noted = noted.filter(|noted| noted.part == part).map(|noted| PausedRecording { encryption: identity.encryption, ..noted });
+    Some(noted.unwrap_or_else(|| PausedRecording {
         file_id,
         key: identity.key,
         source: identity.source,
         publication: identity.publication,
         session: terms.session,
         transport_stream: name.ends_with(".ts"),
+        encryption: identity.encryption,
         part,
         end: died,
         reason: EndReason::Recovered,

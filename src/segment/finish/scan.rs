@@ -84,7 +84,7 @@ pub fn scan_media(reader: &FileReader<'_>, path: &Path, insert_supported: bool) 
 ///
 /// # Errors
 /// Those of the scan.
-pub(super) fn scan_sealed(reader: &FileReader<'_>, sealing: &Sealing) -> Result<Scanned, ScanError> {
+pub fn scan_sealed(reader: &FileReader<'_>, sealing: &Sealing) -> Result<Scanned, ScanError> {
     mpegts::seal::scan(reader, sealing).map(ts_scanned)
 }
 
