@@ -12,8 +12,6 @@ use crate::life::{rule, task};
 use crate::marks::{Handed, Kind, Mark, Truth};
 use crate::store::entries;
 
-/// Frames of further tracks, and data messages, survive the death of the process as those of the first tracks do.
-const BESIDE_SURVIVES_KILL: bool = false;
 /// A task that begins in the past begins at most so long after the moment asked for: what came late counts from when it came.
 const PAST_LATE_MS: i64 = 3_500;
 
@@ -226,7 +224,6 @@ fn found(what: &str, truth: &Truth, kind: Kind, files: &[&Contents]) -> Vec<Mark
 
 /// Further tracks, and words, are in the formats that have a place for them, from the first frame of the first file on.
 fn check_beside(what: &str, truth: &Truth, files: &[&Contents], may_lack: bool) {
-    let survives = truth.lost.is_some() || BESIDE_SURVIVES_KILL;
     for kind in [Kind::FurtherPicture, Kind::FurtherSound, Kind::Data] {
         let found = found(what, truth, kind, files);
         let mut of_publication = files.iter().filter(|one| one.marks.iter().any(|mark| mark.publication == truth.number));
@@ -235,7 +232,7 @@ fn check_beside(what: &str, truth: &Truth, files: &[&Contents], may_lack: bool) 
             Format::Hls => !one.transport_stream || (kind == Kind::Data && !one.sealed),
             Format::Aac | Format::Mp3 => false,
         });
-        if !holds || may_lack || !survives {
+        if !holds || may_lack {
             continue;
         }
         let wanted = truth.beside.iter().filter(|(frame, before)| frame.mark.kind == kind && *before > 0);

@@ -13,7 +13,7 @@ use capstan::segment::disk::{DiskSettings, ResumptionSettings, SteppedDisk};
 use capstan::segment::open::OpenRecordings;
 use capstan::segment::recover::LeftBehind;
 use capstan::segment::{Arena, CoreStore, DiskCommand, DiskHealth, Disks, FileIds, Places};
-use capstan::units::{TaskId, TemplateId, WallTime};
+use capstan::units::{FileId, TaskId, TemplateId, WallTime};
 
 use crate::marks::{Span, Truth};
 use crate::publishers::{Character, Ending, Publisher};
@@ -192,16 +192,14 @@ impl Simulation {
 
     /// What the process before left is finished, beside the recording.
     fn look_after(&self, life: &mut Life, at_once: bool) {
-        let Some((_, left)) = life.left.take_if(|(begins, _)| at_once || mono_ms() >= *begins) else { return };
-        self.recover(&left, |index, paused: PausedRecording| {
+        let Some((_, mut left)) = life.left.take_if(|(begins, _)| at_once || mono_ms() >= *begins) else { return };
+        let files: Vec<FileId> = left.iter().flat_map(LeftBehind::files).collect();
+        self.recover(&mut left, |index, paused: PausedRecording| {
             life.store.places.enter(paused.file_id, index);
             let sent = life.disks[index].handle().sender.try_send(DiskCommand::PauseRecording(Box::new(paused)));
             assert!(sent.is_ok(), "few recordings are interrupted");
         });
-        left.iter()
-            .flat_map(LeftBehind::files)
-            .filter(|file| entries(&self.catalog).contains_key(file))
-            .for_each(|file| life.store.places.forget(file));
+        files.into_iter().filter(|file| entries(&self.catalog).contains_key(file)).for_each(|file| life.store.places.forget(file));
     }
 
     fn take_finished(&self, life: &Life) {

@@ -149,8 +149,8 @@ impl Simulation {
         world::pass(LONG_MS);
         // What the disk refused to begin is cleared away by the start after.
         for _ in 0..1 + u64::from(self.faulty) {
-            let (left, _) = self.find_left();
-            self.recover(&left, |_, paused| panic!("nobody waits for {paused:?} any more"));
+            let (mut left, _) = self.find_left();
+            self.recover(&mut left, |_, paused| panic!("nobody waits for {paused:?} any more"));
         }
         self.check()
     }

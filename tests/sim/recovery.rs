@@ -21,9 +21,9 @@ impl Simulation {
             // Half of the time the rest is done at once, so that it is killed as often.
             let whole = kill && self.random.below(2) == 0;
             let found = until_killed(|| {
-                let found = self.write_back();
+                let mut found = self.write_back();
                 if whole {
-                    self.recover(&found.0, |_, _| ());
+                    self.recover(&mut found.0, |_, _| ());
                 }
                 found
             });
@@ -42,7 +42,7 @@ impl Simulation {
         std::fs::create_dir_all(&arenas).expect("a folder");
         let mut left: Vec<LeftBehind> = self.finish.iter().map(|settings| LeftBehind::find(settings, &arenas).expect("a look")).collect();
         let labels: Vec<&str> = self.labels.iter().map(String::as_str).collect();
-        WriteBack { settings: &self.finish, labels: &labels, left: &mut left, keep_in: None }.run(|folders, journal| {
+        WriteBack { settings: &self.finish, labels: &labels, left: &mut left, all_there: true }.run(|folders, journal| {
             instant();
             let begun = replay::replay_into(folders, journal);
             instant();
@@ -58,8 +58,8 @@ impl Simulation {
     }
 
     /// Finishes what was left, and hands over the recordings that may be gone on with.
-    pub fn recover(&self, left: &[LeftBehind], mut paused: impl FnMut(usize, PausedRecording)) {
-        for (index, left) in left.iter().enumerate() {
+    pub fn recover(&self, left: &mut [LeftBehind], mut paused: impl FnMut(usize, PausedRecording)) {
+        for (index, left) in left.iter_mut().enumerate() {
             let recovered = left.recover(&self.finish[index], |found| {
                 instant();
                 match found {

@@ -183,14 +183,21 @@ impl Recalling for Reading {
 }
 
 fn batches(bytes: &[u8], from_ms: Option<i64>) -> VecDeque<RecalledBatch> {
-    let movie = mp4::read_movie(bytes).expect("a finished file").first_ones();
+    let movie = mp4::read_movie(bytes).expect("a finished file");
     let batch = |frames: &[mp4::StoredFrame]| {
         let mut batch = RecalledBatch::default();
         for frame in frames {
             let begin = batch.bytes.len();
             batch.bytes.extend_from_slice(&bytes[frame.offset as usize..][..frame.bytes as usize]);
             let range = begin..batch.bytes.len();
-            batch.frames.push(RecalledFrame { track: frame.track, key: frame.key, time_ms: frame.time_ms, cts_ms: frame.cts_ms, range });
+            batch.frames.push(RecalledFrame {
+                track: frame.track,
+                further: frame.further,
+                key: frame.key,
+                time_ms: frame.time_ms,
+                cts_ms: frame.cts_ms,
+                range,
+            });
         }
         batch
     };
