@@ -6,35 +6,33 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use crate::domain::admission::NotAdmitted;
 use crate::domain::event::{LiveEvent, LiveEventKind, Publisher};
-use crate::domain::live::{LiveAudio, LiveFigures, LiveVideo};
+use crate::domain::live::LiveFigures;
 use crate::domain::task::TaskScheduler;
-use crate::domain::{EndReason, LiveStream, Policy, RecordTask, RecordTemplate, RecordingSource};
-use crate::limits::AMF_MESSAGE_BYTES_MAX;
-use crate::media::{Payload, Tracks, label};
-use crate::metrics::{self, ConnectionError, CoreMetrics, Track};
-use crate::recorder::{DropReason, Now, Publication, RecordChange, Recorder, Totals};
-use crate::rtmp::amf;
-use crate::rtmp::error::{ErrorKind, SessionError};
+use crate::domain::{LiveStream, Policy};
+use crate::media::Tracks;
+use crate::metrics::CoreMetrics;
+use crate::recorder::{Now, Publication, Recorder, Totals};
 use crate::rtmp::message::MediaKind;
-use crate::rtmp::session::{Event, PublishRequest, RefuseReason, Session};
+use crate::rtmp::session::{Event, PublishRequest, Session};
 use crate::segment::{CoreStore, faults};
 use crate::units::{MonoTime, PublicationId, WallTime};
 
 use super::pace::Pace;
-use super::publish::{self, EndCause, PublishName, publish_name, push_url};
-use super::tls::{Tls, TlsError};
+use super::publish::{self, EndCause, publish_name, push_url};
+use super::publishing::{Ending, Publishing, announce_tracks, is_data};
+use super::reasons::{CloseReason, Refusal};
+use super::tls::Tls;
 use super::{DuplicatePublisher, Shared};
 
 /// Longest wait for a listener at the other end of our replies; they are a few hundred bytes, so a full socket buffer means a dead or hostile peer.
 const REPLY_BYTES_MAX: usize = 64 << 10;
 
+/// `errcode` of every refused publication.
+const REFUSED: u32 = 18;
+
 /// Chunks above this are an error of the published stream (documented).
 const CHUNK_BYTES_USUAL: u32 = 8_192;
-
-/// How often the figures of a publication that others see are brought up to date.
-const SHOW_MS: u64 = 1_000;
 
 /// What a connection works with while it is served.
 pub struct Service<'a> {
@@ -49,48 +47,6 @@ pub struct Service<'a> {
     pub ending: &'a mut Vec<Ending>,
 }
 
-/// A publication that is over, with frames that the storage has not taken yet.
-pub struct Ending(Box<Publishing>);
-
-impl Ending {
-    /// Lets it go on. True: everything is stored, or counted as lost.
-    pub fn tick(&mut self, now: Now, store: &mut CoreStore, metrics: &CoreMetrics, shared: &Shared) -> bool {
-        self.0.recorder.tick(now, store);
-        self.0.report(metrics, shared, now);
-        self.0.recorder.is_finished()
-    }
-
-    /// Ends it after a defect.
-    pub fn abandon(&mut self, now: Now, store: &mut CoreStore) {
-        self.0.recorder.abandon(EndReason::PublicationEnded, now, store);
-    }
-}
-
-/// A running publication of this connection.
-struct Publishing {
-    id: PublicationId,
-    name: PublishName,
-    publisher: Arc<Publisher>,
-    recorder: Recorder<CoreStore>,
-    /// A call of the recorder has not come back: if nothing runs, a defect has ended it.
-    in_recorder: bool,
-    tasks: TaskScheduler,
-    policy_version: u64,
-    next_task_check: Option<WallTime>,
-    since: Now,
-    /// The push address asks for the sound alone (`record_type=audio`).
-    audio_only: bool,
-    /// Chunk size of the publisher when it was last looked at.
-    chunk_bytes: u32,
-    /// Totals already counted in the metrics.
-    reported: Totals,
-    /// As they stand in the log.
-    told_tracks: Tracks,
-    /// What others see of it, and when and with how many bytes that was brought up to date.
-    figures: Arc<LiveFigures>,
-    shown: (MonoTime, u64),
-}
-
 /// How a connection stands after it was served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Served {
@@ -102,135 +58,9 @@ pub enum Served {
     Blocked,
 }
 
-/// Why a publication is not admitted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
-    TooMany,
-    /// `bandwidth_max_mib` is reached.
-    TooMuch,
-    /// No file descriptors are left.
-    NoFiles,
-    /// No memory is left between network and disk.
-    NoMemory,
-    NameInUse,
-    NotAdmitted(NotAdmitted),
-}
-
-impl Refusal {
-    const fn message(self) -> &'static str {
-        match self {
-            Refusal::TooMany => "too many publishers",
-            Refusal::TooMuch => "the server takes no more bandwidth",
-            Refusal::NoFiles => "the server has no file descriptors left",
-            Refusal::NoMemory => "the server has no memory left: its disk does not follow",
-            Refusal::NameInUse => "the stream is already being published",
-            Refusal::NotAdmitted(reason) => reason.message(),
-        }
-    }
-
-    /// As the list of stream events tells it.
-    const fn event_message(self) -> &'static str {
-        match self {
-            Refusal::TooMany => "18/600 too many streams",
-            Refusal::TooMuch => "18/600 too much bandwidth",
-            Refusal::NoFiles => "18/600 no file descriptors left",
-            Refusal::NoMemory => "18/600 no memory left",
-            Refusal::NameInUse => "18/305 the stream is already being published",
-            Refusal::NotAdmitted(reason) => reason.message(),
-        }
-    }
-}
-
 /// With less than this part of the arena free, or less than this many units, nobody new is taken in: the rest is for those who are.
 const NO_MEMORY_PART: usize = 32;
 const NO_MEMORY_UNITS: usize = 16;
-
-/// `errcode` of every refused publication.
-const REFUSED: u32 = 18;
-
-/// Why a connection is closed.
-#[derive(Debug, thiserror::Error)]
-pub enum CloseReason {
-    #[error("the publisher closed the connection")]
-    Eof,
-    #[error("the connection failed")]
-    Network(#[source] std::io::Error),
-    #[error("protocol error")]
-    Protocol(#[source] SessionError),
-    #[error("RTMPS failed")]
-    Tls(#[source] TlsError),
-    #[error("malformed media tag")]
-    Tag(#[source] crate::media::flv_tag::TagError),
-    #[error("no publication within the handshake time-out")]
-    HandshakeTimeout,
-    #[error("no bytes for the idle time-out")]
-    Idle,
-    #[error("refused: {}", .0.message())]
-    Refused(Refusal),
-    #[error("replaced by a newer publisher of the same name")]
-    Replaced,
-    #[error("dropped by a call")]
-    Dropped,
-    #[error("forbidden by a call")]
-    Forbidden,
-    #[error("the server is shutting down")]
-    Shutdown,
-    #[error("the peer does not read our replies")]
-    RepliesUnread,
-    #[error("a defect in the server")]
-    Panic,
-}
-
-impl CloseReason {
-    /// The reason as metrics count it; `None` for an end that is no error.
-    fn label(&self) -> Option<ConnectionError> {
-        Some(match self {
-            CloseReason::Eof | CloseReason::Replaced | CloseReason::Dropped | CloseReason::Forbidden | CloseReason::Shutdown => return None,
-            CloseReason::Network(_) | CloseReason::RepliesUnread => ConnectionError::Network,
-            CloseReason::Protocol(error) => match error.kind() {
-                ErrorKind::NotRtmp => ConnectionError::NotRtmp,
-                ErrorKind::Handshake => ConnectionError::Handshake,
-                ErrorKind::Chunk => ConnectionError::Chunk,
-                ErrorKind::MessageTooLarge => ConnectionError::TooLarge,
-                ErrorKind::Amf => ConnectionError::Amf,
-                ErrorKind::Protocol => ConnectionError::Command,
-            },
-            CloseReason::Tls(TlsError::Protocol(_)) => ConnectionError::Handshake,
-            CloseReason::Tls(_) => ConnectionError::NotRtmp,
-            CloseReason::Tag(_) => ConnectionError::Chunk,
-            CloseReason::HandshakeTimeout | CloseReason::Idle => ConnectionError::Timeout,
-            CloseReason::Refused(Refusal::TooMany | Refusal::TooMuch | Refusal::NoFiles | Refusal::NoMemory) => ConnectionError::TooMany,
-            CloseReason::Refused(Refusal::NameInUse) => ConnectionError::NameInUse,
-            CloseReason::Refused(Refusal::NotAdmitted(_)) => ConnectionError::Refused,
-            CloseReason::Panic => ConnectionError::Internal,
-        })
-    }
-
-    fn cause(&self) -> EndCause {
-        match self {
-            CloseReason::Eof | CloseReason::Network(_) => EndCause::Network,
-            CloseReason::Protocol(error) => match error.kind() {
-                ErrorKind::MessageTooLarge => EndCause::MessageTooLarge,
-                ErrorKind::Amf => EndCause::Amf,
-                _ => EndCause::Content,
-            },
-            CloseReason::Tls(_) => EndCause::Network,
-            CloseReason::Tag(_) => EndCause::Content,
-            CloseReason::HandshakeTimeout | CloseReason::Idle => EndCause::Idle,
-            CloseReason::Refused(_) | CloseReason::RepliesUnread => EndCause::Content,
-            CloseReason::Replaced => EndCause::Replaced,
-            CloseReason::Dropped => EndCause::Dropped,
-            CloseReason::Forbidden => EndCause::Forbidden,
-            CloseReason::Shutdown => EndCause::Shutdown,
-            CloseReason::Panic => EndCause::Internal,
-        }
-    }
-
-    /// An end that a well-behaved publisher causes.
-    pub fn is_ordinary(&self) -> bool {
-        matches!(self, CloseReason::Eof | CloseReason::Shutdown | CloseReason::Replaced | CloseReason::Dropped | CloseReason::Forbidden)
-    }
-}
 
 pub struct Connection {
     pub stream: TcpStream,
@@ -510,12 +340,7 @@ impl Connection {
     fn refuse(&mut self, refusal: Refusal, publisher: Arc<Publisher>, service: &Service<'_>) -> Result<(), CloseReason> {
         let kind = LiveEventKind::PublishRefused { code: REFUSED, message: refusal.event_message() };
         service.shared.events.send(LiveEvent { publisher, time: service.now.wall, kind });
-        let reason = match refusal {
-            Refusal::TooMany | Refusal::TooMuch | Refusal::NoFiles | Refusal::NoMemory => RefuseReason::Denied,
-            Refusal::NameInUse | Refusal::NotAdmitted(NotAdmitted::StreamForbidden) => RefuseReason::BadName,
-            Refusal::NotAdmitted(_) => RefuseReason::Denied,
-        };
-        self.session.refuse_publish(reason, refusal.message());
+        self.session.refuse_publish(refusal.reason(), refusal.message());
         self.send_replies()?;
         Err(CloseReason::Refused(refusal))
     }
@@ -683,115 +508,6 @@ impl Connection {
     }
 }
 
-impl Publishing {
-    fn tell(&self, kind: LiveEventKind, service: &Service<'_>) {
-        service.shared.events.send(LiveEvent { publisher: Arc::clone(&self.publisher), time: service.now.wall, kind });
-    }
-
-    fn start_rule(&mut self, policy: &Policy, service: &mut Service<'_>) {
-        let template = policy.rule_for(&self.name.key);
-        if let Some(ring) = template.as_ref().and_then(|template| self.as_asked(Arc::clone(template)).ring()) {
-            self.recorder.keep_ring(&ring, service.now, service.store);
-        }
-        if let Some(template) = template.filter(|template| template.enabled().next().is_some()) {
-            let template = self.as_asked(template);
-            self.recorder.start(RecordingSource::Rule(template.id), &template, service.now, service.store);
-        }
-    }
-
-    /// A template with what the push address asks for.
-    fn as_asked(&self, template: Arc<RecordTemplate>) -> Arc<RecordTemplate> {
-        if !self.audio_only || template.audio_only {
-            return template;
-        }
-        Arc::new(RecordTemplate { audio_only: true, ..RecordTemplate::clone(&template) })
-    }
-
-    /// Begins and ends what the tasks of this moment say.
-    fn schedule_tasks(&mut self, policy: &Policy, service: &mut Service<'_>) {
-        let mut tasks: Vec<Arc<RecordTask>> = policy.tasks_for(&self.name.key).to_vec();
-        if let Some(alias) = &self.name.alias {
-            tasks.extend_from_slice(policy.tasks_for(alias));
-        }
-        tasks.extend_from_slice(policy.tasks_for_any_domain(&self.name.key));
-        let change = self.tasks.poll(&tasks, service.now.wall);
-        for task in change.stop {
-            self.recorder.stop(&task.source(), EndReason::TaskEnded, service.now, service.store);
-        }
-        for task in change.start {
-            let template = self.as_asked(policy.task_template(&task));
-            self.recorder.start_since(task.source(), &template, task.start, service.now, service.store);
-        }
-        self.next_task_check = self.tasks.next_wakeup(&tasks, service.now.wall);
-    }
-
-    /// Brings the metrics up to what the recorder has counted, and tells what it has noticed.
-    fn report(&mut self, metrics: &CoreMetrics, shared: &Shared, now: Now) {
-        let totals = self.recorder.totals();
-        let before = std::mem::replace(&mut self.reported, totals);
-        metrics.frames(Track::Video, totals.video_frames - before.video_frames);
-        metrics.frames(Track::Audio, totals.audio_frames - before.audio_frames);
-        metrics.media_bytes(totals.media_bytes - before.media_bytes);
-        metrics.frames_late(totals.late_frames - before.late_frames);
-        for reason in DropReason::ALL {
-            metrics.frames_dropped(drop_label(reason), totals.dropped[reason as usize] - before.dropped[reason as usize]);
-        }
-        for RecordChange { session, source, format, state } in self.recorder.take_changes() {
-            let kind = LiveEventKind::RecordState { session, source, format, state };
-            shared.events.send(LiveEvent { publisher: Arc::clone(&self.publisher), time: now.wall, kind });
-        }
-        for kind in self.recorder.take_events() {
-            shared.events.send(LiveEvent { publisher: Arc::clone(&self.publisher), time: now.wall, kind });
-        }
-        for codec in self.recorder.take_unsupported() {
-            metrics.unsupported_codec(codec);
-            tracing::warn!(stream = %self.name.key, codec, "this codec is not recorded; the other tracks are");
-        }
-        if *self.recorder.tracks() != self.told_tracks {
-            self.told_tracks = self.recorder.tracks().clone();
-            let Tracks { video, audio, .. } = &self.told_tracks;
-            let video = video.as_ref().map(|video| format!("{} {}x{}", video.codecs(), video.width, video.height)).unwrap_or_default();
-            let audio =
-                audio.as_ref().map(|audio| format!("{} {} Hz {} ch", audio.codecs(), audio.sample_rate_hz, audio.channels)).unwrap_or_default();
-            tracing::info!(stream = %self.name.key, video, audio, "tracks");
-        }
-        for (container, codec) in self.recorder.take_left_out() {
-            metrics.unsupported_codec(codec);
-            tracing::warn!(stream = %self.name.key, container, codec, "this container has no place for the codec: the track is left out of it, the others are recorded");
-        }
-    }
-}
-
-impl Publishing {
-    /// Brings up to date what others see of the publication, once in [`SHOW_MS`].
-    fn show(&mut self, now: MonoTime) {
-        let (since, before) = self.shown;
-        let passed_ms = now.millis_since(since);
-        if passed_ms < SHOW_MS {
-            return;
-        }
-        let (totals, figures) = (self.recorder.totals(), &self.figures);
-        self.shown = (now, totals.media_bytes);
-        LiveFigures::store(&figures.media_bytes, totals.media_bytes);
-        LiveFigures::store(&figures.bits_per_second, (totals.media_bytes - before) * 8_000 / passed_ms);
-        LiveFigures::store(&figures.video_frames, totals.video_frames);
-        LiveFigures::store(&figures.audio_frames, totals.audio_frames);
-        LiveFigures::store(&figures.dropped_frames, totals.dropped.iter().sum());
-        LiveFigures::store(&figures.late_frames, totals.late_frames);
-        let recorder = &self.recorder;
-        figures.try_update(|parts| {
-            let tracks = recorder.tracks();
-            parts.video = tracks.video.as_ref().map(|video| LiveVideo { codec: video.codec.name(), width: video.width, height: video.height });
-            let audio = tracks.audio.as_ref();
-            parts.audio = audio.map(|audio| LiveAudio { codec: audio.codec.name(), sample_rate_hz: audio.sample_rate_hz, channels: audio.channels });
-            let known = parts.recordings.iter().map(|(source, format)| (source, *format));
-            if !recorder.recordings().eq(known) {
-                parts.recordings = recorder.recordings().map(|(source, format)| (source.clone(), format)).collect();
-            }
-        });
-    }
-}
-
 /// What one more publication would take from those that run.
 fn no_room(service: &Service<'_>) -> Option<Refusal> {
     let Shared { settings, live, bytes_per_second, .. } = service.shared;
@@ -803,47 +519,4 @@ fn no_room(service: &Service<'_>) -> Option<Refusal> {
         return Some(Refusal::NoFiles);
     }
     (service.store.units_free() < (service.store.units_total() / NO_MEMORY_PART).max(NO_MEMORY_UNITS)).then_some(Refusal::NoMemory)
-}
-
-/// onMetaData says which tracks will come: a file need not wait for one that does not. False: it is another message.
-fn announce_tracks(recorder: &mut Recorder<CoreStore>, payload: &Payload<'_>) -> bool {
-    let mut name = [0; ON_METADATA.len()];
-    if payload.peek(&mut name) < name.len() || name != ON_METADATA {
-        return false;
-    }
-    // Metadata that is too long or cannot be read announces nothing; the stream itself is what counts.
-    let values = Some(payload).filter(|payload| payload.len() <= AMF_MESSAGE_BYTES_MAX).and_then(|payload| amf::decode_all(&payload.to_vec()).ok());
-    if let Some(metadata) = values.as_ref().and_then(|values| values.get(1)) {
-        let has = |names: [&str; 2]| names.iter().any(|name| metadata.get(name).is_some());
-        let (video, audio) = (has(["videocodecid", "width"]), has(["audiocodecid", "audiosamplerate"]));
-        if video || audio {
-            recorder.announce(video, audio);
-        }
-        let labels = label::labels(metadata);
-        if !labels.is_empty() {
-            recorder.label(labels);
-        }
-    }
-    true
-}
-
-/// A name and values, as players expect them in FLV.
-fn is_data(payload: &Payload<'_>) -> bool {
-    payload.len() <= AMF_MESSAGE_BYTES_MAX
-        && amf::decode_all(&payload.to_vec()).is_ok_and(|values| values.first().is_some_and(|name| name.as_str().is_some()))
-}
-
-/// How an onMetaData message begins.
-const ON_METADATA: [u8; 13] = *b"\x02\x00\x0aonMetaData";
-
-fn drop_label(reason: DropReason) -> metrics::DropReason {
-    match reason {
-        DropReason::BeforeKeyFrame => metrics::DropReason::BeforeKeyFrame,
-        DropReason::BeforeSequenceHeader => metrics::DropReason::NoConfiguration,
-        DropReason::UnsupportedCodec => metrics::DropReason::Unsupported,
-        DropReason::StorageBusy => metrics::DropReason::NoBlock,
-        DropReason::Unfit => metrics::DropReason::Malformed,
-        DropReason::StorageFull => metrics::DropReason::DiskFull,
-        DropReason::StorageFailed => metrics::DropReason::Storage,
-    }
 }

@@ -24,9 +24,11 @@ use crate::segment::CoreStore;
 use crate::segment::vital::contained;
 use crate::units::{MonoTime, WallTime};
 
-use super::connection::{CloseReason, Connection, Ending, Served, Service};
+use super::connection::{Connection, Served, Service};
 use super::pace::{MIDDLING_LISTS, Pace, Rounds, WEAK_LISTS};
 use super::publish::EndCause;
+use super::publishing::Ending;
+use super::reasons::CloseReason;
 use super::tls::Tls;
 use super::{CoreCommand, IngestSettings, Shared};
 

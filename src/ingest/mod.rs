@@ -9,6 +9,8 @@ pub mod core;
 mod nap;
 mod pace;
 pub mod publish;
+mod publishing;
+mod reasons;
 pub mod tls;
 
 use std::cell::Cell;
