@@ -134,6 +134,7 @@ impl<F: Sink> Output<F> {
         let Some(zero_ms) = self.file_zero_ms(&tracks, opener, context) else { return Beginning::Waits };
         let now = context.now.wall;
         let epoch_zero_ms = *context.epoch(epoch).zero_ms.get_or_insert(zero_ms);
+        let zero_ms = if self.kind.counts_from_zero() { self.further_zero_ms(zero_ms, epoch, context) } else { zero_ms };
         let epoch = context.epoch(epoch);
         let times = (epoch.wall(zero_ms).unwrap_or(now), epoch.wall(epoch_zero_ms));
         match self.writer(&tracks, (zero_ms, epoch_zero_ms), times, context.settings) {
@@ -239,6 +240,14 @@ impl<F: Sink> Output<F> {
         let video = video.filter(|_| tracks.video.is_some());
         let audio = audio.filter(|_| tracks.audio.is_some());
         Some(video.into_iter().chain(audio).min().unwrap_or(first_dts_ms))
+    }
+
+    /// `zero_ms`, or the time of the first frame of a further track that the file gets, if that is a little earlier: there are no times below 0, and all tracks
+    /// keep their differences.
+    fn further_zero_ms(&self, zero_ms: i64, epoch: u32, context: &Context<'_, impl Pinned>) -> i64 {
+        let heads = (self.next..context.limit).map(|sequence| context.cache.head(sequence)).take_while(|head| head.epoch == epoch);
+        let further = heads.filter(|head| matches!(head.what, What::Further(_))).map(|head| head.dts_ms);
+        further.filter(|dts_ms| zero_ms.saturating_sub(*dts_ms) < FIRST_FRAMES_WAIT_MS).fold(zero_ms, i64::min)
     }
 
     /// False: the storage has no room now, nothing has happened.
