@@ -652,6 +652,34 @@ pub(super) fn everything(files: impl IntoIterator<Item = Vec<u8>>) -> Vec<(u8, u
     all
 }
 
+/// Of several tracks one is a little behind when a file begins: it is as far behind the others in the file.
+#[test]
+fn further_tracks_keep_their_distance_at_the_begin_of_a_file() {
+    for (comes_last, expected) in [(false, [15, 0, 22, 55, 40, 62]), (true, [15, 22, 0, 55, 62, 40])] {
+        let (mut recorder, mut store) = (recorder(), MemoryStore::new());
+        recorder.start(source(), &template(&[Format::Flv], 2), now(0), &mut store);
+        headers(&mut recorder, &mut store);
+        recorder.audio(0, Payload::contiguous(&further(8, 0, true, &AUDIO_HEADER[2..])), now(0), &mut store).unwrap();
+        for number in 0..170 {
+            let (time, at) = (1_000 + number * 40, now(u64::from(number) * 40));
+            recorder.video(time, Payload::contiguous(&video_frame(number % 25 == 0, number)), at, &mut store).unwrap();
+            let mut sounds = [(time - 15, further(8, 1, true, &number.to_be_bytes())), (time + 7, audio_frame(number))];
+            if comes_last {
+                sounds.reverse();
+            }
+            for (time, body) in &sounds {
+                recorder.audio(*time, Payload::contiguous(body), at, &mut store).unwrap();
+            }
+        }
+        recorder.finish(EndReason::PublicationEnded, now(7_000), &mut store);
+        assert_eq!(store.files.len(), 4, "6.8 s in files of 2 s");
+        for file in 0..4 {
+            let times: Vec<u32> = store.flv_tags(file).iter().map(|tag| tag.1).collect();
+            assert_eq!(times[..6], expected, "file {file}");
+        }
+    }
+}
+
 /// A kill after any message, whatever waits then: every frame of every track and every data message is in the files or comes into them by replay, once.
 #[test]
 fn a_kill_at_any_moment_loses_and_doubles_nothing_of_any_track() {

@@ -100,10 +100,7 @@ impl Simulation {
                     let word = |at: usize| usize::from(bytes[at]) << 16 | usize::from(bytes[at + 1]) << 8 | usize::from(bytes[at + 2]);
                     let (size, time) = (word(at + 1), word(at + 4) | usize::from(bytes[at + 7]) << 24);
                     let end = at + 11 + size + 4;
-                    // What came before the first frame of the file stands at its begin.
-                    if let Some((_, mark)) = marks.next_if(|(place, _)| *place < end)
-                        && (mark.kind.is_first() || time > 0)
-                    {
+                    if let Some((_, mark)) = marks.next_if(|(place, _)| *place < end) {
                         times.push((*mark, i64::from(time as u32)));
                     }
                     at = end;

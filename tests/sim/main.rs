@@ -26,10 +26,12 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use capstan::domain::DataFolder;
 use capstan::domain::content_key::MasterKey;
 use capstan::domain::sealing::hold_master_key;
 use capstan::metrics::Metrics;
 use capstan::segment::finish::{self, FinishSettings};
+use capstan::segment::folders;
 
 use invariants::Seen;
 use marks::Truth;
@@ -91,10 +93,14 @@ impl Simulation {
                 FinishSettings { data_folder, insert_supported, time_zone: jiff::tz::TimeZone::UTC, hls_segment_ms: 1_000 }
             })
             .collect();
-        for settings in &finish {
-            for folder in [settings.recording_folder(), settings.media_folder()] {
-                std::fs::create_dir(folder).expect("a folder");
-            }
+        for folder in [finish[0].recording_folder(), finish[0].media_folder()] {
+            std::fs::create_dir(folder).expect("a folder");
+        }
+        let labels: Vec<String> = (0..count).map(|index| if index == 0 { String::new() } else { format!("d{index:08}") }).collect();
+        for (settings, label) in finish.iter().zip(&labels).skip(1) {
+            let folder = DataFolder { label: label.clone(), path: settings.data_folder.clone() };
+            // Its mark tells that the disk is there.
+            folders::take_in(&finish[0].data_folder, &folder, true).expect("a folder that is new");
         }
         Self {
             transport_stream: random.below(3) == 0,
@@ -102,7 +108,7 @@ impl Simulation {
             rapid,
             random,
             data,
-            labels: (0..count).map(|index| if index == 0 { String::new() } else { format!("d{index:08}") }).collect(),
+            labels,
             finish,
             truths: Vec::new(),
             catalog: Catalog::default(),

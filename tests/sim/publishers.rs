@@ -57,6 +57,8 @@ pub struct Character {
     picture_bytes_max: u64,
     /// One more track of each kind.
     further: bool,
+    /// Its sound is so far behind the first.
+    further_behind_ms: u32,
     formats: BTreeSet<Format>,
     pub template: Arc<RecordTemplate>,
     pub ring: Option<Arc<RecordTemplate>>,
@@ -94,13 +96,15 @@ impl Character {
             ring.hls.record_interval_s = random.pick([1, 2, 10]);
             Arc::new(ring)
         });
+        let further = !rapid && random.below(4) == 0;
         Self {
             key: StreamKey::new("localhost", "live", &format!("cam-{life}-{number}")),
             sound,
             picture_us: if rapid { RAPID_US } else { picture_ms * 1_000 },
             gop: random.pick([1, 5, 12, 25, 50]),
             picture_bytes_max: if rapid { 16 } else { 1 << (4 + random.below(9)) },
-            further: !rapid && random.below(4) == 0,
+            further,
+            further_behind_ms: if further { random.pick([0, 15, 40]) } else { 0 },
             formats,
             template: Arc::new(template),
             ring,
@@ -340,13 +344,14 @@ impl Publisher {
         body.resize(bytes, b'.');
         self.message(message_type::AUDIO, 1, timestamp_ms, &body);
         if self.character.further && is_aac {
-            let mark = self.mark(Kind::FurtherSound, self.sounds, dts_ms, false);
+            let behind_ms = self.character.further_behind_ms;
+            let mark = self.mark(Kind::FurtherSound, self.sounds, dts_ms - i64::from(behind_ms), false);
             let mut body = FURTHER_SOUND_HEAD.to_vec();
             // Coded frames.
             body[1] = 0x01;
             body.push(0x21);
             body.extend_from_slice(mark.text().as_bytes());
-            self.message(message_type::AUDIO, 1, timestamp_ms, &body);
+            self.message(message_type::AUDIO, 1, timestamp_ms.wrapping_sub(behind_ms), &body);
         }
         self.sounds += 1;
     }

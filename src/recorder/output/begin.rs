@@ -23,7 +23,7 @@ use super::file::{Further, OpenFile, Opener, Writer};
 use super::kind::Kind;
 use super::{Beginning, Begun, Output, RingEvent, State};
 
-/// The other track's first frame is waited for this long (media time), so that the file's zero is the smaller of the two.
+/// The other tracks' first frames are waited for this long (media time), so that the file's zero is the smallest of them.
 const FIRST_FRAMES_WAIT_MS: i64 = 500;
 /// Head room for the final `moov` where the file system can insert more: the first half minute needs no insertion.
 const MOOV_RESERVE_BYTES: usize = 32 << 10;
@@ -134,6 +134,7 @@ impl<F: Sink> Output<F> {
         let Some(zero_ms) = self.file_zero_ms(&tracks, opener, context) else { return Beginning::Waits };
         let now = context.now.wall;
         let epoch_zero_ms = *context.epoch(epoch).zero_ms.get_or_insert(zero_ms);
+        let zero_ms = if self.kind.counts_from_zero() { self.further_zero_ms(zero_ms, epoch, context) } else { zero_ms };
         let epoch = context.epoch(epoch);
         let times = (epoch.wall(zero_ms).unwrap_or(now), epoch.wall(epoch_zero_ms));
         match self.writer(&tracks, (zero_ms, epoch_zero_ms), times, context.settings) {
@@ -214,21 +215,29 @@ impl<F: Sink> Output<F> {
     fn file_zero_ms(&self, tracks: &Tracks, opener: Sequence, context: &Context<'_, impl Pinned>) -> Option<i64> {
         let (mut video, mut audio, mut span_ms) = (None, None, 0);
         let FrameHead { dts_ms: first_dts_ms, epoch, .. } = *context.cache.head(opener);
+        // Of further tracks of a kind as many frames as there are tracks: they take turns.
+        let count = |kind| tracks.further.iter().filter(|track| track.kind() == kind && self.kind.counts_from_zero()).count();
+        let mut further = [count(TrackKind::Video), count(TrackKind::Audio)];
         let mut ended = context.closing;
-        for sequence in opener..context.limit {
+        for sequence in self.next..context.limit {
             let frame = context.cache.head(sequence);
             if frame.epoch != epoch {
                 ended = true;
                 break;
             }
-            let What::Frame(kind) = frame.what else { continue };
-            span_ms = frame.dts_ms - first_dts_ms;
-            match kind {
-                TrackKind::Video if video.is_none() => video = Some(frame.dts_ms),
-                TrackKind::Audio if audio.is_none() => audio = Some(frame.dts_ms),
-                _ => continue,
+            match frame.what {
+                What::Frame(kind) if sequence >= opener => {
+                    span_ms = frame.dts_ms - first_dts_ms;
+                    let first = if kind == TrackKind::Video { &mut video } else { &mut audio };
+                    first.get_or_insert(frame.dts_ms);
+                }
+                What::Further(kind) => {
+                    let left = &mut further[usize::from(kind == TrackKind::Audio)];
+                    *left = left.saturating_sub(1);
+                }
+                What::Frame(_) | What::Data => {}
             }
-            if video.is_some() == tracks.video.is_some() && audio.is_some() == tracks.audio.is_some() {
+            if video.is_some() == tracks.video.is_some() && audio.is_some() == tracks.audio.is_some() && further == [0, 0] {
                 ended = true;
                 break;
             }
@@ -239,6 +248,14 @@ impl<F: Sink> Output<F> {
         let video = video.filter(|_| tracks.video.is_some());
         let audio = audio.filter(|_| tracks.audio.is_some());
         Some(video.into_iter().chain(audio).min().unwrap_or(first_dts_ms))
+    }
+
+    /// `zero_ms`, or the time of the first frame of a further track that the file gets, if that is a little earlier: there are no times below 0, and all tracks
+    /// keep their differences.
+    fn further_zero_ms(&self, zero_ms: i64, epoch: u32, context: &Context<'_, impl Pinned>) -> i64 {
+        let heads = (self.next..context.limit).map(|sequence| context.cache.head(sequence)).take_while(|head| head.epoch == epoch);
+        let further = heads.filter(|head| matches!(head.what, What::Further(_))).map(|head| head.dts_ms);
+        further.filter(|dts_ms| zero_ms.saturating_sub(*dts_ms) < FIRST_FRAMES_WAIT_MS).fold(zero_ms, i64::min)
     }
 
     /// False: the storage has no room now, nothing has happened.

@@ -74,6 +74,11 @@ impl Kind {
         matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { .. })
     }
 
+    /// Each of its files, also those with further tracks, has times from 0 on.
+    pub(super) fn counts_from_zero(&self) -> bool {
+        matches!(self, Kind::Single(Format::Flv, _))
+    }
+
     /// Has it a place for what stands between the frames?
     pub(super) fn holds_messages(&self) -> bool {
         matches!(self, Kind::Single(Format::Flv, _) | Kind::Hybrid { .. } | Kind::TransportStream(..))
