@@ -18,7 +18,7 @@ use crate::rtmp::session::{Event, PublishRequest, Session};
 use crate::segment::{CoreStore, faults};
 use crate::units::{MonoTime, PublicationId, WallTime};
 
-use super::pace::Pace;
+use super::pace::{LargeReads, Pace};
 use super::publish::{self, EndCause, publish_name, push_url};
 use super::publishing::{Ending, Publishing, announce_tracks, is_data};
 use super::reasons::{CloseReason, Refusal};
@@ -78,6 +78,7 @@ pub struct Connection {
     paced: (u64, MonoTime),
     /// The pace of its publication was not looked at yet.
     is_new: bool,
+    large_reads: LargeReads,
     session: Session,
     /// Input that could not be used yet because the storage was busy.
     pending: Vec<u8>,
@@ -103,6 +104,7 @@ impl Connection {
             received_bytes: 0,
             paced: (0, now),
             is_new: true,
+            large_reads: LargeReads::default(),
             session,
             pending: Vec::new(),
             hung_up: false,
@@ -129,6 +131,15 @@ impl Connection {
         self.paced = (self.received_bytes, now);
         self.is_new = false;
         self.pace.at(bytes * 1_000 / elapsed_ms)
+    }
+
+    /// It had so much to read. True: it is to be read at [`Pace::Middling`] from now on, and its rate is taken anew.
+    pub fn hurries(&mut self, bytes: u64, now: MonoTime) -> bool {
+        let hurries = self.large_reads.note(self.pace, bytes);
+        if hurries {
+            self.paced = (self.received_bytes, now);
+        }
+        hurries
     }
 
     pub fn is_publishing(&self) -> bool {

@@ -449,8 +449,10 @@ impl Core {
         let (mut service, buffer) = self.service(now);
         let served = catch_unwind(AssertUnwindSafe(|| connection.serve(buffer, &mut service))).unwrap_or(Err(CloseReason::Panic));
         self.streams_read += 1;
-        self.bytes_read += connection.received_bytes() - bytes_before;
+        let bytes = connection.received_bytes() - bytes_before;
+        self.bytes_read += bytes;
         let publishing = connection.is_publishing();
+        let hurries = connection.hurries(bytes, now.mono);
         if publishing && !was_publishing {
             self.note_task_check(&connection);
         }
@@ -460,6 +462,8 @@ impl Core {
             Ok(served) => {
                 if publishing != was_publishing {
                     self.moved(token, publishing);
+                } else if hurries {
+                    self.watch(token, Pace::Middling);
                 }
                 match served {
                     Served::Idle => {}

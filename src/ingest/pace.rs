@@ -41,6 +41,27 @@ impl Pace {
     }
 }
 
+/// A weak stream seldom has as much to read at once, and twice in a row only when it has become a fatter one: what a weak stream sends in [`WEAK_GAP_MAX`].
+const WEAK_READ_BYTES_MAX: u64 = WEAK_BYTES_PER_S * WEAK_GAP_MAX.as_millis() as u64 / 1_000;
+const LARGE_READS: u8 = 2;
+
+/// Reads in a row that bring more than suits the pace. A stream that was still, or black, and suddenly moves must not wait for its rate to be taken: its
+/// publisher may send no more than the window between two reads, and throws frames away meanwhile.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct LargeReads(u8);
+
+impl LargeReads {
+    /// A publisher at this pace had `bytes` to read. True: it is to be read more often at once.
+    pub fn note(&mut self, pace: Pace, bytes: u64) -> bool {
+        self.0 = if pace == Pace::Weak && bytes >= WEAK_READ_BYTES_MAX { self.0 + 1 } else { 0 };
+        let hurries = self.0 >= LARGE_READS;
+        if hurries {
+            self.0 = 0;
+        }
+        hurries
+    }
+}
+
 /// What a weak stream sends in [`WEAK_GAP_MAX`] fits into the smallest receive window, 64 KiB.
 const WEAK_BYTES_PER_S: u64 = 112 << 10;
 const NO_LONGER_WEAK_BYTES_PER_S: u64 = 128 << 10;
@@ -115,6 +136,21 @@ mod tests {
             (false, 0, 2_000, true),
         ] {
             assert_eq!(Pace::is_due(first, bytes, elapsed_ms), due, "{first} {bytes} {elapsed_ms}");
+        }
+    }
+
+    #[test]
+    fn a_weak_publisher_that_becomes_fat_is_read_more_often_at_once() {
+        for (pace, reads, hurries) in [
+            (Pace::Weak, &[20_000, 40_000, 30_000][..], false),
+            // One key frame.
+            (Pace::Weak, &[60_000, 20_000, 60_000][..], false),
+            (Pace::Weak, &[20_000, 60_000, 60_000][..], true),
+            (Pace::Middling, &[100_000, 100_000, 100_000][..], false),
+            (Pace::Full, &[100_000, 100_000, 100_000][..], false),
+        ] {
+            let mut large = LargeReads::default();
+            assert_eq!(reads.iter().any(|bytes| large.note(pace, *bytes)), hurries, "{pace:?} {reads:?}");
         }
     }
 
