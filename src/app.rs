@@ -15,6 +15,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::catalog::{Catalog, FellBack, MediaRow, OlderTaskLimits};
+use crate::catalog_watch::{CatalogTrouble, CatalogWatch};
 use crate::clips::{self, ClipMaker, Clips};
 use crate::config::{self, Config, DeliveryListen};
 use crate::control::actions::distribution::protections as protections_of;
@@ -25,7 +26,7 @@ use crate::control::{self, About, Access, ControlContext, ControlLimits, Server}
 use crate::delivery::protect::Protections;
 use crate::delivery::sender::Senders;
 use crate::delivery::{self, DeliverySettings, WhenBusy};
-use crate::disks::{self, Checksums, DiskThreads, Folders};
+use crate::disks::{self, Checksums, DiskThreads, Folders, Parting};
 use crate::domain::content_key::MasterKey;
 use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordException, RecordExceptionKind, RecordSessionId, RecordState};
 use crate::domain::sealing;
@@ -162,6 +163,7 @@ struct Running {
     eviction: Option<Eviction>,
     processor: Processor,
     certificates: Option<ingest::tls::CertificateWatch>,
+    catalog_watch: CatalogWatch,
     catalog: Catalog,
     arenas: PathBuf,
     /// Held as long as we run: two appliances on one data folder would destroy each other's files.
@@ -197,6 +199,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let storage = Arc::clone(&folders.storage);
     let (present, absent_labels) = storage.present();
     let (catalog, incomplete) = rescue::open_catalog(&present).map_err(|error| StartError(error_chain(&error)))?;
+    let catalog_watch = CatalogWatch::start(data).map_err(because("cannot watch the catalog"))?;
     let first_run = catalog.is_new().map_err(|error| StartError(error.to_string()))?;
     if first_run && config.record.first_run_rule {
         catalog.enter_first_run(first_run_template(), wall_now()).map_err(|error| StartError(error.to_string()))?;
@@ -472,7 +475,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
             let metrics = Arc::clone(&metrics);
             Box::new(move || metrics.slow_passes())
         },
-        health: health_answer(catalog.clone(), processor.encoder(), Arc::clone(&storage), (mistakes, waiting)),
+        health: health_answer(catalog.clone(), processor.encoder(), Arc::clone(&storage), (mistakes, waiting, catalog_watch.trouble())),
         url_is_safe: {
             let forbidden = dispatch.forbidden.clone();
             Box::new(move |url| forbidden.allow(url))
@@ -532,6 +535,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         events,
         events_stop,
         dispatcher,
+        catalog_watch,
         catalog,
         arenas,
         _lock: checked.lock,
@@ -565,51 +569,56 @@ impl Running {
         });
         let part = |name| watch.iter().for_each(|watch| watch.part(name));
         self.rebuild_stop.store(true, Ordering::Relaxed);
+        let mut parting = Parting::new(Arc::clone(&self.disks.storage));
         part("HTTP");
-        self.server.stop();
+        parting.wait("HTTP", move || self.server.stop());
         part("clips");
-        self.clips.stop();
+        parting.wait("clips", move || self.clips.stop());
         part("the ingest cores: files are closed");
         self.ingest.stop();
         part("delivery");
-        self.senders.stop();
+        parting.wait("delivery", move || self.senders.stop());
         part("the disks: recordings are finished");
         // What goes on of it feeds the disks.
         let recovery = self.recovery.stop();
         let all_written = self.disks.stop();
         part("recovery");
         recovery.join(all_written);
+        let join = |what: &'static str, thread: JoinHandle<()>| {
+            move || {
+                if thread.join().is_err() {
+                    tracing::error!("the thread of {what} panicked");
+                }
+            }
+        };
         part("the rebuilding of the catalog");
-        if self.rebuild.is_some_and(|rebuild| rebuild.join().is_err()) {
-            tracing::error!("the thread that builds the catalog panicked");
+        if let Some(rebuild) = self.rebuild {
+            parting.wait("the rebuilding of the catalog", join("the rebuilding of the catalog", rebuild));
         }
         part("the catalog: recordings are entered");
         self.entry_sender.store(None);
-        if self.entries.join().is_err() {
-            tracing::error!("the catalog entry thread panicked");
-        }
+        parting.wait("catalog entries", join("catalog entries", self.entries));
         part("checksums");
         self.checksums.stop(all_written);
         part("stream events");
         drop(self.events_stop);
-        if self.events.join().is_err() {
-            tracing::error!("the live events thread panicked");
-        }
+        parting.wait("stream events", join("stream events", self.events));
         part("task flows");
-        self.processor.stop();
+        parting.wait("task flows", move || self.processor.stop());
         part("retention");
-        self.retention.stop();
-        if let Some(eviction) = self.eviction {
-            eviction.stop();
-        }
+        parting.wait("retention", move || {
+            self.retention.stop();
+            self.eviction.into_iter().for_each(Eviction::stop);
+        });
         if let Some(certificates) = self.certificates {
             certificates.stop();
         }
         part("callbacks");
         // Last of those who use the catalog: everything else has told what there is to tell.
-        self.dispatcher.stop();
+        parting.wait("callbacks", move || self.dispatcher.stop());
         part("the catalog");
-        self.catalog.close();
+        drop(self.catalog_watch);
+        parting.wait("the catalog", move || self.catalog.close());
         // Everything in it is on the disk, or the next start brings it there.
         if all_written && let Err(error) = aside::remove_arenas(&self.arenas) {
             tracing::warn!(path = %self.arenas.display(), %error, "the arena could not be removed");
@@ -1005,13 +1014,15 @@ fn health_answer(
     catalog: Catalog,
     encoder: EncoderState,
     storage: Arc<Storage>,
-    (absent, waiting): (Vec<Absent>, Arc<recovery::Waiting>),
+    (absent, waiting, trouble): (Vec<Absent>, Arc<recovery::Waiting>, CatalogTrouble),
 ) -> Box<dyn Fn() -> Result<String, String> + Send + Sync> {
     Box::new(move || {
         let catalog = catalog.last_file_id().err().map(|error| error.to_string());
         let (disks, disks_are_well, records) = disks::describe(&storage, &absent);
         let works = catalog.is_none() && records;
-        let well = works && disks_are_well && waiting.counts().is_none();
+        // Recording goes on, and what is recorded is found at the next start.
+        let trouble = trouble.get();
+        let well = works && disks_are_well && waiting.counts().is_none() && trouble.is_none();
         // Recording goes on without an encoder: what is missing is said, and all is well.
         let encoder = match &*encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             Ok(version) => serde_json::json!({ "encoder": version }),
@@ -1022,7 +1033,7 @@ fn health_answer(
             // What an earlier run had received, and a disk does not take.
             answer["recovery"] = serde_json::json!({"waiting_recordings": recordings, "waiting_arenas": arenas});
         }
-        if let Some(error) = catalog {
+        if let Some(error) = catalog.or(trouble) {
             answer["catalog"] = error.into();
         }
         if works { Ok(answer.to_string()) } else { Err(answer.to_string()) }

@@ -192,12 +192,7 @@ pub fn finish_ended(settings: &FinishSettings, ended: &Ended, closed: &mut Close
     finish_one(settings, ended.end.file_id, (Some(&ended.end), ended.identity.as_ref()), closed)
 }
 
-fn finish_one(
-    settings: &FinishSettings,
-    file_id: FileId,
-    known: Known<'_>,
-    closed: &mut ClosedFiles,
-) -> Result<FinishedFile, FinishError> {
+fn finish_one(settings: &FinishSettings, file_id: FileId, known: Known<'_>, closed: &mut ClosedFiles) -> Result<FinishedFile, FinishError> {
     contain(file_id, || {
         let finished = complete(settings, file_id, known, closed, Sync::Each)?;
         describe(settings, &finished, Sync::Each)?;
