@@ -146,7 +146,7 @@ mod tests {
                 },
                 "was replaced by another file",
             ),
-            (|path| File::options().write(true).open(path).unwrap().set_len(4096).unwrap(), "was cut off"),
+            (|path| File::options().write(true).open(path).unwrap().set_len(100).unwrap(), "was cut off"),
             (|path| File::options().write(true).open(path).unwrap().write_all_at(&[90; 4096], 0).unwrap(), "was overwritten"),
             (|path| fs::remove_file(path.with_extension("sqlite-wal")).unwrap(), "journal"),
         ];
