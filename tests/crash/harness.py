@@ -454,8 +454,8 @@ class Run:
                 for container in turns[0].formats:
                     parts = [file for file in files if file["BasicInfo"]["Type"] == container]
                     try:
-                        if isinstance(stream.publisher, TracksPublisher):
-                            self.compare_tracks(stream, container, parts)
+                        if isinstance(turns[0].publisher, TracksPublisher):
+                            self.compare_tracks(turns[0], container, parts)
                             continue
                         read = list(readers.map(self.read, parts))
                         if len(turns) > 1:
