@@ -1,0 +1,112 @@
+//! What an earlier run left, handed over as it is recovered, and the events that tell of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam::channel::Sender;
+
+use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordException, RecordExceptionKind, RecordSessionId, RecordState};
+use crate::domain::{EndReason, FinishedFile, PausedRecording, RecordingIdentity, RecordingSource};
+use crate::ingest::EventSender;
+use crate::segment::recover::{Found, LeftBehind, Recovered};
+use crate::segment::{DiskCommand, Storage};
+
+use super::entry::{EntrySender, enter};
+use super::wall_now;
+
+pub(super) fn recover_left(
+    storage: &Storage,
+    index: usize,
+    left: &mut LeftBehind,
+    files: &EntrySender,
+    to_disk: &Sender<DiskCommand>,
+    events: &EventSender,
+) -> Recovered {
+    let started = Instant::now();
+    // Several files of one may have been open: the newest was still being recorded, others were being finished.
+    let mut ended = Vec::new();
+    let recovered = left.recover(&storage.finish[index], |found| {
+        let is_taken = match found {
+            Found::Finished(file) => {
+                let identity = &file.identity;
+                let recording = (identity.session, identity.format);
+                let tells = !matches!(identity.source, RecordingSource::Ring | RecordingSource::Made(_)) && identity.resume.is_none();
+                if file.reason == EndReason::Recovered && tells && !ended.contains(&recording) {
+                    ended.push(recording);
+                    events.send(cut_off(&file));
+                }
+                enter(files, storage.placed(index, *file))
+            }
+            Found::Paused(paused) => to_disk.send(DiskCommand::PauseRecording(Box::new(paused))).is_ok(),
+            Found::Over(paused) => {
+                events.send(resumption_over(&paused));
+                true
+            }
+        };
+        if !is_taken {
+            tracing::error!("what was recovered is not taken; it is looked at again at the next start");
+        }
+    });
+    if recovered != (Recovered { waiting: recovered.waiting, ..Recovered::default() }) {
+        tracing::info!(
+            folder = %storage.folders.root(index).display(),
+            arena_bytes = recovered.arena_bytes,
+            finished = recovered.finished,
+            adopted = recovered.adopted,
+            empty = recovered.empty,
+            failed = recovered.failed,
+            paused = recovered.paused,
+            waiting = recovered.waiting,
+            seconds = started.elapsed().as_secs_f64(),
+            "recovered what the last run left"
+        );
+    }
+    let is_told = |identity: &RecordingIdentity| !matches!(identity.source, RecordingSource::Ring | RecordingSource::Made(_));
+    left.take_news(&storage.finish[index]).iter().filter(|identity| is_told(identity)).for_each(|identity| events.send(waits_for_its_disk(identity)));
+    recovered
+}
+
+/// Nobody went on with an interrupted recording: it has ended.
+pub(super) fn resumption_over(paused: &PausedRecording) -> LiveEvent {
+    let publisher = Publisher {
+        key: paused.key.clone(),
+        publication: paused.publication,
+        publish_time: paused.end,
+        client_ip: String::new(),
+        stream_param: String::new(),
+        alias_domain: String::new(),
+    };
+    recording_over(publisher, paused.session, paused.source.clone(), crate::units::Format::Hls)
+}
+
+/// The end of the last run ended this recording.
+fn cut_off(file: &FinishedFile) -> LiveEvent {
+    let identity = &file.identity;
+    recording_over(publisher_of(identity), identity.session, identity.source.clone(), identity.format)
+}
+
+fn publisher_of(identity: &RecordingIdentity) -> Publisher {
+    Publisher {
+        key: identity.key.clone(),
+        publication: identity.publication,
+        publish_time: identity.start,
+        client_ip: String::new(),
+        stream_param: identity.stream_param.clone(),
+        alias_domain: identity.alias_domain.clone(),
+    }
+}
+
+/// The disk does not take what the last run had received for this recording.
+fn waits_for_its_disk(identity: &RecordingIdentity) -> LiveEvent {
+    let kind = RecordExceptionKind::CannotRead;
+    let description =
+        "the server ended, and the disk does not take now what it had received; the recording is finished when the disk does".to_owned();
+    let exceptions = vec![RecordException { kind, occurs: 1, description }];
+    let kind = LiveEventKind::RecordException { session: identity.session, format: identity.format, level: kind.level(), exceptions };
+    LiveEvent { publisher: Arc::new(publisher_of(identity)), time: wall_now(), kind }
+}
+
+fn recording_over(publisher: Publisher, session: RecordSessionId, source: RecordingSource, format: crate::units::Format) -> LiveEvent {
+    let kind = LiveEventKind::RecordState { session, source, format, state: RecordState::Ended };
+    LiveEvent { publisher: Arc::new(publisher), time: wall_now(), kind }
+}
