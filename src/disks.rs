@@ -314,6 +314,46 @@ impl DiskThreads {
     }
 }
 
+/// A part of the stop that does not end is left behind after this, if a disk does not answer: it hangs with it.
+const LEAVE_AFTER: Duration = Duration::from_secs(5);
+const LEAVE_LOOK: Duration = Duration::from_millis(500);
+
+/// Waits for the parts of a stop, but not for those that hang with a disk.
+pub struct Parting {
+    storage: Arc<Storage>,
+    has_left: bool,
+}
+
+impl Parting {
+    pub fn new(storage: Arc<Storage>) -> Self {
+        Self { storage, has_left: false }
+    }
+
+    /// Runs `stop`, which ends the threads of `what`.
+    pub fn wait(&mut self, what: &'static str, stop: impl FnOnce() + Send + 'static) {
+        let (alive, ended) = bounded::<()>(0);
+        let thread = std::thread::Builder::new().name("stopping".to_owned()).spawn(move || {
+            stop();
+            drop(alive);
+        });
+        // What hangs, hangs for others too.
+        let patience = if self.has_left { LEAVE_LOOK } else { LEAVE_AFTER };
+        let begun = std::time::Instant::now();
+        while ended.recv_timeout(LEAVE_LOOK) == Err(RecvTimeoutError::Timeout) {
+            if begun.elapsed() >= patience && (0..self.storage.health.len()).any(|index| !self.storage.answers(index)) {
+                tracing::warn!(part = what, "it waits for a disk that does not answer, and is left behind");
+                self.has_left = true;
+                return;
+            }
+        }
+        match thread.map(JoinHandle::join) {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => tracing::error!(part = what, "it panicked when it was to end"),
+            Err(error) => tracing::error!(part = what, %error, "there is no thread to end it"),
+        }
+    }
+}
+
 pub fn register_gauges(metrics: &Arc<Metrics>, threads: &DiskThreads, clock: fn() -> MonoTime) {
     type Read = fn(&DiskHealth, MonoTime) -> f64;
     let gauges: [(&str, &str, Read); 4] = [

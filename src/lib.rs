@@ -11,6 +11,7 @@
 
 pub mod app;
 pub mod catalog;
+mod catalog_watch;
 pub mod client;
 pub mod clips;
 pub mod codec;

@@ -63,6 +63,15 @@ fn mark_of(data: &Path, label: &str) -> PathBuf {
     data.join(format!("{MARK_NAME}-{label}"))
 }
 
+/// The next start enters what the catalog lacks.
+///
+/// # Errors
+/// If the mark cannot be made.
+pub fn note_incomplete(data: &Path) -> Result<(), RescueError> {
+    let mark = data.join(MARK_NAME);
+    File::create(&mark).map(drop).map_err(at("creating", &mark))
+}
+
 /// Opens the catalog whatever state it is in. True: [`rebuild`] has to enter the files.
 ///
 /// # Errors
@@ -72,7 +81,7 @@ pub fn open_catalog(folders: &DataFolders) -> Result<(Catalog, bool), RescueErro
     let path = data.join(CATALOG_NAME);
     let catalog_error = |source| RescueError::Catalog { path: path.clone(), source };
     let mark = data.join(MARK_NAME);
-    let begin = || File::create(&mark).map(drop).map_err(at("creating", &mark));
+    let begin = || note_incomplete(data);
     if !path.exists() && all_recordings(folders)?.next().is_some() {
         tracing::warn!(path = %path.display(), "the catalog is not there; it is built again from the recordings");
         begin()?;
@@ -305,8 +314,7 @@ fn rebuild_now(config: &Config) -> Result<(Option<PathBuf>, Rebuilt), String> {
         if let Some(Ok(old)) = old {
             old.close();
         }
-        let mark = data.join(MARK_NAME);
-        File::create(&mark).map_err(at("creating", &mark))?;
+        note_incomplete(&data)?;
         let aside = if path.exists() { Some(put_aside(&path, "replaced")?) } else { None };
         let catalog = Catalog::open(&path).map_err(|source| RescueError::Catalog { path: path.clone(), source })?;
         let rebuilt = rebuild(&all, &absent, &catalog, &zone, &AtomicBool::new(false))?;

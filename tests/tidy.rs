@@ -53,6 +53,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Calls a running appliance; signs as the control plane checks.
     ("client", &["config", "logging", "control::auth::sign_tc3", "control::protocol::Version"]),
     // What `app` starts with, and a command of its own.
+    ("catalog_watch", &["rescue", "catalog"]),
     ("rescue", &["config", "domain", "catalog", "segment", "preflight", "logging"]),
     ("app", &["*"]),
     ("main", &["*"]),

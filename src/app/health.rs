@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
+use crate::catalog_watch::CatalogTrouble;
 use crate::process::EncoderState;
 use crate::segment::Storage;
 use crate::segment::folders::Absent;
@@ -14,13 +15,15 @@ pub(super) fn health_answer(
     catalog: Catalog,
     encoder: EncoderState,
     storage: Arc<Storage>,
-    (absent, waiting): (Vec<Absent>, Arc<recovery::Waiting>),
+    (absent, waiting, trouble): (Vec<Absent>, Arc<recovery::Waiting>, CatalogTrouble),
 ) -> Box<dyn Fn() -> Result<String, String> + Send + Sync> {
     Box::new(move || {
         let catalog = catalog.last_file_id().err().map(|error| error.to_string());
         let (disks, disks_are_well, records) = disks::describe(&storage, &absent);
         let works = catalog.is_none() && records;
-        let well = works && disks_are_well && waiting.counts().is_none();
+        // Recording goes on, and what is recorded is found at the next start.
+        let trouble = trouble.get();
+        let well = works && disks_are_well && waiting.counts().is_none() && trouble.is_none();
         // Recording goes on without an encoder: what is missing is said, and all is well.
         let encoder = match &*encoder.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             Ok(version) => serde_json::json!({ "encoder": version }),
@@ -31,7 +34,7 @@ pub(super) fn health_answer(
             // What an earlier run had received, and a disk does not take.
             answer["recovery"] = serde_json::json!({"waiting_recordings": recordings, "waiting_arenas": arenas});
         }
-        if let Some(error) = catalog {
+        if let Some(error) = catalog.or(trouble) {
             answer["catalog"] = error.into();
         }
         if works { Ok(answer.to_string()) } else { Err(answer.to_string()) }

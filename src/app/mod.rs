@@ -19,6 +19,7 @@ use crossbeam::channel::bounded;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::catalog::{MediaRow, OlderTaskLimits};
+use crate::catalog_watch::CatalogWatch;
 use crate::clips::{ClipMaker, Clips};
 use crate::config::Config;
 use crate::control::actions::distribution::protections as protections_of;
@@ -120,6 +121,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
     let storage = Arc::clone(&folders.storage);
     let (present, absent_labels) = storage.present();
     let (catalog, incomplete) = rescue::open_catalog(&present).map_err(|error| StartError(error_chain(&error)))?;
+    let catalog_watch = CatalogWatch::start(data).map_err(because("cannot watch the catalog"))?;
     let first_run = catalog.is_new().map_err(|error| StartError(error.to_string()))?;
     if first_run && config.record.first_run_rule {
         catalog.enter_first_run(first_run_template(), wall_now()).map_err(|error| StartError(error.to_string()))?;
@@ -395,7 +397,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
             let metrics = Arc::clone(&metrics);
             Box::new(move || metrics.slow_passes())
         },
-        health: health_answer(catalog.clone(), processor.encoder(), Arc::clone(&storage), (mistakes, waiting)),
+        health: health_answer(catalog.clone(), processor.encoder(), Arc::clone(&storage), (mistakes, waiting, catalog_watch.trouble())),
         url_is_safe: {
             let forbidden = dispatch.forbidden.clone();
             Box::new(move |url| forbidden.allow(url))
@@ -452,6 +454,7 @@ fn start(config: &Config) -> Result<Running, StartError> {
         eviction,
         processor,
         certificates,
+        catalog_watch,
         events,
         events_stop,
         dispatcher,

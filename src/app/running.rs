@@ -11,11 +11,12 @@ use crossbeam::channel::Sender;
 use signal_hook::consts::SIGHUP;
 
 use crate::catalog::Catalog;
+use crate::catalog_watch::CatalogWatch;
 use crate::clips::Clips;
 use crate::config::Config;
 use crate::control::{Access, Server};
 use crate::delivery::sender::Senders;
-use crate::disks::{Checksums, DiskThreads};
+use crate::disks::{Checksums, DiskThreads, Parting};
 use crate::ingest::Ingest;
 use crate::logging::error_chain;
 use crate::notify::Dispatcher;
@@ -70,6 +71,7 @@ pub(super) struct Running {
     pub(super) eviction: Option<Eviction>,
     pub(super) processor: Processor,
     pub(super) certificates: Option<ingest::tls::CertificateWatch>,
+    pub(super) catalog_watch: CatalogWatch,
     pub(super) catalog: Catalog,
     pub(super) arenas: PathBuf,
     /// Held as long as we run: two appliances on one data folder would destroy each other's files.
@@ -103,51 +105,56 @@ impl Running {
         });
         let part = |name| watch.iter().for_each(|watch| watch.part(name));
         self.rebuild_stop.store(true, Ordering::Relaxed);
+        let mut parting = Parting::new(Arc::clone(&self.disks.storage));
         part("HTTP");
-        self.server.stop();
+        parting.wait("HTTP", move || self.server.stop());
         part("clips");
-        self.clips.stop();
+        parting.wait("clips", move || self.clips.stop());
         part("the ingest cores: files are closed");
         self.ingest.stop();
         part("delivery");
-        self.senders.stop();
+        parting.wait("delivery", move || self.senders.stop());
         part("the disks: recordings are finished");
         // What goes on of it feeds the disks.
         let recovery = self.recovery.stop();
         let all_written = self.disks.stop();
         part("recovery");
         recovery.join(all_written);
+        let join = |what: &'static str, thread: JoinHandle<()>| {
+            move || {
+                if thread.join().is_err() {
+                    tracing::error!("the thread of {what} panicked");
+                }
+            }
+        };
         part("the rebuilding of the catalog");
-        if self.rebuild.is_some_and(|rebuild| rebuild.join().is_err()) {
-            tracing::error!("the thread that builds the catalog panicked");
+        if let Some(rebuild) = self.rebuild {
+            parting.wait("the rebuilding of the catalog", join("the rebuilding of the catalog", rebuild));
         }
         part("the catalog: recordings are entered");
         self.entry_sender.store(None);
-        if self.entries.join().is_err() {
-            tracing::error!("the catalog entry thread panicked");
-        }
+        parting.wait("catalog entries", join("catalog entries", self.entries));
         part("checksums");
         self.checksums.stop(all_written);
         part("stream events");
         drop(self.events_stop);
-        if self.events.join().is_err() {
-            tracing::error!("the live events thread panicked");
-        }
+        parting.wait("stream events", join("stream events", self.events));
         part("task flows");
-        self.processor.stop();
+        parting.wait("task flows", move || self.processor.stop());
         part("retention");
-        self.retention.stop();
-        if let Some(eviction) = self.eviction {
-            eviction.stop();
-        }
+        parting.wait("retention", move || {
+            self.retention.stop();
+            self.eviction.into_iter().for_each(Eviction::stop);
+        });
         if let Some(certificates) = self.certificates {
             certificates.stop();
         }
         part("callbacks");
         // Last of those who use the catalog: everything else has told what there is to tell.
-        self.dispatcher.stop();
+        parting.wait("callbacks", move || self.dispatcher.stop());
         part("the catalog");
-        self.catalog.close();
+        drop(self.catalog_watch);
+        parting.wait("the catalog", move || self.catalog.close());
         // Everything in it is on the disk, or the next start brings it there.
         if all_written && let Err(error) = aside::remove_arenas(&self.arenas) {
             tracing::warn!(path = %self.arenas.display(), %error, "the arena could not be removed");

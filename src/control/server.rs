@@ -5,12 +5,14 @@ use std::io::{self, Cursor, ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
+use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crossbeam::channel::bounded;
 use tiny_http::{Header, Request, Response, StatusCode};
 
 use super::ControlContext;
@@ -25,6 +27,8 @@ use super::router::{Control, Handled};
 /// A file this long or longer gets a thread of its own while it is sent; anything shorter fits into the socket's buffer.
 const OWN_THREAD_BYTES_MIN: u64 = 64 << 10;
 const STACK_BYTES: usize = 256 << 10;
+/// Those that it starts at once, and one to spare.
+const THREADS_OF_TINY_HTTP: usize = 6;
 /// Shortest life of a server that replaced another.
 const RESTART_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -108,9 +112,31 @@ struct Generation {
 impl Generation {
     fn start(folder: &PrivateFolder, number: u64) -> io::Result<Arc<Self>> {
         let path = folder.0.join(number.to_string());
-        let server = tiny_http::Server::http_unix(&path).map_err(io::Error::other)?;
+        probe_threads()?;
+        // Of an attempt that failed.
+        let _ = std::fs::remove_file(&path);
+        let made = catch_unwind(|| tiny_http::Server::http_unix(&path).map_err(io::Error::other));
+        let server = made.unwrap_or_else(|_| Err(no_threads()))?;
         Ok(Arc::new(Self { number, begun: Instant::now(), path, server }))
     }
+}
+
+fn no_threads() -> io::Error {
+    io::Error::other("there are no more threads for this process: raise the limit with `ulimit -u` or TasksMax= in the systemd unit")
+}
+
+/// tiny_http panics where there is no thread for it.
+fn probe_threads() -> io::Result<()> {
+    let (end, ended) = bounded::<()>(0);
+    let wait = || {
+        let ended = ended.clone();
+        Builder::new().spawn(move || _ = ended.recv())
+    };
+    let begun: Vec<io::Result<JoinHandle<()>>> = (0..THREADS_OF_TINY_HTTP).map(|_| wait()).collect();
+    let all = begun.iter().all(Result::is_ok);
+    drop(end);
+    begun.into_iter().flatten().for_each(|thread| _ = thread.join());
+    if all { Ok(()) } else { Err(no_threads()) }
 }
 
 impl Inner {

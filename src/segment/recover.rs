@@ -16,7 +16,7 @@ use crate::units::{FileId, WallTime};
 use super::arena::BlockKind;
 use super::aside;
 use super::faults;
-use super::finish::{self, ClosedFiles, FileReader, FinishError, FinishSettings};
+use super::finish::{self, ClosedFiles, FileReader, FinishError, FinishSettings, FoundOpen};
 use super::health::BALLAST_NAME;
 use super::open_record::OpenRecord;
 use super::orphans::{OrphanBlock, examine, read_orphans, read_taken, settle};
@@ -175,6 +175,9 @@ impl LeftBehind {
         self.trouble.take()
     }
 }
+
+/// Recordings that are synced together: two calls for all of them. The catalog hears of them as they come.
+const GROUP: usize = 64;
 
 /// Arena files that cannot be read, or whose blocks wait for their disk; in the first data folder.
 pub const KEPT_NAME: &str = "left-behind";
@@ -522,42 +525,15 @@ impl LeftBehind {
             }
         }
         let paused_ones = std::mem::take(&mut self.paused);
-        let mut waiting = Vec::new();
+        let (mut waiting, mut whole) = (Vec::new(), Vec::new());
         for file_id in std::mem::take(&mut self.recordings) {
             if paused_ones.iter().any(|paused| paused.file_id == file_id) {
                 continue;
             }
-            if self.held.contains(&file_id) {
-                waiting.push(file_id);
-                continue;
-            }
-            let paused = finish::paused_recording(settings, file_id, self.died);
-            let end = paused.as_ref().map(|paused| RecordingEnd {
-                file_id,
-                end: paused.end,
-                reason: paused.reason,
-                shared_with: None,
-                receipt: paused.receipt.clone(),
-                claim: None,
-            });
-            let finish = || finish::finish_recording(settings, file_id, end.as_ref(), &mut ClosedFiles::new());
-            let finished = match finish() {
-                // There is ballast for this.
-                Err(error) if error.is_no_space() && std::fs::remove_file(settings.data_folder.join(BALLAST_NAME)).is_ok() => finish(),
-                finished => finished,
-            };
-            match finished {
-                Ok(file) => {
-                    recovered.finished += 1;
-                    found(Found::Finished(Box::new(file)));
-                    paused.into_iter().for_each(|paused| found(Found::Over(paused)));
-                }
-                Err(error) if error.is_of_the_disk() => {
-                    self.note_waiting(file_id, error);
-                    waiting.push(file_id);
-                }
-                Err(error) => recovered.count(file_id, &error),
-            }
+            if self.held.contains(&file_id) { waiting.push(file_id) } else { whole.push(file_id) }
+        }
+        for group in whole.chunks(GROUP) {
+            self.finish_group(settings, group, &mut waiting, &mut recovered, &mut found);
         }
         // Last: their media may be files of the others, which are final now.
         for paused in paused_ones {
@@ -573,6 +549,59 @@ impl LeftBehind {
         self.recordings = waiting;
         self.told = true;
         recovered
+    }
+
+    /// Finishes recordings, and adds those to `waiting` that their disk does not take.
+    fn finish_group(
+        &mut self,
+        settings: &FinishSettings,
+        group: &[FileId],
+        waiting: &mut Vec<FileId>,
+        recovered: &mut Recovered,
+        found: &mut impl FnMut(Found),
+    ) {
+        let paused = |file_id: &FileId| finish::paused_recording(settings, *file_id, self.died);
+        let mut over: Vec<Option<PausedRecording>> = group.iter().map(paused).collect();
+        let end = |file_id: FileId, paused: &PausedRecording| RecordingEnd {
+            file_id,
+            end: paused.end,
+            reason: paused.reason,
+            shared_with: None,
+            receipt: paused.receipt.clone(),
+            claim: None,
+        };
+        let open = |(file_id, paused): (&FileId, &Option<PausedRecording>)| FoundOpen {
+            file_id: *file_id,
+            end: paused.as_ref().map(|paused| end(*file_id, paused)),
+        };
+        let open: Vec<FoundOpen> = group.iter().zip(&over).map(open).collect();
+        let mut has_given_up_ballast = false;
+        for ((open, over), finished) in open.iter().zip(&mut over).zip(finish::finish_found(settings, &open)) {
+            let finished = match finished {
+                // There is ballast for this.
+                Err(error) if error.is_no_space() => {
+                    has_given_up_ballast |= std::fs::remove_file(settings.data_folder.join(BALLAST_NAME)).is_ok();
+                    if has_given_up_ballast {
+                        finish::finish_recording(settings, open.file_id, open.end.as_ref(), &mut ClosedFiles::new())
+                    } else {
+                        Err(error)
+                    }
+                }
+                finished => finished,
+            };
+            match finished {
+                Ok(file) => {
+                    recovered.finished += 1;
+                    found(Found::Finished(Box::new(file)));
+                    over.take().into_iter().for_each(|paused| found(Found::Over(paused)));
+                }
+                Err(error) if error.is_of_the_disk() => {
+                    self.note_waiting(open.file_id, error);
+                    waiting.push(open.file_id);
+                }
+                Err(error) => recovered.count(open.file_id, &error),
+            }
+        }
     }
 
     fn note_waiting(&mut self, file_id: FileId, error: FinishError) {

@@ -1,6 +1,7 @@
 """A catalog that is damaged or lost: the appliance starts, records, and has everything again."""
 
 import json
+import os
 import sqlite3
 import subprocess
 
@@ -84,6 +85,36 @@ def test_a_catalog_that_is_damaged_while_it_runs(start, source, push):
     appliance.start()
     for name in ("before", "cam"):
         check(appliance, appliance.file(name, "a.example"), media.packets(source("av")))
+
+
+def test_a_catalog_that_is_replaced_while_it_runs(start, source, push):
+    """An older copy in its place: it is said, recording goes on, and what the copy lacks is in it after the next start."""
+    appliance = start()
+    appliance.record("a.example", flv=True)
+    path, copy = appliance.data / "catalog.sqlite", appliance.folder / "copy"
+    catalog, older = sqlite3.connect(path), sqlite3.connect(copy)
+    catalog.backup(older)
+    older.execute("PRAGMA journal_mode = DELETE")
+    catalog.close()
+    older.close()
+    push(source("av"), appliance.url("before", "a.example"))
+    appliance.files("before", "a.example", 1)
+    os.replace(copy, path)
+
+    def health():
+        answer = appliance.session.get(f"{appliance.http}/healthz", timeout=5)
+        assert answer.status_code == 200
+        return answer.json()
+
+    until(lambda: health()["status"] == "degraded", 10, "the loss being noticed")
+    assert "was replaced by another file" in health()["catalog"]
+    push(source("av"), appliance.url("cam", "a.example"))
+    until(lambda: len(list((appliance.data / "media").glob("*/*"))) == 2, what="the finished file")
+    appliance.stop()
+    appliance.start()
+    for name in ("before", "cam"):
+        check(appliance, appliance.file(name, "a.example"), media.packets(source("av")))
+    assert health()["status"] == "ok"
 
 
 def rebuild(appliance):

@@ -163,6 +163,13 @@ enum Sync {
     Together,
 }
 
+/// A recording that is found at the start.
+pub struct FoundOpen {
+    pub file_id: FileId,
+    /// As the recorder said it, if it did.
+    pub end: Option<RecordingEnd>,
+}
+
 /// Finishes recording `file_id` that is found at start: `end` as the recorder said it, if it did. `closed`: what is known of its files; the others are
 /// scanned.
 ///
@@ -185,12 +192,7 @@ pub fn finish_ended(settings: &FinishSettings, ended: &Ended, closed: &mut Close
     finish_one(settings, ended.end.file_id, (Some(&ended.end), ended.identity.as_ref()), closed)
 }
 
-fn finish_one(
-    settings: &FinishSettings,
-    file_id: FileId,
-    known: (Option<&RecordingEnd>, Option<&RecordingIdentity>),
-    closed: &mut ClosedFiles,
-) -> Result<FinishedFile, FinishError> {
+fn finish_one(settings: &FinishSettings, file_id: FileId, known: Known<'_>, closed: &mut ClosedFiles) -> Result<FinishedFile, FinishError> {
     contain(file_id, || {
         let finished = complete(settings, file_id, known, closed, Sync::Each)?;
         describe(settings, &finished, Sync::Each)?;
@@ -213,17 +215,39 @@ pub fn finish_together(
     step: impl Fn(),
     sync_failed: impl Fn(),
 ) -> Vec<Result<FinishedFile, FinishError>> {
-    let mut results: Vec<Result<FinishedFile, FinishError>> = ends
-        .iter()
-        .map(|Ended { end, identity }| {
+    let known = ends.iter().map(|Ended { end, identity }| (end.file_id, (Some(end), identity.as_ref())));
+    finish_group(settings, known, closed, step, sync_failed)
+}
+
+/// Finishes recordings that are found at the start, as [`finish_recording`] would one after another, and synced together. Their files are scanned.
+pub fn finish_found(settings: &FinishSettings, found: &[FoundOpen]) -> Vec<Result<FinishedFile, FinishError>> {
+    let known = found.iter().map(|FoundOpen { file_id, end }| (*file_id, (end.as_ref(), None)));
+    finish_group(settings, known, &mut ClosedFiles::new(), || (), || ())
+}
+
+/// What is known of a recording: its end, and its identity.
+type Known<'a> = (Option<&'a RecordingEnd>, Option<&'a RecordingIdentity>);
+
+fn finish_group<'a>(
+    settings: &FinishSettings,
+    recordings: impl Iterator<Item = (FileId, Known<'a>)>,
+    closed: &mut ClosedFiles,
+    step: impl Fn(),
+    sync_failed: impl Fn(),
+) -> Vec<Result<FinishedFile, FinishError>> {
+    let mut results: Vec<Result<FinishedFile, FinishError>> = recordings
+        .map(|(file_id, known)| {
             step();
-            contain(end.file_id, || {
-                let finished = complete(settings, end.file_id, (Some(end), identity.as_ref()), closed, Sync::Together)?;
+            contain(file_id, || {
+                let finished = complete(settings, file_id, known, closed, Sync::Together)?;
                 describe(settings, &finished, Sync::Together)?;
                 Ok(finished)
             })
         })
         .collect();
+    if results.iter().all(Result::is_err) {
+        return results;
+    }
     step();
     let on_disk = sync_all(settings).inspect_err(|error| {
         tracing::error!(error = error as &dyn std::error::Error, "syncing recordings that ended together failed; each is synced by itself");
@@ -251,7 +275,7 @@ pub fn finish_together(
 fn complete(
     settings: &FinishSettings,
     file_id: FileId,
-    (end, identity): (Option<&RecordingEnd>, Option<&RecordingIdentity>),
+    (end, identity): Known<'_>,
     closed: &mut ClosedFiles,
     sync: Sync,
 ) -> Result<FinishedFile, FinishError> {
