@@ -1,11 +1,13 @@
 """The release binary as a fixture: its settings, its process, its API."""
 
+import fcntl
 import json
 import os
 import re
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.parse
 from pathlib import Path
@@ -42,6 +44,8 @@ def until(question, seconds=30, what="it", pause=0.05):
 
 
 _reserved = []
+# A byte of it is locked for each port that a test process was given, until that ends.
+_ports = open(Path(tempfile.gettempdir()) / f"capstan-test-ports-{os.getuid()}", "ab")
 
 
 def free_port():
@@ -58,9 +62,14 @@ def free_port():
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        if port not in _reserved:
-            _reserved.append(port)
-            return port
+        if port in _reserved:
+            continue
+        try:
+            fcntl.lockf(_ports, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            continue
+        _reserved.append(port)
+        return port
 
 
 class ApiError(Exception):
