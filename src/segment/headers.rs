@@ -1,8 +1,8 @@
 //! The headers of a file's fragments as they were written, kept until it is finished: finishing reads them all, and each would be a trip to the disk of its
 //! own. A long file's are not kept: what its finishing costs is little beside what its media cost.
 
-/// Of one file: about a minute of pictures and sound. With more, none are kept.
-const BYTES_MAX: usize = 64 << 10;
+/// Of one file: about half a minute of pictures and sound. With more, none are kept.
+const BYTES_MAX: usize = 112 << 10;
 /// Bytes in front of a header that are read with it: the time of day, and the end of the fragment before.
 pub const BEFORE_BYTES: u64 = 64;
 
