@@ -22,7 +22,8 @@ pub enum LoggingError {
 /// [`LoggingError::Filter`] for a filter that `Config::parse` did not see, [`LoggingError::Again`] for a second call.
 pub fn init(config: &LogConfig) -> Result<(), LoggingError> {
     let filter = EnvFilter::try_new(&config.level).map_err(|source| LoggingError::Filter { level: config.level.clone(), source })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written, its disk being full, must cost nothing but its lines: to complain of it would panic.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let started = match config.format {
         // Colors only for people: journals and files keep the escape codes.
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).finish().try_init(),

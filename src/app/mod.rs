@@ -6,7 +6,7 @@ mod left;
 mod parts;
 mod running;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -432,7 +432,8 @@ fn start(config: &Config) -> Result<Running, StartError> {
     });
     let rebuild = rebuild.transpose()?;
 
-    println!("{}", config::banner(config, cores.len(), first_run, media_address));
+    // Nobody may be there to read it.
+    let _ = writeln!(io::stdout(), "{}", config::banner(config, cores.len(), first_run, media_address));
     let shared = Arc::clone(ingest.shared());
     let supervisor =
         supervise::Supervisor::ready("recording", move || shared.alive(STANDSTILL)).map_err(because("cannot tell systemd that we are ready"))?;

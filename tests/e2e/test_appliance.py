@@ -8,7 +8,7 @@ import time
 import pytest
 
 import media
-from appliance import BINARY, free_port, until
+from appliance import BINARY, Appliance, free_port, toml, until
 from check import check, check_fast_start, read
 from rtmp import Live
 
@@ -151,6 +151,25 @@ def test_stop_while_publishing_leaves_finished_files(start, source, push, how):
                 check_fast_start(appliance.path_of(file))
             if container == "flv" and stream == "cam":
                 assert len(found["video"]) >= counted - 2
+
+
+def test_a_log_that_cannot_be_written(tmp_path, source, push):
+    """Its disk is full: lines are missing, nothing else."""
+    appliance = Appliance(tmp_path / "capstan", log={"level": "debug"})
+    appliance.folder.mkdir()
+    appliance.log_path.touch()
+    appliance.config.write_text(toml(appliance.settings))
+    with open("/dev/full", "wb") as full:
+        appliance.process = subprocess.Popen([BINARY, "serve", "--config", appliance.config], stdout=full, stderr=full, stdin=subprocess.DEVNULL)
+    until(lambda: appliance._ready((200,)), 20, "the server's start")
+    try:
+        appliance.record("a.example", mp4=True, flv=True)
+        push.ffmpeg(source("av"), appliance.url("cam", "a.example")).wait(20)
+        assert sorted(appliance.by_format("cam", "a.example", "flv", "mp4")) == ["flv", "mp4"]
+        appliance.process.send_signal(signal.SIGTERM)
+        assert appliance.process.wait(20) == 0
+    finally:
+        appliance.process.kill()
 
 
 def test_everything_survives_a_restart(start, source, push):
