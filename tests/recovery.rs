@@ -130,12 +130,8 @@ fn an_arena_file_that_cannot_be_read_is_kept() {
     }
 }
 
-/// The disk is full when the next start comes: nothing that fails to be written is given up, and a later pass brings it into its file.
-#[test]
-fn what_the_disk_does_not_take_is_kept_until_it_does() {
-    let (_folder, settings, arenas) = folders();
-    let (to_disk, _commands) = crossbeam::channel::bounded::<DiskCommand>(1_000);
-    let mut store = store(&settings, &arenas, 4, to_disk);
+/// Publishes pictures and sounds of 40 ms into files of 2 s: so many of `both`, then `pictures` without sound. The process dies before anything is ended.
+fn publish(store: &mut CoreStore, sound_header: bool, both: u32, pictures: u32) {
     let publication = Publication {
         id: PublicationId(7),
         key: StreamKey::new("localhost", "live", "cam"),
@@ -149,20 +145,33 @@ fn what_the_disk_does_not_take_is_kept_until_it_does() {
     let mut template = RecordTemplate::empty(TemplateId(1001), "test");
     for format in [Format::Flv, Format::Mp4, Format::Hls] {
         template.param_mut(format).enable = true;
-        // Frames still wait for the sound of a new file when the process dies.
         template.param_mut(format).record_interval_s = 2;
     }
-    recorder.start(RecordingSource::Rule(TemplateId(1001)), &Arc::new(template), millis(0), &mut store);
-    recorder.video(0, Payload::contiguous(PICTURE_HEADER), millis(0), &mut store).unwrap();
-    recorder.audio(0, Payload::contiguous(SOUND_HEADER), millis(0), &mut store).unwrap();
-    for number in 0..53 {
+    recorder.start(RecordingSource::Rule(TemplateId(1001)), &Arc::new(template), millis(0), store);
+    recorder.video(0, Payload::contiguous(PICTURE_HEADER), millis(0), store).unwrap();
+    if sound_header {
+        recorder.audio(0, Payload::contiguous(SOUND_HEADER), millis(0), store).unwrap();
+    }
+    for number in 0..both + pictures {
         let (time, now) = (number * 40, millis(u64::from(number) * 40));
-        recorder.video(time, Payload::contiguous(&picture(number % 25 == 0, number)), now, &mut store).unwrap();
-        if number < 50 {
-            recorder.audio(time + 7, Payload::contiguous(&sound(number)), now, &mut store).unwrap();
+        recorder.video(time, Payload::contiguous(&picture(number % 25 == 0, number)), now, store).unwrap();
+        if number < both {
+            recorder.audio(time + 7, Payload::contiguous(&sound(number)), now, store).unwrap();
         }
     }
-    drop((recorder, store));
+    // No end: what the recorder would write then is not written.
+    drop(recorder);
+}
+
+/// The disk is full when the next start comes: nothing that fails to be written is given up, and a later pass brings it into its file.
+#[test]
+fn what_the_disk_does_not_take_is_kept_until_it_does() {
+    let (_folder, settings, arenas) = folders();
+    let (to_disk, _commands) = crossbeam::channel::bounded::<DiskCommand>(1_000);
+    let mut store = store(&settings, &arenas, 4, to_disk);
+    // Frames still wait for the sound of a new file when the process dies.
+    publish(&mut store, true, 50, 3);
+    drop(store);
     let arena = std::fs::read(arenas.join("core-0.arena")).unwrap();
 
     // How many steps the disk takes before it is full, and the death of recovery after that.
@@ -241,34 +250,8 @@ fn frames_that_no_file_had_taken_are_brought_into_one() {
         // Nobody carries the commands out.
         let (to_disk, _commands) = crossbeam::channel::bounded::<DiskCommand>(1_000);
         let mut store = store(&settings, &arenas, 8, to_disk);
-        let publication = Publication {
-            id: PublicationId(7),
-            key: StreamKey::new("localhost", "live", "cam"),
-            push_url: String::new(),
-            stream_param: String::new(),
-            alias_domain: String::new(),
-        };
-        let recorder_settings =
-            RecorderSettings { hls_transport_stream: false, hls_segment_ms: 4_000, trust_encoder_clock: false, moov_reserve: MoovReserve::Insert };
-        let mut recorder = Recorder::new(publication, recorder_settings);
-        let mut template = RecordTemplate::empty(TemplateId(1001), "test");
-        for format in [Format::Flv, Format::Mp4, Format::Hls] {
-            template.param_mut(format).enable = true;
-            template.param_mut(format).record_interval_s = 2;
-        }
-        recorder.start(RecordingSource::Rule(TemplateId(1001)), &Arc::new(template), millis(0), &mut store);
-        recorder.video(0, Payload::contiguous(PICTURE_HEADER), millis(0), &mut store).unwrap();
-        if sound_header {
-            recorder.audio(0, Payload::contiguous(SOUND_HEADER), millis(0), &mut store).unwrap();
-        }
-        for number in 0..both + pictures {
-            let (time, now) = (number * 40, millis(u64::from(number) * 40));
-            recorder.video(time, Payload::contiguous(&picture(number % 25 == 0, number)), now, &mut store).unwrap();
-            if number < both {
-                recorder.audio(time + 7, Payload::contiguous(&sound(number)), now, &mut store).unwrap();
-            }
-        }
-        drop((recorder, store));
+        publish(&mut store, sound_header, both, pictures);
+        drop(store);
 
         for _ in 0..deaths {
             let mut left = LeftBehind::find(&settings, &arenas).unwrap();
