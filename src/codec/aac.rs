@@ -209,8 +209,8 @@ impl ConfigReader<'_> {
     }
 }
 
-/// Alignment and comment of a program config element: the comment with its length.
 impl<'a> ConfigReader<'a> {
+    /// Alignment and comment of a program config element: the comment with its length.
     fn comment(&mut self) -> Result<&'a [u8], AacError> {
         // byte_alignment() counts from the beginning of the configuration or of the access unit, the comment is bytes.
         let truncated = AacError::Truncated { field: PROGRAM_FIELD };

@@ -15,10 +15,15 @@ pub fn without_emulation_prevention(body: &[u8]) -> Vec<u8> {
     rbsp
 }
 
+/// Most units begin otherwise, and need be looked at no further.
+pub fn begins_with_start_code(unit: &[u8]) -> bool {
+    matches!(unit, [0, 0, 1, ..] | [0, 0, 0, 1, ..])
+}
+
 /// Some encoders put NAL units with start codes (Annex B) where FLV has them with lengths. `unit` is a whole access unit: it begins with a start code, and
 /// read as lengths it makes no sense.
 pub fn is_annexb(unit: &[u8]) -> bool {
-    matches!(unit, [0, 0, 1, ..] | [0, 0, 0, 1, ..]) && !are_lengths(unit)
+    begins_with_start_code(unit) && !are_lengths(unit)
 }
 
 /// The unit is NAL units behind lengths of four bytes each, to the last byte.

@@ -11,7 +11,7 @@ use crate::codec::avc::{avc_config_of_annexb, parse_avc_config, parse_sps};
 use crate::codec::flac;
 use crate::codec::hevc::{self, parse_hevc_config};
 use crate::codec::mp3::{MP3_HEADER_BYTES, parse_mp3_header};
-use crate::codec::nal::annexb_units;
+use crate::codec::nal::{annexb_units, begins_with_start_code};
 use crate::codec::opus::{self, parse_opus_head};
 use crate::codec::vpx::{KEY_FRAME_HEAD_BYTES, vp8_size, vp9_key_frame, vpc_config, vpc_config_of};
 use crate::codec::vvc::parse_vvc_config;
@@ -26,28 +26,25 @@ const OPUS_SAMPLES_NOMINAL: u32 = 960;
 pub(super) fn video_track(codec: VideoCodec, mut sent: Bytes, header_bytes: usize) -> Result<VideoTrack, TagError> {
     let mut config = sent.slice(header_bytes..);
     let unreadable = TagError::Configuration { codec: codec.name() };
+    let record = match codec {
+        VideoCodec::Avc if begins_with_start_code(&config) => avc_config_of_annexb(&config),
+        VideoCodec::Hevc if begins_with_start_code(&config) => {
+            hevc::hevc_config_of(&annexb_units(&config).collect::<Vec<_>>()).map(|(record, _)| record)
+        }
+        _ => None,
+    };
+    if let Some(record) = record {
+        // The tag in FLV files is then one that players can read.
+        sent = [&sent[..header_bytes], &record].concat().into();
+        config = sent.slice(header_bytes..);
+    }
     // A stream whose parameter sets we cannot read may play all the same: record it, without a size.
     let size = match codec {
         VideoCodec::Avc => {
-            if matches!(config[..], [0, 0, 1, ..] | [0, 0, 0, 1, ..])
-                && let Some(record) = avc_config_of_annexb(&config)
-            {
-                // The tag in FLV files is then one that players can read.
-                sent = [&sent[..header_bytes], &record].concat().into();
-                config = sent.slice(header_bytes..);
-            }
             let record = parse_avc_config(&config).map_err(TagError::Avc)?;
             record.sps.first().and_then(|sps| parse_sps(sps).ok()).map(|sps| (sps.width, sps.height))
         }
-        VideoCodec::Hevc => {
-            if matches!(config[..], [0, 0, 1, ..] | [0, 0, 0, 1, ..])
-                && let Some((record, _)) = hevc::hevc_config_of(&annexb_units(&config).collect::<Vec<_>>())
-            {
-                sent = [&sent[..header_bytes], &record].concat().into();
-                config = sent.slice(header_bytes..);
-            }
-            parse_hevc_config(&config).map_err(TagError::Hevc)?.sps().and_then(hevc::picture_size)
-        }
+        VideoCodec::Hevc => parse_hevc_config(&config).map_err(TagError::Hevc)?.sps().and_then(hevc::picture_size),
         VideoCodec::Vvc => {
             // Some encoders send the record as it stands in its box, behind version and flags; else its first bits are set.
             if config.starts_with(&[0, 0, 0, 0]) {

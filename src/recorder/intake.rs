@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::codec::nal::{is_annexb, with_lengths};
+use crate::codec::nal::{begins_with_start_code, is_annexb, with_lengths};
 use crate::container::Store;
 use crate::media::flv_tag::{self, AudioUnit, FramePart, TagError, VideoUnit};
 use crate::media::label::TrackLabel;
@@ -69,7 +69,9 @@ impl<S: Store> Recorder<S> {
                 } else {
                     self.totals.video_frames += 1;
                     if part.key && codec.is_nal_units() {
-                        self.annexb = begins_with_start_code(&part.media) && is_annexb(&part.media.to_vec());
+                        let mut head = [0xff; 4];
+                        part.media.peek(&mut head);
+                        self.annexb = begins_with_start_code(&head) && is_annexb(&part.media.to_vec());
                     }
                     let unit;
                     let part = if self.annexb {
@@ -217,13 +219,6 @@ impl<S: Store> Recorder<S> {
             self.watch.exception(missing(track), || format!("{codec} is not recorded"));
         }
     }
-}
-
-/// Most units begin otherwise, and are looked at no further.
-fn begins_with_start_code(media: &Payload<'_>) -> bool {
-    let mut head = [0xff; 4];
-    media.peek(&mut head);
-    matches!(head, [0, 0, 1, _] | [0, 0, 0, 1])
 }
 
 /// A sequence header that cannot be read costs its track, not the stream: the other one may be well. Not so for H.264 and AAC, whose senders we know: there it
