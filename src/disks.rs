@@ -16,7 +16,9 @@ use crate::replay;
 use crate::segment::finish::{self, FinishSettings};
 use crate::segment::folders::{self, Absent};
 use crate::segment::health::DiskState;
+use crate::segment::patient::Patient;
 use crate::segment::recover::{LeftBehind, WriteBack};
+use crate::segment::space::free_bytes;
 use crate::segment::{Disk, DiskHealth, SpaceWatch, Storage, unsummed};
 use crate::units::{FileId, MonoTime, WallTime};
 
@@ -30,6 +32,7 @@ pub struct Folders {
 }
 
 /// How a data folder is kept.
+#[derive(Default)]
 struct Slot {
     /// `None`: it is not there, or has no lock here.
     lock: Option<File>,
@@ -59,7 +62,7 @@ impl Folders {
         };
         let inserts = finish::probe_insert(data)?;
         let mut finish_settings = vec![settings(data, inserts)];
-        let mut slots = vec![Slot { lock: None, is_new: false, device: None, looking: None }];
+        let mut slots = vec![Slot::default()];
         let mut further = Vec::new();
         for (folder, lock) in std::mem::take(&mut opened.folders).into_iter().zip(std::mem::take(&mut opened.locks)) {
             match finish::probe_insert(&folder.path) {
@@ -68,7 +71,7 @@ impl Folders {
                         tracing::warn!(folder = %folder.path.display(), %error, "what the disk can do cannot be noted");
                     }
                     finish_settings.push(settings(&folder.path, supported));
-                    slots.push(Slot { lock: Some(lock), is_new: false, device: None, looking: None });
+                    slots.push(Slot { lock: Some(lock), ..Slot::default() });
                     further.push(folder);
                 }
                 Err(error) => {
@@ -89,7 +92,7 @@ impl Folders {
             // The folder of that label may be elsewhere by now.
             let label = absent.label.filter(|label| further.iter().all(|folder| folder.label != *label)).map_or_else(folders::label_for_new, Ok)?;
             finish_settings.push(settings(&absent.path, inserts && absent.makes_room.unwrap_or(true)));
-            slots.push(Slot { lock: None, is_new, device: None, looking: None });
+            slots.push(Slot { is_new, ..Slot::default() });
             further.push(DataFolder { label, path: absent.path });
             whys.push(Some(absent.why));
         }
@@ -220,8 +223,7 @@ impl Folders {
                 slot.lock = Some(lock);
                 slot.is_new = false;
                 left.files().for_each(|file_id| storage.places.enter(file_id, index));
-                let free = rustix::fs::statvfs(&folder.path).map_or(0, |state| state.f_bavail.saturating_mul(state.f_frsize));
-                health.is_back(free);
+                health.is_back(free_bytes(&folder.path).unwrap_or(0));
                 tracing::warn!(folder = %folder.path.display(), "the data folder is there now: it is recorded to");
                 Some(left)
             }
@@ -331,25 +333,22 @@ impl Parting {
 
     /// Runs `stop`, which ends the threads of `what`.
     pub fn wait(&mut self, what: &'static str, stop: impl FnOnce() + Send + 'static) {
-        let (alive, ended) = bounded::<()>(0);
-        let thread = std::thread::Builder::new().name("stopping".to_owned()).spawn(move || {
-            stop();
-            drop(alive);
-        });
+        let thread = match Patient::spawn("stopping", stop) {
+            Ok(thread) => thread,
+            Err(error) => return tracing::error!(part = what, %error, "there is no thread to end it"),
+        };
         // What hangs, hangs for others too.
         let patience = if self.has_left { LEAVE_LOOK } else { LEAVE_AFTER };
         let begun = std::time::Instant::now();
-        while ended.recv_timeout(LEAVE_LOOK) == Err(RecvTimeoutError::Timeout) {
+        while !thread.ends_within(LEAVE_LOOK) {
             if begun.elapsed() >= patience && (0..self.storage.health.len()).any(|index| !self.storage.answers(index)) {
                 tracing::warn!(part = what, "it waits for a disk that does not answer, and is left behind");
                 self.has_left = true;
                 return;
             }
         }
-        match thread.map(JoinHandle::join) {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => tracing::error!(part = what, "it panicked when it was to end"),
-            Err(error) => tracing::error!(part = what, %error, "there is no thread to end it"),
+        if thread.join().is_err() {
+            tracing::error!(part = what, "it panicked when it was to end");
         }
     }
 }

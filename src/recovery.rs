@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, select};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, select};
 use rustix::io::Errno;
 
 use crate::disks::Folders;
 use crate::segment::Storage;
 use crate::segment::health::DiskState;
+use crate::segment::patient::Patient;
 use crate::segment::recover::{LeftBehind, Recovered};
 
 /// It is looked this often for folders that appear.
@@ -56,8 +57,8 @@ pub type Recover = Arc<dyn Fn(usize, &mut LeftBehind) -> Recovered + Send + Sync
 /// The running thread.
 pub struct Recovery {
     stop: Sender<()>,
-    thread: JoinHandle<Folders>,
-    ended: Receiver<()>,
+    /// The folders are locked until it is joined.
+    thread: Patient<Folders>,
 }
 
 impl Recovery {
@@ -65,36 +66,27 @@ impl Recovery {
     /// If there is no thread.
     pub fn start(parts: Parts) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
-        let (alive, ended) = bounded(0);
-        let thread = std::thread::Builder::new().name("recovery".to_owned()).spawn(move || {
-            let folders = Run::new(parts).run(&stopped);
-            drop(alive);
-            folders
-        })?;
-        Ok(Self { stop, thread, ended })
+        let thread = Patient::spawn("recovery", move || Run::new(parts).run(&stopped))?;
+        Ok(Self { stop, thread })
     }
 
     /// Nothing is begun any more; what runs still feeds the disks.
     pub fn stop(self) -> Stopping {
         drop(self.stop);
-        Stopping { thread: self.thread, ended: self.ended }
+        Stopping(self.thread)
     }
 }
 
 /// A recovery on its way to its end.
-pub struct Stopping {
-    /// The folders are locked until it is joined.
-    thread: JoinHandle<Folders>,
-    ended: Receiver<()>,
-}
+pub struct Stopping(Patient<Folders>);
 
 impl Stopping {
     /// `all_answer`: no disk hangs, so that it is waited for.
     pub fn join(self, all_answer: bool) {
         let patience = if all_answer { STOP_MAX } else { Duration::ZERO };
-        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+        if !self.0.ends_within(patience) {
             tracing::warn!("recovery has not ended; the next start goes on");
-        } else if self.thread.join().is_err() {
+        } else if self.0.join().is_err() {
             tracing::error!("the recovery thread panicked");
         }
     }

@@ -9,8 +9,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::catalog::{Catalog, FellBack};
 use crate::domain::{FinishedFile, naming};
-use crate::segment;
-use crate::segment::{Storage, finish};
+use crate::segment::{self, Storage, finish};
 use crate::units::FileId;
 
 use super::wall_now;
@@ -89,7 +88,7 @@ pub(super) fn enter_files(
     }
 }
 
-pub(super) fn entered(file: &FinishedFile, storage: &Storage, unsummed: &Sender<(usize, FileId)>) {
+fn entered(file: &FinishedFile, storage: &Storage, unsummed: &Sender<(usize, FileId)>) {
     tracing::info!(
         file_id = %file.identity.file_id,
         stream = %file.identity.key,

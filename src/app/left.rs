@@ -30,7 +30,7 @@ pub(super) fn recover_left(
             Found::Finished(file) => {
                 let identity = &file.identity;
                 let recording = (identity.session, identity.format);
-                let tells = !matches!(identity.source, RecordingSource::Ring | RecordingSource::Made(_)) && identity.resume.is_none();
+                let tells = identity.source.is_told() && identity.resume.is_none();
                 if file.reason == EndReason::Recovered && tells && !ended.contains(&recording) {
                     ended.push(recording);
                     events.send(cut_off(&file));
@@ -61,8 +61,8 @@ pub(super) fn recover_left(
             "recovered what the last run left"
         );
     }
-    let is_told = |identity: &RecordingIdentity| !matches!(identity.source, RecordingSource::Ring | RecordingSource::Made(_));
-    left.take_news(&storage.finish[index]).iter().filter(|identity| is_told(identity)).for_each(|identity| events.send(waits_for_its_disk(identity)));
+    let news = left.take_news(&storage.finish[index]);
+    news.iter().filter(|identity| identity.source.is_told()).for_each(|identity| events.send(waits_for_its_disk(identity)));
     recovered
 }
 

@@ -21,6 +21,13 @@ pub enum RecordingSource {
     Ring,
 }
 
+impl RecordingSource {
+    /// Somebody asked for the stream to be recorded, and is told of begin and end.
+    pub const fn is_told(&self) -> bool {
+        !matches!(self, RecordingSource::Ring | RecordingSource::Made(_))
+    }
+}
+
 /// The call that made a file of recordings.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum MadeBy {

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::statvfs;
+use super::space::free_bytes;
 
 /// The end of the name of what cannot be read.
 pub const SUFFIX: &str = ".unreadable";
@@ -86,8 +86,7 @@ fn copy_used(from: &Path, to: &Path) -> io::Result<u64> {
     let folder = to.parent().unwrap_or(to);
     std::fs::create_dir_all(folder)?;
     // Recording comes first: half of what the disk has left at most.
-    let disk = statvfs(folder)?;
-    if disk.f_bavail.saturating_mul(disk.f_frsize) / 2 < length.min(used) {
+    if free_bytes(folder)? / 2 < length.min(used) {
         return Err(io::ErrorKind::StorageFull.into());
     }
     let copied = File::create(to).and_then(|target| {

@@ -15,7 +15,7 @@ pub const SLOW_MS: u64 = 1_500;
 const HANG_MS: u64 = 10_000;
 
 /// Space that other programs cannot take: a file of this name in the data folder.
-pub const BALLAST_NAME: &str = "ballast";
+const BALLAST_NAME: &str = "ballast";
 
 /// Threads that work on a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -294,5 +294,21 @@ impl DiskHealth {
         self.full.store(true, Relaxed);
         self.low.store(true, Relaxed);
         std::fs::remove_file(&self.ballast).is_ok()
+    }
+}
+
+/// Makes room on the disk of a data folder that nobody works on yet. False: its ballast was gone already.
+pub fn give_up_ballast(data_folder: &Path) -> bool {
+    std::fs::remove_file(data_folder.join(BALLAST_NAME)).is_ok()
+}
+
+/// Does something on the disk of a data folder. Where there is no room for it, the ballast is given up, which is for this, and it is tried once more.
+///
+/// # Errors
+/// Of the last attempt.
+pub fn with_ballast<T, E>(data_folder: &Path, is_no_space: impl Fn(&E) -> bool, mut act: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    match act() {
+        Err(error) if is_no_space(&error) && give_up_ballast(data_folder) => act(),
+        done => done,
     }
 }

@@ -14,6 +14,7 @@ pub mod moves;
 pub mod open;
 pub mod open_record;
 pub mod orphans;
+pub mod patient;
 pub mod recover;
 pub mod remove;
 mod ring;

@@ -7,8 +7,6 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::statvfs;
-
 use crate::container::RecordingEnd;
 use crate::domain::{FinishedFile, PausedRecording, RecordingIdentity};
 use crate::units::{FileId, WallTime};
@@ -17,9 +15,10 @@ use super::arena::BlockKind;
 use super::aside;
 use super::faults;
 use super::finish::{self, ClosedFiles, FileReader, FinishError, FinishSettings, FoundOpen};
-use super::health::BALLAST_NAME;
+use super::health::{give_up_ballast, with_ballast};
 use super::open_record::OpenRecord;
 use super::orphans::{OrphanBlock, examine, read_orphans, read_taken, settle};
+use super::space::free_bytes;
 use super::vital::contained;
 
 /// What recovery did, for one log line and the counters.
@@ -318,7 +317,7 @@ impl WriteBack<'_> {
 
     /// The folders, that with the most room first.
     fn by_room(&self) -> impl Iterator<Item = usize> + use<> {
-        let room = |index: &usize| statvfs(&self.settings[*index].data_folder).map_or(0, |state| state.f_bavail.saturating_mul(state.f_frsize));
+        let room = |index: &usize| free_bytes(&self.settings[*index].data_folder).unwrap_or(0);
         let mut order: Vec<usize> = (0..self.settings.len()).collect();
         order.sort_by_key(|index| std::cmp::Reverse(room(index)));
         order.into_iter()
@@ -386,18 +385,14 @@ impl WriteBack<'_> {
         });
         for journal in journals.unwrap_or_default() {
             let order: Vec<usize> = self.by_room().collect();
-            let mut attempt = || {
+            let attempt = || {
                 let folders = order.iter().map(|index| self.settings[*index].recording_folder()).collect();
                 // What made the last run die must not make this one die.
                 let begun = contained("frames that no file had taken", || replay(folders, &journal));
                 begun.unwrap_or_else(|| Err(io::Error::other("a defect in the server").into()))
             };
-            let ballast = self.settings[order[0]].data_folder.join(BALLAST_NAME);
-            let begun = match attempt() {
-                Err(Unreplayed { error, .. }) if error.kind() == io::ErrorKind::StorageFull && std::fs::remove_file(&ballast).is_ok() => attempt(),
-                begun => begun,
-            };
-            match begun {
+            let is_no_space = |unreplayed: &Unreplayed| unreplayed.error.kind() == io::ErrorKind::StorageFull;
+            match with_ballast(&self.settings[order[0]].data_folder, is_no_space, attempt) {
                 Ok(begun) => begun.into_iter().for_each(|id| self.note_begun(id)),
                 Err(Unreplayed { error, recordings }) if !self.is_lost(&error, recordings.iter().any(|id| pass.held.contains(id))) => {
                     self.note_trouble(order[0], &error);
@@ -425,20 +420,14 @@ impl WriteBack<'_> {
     }
 
     fn note_trouble(&mut self, index: usize, error: &io::Error) {
-        let said = error.raw_os_error().map_or_else(|| io::Error::from(error.kind()), io::Error::from_raw_os_error);
-        self.left[index].trouble.get_or_insert(said);
+        self.left[index].trouble.get_or_insert_with(|| said(error));
     }
 
-    /// Does something on the disk of folder `index`. Where there is no room for it, the ballast is given up: it is for this.
-    fn with_ballast<T>(&mut self, index: usize, act: impl Fn(&FinishSettings) -> io::Result<T>) -> io::Result<T> {
+    /// Does something on the disk of folder `index`, with the ballast if need be.
+    fn act_on<T>(&mut self, index: usize, act: impl Fn(&FinishSettings) -> io::Result<T>) -> io::Result<T> {
         let settings = &self.settings[index];
-        let done = match act(settings) {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull && std::fs::remove_file(settings.data_folder.join(BALLAST_NAME)).is_ok() => {
-                act(settings)
-            }
-            done => done,
-        };
-        done.inspect_err(|error| self.note_trouble(index, error))
+        let is_no_space = |error: &io::Error| error.kind() == io::ErrorKind::StorageFull;
+        with_ballast(&settings.data_folder, is_no_space, || act(settings)).inspect_err(|error| self.note_trouble(index, error))
     }
 
     fn open_record(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -448,17 +437,22 @@ impl WriteBack<'_> {
         // What begins may as well begin on another disk.
         let index = own.or_else(|| if record.is_begin() { self.by_room().next() } else { None });
         let index = index.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "its disk is not there"))?;
-        let begun = self.with_ballast(index, |settings| record.carry_out(&settings.recording_folder()))?;
+        let begun = self.act_on(index, |settings| record.carry_out(&settings.recording_folder()))?;
         self.left[index].recordings.extend(begun);
         Ok(())
     }
 
     fn write_block(&mut self, file: u64, part: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let Some(index) = self.folder_of(file) else { return Err(io::Error::new(io::ErrorKind::NotFound, "the recording is not there")) };
-        self.with_ballast(index, |settings| write_back(settings, file, part, offset, bytes))?;
+        self.act_on(index, |settings| write_back(settings, file, part, offset, bytes))?;
         self.left[index].recovered.arena_bytes += bytes.len() as u64;
         Ok(())
     }
+}
+
+/// What the system said, once more.
+fn said(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::from(error.kind()), io::Error::from_raw_os_error)
 }
 
 /// `held`, and those recordings in the folder that share a media file with one of them.
@@ -580,7 +574,7 @@ impl LeftBehind {
             let finished = match finished {
                 // There is ballast for this.
                 Err(error) if error.is_no_space() => {
-                    has_given_up_ballast |= std::fs::remove_file(settings.data_folder.join(BALLAST_NAME)).is_ok();
+                    has_given_up_ballast |= give_up_ballast(&settings.data_folder);
                     if has_given_up_ballast {
                         finish::finish_recording(settings, open.file_id, open.end.as_ref(), &mut ClosedFiles::new())
                     } else {
@@ -610,7 +604,9 @@ impl LeftBehind {
         } else {
             tracing::error!(%file_id, error = &error as &dyn std::error::Error, "an open recording of the last run cannot be finished now; tried again");
         }
-        self.trouble = self.trouble.take().or(error.into_io());
+        if let Some(error) = error.io() {
+            self.trouble.get_or_insert_with(|| said(error));
+        }
     }
 }
 

@@ -5,7 +5,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -14,6 +13,7 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use super::faults;
 use super::folders;
 use super::health::{DiskHealth, Helper};
+use super::patient::Patient;
 use crate::domain::DataFolder;
 use crate::units::MonoTime;
 
@@ -37,9 +37,16 @@ const TRIAL_NAME: &str = "trial";
 /// The running thread; [`SpaceWatch::stop`] ends it.
 pub struct SpaceWatch {
     stop: Sender<()>,
-    thread: JoinHandle<()>,
-    /// Disconnected when the thread has ended.
-    ended: Receiver<()>,
+    thread: Patient<()>,
+}
+
+/// What is free on the file system of a folder for users like this one.
+///
+/// # Errors
+/// If it cannot be asked.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let state = statvfs(folder)?;
+    Ok(state.f_bavail.saturating_mul(state.f_frsize))
 }
 
 impl SpaceWatch {
@@ -49,7 +56,6 @@ impl SpaceWatch {
     /// If there is no thread.
     pub fn start(folder: &DataFolder, reserve_bytes: u64, health: Arc<DiskHealth>, clock: fn() -> MonoTime) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
-        let (alive, ended) = bounded(0);
         let now = Instant::now();
         let folder = folder.clone();
         let mut watch = Watch {
@@ -66,18 +72,15 @@ impl SpaceWatch {
             clock,
         };
         watch.look();
-        let thread = std::thread::Builder::new().name("disk-space".to_owned()).spawn(move || {
-            watch.run(&stopped);
-            drop(alive);
-        })?;
-        Ok(Self { stop, thread, ended })
+        let thread = Patient::spawn("disk-space", move || watch.run(&stopped))?;
+        Ok(Self { stop, thread })
     }
 
     /// `answers`: its disk did so far, so that the thread is waited for, but not for long: a disk that nothing is written to may hang, too. False: it does.
     pub fn stop(self, answers: bool) -> bool {
         drop(self.stop);
         let patience = if answers { STOP_PATIENCE } else { Duration::ZERO };
-        if self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+        if !self.thread.ends_within(patience) {
             return false;
         }
         if self.thread.join().is_err() {
@@ -122,9 +125,9 @@ impl Watch {
             return;
         }
         self.try_again();
-        let looked = faults::before(faults::Step::Look, &self.folder.path).and_then(|()| Ok(statvfs(&self.folder.path)?));
+        let looked = faults::before(faults::Step::Look, &self.folder.path).and_then(|()| free_bytes(&self.folder.path));
         let free = match looked {
-            Ok(state) => state.f_bavail.saturating_mul(state.f_frsize),
+            Ok(free) => free,
             Err(error) => return tracing::error!(folder = %self.folder.path.display(), %error, "the free space cannot be read"),
         };
         self.measure();

@@ -113,18 +113,13 @@ impl FinishError {
 
     /// The disk does not take or give what it should: with another answer of the disk the recording can be finished.
     pub fn is_of_the_disk(&self) -> bool {
-        match self {
-            FinishError::File { source, .. }
-            | FinishError::Identity { source, .. }
-            | FinishError::Scan { source: ScanError::Read { source, .. }, .. } => {
-                source.raw_os_error().is_some() && !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-            }
-            FinishError::Empty { .. } | FinishError::NoKey { .. } | FinishError::Scan { .. } | FinishError::Defect { .. } => false,
-        }
+        let is_it =
+            |error: &io::Error| error.raw_os_error().is_some() && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        self.io().is_some_and(is_it)
     }
 
     /// What the file system said.
-    pub fn into_io(self) -> Option<io::Error> {
+    pub fn io(&self) -> Option<&io::Error> {
         match self {
             FinishError::File { source, .. }
             | FinishError::Identity { source, .. }
