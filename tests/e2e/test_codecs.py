@@ -74,8 +74,6 @@ def transport(tmp_path_factory):
 
 def push_it(appliance, push, name, domain):
     if name == "vp8":
-        import rtmp
-
         connection = rtmp.publisher(appliance.rtmp_port, f"{name}?vhost={domain}")
         for tag in media.flv_tags(source(name)):
             connection.tag(*tag)
@@ -210,8 +208,6 @@ def test_transport_stream_holds_what_it_can(transport, push, domain, name):
 @pytest.mark.parametrize("form", ["lengths", "start codes"])
 def test_legacy_hevc_as_codec_12(capstan, domain, form):
     """As encoders sent H.265 before there was a standard: the tag of AVC with another number; some with start codes, which are put right."""
-    import rtmp
-
     capstan.record(domain, mp4=True, flv=True)
     connection = rtmp.publisher(capstan.rtmp_port, f"old?vhost={domain}")
     for kind, timestamp, body in media.flv_tags(source("hevc-aac")):
@@ -266,8 +262,6 @@ def decoded(path):
 
 def test_sound_that_a_container_cannot_tell_leaves_the_pictures(capstan, transport, source, domain):
     """AAC with frames of 960 samples: MP4 and FLV say so, ADTS headers cannot, in files of their own and in transport streams."""
-    import rtmp
-
     capstan.record(domain, mp4=True, aac=True, flv=True)
     transport.record(domain, hls=True)
     sent = [tag for tag in media.flv_tags(source("live")) if tag[1] < 2000]
@@ -288,8 +282,6 @@ def test_sound_that_a_container_cannot_tell_leaves_the_pictures(capstan, transpo
 
 def test_refused_tracks_leave_the_others(capstan, source, domain):
     """G.711, Speex and Nellymoser are named; the video is recorded."""
-    import rtmp
-
     capstan.record(domain, mp4=True)
     for name, head in (("alaw", 0x72), ("mulaw", 0x82), ("speex", 0xB2), ("nelly", 0x62)):
         connection = rtmp.publisher(capstan.rtmp_port, f"{name}?vhost={domain}")
@@ -377,8 +369,6 @@ def test_further_tracks(capstan, push, domain):
 
 def test_tracks_without_a_number_0(capstan, transport, source, domain):
     """Numbers begin where the publisher likes: the first track of each kind is in every format."""
-    import rtmp
-
     capstan.record(domain, flv=True, mp4=True, hls=True, aac=True)
     transport.record(domain, hls=True)
     sent = [tag for tag in media.flv_tags(source("live")) if tag[1] < 2000]

@@ -144,6 +144,19 @@ def test_a_full_disk(tmp_path, small_disk):
             appliance.kill()
 
 
+def killed_while_recording(appliance, frames):
+    """A publisher of `cam`, killed with the appliance when it has sent so many frames: how many of them had been received."""
+    live = Looped(appliance, "cam", "live", speed=1)
+    until(lambda: live.frames > frames, 20, "frames")
+    sent = live.frames
+    # What is under way is not received yet: a tick later it is.
+    until(lambda: live.frames > sent + 20, 20, "frames")
+    appliance.kill()
+    live.ending.set()
+    live.join(20)
+    return sent
+
+
 def test_a_disk_that_is_full_at_the_next_start(tmp_path, small_disk):
     """What was received before the kill waits in memory until there is room, also through further deaths; publishers come meanwhile."""
     folder, fill = small_disk
@@ -152,14 +165,7 @@ def test_a_disk_that_is_full_at_the_next_start(tmp_path, small_disk):
     appliance.start()
     try:
         appliance.record("localhost", flv=True, mp4=True)
-        live = Looped(appliance, "cam", "live", speed=1)
-        until(lambda: live.frames > 150, 20, "frames")
-        sent = live.frames
-        # What is under way is not received yet: a tick later it is.
-        until(lambda: live.frames > sent + 20, 20, "frames")
-        appliance.kill()
-        live.ending.set()
-        live.join(20)
+        sent = killed_while_recording(appliance, 150)
         (folder / "data" / "ballast").unlink()
         fill(0)
         for ending in (appliance.kill, appliance.stop):
@@ -304,14 +310,7 @@ def test_a_disk_that_fails_at_the_next_start(faulty, receiver):  # noqa: F811
     mine = receiver()
     tell(appliance, "localhost", template(appliance, mine, "RecordExceptionNotifyUrl"))
     appliance.record("localhost", flv=True)
-    live = Looped(appliance, "cam", "live", speed=1)
-    until(lambda: live.frames > 100, 20, "frames")
-    sent = live.frames
-    # What is under way is not received yet: a tick later it is.
-    until(lambda: live.frames > sent + 20, 20, "frames")
-    appliance.kill()
-    live.ending.set()
-    live.join(20)
+    sent = killed_while_recording(appliance, 100)
     fault("write eio")
     appliance.start(ready=(200, 503))
     (event,) = mine.wait(1, 341)
