@@ -90,7 +90,7 @@ impl Folders {
             }
             let is_new = absent.label.is_none();
             // The folder of that label may be elsewhere by now.
-            let label = absent.label.filter(|label| further.iter().all(|folder| folder.label != *label)).map_or_else(folders::label_for_new, Ok)?;
+            let label = absent.label.filter(|label| further.iter().all(|folder| folder.label != *label)).map_or_else(folders::new_label, Ok)?;
             finish_settings.push(settings(&absent.path, inserts && absent.makes_room.unwrap_or(true)));
             slots.push(Slot { is_new, ..Slot::default() });
             further.push(DataFolder { label, path: absent.path });
@@ -99,7 +99,7 @@ impl Folders {
         let folders = DataFolders::new(data.to_owned(), further);
         let health = |((index, folder), why): ((usize, &DataFolder), Option<String>)| {
             let health = DiskHealth::new(&folder.path).labeled(&folder.label);
-            why.into_iter().for_each(|why| _ = health.is_gone(why));
+            why.into_iter().for_each(|why| health.note_gone(why));
             Arc::new(if index == 0 && !config.record.in_data_folder { health.spared() } else { health })
         };
         let health = folders.iter().enumerate().zip(whys).map(health).collect();
@@ -131,7 +131,7 @@ impl Folders {
                     let folder = storage.folders.root(index).display();
                     let why = format!("the data folder {folder} cannot be listed ({error}): look after its disk");
                     tracing::error!("{why}");
-                    storage.health[index].is_gone(why);
+                    storage.health[index].note_gone(why);
                 }
                 Err(error) => return Err(error),
             }
@@ -223,7 +223,7 @@ impl Folders {
                 slot.lock = Some(lock);
                 slot.is_new = false;
                 left.files().for_each(|file_id| storage.places.enter(file_id, index));
-                health.is_back(free_bytes(&folder.path).unwrap_or(0));
+                health.note_back(free_bytes(&folder.path).unwrap_or(0));
                 tracing::warn!(folder = %folder.path.display(), "the data folder is there now: it is recorded to");
                 Some(left)
             }
@@ -231,7 +231,7 @@ impl Folders {
                 if health.why_missing().is_some_and(|known| known != why) {
                     tracing::warn!("{why}");
                 }
-                health.is_gone(why);
+                health.note_gone(why);
                 None
             }
         }

@@ -139,7 +139,7 @@ pub fn open(first: &Path, paths: &[PathBuf]) -> io::Result<Opened> {
         }
     }
     if list != before {
-        write_whole(&list_path, &serde_json::to_vec_pretty(&list).map_err(io::Error::other)?)?;
+        write_list(&list_path, &list)?;
     }
     Ok(opened)
 }
@@ -147,14 +147,6 @@ pub fn open(first: &Path, paths: &[PathBuf]) -> io::Result<Opened> {
 /// The folder is still what it was when it was opened: its disk has not been unmounted.
 pub fn is_there(folder: &DataFolder) -> bool {
     folder.label.is_empty() || matches!(read_mark(&folder.path), Ok(Some(Mark { label })) if label == folder.label)
-}
-
-/// A label for a folder that was never used.
-///
-/// # Errors
-/// If the system has no randomness.
-pub fn label_for_new() -> io::Result<String> {
-    new_label()
 }
 
 /// Looks whether a folder is there that was not, and takes its lock. `is_new`: it was never used, and gets its mark. Waits for a disk that does not answer, but
@@ -168,7 +160,7 @@ pub fn take_in(first: &Path, folder: &DataFolder, is_new: bool) -> Result<File, 
         let list_path = first.join(LIST_NAME);
         let listed = read_list(&list_path).and_then(|mut list| {
             list.push(Known { label: looked.label, path: folder.path.clone(), makes_room: None });
-            write_whole(&list_path, &serde_json::to_vec_pretty(&list).map_err(io::Error::other)?)
+            write_list(&list_path, &list)
         });
         listed.map_err(|error| format!("cannot note the data folder {} in {} ({error})", folder.path.display(), list_path.display()))?;
     }
@@ -186,7 +178,7 @@ pub fn note_makes_room(first: &Path, label: &str, makes_room: bool) -> io::Resul
         Some(known) if known.makes_room != Some(makes_room) => known.makes_room = Some(makes_room),
         _ => return Ok(()),
     }
-    write_whole(&path, &serde_json::to_vec_pretty(&list).map_err(io::Error::other)?)
+    write_list(&path, &list)
 }
 
 /// Something is mounted at `path`, or has been made there: the same as when `before` was returned.
@@ -279,7 +271,11 @@ fn read_mark(folder: &Path) -> io::Result<Option<Mark>> {
     if is_label { Ok(Some(mark)) } else { Err(io::Error::new(io::ErrorKind::InvalidData, format!("{MARK_NAME} holds no label"))) }
 }
 
-fn new_label() -> io::Result<String> {
+/// A label for a folder that was never used.
+///
+/// # Errors
+/// If the system has no randomness.
+pub fn new_label() -> io::Result<String> {
     let mut random = [0; 4];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
     Ok(format!("d{:08x}", u32::from_be_bytes(random)))
@@ -295,6 +291,10 @@ fn read_list(path: &Path) -> io::Result<Vec<Known>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
+}
+
+fn write_list(path: &Path, list: &[Known]) -> io::Result<()> {
+    write_whole(path, &serde_json::to_vec_pretty(list).map_err(io::Error::other)?)
 }
 
 /// Replaces a small file, durable.

@@ -237,14 +237,14 @@ impl DiskHealth {
         self.failing.store(false, Relaxed);
     }
 
-    /// The folder is not there, for this reason. True: that is news.
-    pub fn is_gone(&self, why: String) -> bool {
+    /// The folder is not there, for this reason.
+    pub fn note_gone(&self, why: String) {
         *self.why_missing.lock().unwrap_or_else(PoisonError::into_inner) = why;
-        !self.missing.swap(true, Relaxed)
+        self.missing.store(true, Relaxed);
     }
 
     /// The folder is there and its disk can be used.
-    pub fn is_back(&self, free_bytes: u64) {
+    pub fn note_back(&self, free_bytes: u64) {
         self.free_bytes.store(free_bytes, Relaxed);
         self.failing.store(false, Relaxed);
         self.missing.store(false, Relaxed);

@@ -156,7 +156,7 @@ impl Watch {
                 let why =
                     format!("the data folder {folder} is gone, its disk was unmounted or has failed: nothing is recorded there until it is back");
                 tracing::error!("{why}");
-                self.health.is_gone(why);
+                self.health.note_gone(why);
             }
         }
         !self.health.is_missing()
