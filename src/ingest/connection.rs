@@ -133,7 +133,7 @@ impl Connection {
         self.pace.at(bytes * 1_000 / elapsed_ms)
     }
 
-    /// It had so much to read. True: it is to be read at [`Pace::Middling`] from now on, and its rate is taken anew.
+    /// It had so much to read. True: it is to be read at [`Pace::Brisk`] from now on, and its rate is taken anew.
     pub fn hurries(&mut self, bytes: u64, now: MonoTime) -> bool {
         let hurries = self.large_reads.note(self.pace, bytes);
         if hurries {

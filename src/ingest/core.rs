@@ -25,7 +25,7 @@ use crate::segment::vital::contained;
 use crate::units::{MonoTime, WallTime};
 
 use super::connection::{Connection, Served, Service};
-use super::pace::{MIDDLING_LISTS, Pace, Rounds, WEAK_LISTS};
+use super::pace::{LISTS, Pace, Rounds, SLOW_PACES};
 use super::publish::EndCause;
 use super::publishing::Ending;
 use super::reasons::CloseReason;
@@ -85,10 +85,8 @@ struct Core {
     /// The listener and connections that do not publish yet.
     young: rustix::fd::OwnedFd,
     publishers: rustix::fd::OwnedFd,
-    /// Publishers of middling streams, each list read in its own tick of the round.
-    middling: [rustix::fd::OwnedFd; MIDDLING_LISTS],
-    /// Publishers of weak streams, each list read in its own ticks between two flushes.
-    weak: [rustix::fd::OwnedFd; WEAK_LISTS],
+    /// Publishers at each slow pace, each list read in its own ticks between two flushes.
+    slow: [[rustix::fd::OwnedFd; LISTS]; SLOW_PACES],
     rounds: Rounds,
     connections: Vec<Option<Box<Connection>>>,
     free: Vec<usize>,
@@ -151,6 +149,7 @@ impl Core {
         }
         let metrics = shared.metrics.core(index);
         let list = || epoll::create(epoll::CreateFlags::CLOEXEC);
+        let lists = || Ok::<_, Errno>([list()?, list()?, list()?, list()?]);
         let rounds = Rounds::new(shared.settings.tick, flush_period(&shared.settings, 0));
         Ok(Self {
             index,
@@ -161,8 +160,7 @@ impl Core {
             metrics,
             young,
             publishers,
-            middling: [list()?, list()?],
-            weak: [list()?, list()?, list()?, list()?],
+            slow: [lists()?, lists()?, lists()?, lists()?],
             rounds,
             connections: Vec::new(),
             free: Vec::new(),
@@ -463,7 +461,7 @@ impl Core {
                 if publishing != was_publishing {
                     self.moved(token, publishing);
                 } else if hurries {
-                    self.watch(token, Pace::Middling);
+                    self.watch(token, Pace::Brisk);
                 }
                 match served {
                     Served::Idle => {}
@@ -483,18 +481,17 @@ impl Core {
     /// A connection began to publish, or ended its publication: the other list watches it now.
     fn moved(&mut self, token: u64, publishing: bool) {
         self.young_count = if publishing { self.young_count.saturating_sub(1) } else { self.young_count + 1 };
-        self.watch(token, if publishing { Pace::Full } else { Pace::Young });
+        self.watch(token, if publishing { Pace::Brisk } else { Pace::Young });
     }
 
     /// Puts a connection on the list that is read at its pace.
     fn watch(&mut self, token: u64, pace: Pace) {
         let place = token as u32 as usize;
         let Some(connection) = self.connections.get_mut(place).and_then(Option::as_mut) else { return };
-        let list = |pace| match pace {
-            Pace::Young => &self.young,
-            Pace::Full => &self.publishers,
-            Pace::Middling => &self.middling[place % MIDDLING_LISTS],
-            Pace::Weak => &self.weak[place % WEAK_LISTS],
+        let list = |pace: Pace| match pace.slowness() {
+            Some(slowness) => &self.slow[slowness][place % LISTS],
+            None if pace == Pace::Young => &self.young,
+            None => &self.publishers,
         };
         let (from, to) = (list(connection.pace), list(pace));
         let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
@@ -506,13 +503,12 @@ impl Core {
         }
     }
 
-    /// Puts the publishers that have sent something on the list of those to read: the weaker streams only in their ticks, or all of them.
+    /// Puts the publishers that have sent something on the list of those to read: those at slow paces only in their ticks, or all of them.
     fn fetch_ready(&mut self, all: bool) {
-        let rounds = &self.rounds;
-        let middling = self.middling.iter().enumerate().filter(|(list, _)| all || rounds.reads_middling(*list));
-        let weak = self.weak.iter().enumerate().filter(|(list, _)| all || rounds.reads_weak(*list));
-        for (_, list) in [(0, &self.publishers)].into_iter().chain(middling).chain(weak) {
-            Self::fetch(self.index, list, &mut self.events, &mut self.connections, &mut self.ready);
+        let mut fetch = |list| Self::fetch(self.index, list, &mut self.events, &mut self.connections, &mut self.ready);
+        fetch(&self.publishers);
+        for (slowness, lists) in self.slow.iter().enumerate() {
+            lists.iter().enumerate().filter(|(list, _)| all || self.rounds.reads(slowness, *list)).for_each(|(_, list)| fetch(list));
         }
     }
 
@@ -585,8 +581,7 @@ impl Core {
             return;
         }
         for place in (self.slice..self.connections.len()).step_by(slices) {
-            let seldom =
-                |connection: &Connection| connection.pace == Pace::Weak && now.mono.millis_since(connection.looked_after) < LOOK_AFTER_WEAK_MS;
+            let seldom = |connection: &Connection| connection.pace.is_weak() && now.mono.millis_since(connection.looked_after) < LOOK_AFTER_WEAK_MS;
             if !self.connections[place].as_deref().is_some_and(seldom) {
                 self.tick_publisher(place, &policy, now);
             }
@@ -638,7 +633,7 @@ impl Core {
             }
             let period = flush_period(&self.shared.settings, self.store.sync_nanos());
             self.next_flush = MonoTime::from_nanos(now.mono.nanos() + period.as_nanos() as u64);
-            self.rounds.plan(period);
+            self.rounds.plan(period, self.connections.len() - self.free.len() - self.young_count);
             self.sync_due = true;
         }
         for index in 0..self.to_flush.len() {
