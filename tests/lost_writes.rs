@@ -120,7 +120,11 @@ fn trace(random: &mut Random, arena: &Path, seconds: u64) -> Vec<(u64, Step)> {
                     }
                 }
                 DiskCommand::Sync(_) => steps.push((time, Step::Sync(time + random.below(SYNC_MS_MAX)))),
-                DiskCommand::Text { .. } | DiskCommand::Close { .. } | DiskCommand::EndRecording(_) | DiskCommand::PauseRecording(_) => {}
+                DiskCommand::Memory(_)
+                | DiskCommand::Text { .. }
+                | DiskCommand::Close { .. }
+                | DiskCommand::EndRecording(_)
+                | DiskCommand::PauseRecording(_) => {}
             }
         }
     }

@@ -54,7 +54,7 @@ fn the_service_configuration_is_accepted_also_with_its_comments_filled_in() {
     assert_eq!(config.data_folder, Path::new("/var/lib/capstan"));
     assert_eq!(config.ingest.arena_folder, Path::new("/run/capstan"));
     let unit = read("systemd/capstan.service");
-    for needed in ["StateDirectory=capstan\n", "RuntimeDirectory=capstan\n", "LimitMEMLOCK=64M\n", "LimitNOFILE=65536\n", "Type=notify\n"] {
+    for needed in ["StateDirectory=capstan\n", "RuntimeDirectory=capstan\n", "LimitMEMLOCK=infinity\n", "LimitNOFILE=65536\n", "Type=notify\n"] {
         assert!(unit.contains(needed), "{needed}");
     }
 

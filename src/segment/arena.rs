@@ -316,6 +316,20 @@ impl SealedBytes {
     }
 }
 
+/// The memory in which an arena's blocks lie; mapped as long as this is there.
+pub struct ArenaMemory(Arc<ArenaMap>);
+
+impl ArenaMemory {
+    /// Where it begins and its length, in parts of at most `bytes_max`, a multiple of a slab: no block lies in two of them.
+    pub fn parts(&self, bytes_max: usize) -> impl Iterator<Item = (*const u8, usize)> + use<'_> {
+        let slabs_max = bytes_max / SLAB_BYTES;
+        (0..self.0.slabs).step_by(slabs_max).map(move |slab| {
+            let slabs = slabs_max.min(self.0.slabs - slab);
+            (self.0.unit_pointer(slab * SLAB_UNITS).cast_const(), slabs * SLAB_BYTES)
+        })
+    }
+}
+
 /// State of one slab: unused, or cut into blocks of one class.
 #[derive(Clone, Copy)]
 struct Slab {
@@ -378,6 +392,10 @@ impl Arena {
             parked: Vec::new(),
             map,
         })
+    }
+
+    pub fn memory(&self) -> ArenaMemory {
+        ArenaMemory(Arc::clone(&self.map))
     }
 
     pub fn units_total(&self) -> usize {

@@ -98,6 +98,11 @@ impl Writer {
         }
         match command {
             DiskCommand::Write(_) => unreachable!("gathered"),
+            DiskCommand::Memory(memory) => {
+                if let Some(Err(error)) = self.ring.as_mut().map(|ring| ring.keep(memory)) {
+                    tracing::info!(%error, "the memory that is written from is looked up at each write, which costs some CPU (LimitMEMLOCK=infinity)");
+                }
+            }
             DiskCommand::Open(open) => self.open(*open),
             DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
             DiskCommand::Close { serial, bytes, plan, sum, mut tail, headers } => {

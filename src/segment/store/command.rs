@@ -7,7 +7,7 @@ use crossbeam::channel::Sender;
 
 use crate::container::{FinishPlan, OpenMedia, RecordingEnd};
 use crate::domain::PausedRecording;
-use crate::segment::arena::{Block, SealedBytes};
+use crate::segment::arena::{ArenaMemory, Block, SealedBytes};
 use crate::segment::checksum::Running;
 use crate::segment::headers::Headers;
 use crate::units::{FileId, MonoTime};
@@ -18,6 +18,8 @@ pub struct FileSerial(pub u64);
 
 /// What a core asks of the disk writer of its data folder. Carried out in order.
 pub enum DiskCommand {
+    /// What is to be written will lie there.
+    Memory(ArenaMemory),
     Open(Box<OpenFile>),
     Write(BlockWrite),
     Text {

@@ -67,6 +67,8 @@ impl CoreStore {
         let link = |DiskHandle { sender: to_disk, health }| {
             // Every block of the arena fits, so giving one back never blocks the disk writer.
             let (give_back, returned) = crossbeam::channel::bounded(arena.units_total());
+            // It helps the writer, no more.
+            let _ = to_disk.try_send(DiskCommand::Memory(arena.memory()));
             DiskLink { to_disk, health, outbox: VecDeque::new(), returned, give_back, held_bytes: 0 }
         };
         let disks = handles.into_iter().map(link).collect();
