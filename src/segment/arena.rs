@@ -135,6 +135,14 @@ impl BlockClass {
             _ => BlockClass::Large,
         }
     }
+    /// The next larger class, or the largest.
+    pub const fn larger(self) -> Self {
+        match self {
+            BlockClass::Tiny => BlockClass::Small,
+            BlockClass::Small => BlockClass::Medium,
+            BlockClass::Medium | BlockClass::Large => BlockClass::Large,
+        }
+    }
     const fn index(self) -> usize {
         self as usize
     }

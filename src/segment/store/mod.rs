@@ -307,6 +307,10 @@ impl Store for CoreStore {
                 }
                 file.spare_bytes += block.bytes();
                 file.spare.push_back(block);
+                if !file.is_measured {
+                    // Whoever fills it so soon is no weak stream.
+                    file.class = file.class.larger();
+                }
             }
             if file.oldest.is_none() {
                 file.oldest = Some(self.now);
