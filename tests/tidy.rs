@@ -67,8 +67,6 @@ const GROUND: &[&str] = &["units", "limits", "wire", "metrics"];
 /// A crate and a place (a file, or a folder ending in `/`) that may name it.
 const CRATES: &[(&str, &str)] = &[
     ("glommio", "src/ingest/"),
-    // Accepting for the media listener is a task on the cores' executors: who has no time for it makes readers wait, not publishers.
-    ("glommio", "src/delivery/front.rs"),
     ("tiny_http", "src/control/server.rs"),
     ("rusqlite", "src/catalog/"),
     ("rusqlite_migration", "src/catalog/"),

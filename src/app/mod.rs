@@ -313,7 +313,10 @@ fn start(config: &Config) -> Result<Running, StartError> {
     stores.iter_mut().for_each(|store| store.set_recaller(Arc::clone(&recaller)));
     drop(recaller);
     let senders = Senders::start(&delivery_settings(config, &busy), Arc::clone(&media)).map_err(because("cannot start the delivery threads"))?;
-    let mut fronts = media_listeners.into_iter().map(|listener| delivery::front::task(listener, Arc::clone(&senders)));
+    let mut fronts = media_listeners.into_iter().map(|listener| {
+        let mut front = delivery::front::Front::new(listener, Arc::clone(&senders));
+        Box::new(move |now| front.pass(now)) as ingest::Beside
+    });
     let parts = cores.iter().zip(listeners).zip(tls_listeners).zip(stores);
     let parts =
         parts.map(|(((&cpu, listener), tls_listener), store)| CoreParts { cpu, listener, tls_listener, store, beside: fronts.next() }).collect();

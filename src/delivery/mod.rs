@@ -1,7 +1,7 @@
 //! Media over HTTP: finished files, recordings that still grow, and what is packaged for a request.
 //!
 //! ```text
-//! listener of a core -> front (a task on the core's executor: accepts) -> sender thread (reads, resolves, sendfile) -> client
+//! listener of a core -> front (between the core's passes: accepts)      -> sender thread (reads, resolves, sendfile) -> client
 //! control port -------------------------------------------------------> the same answers, by `resolve`
 //! ```
 //!

@@ -30,7 +30,7 @@ use super::publish::EndCause;
 use super::publishing::Ending;
 use super::reasons::CloseReason;
 use super::tls::Tls;
-use super::{CoreCommand, IngestSettings, Shared};
+use super::{Beside, CoreCommand, IngestSettings, Shared};
 
 /// Young connections are looked at this often.
 const HANDSHAKE_TICK: Duration = Duration::from_millis(4);
@@ -67,8 +67,14 @@ const LISTENER: u64 = u64::MAX;
 const TLS_LISTENER: u64 = u64::MAX - 1;
 
 /// Runs until the core is told to shut down.
-pub async fn run(index: usize, listeners: (TcpListener, Option<TcpListener>), store: CoreStore, inbox: Receiver<CoreCommand>, shared: Arc<Shared>) {
-    match Core::new(index, listeners, store, inbox, shared) {
+pub async fn run(
+    index: usize,
+    listeners: (TcpListener, Option<TcpListener>),
+    (store, beside): (CoreStore, Option<Beside>),
+    inbox: Receiver<CoreCommand>,
+    shared: Arc<Shared>,
+) {
+    match Core::new(index, listeners, (store, beside), inbox, shared) {
         Ok(mut core) => core.run().await,
         Err(error) => tracing::error!(core = index, %error, "the ingest core cannot watch its sockets"),
     }
@@ -79,6 +85,7 @@ struct Core {
     listener: TcpListener,
     tls_listener: Option<TcpListener>,
     store: CoreStore,
+    beside: Option<Beside>,
     inbox: Receiver<CoreCommand>,
     shared: Arc<Shared>,
     metrics: CoreMetrics,
@@ -136,7 +143,7 @@ impl Core {
     fn new(
         index: usize,
         (listener, tls_listener): (TcpListener, Option<TcpListener>),
-        store: CoreStore,
+        (store, beside): (CoreStore, Option<Beside>),
         inbox: Receiver<CoreCommand>,
         shared: Arc<Shared>,
     ) -> std::io::Result<Self> {
@@ -156,6 +163,7 @@ impl Core {
             listener,
             tls_listener,
             store,
+            beside,
             inbox,
             metrics,
             young,
@@ -205,6 +213,7 @@ impl Core {
                     return;
                 }
             }
+            let beside = self.beside.as_mut().and_then(|beside| contained("what is done beside the publishers", || beside(now.mono)));
             let until_tick = Duration::from_nanos(self.next_tick.nanos_since((self.shared.clock.mono)()));
             let pause = if !self.ready.is_empty() {
                 // A flat-out publisher: go round again at once.
@@ -215,6 +224,7 @@ impl Core {
             } else {
                 until_tick
             };
+            let pause = pause.min(beside.unwrap_or(pause));
             self.shared.naps[self.index].sleep(sleep(pause)).await;
         }
     }

@@ -13,10 +13,7 @@ mod publishing;
 mod reasons;
 pub mod tls;
 
-use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -162,8 +159,8 @@ pub enum CoreCommand {
     Shutdown,
 }
 
-/// Something else that runs on a core's executor, between the passes of the core, until the flag is set. It must not block.
-pub type Beside = Box<dyn FnOnce(Rc<Cell<bool>>) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+/// Something else that is done on a core, between its passes. It must not block, and says how soon it wants to be called again.
+pub type Beside = Box<dyn FnMut(MonoTime) -> Duration + Send>;
 
 /// What one core runs with.
 pub struct CoreParts {
@@ -237,13 +234,7 @@ impl Ingest {
                 .io_memory(1 << 20)
                 .spawn(move || async move {
                     let _vital = Vital("an ingest core");
-                    let ended = Rc::new(Cell::new(false));
-                    let beside = beside.map(|make| glommio::spawn_local(make(Rc::clone(&ended))));
-                    core::run(index, (listener, tls_listener), store, inbox, shared).await;
-                    ended.set(true);
-                    if let Some(task) = beside {
-                        task.await;
-                    }
+                    core::run(index, (listener, tls_listener), (store, beside), inbox, shared).await;
                 })
                 .map_err(|error| IngestError::Executor { cpu, message: error.to_string() })?;
             cores.push(executor);
