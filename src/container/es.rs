@@ -40,7 +40,9 @@ impl AdtsWriter {
         }
         self.counts.take(self.first.map_or(0, |first| first.samples), self.header.program().len() + frame.media.len());
         sink.append(&header);
-        sink.append(self.header.program());
+        if !self.header.program().is_empty() {
+            sink.append(self.header.program());
+        }
         append_media(frame, sink);
         Ok(())
     }

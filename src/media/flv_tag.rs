@@ -123,6 +123,7 @@ const PACKET_END_OF_SEQUENCE: u8 = 2;
 ///
 /// # Errors
 /// [`TagError`]; the message is to be counted and dropped, the next one may be whole.
+#[inline]
 pub fn parse_video(payload: Payload<'_>) -> Result<VideoUnit<'_>, TagError> {
     let mut head = [0; AVC_TAG_HEADER_BYTES];
     let filled = payload.peek(&mut head);
@@ -151,6 +152,7 @@ pub fn parse_video(payload: Payload<'_>) -> Result<VideoUnit<'_>, TagError> {
 }
 
 /// A tag with the header of AVC.
+#[inline]
 fn parse_avc<'a>(codec: VideoCodec, frame_type: u8, head: &[u8], payload: Payload<'a>) -> Result<VideoUnit<'a>, TagError> {
     let &[_, packet_type, c2, c1, c0] = head else {
         // Encoders end a sequence with the first two bytes alone.
@@ -265,6 +267,7 @@ fn legacy_video_codec(codec_id: u8) -> Option<&'static str> {
 ///
 /// # Errors
 /// [`TagError`]; the message is to be counted and dropped, the next one may be whole.
+#[inline]
 pub fn parse_audio(payload: Payload<'_>) -> Result<AudioUnit<'_>, TagError> {
     let mut head = [0; 5];
     let filled = payload.peek(&mut head);

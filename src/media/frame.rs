@@ -39,6 +39,10 @@ impl TagHeader {
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
+    /// With zeros behind: a copy of known length is the cheaper one.
+    pub fn padded(&self) -> &[u8; Self::BYTES_MAX] {
+        &self.bytes
+    }
 }
 
 /// One access unit (video) or audio frame, borrowed from the receive buffer or the GOP cache.

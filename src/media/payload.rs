@@ -25,6 +25,7 @@ impl<'a> Payload<'a> {
     }
 
     /// `spans` index into `input` and must lie inside it.
+    #[inline]
     pub fn chunked(prefix: &'a [u8], input: &'a [u8], spans: &'a [Span]) -> Self {
         let spans_len: usize = spans.iter().map(|span| (span.end - span.start) as usize).sum();
         Self { prefix, input, spans, span_skip: 0, len: prefix.len() + spans_len }
@@ -60,6 +61,7 @@ impl<'a> Payload<'a> {
     }
 
     /// The first `count` bytes of the payload (all of them if it is shorter).
+    #[inline]
     pub fn first(mut self, count: usize) -> Self {
         self.len = self.len.min(count);
         self
@@ -82,7 +84,17 @@ impl<'a> Payload<'a> {
     }
 
     /// Copies the first bytes into `head`; returns how many there were.
+    #[inline]
     pub fn peek(&self, head: &mut [u8]) -> usize {
+        // Nearly always all of it lies in the first piece.
+        let first = match self.spans.first() {
+            Some(span) if self.prefix.is_empty() => &self.input[(span.start + self.span_skip) as usize..span.end as usize],
+            _ => self.prefix,
+        };
+        if let Some(whole) = first.get(..head.len()).filter(|whole| whole.len() <= self.len) {
+            head.copy_from_slice(whole);
+            return whole.len();
+        }
         let mut filled = 0;
         for slice in self.slices() {
             let take = slice.len().min(head.len() - filled);

@@ -38,6 +38,13 @@ pub enum Place {
     Heap(Box<[u8]>),
 }
 
+impl Place {
+    /// What [`Cache::keep`] kept.
+    pub fn of(kept: Option<(ChainId, u64)>) -> Self {
+        kept.map_or_else(|| Self::Heap(Box::default()), |(id, offset)| Self::Chain(id, offset))
+    }
+}
+
 /// An item without its media bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameHead {
@@ -51,6 +58,7 @@ pub struct FrameHead {
 }
 
 impl FrameHead {
+    #[inline]
     pub fn of(frame: &Frame<'_>, epoch: u32) -> Self {
         let (key, dts_ms, cts_ms, tag_header) = (frame.key, frame.dts_ms, frame.cts_ms, frame.tag_header);
         Self { what: What::Frame(frame.track), key, epoch, dts_ms, cts_ms, tag_header }
@@ -119,9 +127,10 @@ impl<P: Pinned> Cache<P> {
     }
 
     /// Keeps the bytes from `offset` to `end` of `file`, which are the next frame's, in memory. They are not committed yet.
-    pub fn keep<S: Store<Pin = P>>(&mut self, id: ChainId, file: &S::File, offset: u64, end: u64, store: &mut S) -> Place {
+    /// `None`: there are none.
+    pub fn keep<S: Store<Pin = P>>(&mut self, id: ChainId, file: &S::File, offset: u64, end: u64, store: &mut S) -> Option<(ChainId, u64)> {
         if offset == end {
-            return Place::Heap(Box::default());
+            return None;
         }
         let sequence = self.end();
         let index = self.chains.iter().position(|chain| chain.id == id).unwrap_or_else(|| {
@@ -129,6 +138,13 @@ impl<P: Pinned> Cache<P> {
             self.chains.len() - 1
         });
         let pins = &mut self.chains[index].pins;
+        if let Some((pin, newest)) = pins.back_mut()
+            && pin.range().start <= offset
+            && end <= pin.range().end
+        {
+            *newest = sequence;
+            return Some((id, offset));
+        }
         let pinned = pins.back().map_or(offset, |(pin, _)| pin.range().end.max(offset));
         if pinned < end || pins.is_empty() {
             store.pin(file, pinned, |pin| pins.push_back((pin, sequence)));
@@ -139,7 +155,18 @@ impl<P: Pinned> Cache<P> {
             }
             *newest = sequence;
         }
-        Place::Chain(id, offset)
+        Some((id, offset))
+    }
+
+    /// The next frame, with its media bytes kept where they are. As [`Cache::push`], but what a frame consists of goes to its place piece by piece: to gather
+    /// it in between would make the processor wait for the stores to the file before.
+    pub fn push_kept(&mut self, frame: &Frame<'_>, epoch: u32, (id, offset): (ChainId, u64)) {
+        if frame.track == TrackKind::Video && frame.key {
+            self.keys.push_back(self.end());
+        }
+        let len = frame.media.len();
+        self.bytes += len;
+        self.frames.push_back(CachedFrame { head: FrameHead::of(frame, epoch), place: Place::Chain(id, offset), len });
     }
 
     pub fn push(&mut self, head: &FrameHead, len: usize, place: Place) {
@@ -255,13 +282,18 @@ impl<P: Pinned> Cache<P> {
 
     /// Drops what nobody needs: frames before `needed` that are not part of the GOP kept for tasks; if memory is tight, also that.
     pub fn trim(&mut self, needed: Sequence, tight: bool) {
+        let is_large = self.bytes > CACHE_BYTES_MAX || self.frames.len() > FRAMES_MAX;
+        if !tight && !is_large && self.keys.len() == 1 && self.keys.front() == Some(&self.first) {
+            // The usual case: a GOP that goes on.
+            return;
+        }
         let Some(&FrameHead { what: newest, dts_ms: newest_dts_ms, .. }) = self.newest() else {
             // What stands in front of the first frame is kept with it.
             return if tight {
                 self.drop_before(needed)
             };
         };
-        let keep_from = if tight || self.bytes > CACHE_BYTES_MAX || self.frames.len() > FRAMES_MAX {
+        let keep_from = if tight || is_large {
             self.end()
         } else if let Some(&front) = self.keys.front() {
             let mut keep = front;
@@ -340,7 +372,8 @@ mod tests {
         fn push(&mut self, frame: &Frame<'_>) {
             let offset = self.log.position();
             frame.media.slices().for_each(|slice| self.log.append(slice));
-            let place = self.cache.keep(self.chain, &self.log, offset, self.log.position(), &mut self.store);
+            let kept = self.cache.keep(self.chain, &self.log, offset, self.log.position(), &mut self.store);
+            let place = Place::of(kept);
             self.cache.push(&FrameHead::of(frame, 0), frame.media.len(), place);
         }
 
@@ -407,7 +440,7 @@ mod tests {
             if index % 3 == 1 {
                 let offset = other.position();
                 other.append(&media);
-                let place = logged.cache.keep(other_chain, &other, offset, other.position(), &mut logged.store);
+                let place = Place::of(logged.cache.keep(other_chain, &other, offset, other.position(), &mut logged.store));
                 logged.cache.push(&FrameHead::of(&frame, 0), media.len(), place);
             } else if index % 7 == 2 {
                 logged.cache.push(&FrameHead::of(&frame, 0), media.len(), Place::Heap(media.clone().into()));

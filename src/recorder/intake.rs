@@ -54,6 +54,7 @@ impl<S: Store> Recorder<S> {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn video_unit(&mut self, unit: VideoUnit<'_>, timestamp_ms: u32, now: Now, store: &mut S) {
         match unit {
             VideoUnit::Config(track) => self.set_video(track),
@@ -171,6 +172,7 @@ impl<S: Store> Recorder<S> {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn audio_unit(&mut self, unit: AudioUnit<'_>, timestamp_ms: u32, now: Now, store: &mut S) {
         match unit {
             AudioUnit::Config(track) => self.set_audio(track),

@@ -43,7 +43,7 @@ impl<S: Store> Recorder<S> {
     pub(super) fn store_frame(&mut self, frame: &Frame<'_>, now: Now, store: &mut S) {
         let (sequence, epoch) = (self.cache.end(), self.epoch().number);
         self.unflushed |= !self.sessions.is_empty();
-        let mut place = None;
+        let mut kept = None;
         let mut behind = false;
         let mut has_past = false;
         for session in &mut self.sessions {
@@ -61,20 +61,23 @@ impl<S: Store> Recorder<S> {
                     Offered::Unwanted => {}
                     Offered::Unfit => self.totals.drop_frames(DropReason::Unfit, 1),
                     Offered::Written { media } => {
-                        if place.is_none() {
-                            place = media.map(|media| output.keep(media, &mut self.cache, store));
+                        if kept.is_none() {
+                            kept = media.and_then(|media| output.keep(media, &mut self.cache, store));
                         }
                         output.commit(store);
                     }
                 }
             }
         }
-        // Whoever waits for it finds it in the log after a kill, also when it is in the file of another.
-        let head = FrameHead::of(frame, epoch);
-        let place =
-            if behind { self.log_item(&head, &frame.media, true, store) } else { place.or_else(|| self.log_item(&head, &frame.media, false, store)) };
-        let Some(place) = place else { return self.cache.pass() };
-        self.cache.push(&head, frame.media.len(), place);
+        match kept {
+            Some(kept) if !behind => self.cache.push_kept(frame, epoch, kept),
+            _ => {
+                // Whoever waits for it finds it in the log after a kill, also when it is in the file of another.
+                let head = FrameHead::of(frame, epoch);
+                let Some(place) = self.log_item(&head, &frame.media, behind, store) else { return self.cache.pass() };
+                self.cache.push(&head, frame.media.len(), place);
+            }
+        }
         if behind || has_past {
             self.pump(now, store);
         } else {

@@ -31,7 +31,7 @@ impl<S: Store> Recorder<S> {
         let Some(range) = append_to_log(log, head, media, sequence, store) else {
             return needed.then(|| Place::Heap(media.to_vec().into()));
         };
-        let place = self.cache.keep(*chain, log, range.start, range.end, store);
+        let place = Place::of(self.cache.keep(*chain, log, range.start, range.end, store));
         store.commit(log, 0);
         Some(place)
     }

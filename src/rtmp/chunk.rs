@@ -231,7 +231,14 @@ impl ChunkReader {
         self.carry_len = carried - count;
     }
 
+    /// Bytes of the message that [`ChunkReader::next_message`] returned last.
+    pub fn message_bytes(&self) -> usize {
+        self.finished.map_or(0, |slot| self.streams[slot].length as usize)
+    }
+
     /// Parses the chunk header at the front of `bytes`. `None` if it is not all there; eighteen bytes always suffice.
+    // Inlined: to hand a header over in memory costs as much as to read it.
+    #[inline(always)]
     fn parse_header(&self, bytes: &[u8]) -> Result<Option<ChunkHeader>, ChunkError> {
         let (format, chunk_stream_id, basic_bytes) = match *bytes {
             [first, ..] if first & 0x3f > 1 => (first >> 6, u32::from(first & 0x3f), 1),
@@ -385,7 +392,9 @@ impl ChunkReader {
         let taken = (input.len() - *consumed).min(left as usize);
         if taken > 0 {
             if self.open != Some(slot) || self.spans.len() == SPANS_MAX {
-                self.stash(input)?;
+                if self.open.is_some() {
+                    self.stash(input)?;
+                }
                 self.open = Some(slot);
             }
             self.spans.push(Span { start: *consumed as u32, end: (*consumed + taken) as u32 });

@@ -218,7 +218,8 @@ impl Session {
         self.bytes_received += (*consumed - consumed_before) as u64;
         match step {
             Ok(Step::Media { kind, timestamp_ms, start, length }) => {
-                let payload = self.chunks.payload(input).skip(start).first(length);
+                let whole = self.chunks.payload(input);
+                let payload = if whole.len() == length { whole } else { whole.skip(start).first(length) };
                 Ok(Some(Event::Media { kind, timestamp_ms, payload }))
             }
             Ok(Step::Wait) => {
@@ -341,7 +342,7 @@ impl Session {
                 continue;
             }
             let Some(header) = self.chunks.next_message(input, consumed)? else { return Ok(Step::Wait) };
-            let length = self.chunks.payload(input).len();
+            let length = self.chunks.message_bytes();
             match header.type_id {
                 message_type::AUDIO | message_type::VIDEO | message_type::DATA_AMF0 | message_type::DATA_AMF3 => {
                     if self.is_published_on(header.message_stream_id) {

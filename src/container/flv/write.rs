@@ -85,8 +85,8 @@ impl FlvWriter {
             TrackKind::Video => TAG_VIDEO,
             TrackKind::Audio => TAG_AUDIO,
         };
-        let body_head = frame.tag_header.as_slice();
-        let body_bytes = body_head.len() + frame.media.len();
+        let body_head_bytes = frame.tag_header.as_slice().len();
+        let body_bytes = body_head_bytes + frame.media.len();
         let (time_ms, media_bytes) = (self.time_ms(frame.dts_ms), frame.media.len() as u64);
         match frame.track {
             TrackKind::Video => self.index.video_frame(sink.position(), time_ms, frame.cts_ms, frame.key, media_bytes),
@@ -95,8 +95,8 @@ impl FlvWriter {
         // Both headers at once.
         let mut head = [0; TAG_HEADER_BYTES + TagHeader::BYTES_MAX];
         head[..TAG_HEADER_BYTES].copy_from_slice(&tag_header(tag_type, body_bytes, self.timestamp(frame.dts_ms)));
-        head[TAG_HEADER_BYTES..TAG_HEADER_BYTES + body_head.len()].copy_from_slice(body_head);
-        sink.append(&head[..TAG_HEADER_BYTES + body_head.len()]);
+        head[TAG_HEADER_BYTES..].copy_from_slice(frame.tag_header.padded());
+        sink.append(&head[..TAG_HEADER_BYTES + body_head_bytes]);
         for slice in frame.media.slices() {
             sink.append(slice);
         }

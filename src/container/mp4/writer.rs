@@ -27,6 +27,8 @@ pub struct Mp4Writer {
     audio: Option<Track>,
     /// In the order of [`Tracks::further`].
     further: Vec<Track>,
+    /// Bytes that the `traf`s of the running fragment or of the next take, at most.
+    rooms_bytes_max: usize,
     running: Option<Running>,
     /// The running fragment ends with the next frame.
     to_close: bool,
@@ -120,12 +122,13 @@ impl Mp4Writer {
             FurtherDescription::Video(_) => video(further_track_id(index)),
             FurtherDescription::Audio(track) => audio(further_track_id(index), track),
         });
-        Self {
+        let mut writer = Self {
             zero_ms,
             sequence_number: 0,
             video: tracks.video.is_some().then(|| video(track_id(TrackKind::Video))),
             audio: tracks.audio.as_ref().map(|track| audio(track_id(TrackKind::Audio), track)),
             further: further.collect(),
+            rooms_bytes_max: 0,
             running: None,
             to_close: false,
             boxes: Vec::new(),
@@ -134,7 +137,9 @@ impl Mp4Writer {
             event_room_bytes: 0,
             front_at: None,
             clock: None,
-        }
+        };
+        writer.measure_rooms();
+        writer
     }
 
     /// Fragments tell the time of day; `zero` is that of the time they count from. `capture`: by the encoder's clock.
@@ -152,8 +157,12 @@ impl Mp4Writer {
 
     /// Upper bound of the bytes that the next push of a frame with `media_bytes` appends.
     pub fn push_bytes_max(&self, media_bytes: usize) -> usize {
-        let rooms: u32 = self.tracks().map(|track| track.room_bytes.max(track.next_room_bytes())).sum();
-        self.next_event_room_bytes() as usize + PRFT_BYTES + MOOF_HEAD_BYTES + rooms as usize + MDAT_HEAD_BYTES + media_bytes
+        self.next_event_room_bytes() as usize + PRFT_BYTES + MOOF_HEAD_BYTES + self.rooms_bytes_max + MDAT_HEAD_BYTES + media_bytes
+    }
+
+    /// The rooms of the next fragment are known.
+    fn measure_rooms(&mut self) {
+        self.rooms_bytes_max = self.tracks().map(|track| track.room_bytes.max(track.room_bytes_after(track.room_bytes)) as usize).sum();
     }
 
     /// The most bytes that [`Mp4Writer::push_message`] appends for `message`.
@@ -362,6 +371,7 @@ impl Mp4Writer {
                 key: closed.key || !has_video,
             });
         }
+        self.measure_rooms();
         sink.seal(sink.position());
         fragment
     }
@@ -389,9 +399,13 @@ impl Track {
         Self { id, kind, room_bytes: ROOM_BYTES_FIRST, room_at: 0, last_delta_ms: nominal_ms, last_dts_ms: None, samples: None }
     }
 
-    /// Room in the fragment after the running one: a quarter more than this one took, but shrinking slowly, for fragments that a key frame cut short.
+    /// Room in the fragment after the running one.
     fn next_room_bytes(&self) -> u32 {
-        let used = self.samples.as_ref().map_or(0, |samples| samples.used_bytes);
+        self.room_bytes_after(self.samples.as_ref().map_or(0, |samples| samples.used_bytes))
+    }
+
+    /// Room in the fragment after one that takes `used` bytes: a quarter more, but shrinking slowly, for fragments that a key frame cut short.
+    fn room_bytes_after(&self, used: u32) -> u32 {
         let room = (used + used / 4 + FREE_HEAD_BYTES as u32).max(self.room_bytes - self.room_bytes / 8);
         room.next_multiple_of(4).clamp(ROOM_BYTES_MIN, ROOM_BYTES_MAX)
     }

@@ -14,7 +14,7 @@ use crate::domain::{EndReason, FormatParam, RecordTemplate, RecordingSource};
 use crate::media::{Frame, TrackKind};
 use crate::units::{FileId, Format, MonoTime, TemplateId, WallTime};
 
-use super::cache::{Cache, Place, Sequence};
+use super::cache::{Cache, ChainId, Sequence};
 use super::item::Item;
 use super::journal::NotedOutput;
 use super::{DropReason, Now, RecorderSettings};
@@ -312,7 +312,7 @@ impl<F: Sink> Output<F> {
     }
 
     /// Keeps what [`Output::offer`] has just written for the cache.
-    pub fn keep<S: Store<File = F>>(&mut self, media: std::ops::Range<u64>, cache: &mut Cache<S::Pin>, store: &mut S) -> Place {
+    pub fn keep<S: Store<File = F>>(&mut self, media: std::ops::Range<u64>, cache: &mut Cache<S::Pin>, store: &mut S) -> Option<(ChainId, u64)> {
         let State::Writing(open) = &mut self.state else { unreachable!("a frame was written to an open file") };
         let chain = *open.chain.get_or_insert_with(|| cache.new_chain());
         cache.keep(chain, &open.file, media.start, media.end, store)

@@ -42,6 +42,9 @@ const SHARED_PART: usize = 4;
 /// The last part of the arena is for files alone: a log that took it would keep its own frames from ever reaching one.
 const FILES_PART: usize = 16;
 
+/// So much is added to a checksum at once: many small pieces would cost several times as much, and so little is in the processor's cache still.
+const SUM_BYTES_MIN: u64 = 16 << 10;
+
 /// Reads the media file of an HLS recording again, on another thread; the moment, since its first frame, is in ms.
 pub type Recaller = Arc<dyn Fn(FileId, Option<i64>) -> Box<dyn Recalling> + Send + Sync>;
 
@@ -229,7 +232,6 @@ impl CoreStore {
     /// Hands sealed bytes over: whole sealed blocks always; the sealed part of the last block too if `partial`.
     fn hand_over(&mut self, file: &mut BlockFile, partial: bool) {
         let disk = file.disk();
-        file.sum_up();
         while let Some(held) = file.held.front_mut() {
             let sealed = (file.sealed.max(held.start) - held.start).min(held.block.bytes() as u64) as usize;
             held.block.seal(sealed);
@@ -237,6 +239,8 @@ impl CoreStore {
             if !whole && (!partial || sealed == held.flushed) {
                 return;
             }
+            file.sum_up();
+            let Some(held) = file.held.front_mut() else { return };
             let serial = file.serial;
             let Some(disk) = disk else {
                 if whole && let Some(held) = file.held.pop_front() {
@@ -321,16 +325,12 @@ impl Store for CoreStore {
 
     fn commit(&mut self, file: &mut BlockFile, taken: u64) {
         vital(|| {
-            // Oldest first: a kill in between leaves the beginning of a frame, never a hole before the end of one.
-            let first = file.held.iter().rposition(|held| held.start <= file.committed).unwrap_or(0);
-            for held in file.held.iter().skip(first) {
-                let bytes = (file.position - held.start).min(held.block.bytes() as u64);
-                let taken = if held.start + bytes == file.position { taken } else { file.taken };
-                held.block.describe_progress(Progress { bytes: bytes as usize, taken });
-            }
+            file.describe_progress(taken);
             (file.committed, file.taken) = (file.position, taken);
-            file.sum_up();
-            if file.held.len() > 1 || file.held.front().is_some_and(|held| file.sealed - held.start.min(file.sealed) == held.block.bytes() as u64) {
+            if file.position - file.summed >= SUM_BYTES_MIN {
+                file.sum_up();
+            }
+            if file.held.front().is_some_and(|held| held.end() <= file.sealed) {
                 self.hand_over(file, false);
             }
         })
@@ -381,6 +381,7 @@ impl Store for CoreStore {
 
     fn close(&mut self, mut file: BlockFile, plan: Option<FinishPlan>) {
         file.seal(file.position);
+        file.sum_up();
         self.hand_over(&mut file, true);
         let (Some(disk), Some(sum)) = (file.disk(), file.sum.take()) else { return self.close_log(file) };
         let serial = file.serial;
