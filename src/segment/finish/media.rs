@@ -211,3 +211,37 @@ fn note_move(shared: &Path, shift_bytes: u64) -> io::Result<()> {
         outcome => outcome,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::headers::Head;
+
+    #[test]
+    fn writes_in_the_head_are_whole_pages_where_nothing_else_is_written() {
+        let mut head = vec![0; 3 * 4096];
+        head[..4].copy_from_slice(b"ftyp");
+        head[12_000..12_004].copy_from_slice(b"moov");
+        let headers = Headers::default().behind(Head::of(&head));
+        let write = |offset: u64, bytes: usize| (offset, vec![7; bytes]);
+        // What is written, and the pages that the first of it becomes.
+        let cases: [(&[(u64, Vec<u8>)], Option<(u64, usize)>); 7] = [
+            (&[write(36, 100), write(12_272, 16)], Some((0, 4096))),
+            (&[write(12_272, 16), write(36, 100)], Some((8192, 4096))),
+            (&[write(36, 5_000)], Some((0, 8192))),
+            (&[write(36, 100), write(4_000, 16)], None),
+            (&[write(36, 9_000), write(12_272, 16)], None),
+            (&[write(12_280, 16)], None),
+            (&[write(20_000, 16)], None),
+        ];
+        for (writes, expected) in cases {
+            let (offset, bytes) = &writes[0];
+            let found = whole_pages(writes, *offset, bytes, &headers);
+            assert_eq!(found.as_ref().map(|(start, pages)| (*start, pages.len())), expected, "{offset} {}", bytes.len());
+            let Some((start, pages)) = found else { continue };
+            let mut after = head.clone();
+            after[*offset as usize..][..bytes.len()].copy_from_slice(bytes);
+            assert!(pages == after[start as usize..][..pages.len()], "{offset} {}", bytes.len());
+        }
+    }
+}
