@@ -153,7 +153,7 @@ fn image(random: &mut Random, steps: &[(u64, Step)], cut: u64, recording: &Path)
             for identity in &open.begin {
                 let folder = recording.join(identity.file_id.to_string());
                 std::fs::create_dir(&folder).expect("a folder");
-                std::fs::write(folder.join(IDENTITY_NAME), serde_json::to_vec(identity).expect("JSON")).expect("an identity");
+                std::fs::write(folder.join(IDENTITY_NAME), finish::identity_text(identity).expect("JSON")).expect("an identity");
             }
             for small in &open.small_files {
                 std::fs::write(recording.join(small.folder.to_string()).join(&small.name), &small.bytes).expect("a small file");

@@ -22,7 +22,7 @@ use crate::domain::url_sign::UrlError;
 use crate::domain::vod::RING_APP;
 use crate::domain::{FinishedFile, RecordingIdentity, RecordingSource};
 use crate::segment::Storage;
-use crate::segment::finish::IDENTITY_NAME;
+use crate::segment::finish::read_identity;
 use crate::segment::moves::{self, FileKey, MOVES};
 use crate::segment::open::OpenRecordings;
 use crate::units::{FileId, Format, StreamKey};
@@ -232,8 +232,7 @@ fn open_entry(context: &Context, file_id: FileId) -> Option<Entry> {
             is_played,
         }
     };
-    if let Ok(bytes) = std::fs::read(recording.join(file_id.to_string()).join(IDENTITY_NAME)) {
-        let identity: RecordingIdentity = serde_json::from_slice(&bytes).ok()?;
+    if let Ok(identity) = read_identity(&recording.join(file_id.to_string()), file_id) {
         let name = match identity.format {
             Format::Hls => LIVE_PLAYLIST_NAME.to_owned(),
             // The one media file of the recording.

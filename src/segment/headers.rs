@@ -6,8 +6,47 @@ const BYTES_MAX: usize = 112 << 10;
 /// Bytes in front of a header that are read with it: the time of day, and the end of the fragment before.
 pub const BEFORE_BYTES: u64 = 64;
 
+/// Heads are mostly reserved room: pieces of this size that are all zeros are left out.
+const PIECE_BYTES: usize = 512;
+
+/// The parts of a file's head that are not zeros, with their offsets.
+pub fn pieces(head: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let pieces = head.chunks(PIECE_BYTES).enumerate().filter(|(_, piece)| piece.iter().any(|byte| *byte != 0));
+    pieces.map(|(index, piece)| (index * PIECE_BYTES, piece))
+}
+
+/// The head of a file as it was written.
+#[derive(Debug, Default)]
+pub struct Head {
+    bytes: usize,
+    /// What of it is not zeros.
+    pieces: Vec<(usize, Box<[u8]>)>,
+}
+
+impl Head {
+    pub fn of(head: &[u8]) -> Self {
+        Self { bytes: head.len(), pieces: pieces(head).map(|(at, piece)| (at, piece.into())).collect() }
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> bool {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        if offset.saturating_add(buffer.len()) > self.bytes {
+            return false;
+        }
+        buffer.fill(0);
+        for (at, piece) in &self.pieces {
+            let (from, to) = (offset.max(*at), (offset + buffer.len()).min(at + piece.len()));
+            if from < to {
+                buffer[from - offset..to - offset].copy_from_slice(&piece[from - at..to - at]);
+            }
+        }
+        true
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Headers {
+    head: Head,
     /// Offset in the file and bytes, in order. The last may lack what is written still.
     ranges: Vec<(u64, Vec<u8>)>,
     bytes: usize,
@@ -15,6 +54,11 @@ pub struct Headers {
 }
 
 impl Headers {
+    /// With the head of their file.
+    pub fn behind(self, head: Head) -> Self {
+        Self { head, ..self }
+    }
+
     /// A header begins, behind the bytes `before` it, which are at `offset`.
     pub fn begin<'a>(&mut self, offset: u64, before: impl Iterator<Item = &'a [u8]>) {
         if !self.too_many {
@@ -35,12 +79,15 @@ impl Headers {
             self.bytes += piece.len();
         }
         if self.bytes > BYTES_MAX {
-            *self = Self { too_many: true, ..Self::default() };
+            (self.ranges, self.too_many) = (Vec::new(), true);
         }
     }
 
     /// Fills `buffer` from `offset` on. False: not all of it is known.
     pub fn read(&self, offset: u64, buffer: &mut [u8]) -> bool {
+        if self.head.read(offset, buffer) {
+            return true;
+        }
         let behind = self.ranges.partition_point(|(start, _)| *start <= offset);
         let Some((start, bytes)) = behind.checked_sub(1).map(|at| &self.ranges[at]) else { return false };
         let from = usize::try_from(offset - start).unwrap_or(usize::MAX);
@@ -78,5 +125,12 @@ mod tests {
         headers.settle([&[0; BYTES_MAX][..]].into_iter());
         headers.begin(300, [&b"z"[..]].into_iter());
         assert_eq!((read(&headers, 100, 1), read(&headers, 300, 1)), (None, None));
+        // A head with room in its middle.
+        let head = [&b"beginning"[..], &[0; 1991], b"end", &[0; 45]].concat();
+        let headers = headers.behind(Head::of(&head));
+        for (offset, count) in [(0, 2048), (0, 9), (5, 10), (600, 100), (1000, 1003), (2001, 1), (2047, 1), (2048, 0)] {
+            assert_eq!(read(&headers, offset as u64, count).as_deref(), Some(&head[offset..offset + count]), "{offset} {count}");
+        }
+        assert_eq!((read(&headers, 2047, 2), read(&headers, u64::MAX, 1)), (None, None));
     }
 }

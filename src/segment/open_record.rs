@@ -16,10 +16,7 @@ use crate::limits::{APP_BYTES_MAX, DOMAIN_BYTES_MAX, QUERY_BYTES_MAX, SEQUENCE_H
 use crate::units::FileId;
 
 use super::arena::SLAB_BYTES;
-use super::{faults, finish};
-
-/// Heads are mostly reserved room: pieces of this size that are all zeros are left out.
-const PIECE_BYTES: usize = 512;
+use super::{faults, finish, headers};
 
 /// The headers of all tracks, with the colours and channels of the first two, and what a container says besides of each track.
 const HEADERS_BYTES_MAX: usize = (TRACKS_MAX + 2) * SEQUENCE_HEADER_BYTES_MAX + TRACKS_MAX * (1 << 10);
@@ -80,7 +77,6 @@ pub struct OpenRecord {
 impl OpenRecord {
     /// `label`: of the data folder where it is to be.
     pub fn of(open: &OpenMedia, label: &str) -> Self {
-        let pieces = open.head.chunks(PIECE_BYTES).enumerate().filter(|(_, piece)| piece.iter().any(|byte| *byte != 0));
         Self {
             label: label.to_owned(),
             media: RecordPath::of(open.media),
@@ -90,7 +86,7 @@ impl OpenRecord {
                 .map(|small| Small { folder: small.folder, name: small.name.clone(), base64: BASE64.encode(&small.bytes) })
                 .collect(),
             head_bytes: open.head.len(),
-            head: pieces.map(|(index, piece)| Piece { at: index * PIECE_BYTES, base64: BASE64.encode(piece) }).collect(),
+            head: headers::pieces(&open.head).map(|(at, piece)| Piece { at, base64: BASE64.encode(piece) }).collect(),
         }
     }
 
@@ -141,7 +137,7 @@ impl OpenRecord {
         for identity in &self.begin {
             let folder = recording.join(identity.file_id.to_string());
             std::fs::create_dir_all(&folder)?;
-            std::fs::write(folder.join(finish::IDENTITY_NAME), serde_json::to_vec_pretty(identity).map_err(io::Error::other)?)?;
+            std::fs::write(folder.join(finish::IDENTITY_NAME), finish::identity_text(identity)?)?;
         }
         for small in &self.small_files {
             std::fs::write(recording.join(small.folder.to_string()).join(&small.name), decoded(&small.base64)?)?;

@@ -2,16 +2,13 @@
 //! they are in the catalog. Beside the recordings a note (`<FileId>.unsummed`) stands until that is done.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 
 use super::checksum;
 use super::finish::{self, FINISHED_NAME, FinishSettings};
 use crate::domain::FinishedFile;
 use crate::units::{FileId, Format};
-
-/// In place of `recording.json`, until it is whole.
-const NEW_NAME: &str = "recording-new.json";
 
 fn note_path(settings: &FinishSettings, file_id: FileId) -> PathBuf {
     settings.recording_folder().join(format!("{file_id}.unsummed"))
@@ -55,8 +52,7 @@ pub fn sum_up(settings: &FinishSettings, file_id: FileId, mut pause: impl FnMut(
 
 fn add(settings: &FinishSettings, noted: &FinishedFile, pause: &mut impl FnMut() -> bool) -> io::Result<bool> {
     let folder = settings.data_folder.join(&noted.folder);
-    let place = folder.join(FINISHED_NAME);
-    let mut file: FinishedFile = serde_json::from_slice(&std::fs::read(&place)?)?;
+    let mut file: FinishedFile = serde_json::from_slice(&std::fs::read(folder.join(FINISHED_NAME))?)?;
     let known = file.receipt.checksums.len();
     for (_, name) in finish::media_files(&folder, &file.identity, &file.entry)? {
         if file.receipt.checksums.iter().any(|checksum| checksum.file == name) {
@@ -66,11 +62,7 @@ fn add(settings: &FinishSettings, noted: &FinishedFile, pause: &mut impl FnMut()
         file.receipt.checksums.push(checksum);
     }
     if file.receipt.checksums.len() > known {
-        let new = folder.join(NEW_NAME);
-        let mut written = File::create(&new)?;
-        written.write_all(&serde_json::to_vec_pretty(&file).map_err(io::Error::other)?)?;
-        written.sync_all()?;
-        std::fs::rename(&new, &place)?;
+        finish::replace(&folder, &serde_json::to_vec_pretty(&file).map_err(io::Error::other)?)?;
         File::open(&folder)?.sync_all()?;
     }
     Ok(true)

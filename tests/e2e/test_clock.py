@@ -58,7 +58,7 @@ def more_frames(live, count=50):
 
 
 def formats_written(capstan):
-    return {json.loads(place.read_text())["format"] for place in (capstan.data / "recording").glob("*/identity.json")}
+    return {json.loads(place.read_text())["identity"]["format"] for place in (capstan.data / "recording").glob("*/identity.json")}
 
 
 def test_recordings_and_tasks_when_the_clock_jumps(start, source, domain, clock):

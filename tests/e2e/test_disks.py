@@ -23,7 +23,7 @@ class TwoDisks(Appliance):
         found = []
         for root in self.roots:
             for identity in (root / "recording").glob("*/identity.json"):
-                if json.loads(identity.read_text())["key"]["stream"] == name:
+                if json.loads(identity.read_text())["identity"]["key"]["stream"] == name:
                     found.append(root)
         return found
 

@@ -54,7 +54,7 @@ pub(super) enum FinishCommand {
         checksum: Option<Running>,
         /// Its last page, which is on the disk; `None`: it is whole, or not known.
         tail: Option<Box<[u8]>>,
-        headers: Option<Box<Headers>>,
+        headers: Option<Arc<Headers>>,
     },
     Text {
         folder: FileId,
@@ -138,12 +138,12 @@ impl Finisher {
                     self.metrics.file_failed(FileFailure::Write);
                 }
                 let file = cut.ok().filter(|_| self.closed.len() < KEPT_OPEN_MAX);
-                let headers = headers.map(Arc::from);
                 if let Some(link) = &link {
-                    self.closed.insert(link.clone(), ClosedFile { damage: damage.clone(), headers: headers.clone(), ..ClosedFile::default() });
+                    let linked = ClosedFile { damage: damage.clone(), headers: headers.clone(), link: Some(path.clone()), ..ClosedFile::default() };
+                    self.closed.insert(link.clone(), linked);
                 }
                 let (plan, checksum) = (plan.map(|plan| *plan), checksum.map(Checksum::Running));
-                self.closed.insert(path, ClosedFile { file, plan, damage, checksum, link, headers });
+                self.closed.insert(path, ClosedFile { file, plan, damage, checksum, link, headers, found: None });
                 self.metrics.record_disk_step(DiskStep::Resize, nanos(started));
             }
             FinishCommand::Text { folder, name, text } => {

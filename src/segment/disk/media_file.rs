@@ -12,6 +12,7 @@ use rustix::fs::{FallocateFlags, OFlags};
 use crate::container::OpenMedia;
 use crate::domain::receipt::Damage;
 use crate::segment::folders::LOCK_NAME;
+use crate::segment::headers::Head;
 use crate::segment::health::DiskHealth;
 use crate::segment::store::WRITE_ALIGN_BYTES;
 use crate::segment::{faults, finish};
@@ -70,6 +71,8 @@ pub(super) struct OpenOnDisk {
     /// Bytes handed to the disk so far, and until the last sync.
     pub(super) end: u64,
     pub(super) damage: Option<Damage>,
+    /// Kept for files of fragments: finishing reads it, and writes beside what stands in it.
+    pub(super) head: Option<Head>,
 }
 
 impl OpenOnDisk {
@@ -184,8 +187,7 @@ pub(super) fn create(recording: &Path, open: &OpenMedia, bounce: &mut AlignedBuf
             Err(error) if error.kind() == io::ErrorKind::NotFound && is_data_folder(recording) => std::fs::create_dir_all(&folder)?,
             created => created?,
         }
-        let text = serde_json::to_vec_pretty(identity).map_err(io::Error::other)?;
-        std::fs::write(folder.join(finish::IDENTITY_NAME), text)?;
+        std::fs::write(folder.join(finish::IDENTITY_NAME), finish::identity_text(identity)?)?;
     }
     for small in &open.small_files {
         std::fs::write(recording.join(small.folder.to_string()).join(&small.name), &small.bytes)?;

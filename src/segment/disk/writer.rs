@@ -15,6 +15,7 @@ use crate::domain::Resumptions;
 use crate::limits::TMPFS_MAGIC;
 use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::segment::arena::Block;
+use crate::segment::headers::Head;
 use crate::segment::health::{DiskHealth, Helper};
 use crate::segment::open::OpenRecordings;
 use crate::segment::ring::{Job, Ring, WRITES_MAX};
@@ -116,6 +117,7 @@ impl Writer {
                     // A file that failed is not what its core thinks.
                     let failed = open.failed.load(Ordering::Relaxed);
                     let (plan, checksum, headers) = if failed { (None, None, None) } else { (plan, Some(*sum), headers) };
+                    let headers = headers.map(|headers| Arc::new(headers.behind(open.head.unwrap_or_default())));
                     // Where writes go through memory it is there.
                     let tail = tail.filter(|_| open.direct && !failed);
                     self.forward(FinishCommand::Close {
@@ -202,6 +204,7 @@ impl Writer {
                     link,
                     end: length,
                     damage: None,
+                    head: matches!(open.media.extension, "mp4" | "m4s").then(|| Head::of(&open.head)),
                 };
                 self.open.insert(serial, on_disk);
                 open.begin.iter().for_each(|identity| self.recordings.begun(identity));

@@ -3,6 +3,7 @@
 //! Order that never changes: media scanned, indexed and synced; folder under its final name, synced; then the catalog. A note beside the recordings
 //! (`<FileId>.finished`) stands until the catalog has the file, so that a crash in between loses no entry.
 
+mod identity;
 mod media;
 mod playlist;
 mod resumption;
@@ -19,7 +20,8 @@ use std::sync::Arc;
 use rustix::fs::FallocateFlags;
 
 use crate::container::hls::LIVE_PLAYLIST_NAME;
-use crate::container::{FinishPlan, MediaPath, RecordingEnd, ScanError};
+use crate::container::mp4::Fragment;
+use crate::container::{FinishPlan, MediaPath, MediaSummary, RecordingEnd, ScanError};
 use crate::domain::naming::disk_slug;
 use crate::domain::receipt::{Damage, MediaChecksum};
 use crate::domain::{EndReason, FinishedFile, Receipt, RecordingIdentity};
@@ -30,16 +32,16 @@ use super::faults;
 use super::headers::Headers;
 use super::vital::contained;
 
+use identity::say_more;
 use media::{finish_parts, sync_media};
 use playlist::playlist;
 use resumption::PAUSED_NAME;
 
+pub use identity::{IDENTITY_NAME, identity_text, read_identity, replace};
 pub use resumption::{note_pause, paused_recording, prepare_resumption};
 pub use scan::{FileReader, Scanned, scan_media, scan_sealed};
 pub use summary::total;
 
-/// The recording's identity inside its folder.
-pub const IDENTITY_NAME: &str = "identity.json";
 /// What a finished folder says of itself.
 pub const FINISHED_NAME: &str = "recording.json";
 
@@ -71,10 +73,15 @@ pub struct ClosedFile {
     pub plan: Option<FinishPlan>,
     pub damage: Option<Damage>,
     pub checksum: Option<Checksum>,
-    /// The same file under the name that an HLS recording has for it.
+    /// Its other name: an MP4 recording is a part of an HLS recording, too.
     pub link: Option<PathBuf>,
     pub headers: Option<Arc<Headers>>,
+    /// It is final already, under its other name.
+    pub found: Option<Contents>,
 }
+
+/// What a media file that is final holds: where HLS segments can be cut, and how much of what.
+pub type Contents = (Vec<Fragment>, MediaSummary);
 
 /// What is known of the bytes of a closed file.
 #[derive(Debug)]
@@ -83,6 +90,12 @@ pub enum Checksum {
     Running(Running),
     /// As they are: it was finished under another name.
     Final(MediaChecksum),
+}
+
+impl Checksum {
+    fn into_final(self) -> Option<MediaChecksum> {
+        if let Checksum::Final(checksum) = self { Some(checksum) } else { None }
+    }
 }
 
 /// By their paths in the recording folder.
@@ -276,30 +289,46 @@ fn complete(
 ) -> Result<FinishedFile, FinishError> {
     let folder = settings.recording_folder().join(file_id.to_string());
     faults::before(faults::Step::Finish, &folder).map_err(at("finishing", &folder))?;
-    if end.is_some() && !folder.exists() {
+    let completed = complete_in(&folder, settings, file_id, (end, identity), closed, sync);
+    match completed {
         // It could not even begin.
-        return Err(FinishError::Empty { file_id });
+        Err(_) if end.is_some() && !folder.exists() => Err(FinishError::Empty { file_id }),
+        completed => completed,
     }
-    let identity = identity.cloned().map_or_else(|| read_identity(&folder, file_id), Ok)?;
+}
+
+fn complete_in(
+    folder: &Path,
+    settings: &FinishSettings,
+    file_id: FileId,
+    (end, identity): Known<'_>,
+    closed: &mut ClosedFiles,
+    sync: Sync,
+) -> Result<FinishedFile, FinishError> {
+    let identity = identity.cloned().map_or_else(|| read_identity(folder, file_id), Ok)?;
     let slug = disk_slug(&identity.key.stream);
     let entry = format!("{slug}.{}", identity.format.extension());
     let shared = end.and_then(|end| end.shared_with).map(|shared| media_path(&settings.recording_folder(), shared));
     let mut receipt = end.map(|end| Receipt::clone(&end.receipt)).unwrap_or_default();
-    let parts = finish_parts(settings, &folder, &identity, &entry, (closed, shared.as_deref()), (&mut receipt, sync))?;
+    let parts = finish_parts(settings, folder, &identity, &entry, (closed, shared.as_deref()), (&mut receipt, sync))?;
 
     let entry_path = folder.join(&entry);
     let summary = total(parts.iter().map(|part| &part.summary));
-    if identity.format == Format::Hls {
-        let text = playlist(&folder, &identity, &parts, settings, true);
+    let size_bytes = if identity.format == Format::Hls {
+        let text = playlist(folder, &identity, &parts, settings, true);
         write(&entry_path, text.as_bytes(), sync)?;
-        for name in [LIVE_PLAYLIST_NAME, PAUSED_NAME] {
-            remove_if_there(&folder.join(name))?;
+        remove_if_there(&folder.join(LIVE_PLAYLIST_NAME))?;
+        if identity.resume.is_some() {
+            remove_if_there(&folder.join(PAUSED_NAME))?;
         }
+        folder_bytes(folder)
     } else {
         let path = folder.join(&parts[0].name);
         receipt.checksums.iter_mut().for_each(|checksum| checksum.file.clone_from(&entry));
         std::fs::rename(&path, &entry_path).map_err(at("renaming", &path))?;
-    }
+        // Nothing else lies there.
+        entry_path.metadata().map(|entry| entry.len())
+    };
     if end.is_some() {
         // What was written and is not there.
         receipt.lose("storage_failed", receipt.frames().saturating_sub(summary.frames()));
@@ -312,16 +341,11 @@ fn complete(
         reason: end.map_or(EndReason::Recovered, |end| end.reason),
         folder: format!("media/{}/{file_id}", day(identity.start, &settings.time_zone)),
         entry,
-        size_bytes: folder_bytes(&folder).map_err(at("measuring", &folder))?,
+        size_bytes: size_bytes.map_err(at("measuring", folder))?,
         summary,
         receipt,
         identity,
     })
-}
-
-pub(super) fn read_identity(folder: &Path, file_id: FileId) -> Result<RecordingIdentity, FinishError> {
-    let read = || -> io::Result<RecordingIdentity> { Ok(serde_json::from_slice(&std::fs::read(folder.join(IDENTITY_NAME))?)?) };
-    read().map_err(|source| FinishError::Identity { file_id, source })
 }
 
 /// `media-<n>.<ext>` in the order of n. A file that already has its final name (we died before the folder was moved) counts too.
@@ -403,8 +427,8 @@ fn describe(settings: &FinishSettings, finished: &FinishedFile, sync: Sync) -> R
     let file_id = finished.identity.file_id;
     let folder = settings.recording_folder().join(file_id.to_string());
     let text = serde_json::to_vec_pretty(finished).map_err(|error| at("describing", &folder)(io::Error::other(error)))?;
+    say_more(&folder, &text, sync)?;
     let place = folder.join(FINISHED_NAME);
-    write(&place, &text, sync)?;
     if sync == Sync::Each {
         sync_folder(&folder)?;
     }
@@ -437,8 +461,7 @@ fn place(settings: &FinishSettings, finished: &FinishedFile, sync: Sync) -> Resu
         sync_folder(&settings.recording_folder())?;
     }
     // From here on `recording.json` says the same and more.
-    let identity = target.join(IDENTITY_NAME);
-    std::fs::remove_file(&identity).map_err(at("removing", &identity))
+    remove_if_there(&target.join(IDENTITY_NAME))
 }
 
 fn write(path: &Path, bytes: &[u8], sync: Sync) -> Result<(), FinishError> {
