@@ -114,7 +114,9 @@ fn with_config(file: Option<&Path>, run: impl FnOnce(Config, &Path) -> ExitCode)
     if let Err(error) = capstan::logging::init(&config.log) {
         return refuse(&error_chain(&error));
     }
-    run(config, path)
+    let code = run(config, path);
+    capstan::logging::flush();
+    code
 }
 
 /// One line for each problem, each with the file's name in front, as compilers do it.

@@ -18,6 +18,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::catalog::CatalogError;
 use crate::config::Config;
+use crate::logging;
 use crate::units::{MonoTime, WallTime};
 
 use self::start::start;
@@ -66,6 +67,8 @@ pub fn run(config: Config, config_file: PathBuf) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
+            // Behind the lines that lead to it.
+            logging::flush();
             eprintln!("capstan: {error}");
             ExitCode::FAILURE
         }

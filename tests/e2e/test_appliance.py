@@ -1,5 +1,7 @@
 """Start, stop, restart, settings."""
 
+import fcntl
+import os
 import signal
 import socket
 import subprocess
@@ -172,6 +174,27 @@ def test_a_log_that_cannot_be_written(tmp_path, source, push):
         appliance.process.kill()
 
 
+def test_a_log_that_nobody_reads(tmp_path, source, push):
+    """Standard error is a pipe whose reader sleeps: streams come in, calls are answered, and what is missing is told when it wakes up."""
+    appliance = Appliance(tmp_path)
+    appliance.config.write_text(toml(appliance.settings))
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    appliance.log_path.write_text("")
+    appliance.process = subprocess.Popen([BINARY, "serve", "--config", appliance.config], stdout=subprocess.DEVNULL, stderr=writer, cwd=tmp_path)
+    os.close(writer)
+    until(lambda: appliance._ready((200,)), 20, "the server's start")
+    appliance.record("localhost", flv=True)
+    for _ in range(100):
+        appliance.call("DescribeLiveRecordRules")
+    push(source("av"), appliance.url("cam"))
+    check(appliance, appliance.file("cam"), media.packets(source("av")))
+    appliance.process.send_signal(signal.SIGTERM)
+    # It waits a moment for the log, and no longer.
+    assert appliance.process.wait(20) == 0
+    os.close(reader)
+
+
 def test_everything_survives_a_restart(start, source, push):
     appliance = start()
     template = appliance.template("kept", mp4={"RecordInterval": 600, "StorageTime": 3600}, aac=True)
@@ -249,6 +272,8 @@ def test_metrics_and_health(start, source, push):
     assert appliance.metric("capstan_dropped_frames_total") == 0
     assert appliance.metric("capstan_files_failed_total") == 0
     assert appliance.metric("capstan_recv_to_stored_seconds_count") > 0
+    assert appliance.session.get(f"{appliance.http}/nothing", timeout=10).status_code == 404
+    assert appliance.metric("capstan_http_requests_total", code="404") == 1 and appliance.metric("capstan_http_requests_total", code="200") > 10
     assert appliance.session.get(f"{appliance.http}/healthz", timeout=10).json()
     # One line for the begin and one for the end of a publication.
     lines = [line for line in appliance.log.splitlines() if "a.example/live/cam" in line and "publishing " in line]
