@@ -84,10 +84,13 @@ fn main() -> ExitCode {
         }
         Command::RebuildCatalog { config } => with_config(config.as_deref(), |config, _| capstan::rescue::rebuild_command(&config)),
         Command::CheckConfig { file } => match Config::load(&file) {
-            Ok(_) => {
-                println!("{}: OK", file.display());
-                ExitCode::SUCCESS
-            }
+            Ok(config) => match capstan::app::check(&config) {
+                Ok(()) => {
+                    println!("{}: OK", file.display());
+                    ExitCode::SUCCESS
+                }
+                Err(sentence) => refuse(&format!("{}: {sentence}", file.display())),
+            },
             Err(error) => refuse_config(&file, &error),
         },
         Command::RunChild { parent, manners, program } => capstan::process::launch::run(parent, &manners, &program),

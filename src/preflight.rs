@@ -14,6 +14,7 @@ use rustix::thread::{CapabilitySet, CpuSet, capabilities, sched_getaffinity};
 use crate::config::Config;
 use crate::limits::TMPFS_MAGIC;
 use crate::segment::folders::{LOCK_NAME, special_kind};
+use crate::segment::probe_ring;
 
 /// Locked memory of one executor: the buffers its io_uring registers.
 const MEMLOCK_CORE_BYTES: u64 = 1 << 20;
@@ -84,6 +85,11 @@ pub enum StartError {
     Affinity { source: io::Error },
     #[error("io_uring is switched off on this machine: allow it with `sysctl kernel.io_uring_disabled=0`")]
     IoUring,
+    #[error(
+        "this process may not use io_uring: a container's seccomp profile has to allow io_uring_setup, io_uring_enter and io_uring_register \
+         (Docker: `--security-opt seccomp=PROFILE.json`, or `seccomp=unconfined`); without a container, the kernel has to be 5.8 or newer"
+    )]
+    IoUringForbidden { source: io::Error },
 }
 
 /// The machine as it was found fit.
@@ -131,6 +137,8 @@ pub fn preflight(config: &Config) -> Result<Preflight, StartError> {
         cores.truncate(fitting);
     }
 
+    // Not before there is memory for it.
+    probe_ring().map_err(|source| StartError::IoUringForbidden { source })?;
     let files_wanted = FILES_MIN + FILES_PER_PUBLISHER * config.ingest.publishers_max as u64;
     let files_max = raise(Resource::Nofile, files_wanted);
     if files_max < FILES_MIN {

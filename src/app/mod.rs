@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -22,6 +22,9 @@ use crate::logging;
 use crate::units::{MonoTime, WallTime};
 
 use self::start::start;
+
+/// An ingest core that has not passed its tick for this long stands still: `/healthz` says so, and systemd restarts us.
+const STANDSTILL: Duration = Duration::from_secs(5);
 
 /// Why the appliance did not start: one sentence for the user, naming the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +76,14 @@ pub fn run(config: Config, config_file: PathBuf) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a start would refuse of the files that the settings name; nothing is started.
+///
+/// # Errors
+/// A sentence with the setting.
+pub fn check(config: &Config) -> Result<(), String> {
+    config.rtmps_listen().map_or(Ok(()), |_| parts::tls_acceptor(config).map(drop)).map_err(|error| error.to_string())
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {

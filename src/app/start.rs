@@ -47,13 +47,10 @@ use super::health::health_answer;
 use super::left::{recover_left, resumption_over};
 use super::parts::{
     certificate_files, delivery_settings, dispatch_settings, first_run_template, listen_for_media, listen_sentence, make_stores, signer,
-    start_events, start_processor,
+    start_events, start_processor, tls_acceptor,
 };
 use super::running::Running;
-use super::{StartError, because, mono_now, spawn, wall_now};
-
-/// An ingest core that has not passed its tick for this long stands still; systemd restarts us then.
-const STANDSTILL: Duration = Duration::from_secs(5);
+use super::{STANDSTILL, StartError, because, mono_now, spawn, wall_now};
 
 pub(super) fn start(config: &Config) -> Result<Running, StartError> {
     mono_now();
@@ -84,8 +81,8 @@ pub(super) fn start(config: &Config) -> Result<Running, StartError> {
     // Nobody may be there to read it.
     let _ = writeln!(io::stdout(), "{}", config::banner(config, base.cores().len(), base.first_run, control.media_address));
     let shared = Arc::clone(ingest.shared());
-    let supervisor =
-        supervise::Supervisor::ready("recording", move || shared.alive(STANDSTILL)).map_err(because("cannot tell systemd that we are ready"))?;
+    let supervisor = supervise::Supervisor::ready("recording", move || shared.standing_still(STANDSTILL).next().is_none())
+        .map_err(because("cannot tell systemd that we are ready"))?;
     Ok(Running {
         supervisor,
         server: control.server,
@@ -240,11 +237,9 @@ impl Doors {
         let rtmp = ingest::listen(config.ingest.rtmp_listen, cores).map_err(|error| listen_sentence("ingest.rtmp_listen", &error))?;
         let (tls, rtmps) = match config.rtmps_listen() {
             Some(address) => {
-                let files = certificate_files(config);
-                let server =
-                    ingest::tls::server_config(&files).map_err(|error| StartError(format!("ingest.tls_certificates: {}", error_chain(&error))))?;
+                let acceptor = tls_acceptor(config)?;
                 let listeners = ingest::listen(address, cores).map_err(|error| listen_sentence("ingest.rtmps_listen", &error))?;
-                (Some(Arc::new(ArcSwap::from(server))), listeners.into_iter().map(Some).collect())
+                (Some(Arc::new(acceptor)), listeners.into_iter().map(Some).collect())
             }
             None => (None, (0..cores).map(|_| None).collect()),
         };
@@ -566,7 +561,8 @@ impl Control {
             health: {
                 let trouble: CatalogTrouble = base.catalog_watch.trouble();
                 let troubles = (base.mistakes.clone(), Arc::clone(&files.waiting), trouble);
-                health_answer(base.catalog.clone(), keepers.processor.encoder(), Arc::clone(&base.storage), troubles)
+                let ingest = Arc::clone(ingest.shared());
+                health_answer(base.catalog.clone(), keepers.processor.encoder(), Arc::clone(&base.storage), ingest, troubles)
             },
             url_is_safe: Box::new(move |url| dispatch.forbidden.allow(url)),
             limits: control_limits(config),

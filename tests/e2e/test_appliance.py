@@ -1,11 +1,14 @@
 """Start, stop, restart, settings."""
 
+import ctypes
 import fcntl
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +56,10 @@ def test_check_config(tmp_path):
     assert done.returncode != 0
     assert "tick_seconds" in done.stderr and "3" in done.stderr
     assert not (tmp_path / "x").exists(), "checking makes nothing"
+    # What a start would refuse.
+    good.write_text('[ingest]\nrtmps_listen = "127.0.0.1:1936"\ntls_certificates = [{ certificate = "none.pem", key = "none.pem" }]\n')
+    done = subprocess.run([BINARY, "check-config", good], capture_output=True, text=True, timeout=10)
+    assert done.returncode != 0 and "tls_certificates" in done.stderr and "none.pem" in done.stderr
     absent = subprocess.run([BINARY, "check-config", tmp_path / "absent.toml"], capture_output=True, text=True, timeout=10)
     assert absent.returncode != 0 and "absent.toml" in absent.stderr
 
@@ -97,6 +104,27 @@ def test_port_in_use(tmp_path, which):
     assert code != 0
     assert str(ports[which]) in output and {"rtmp": "ingest.rtmp_listen", "http": "http.listen"}[which] in output, output
     assert "panicked" not in output
+
+
+# As containers do: io_uring_setup is answered with EPERM.
+WITHOUT_RINGS = """
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None)
+step = lambda code, if_true, if_false, value: struct.pack("HBBI", code, if_true, if_false, value)
+code = ctypes.create_string_buffer(step(0x20, 0, 0, 0) + step(0x15, 0, 1, 425) + step(0x06, 0, 0, 0x50001) + step(0x06, 0, 0, 0x7FFF0000))
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(Program(4, ctypes.addressof(code))), 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_io_uring_is_forbidden(tmp_path):
+    """A container's usual rules: the start says so, instead of standing there without a core."""
+    config = tmp_path / "capstan.toml"
+    config.write_text(toml(Appliance(tmp_path).settings))
+    done = subprocess.run([sys.executable, "-c", WITHOUT_RINGS, BINARY, "serve", "--config", config], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1 and "may not use io_uring" in done.stderr and "seccomp" in done.stderr, done.stderr
 
 
 def test_two_servers_on_one_address(start):
@@ -278,6 +306,21 @@ def test_metrics_and_health(start, source, push):
     # One line for the begin and one for the end of a publication.
     lines = [line for line in appliance.log.splitlines() if "a.example/live/cam" in line and "publishing " in line]
     assert len(lines) == 2, lines
+
+
+def test_a_core_that_stands_still(start):
+    """`/healthz` says so as long as it does. A debugger holds its thread, as a defect would."""
+    appliance = start()
+    (core, *_) = (task for task in Path(f"/proc/{appliance.process.pid}/task").iterdir() if (task / "comm").read_text().strip() == "ingest-0")
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    seize, interrupt, detach = 0x4206, 0x4207, 17
+    assert ptrace(seize, int(core.name), None, None) == 0 and ptrace(interrupt, int(core.name), None, None) == 0, ctypes.get_errno()
+    health = lambda: appliance.session.get(f"{appliance.http}/healthz", timeout=10)  # noqa: E731
+    until(lambda: health().status_code == 503, 20, "the standstill being told")
+    assert health().json()["ingest"].startswith("ingest core 0 stands still")
+    assert ptrace(detach, int(core.name), None, None) == 0, ctypes.get_errno()
+    until(lambda: health().status_code == 200, 20, "its end")
 
 
 def test_log_as_json(start, source, push):
