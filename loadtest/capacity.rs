@@ -150,7 +150,7 @@ fn trial(arguments: &Arguments, streams: usize) -> Result<Trial, String> {
 fn least_blocks_free(server: &Server, done: &AtomicBool) -> f64 {
     let mut least: f64 = 1.0;
     while !done.load(Ordering::Relaxed) {
-        if let (Ok(free), Ok(total)) = (server.metric("capstan_blocks_free"), server.metric("capstan_blocks_total")) {
+        if let (Ok(free), Ok(total)) = (server.metric("capstan_blocks_free"), server.metric("capstan_blocks")) {
             least = least.min(free / total.max(1.0));
         }
         std::thread::sleep(Duration::from_secs(1));

@@ -58,7 +58,8 @@ struct Arguments {
     /// How long each stream publishes
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// 1: real time, 2: twice as fast, 0: as fast as the server takes it
+    /// 1: real time, 2: twice as fast, 0: as fast as the server takes it, for --seconds, which can fill a disk within a minute: such a load ends, as failed,
+    /// when fewer than 2 GiB are free on the disk of --disk
     #[arg(long, default_value_t = 1.0)]
     rate: f64,
     /// Where to: rtmp://host:port/app
@@ -112,7 +113,7 @@ struct Arguments {
     /// Part of an ingest core that stays free, percent, with --find-capacity
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=90))]
     headroom: u32,
-    /// Where servers that are started write: a folder on the disk under test
+    /// Where servers that are started write: a folder on the disk under test; with --rate 0 a server at 127.0.0.1 writes there, too
     #[arg(long, default_value = ".")]
     disk: PathBuf,
     /// Ingest cores of a Capstan that is started; nginx gets the first of them
@@ -189,8 +190,10 @@ fn groups(arguments: &Arguments) -> Result<Vec<Group>, String> {
 }
 
 fn plan(arguments: &Arguments, target: &str) -> Result<Plan, String> {
+    let target = Target::parse(target)?;
     Ok(Plan {
-        target: Target::parse(target)?,
+        disk: target.address.ip().is_loopback().then(|| arguments.disk.clone()),
+        target,
         groups: groups(arguments)?,
         seconds: arguments.seconds,
         rate: arguments.rate,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ const REPORTS_MAX: usize = 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the server may take to read the rest and to close.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// What must stay free on a disk that is written to as fast as it goes: it takes some hundred MiB from one check to the next.
+const DISK_FREE_MIN: u64 = 2 << 30;
 /// Connections that answer nothing are looked for this often.
 const CHECK: Duration = Duration::from_millis(500);
 /// The progress line is fed this often.
@@ -58,6 +61,8 @@ pub struct Plan {
     pub abrupt: bool,
     /// Connections that shake hands at the same time.
     pub connecting_max: usize,
+    /// A load that is not bound by time ends when this disk has less than `DISK_FREE_MIN` free; `None`: the server is elsewhere.
+    pub disk: Option<PathBuf>,
     /// One thread each, pinned. Empty: one thread anywhere.
     pub cores: Vec<usize>,
 }
@@ -680,6 +685,11 @@ impl<'a> Worker<'a> {
 
     /// Looks for connections that have answered nothing for too long.
     fn check(&mut self, now: Instant) {
+        if let Some(message) = self.disk_is_filled() {
+            for place in 0..self.publishers.len() {
+                self.end(place, Some(&message), now);
+            }
+        }
         for place in 0..self.publishers.len() {
             let publisher = &self.publishers[place];
             let message = match publisher.phase {
@@ -690,6 +700,13 @@ impl<'a> Worker<'a> {
             };
             self.end(place, Some(message), now);
         }
+    }
+
+    /// Why a load that takes what it gets must not go on.
+    fn disk_is_filled(&self) -> Option<String> {
+        let disk = self.plan.disk.as_ref().filter(|_| self.flat_out())?;
+        let free = rustix::fs::statvfs(disk).map(|stat| stat.f_bavail * stat.f_frsize).ok()?;
+        (free < DISK_FREE_MIN).then(|| format!("fewer than 2 GiB are free on the disk of {}", disk.display()))
     }
 
     /// The publication is over, and another one follows where they come and go.

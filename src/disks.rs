@@ -41,7 +41,7 @@ struct Slot {
     /// On which disk it was at the last look; for new ones.
     device: Option<u64>,
     /// A look that goes on.
-    looking: Option<Receiver<Result<File, String>>>,
+    looking: Option<Receiver<Result<(File, bool), String>>>,
 }
 
 impl Folders {
@@ -60,12 +60,12 @@ impl Folders {
             time_zone: zone.clone(),
             hls_segment_ms: config.record.hls_segment_ms,
         };
-        let inserts = finish::probe_insert(data)?;
+        let inserts = probe_first(data)?;
         let mut finish_settings = vec![settings(data, inserts)];
         let mut slots = vec![Slot::default()];
         let mut further = Vec::new();
         for (folder, lock) in std::mem::take(&mut opened.folders).into_iter().zip(std::mem::take(&mut opened.locks)) {
-            match finish::probe_insert(&folder.path) {
+            match probe_further(&folder.path) {
                 Ok(supported) => {
                     if let Err(error) = folders::note_makes_room(data, &folder.label, supported) {
                         tracing::warn!(folder = %folder.path.display(), %error, "what the disk can do cannot be noted");
@@ -74,8 +74,7 @@ impl Folders {
                     slots.push(Slot { lock: Some(lock), ..Slot::default() });
                     further.push(folder);
                 }
-                Err(error) => {
-                    let why = format!("cannot write in the data folder {} ({error}): look after its disk", folder.path.display());
+                Err(why) => {
                     opened.absent.push(Absent { path: folder.path, label: Some(folder.label), why, is_mistake: false, makes_room: None });
                 }
             }
@@ -196,7 +195,11 @@ impl Folders {
             let (sender, receiver) = bounded(1);
             let (first, folder, is_new) = (storage.folders.first().to_owned(), folder.clone(), slot.is_new);
             let thread = std::thread::Builder::new().name("disk-look".to_owned());
-            if thread.spawn(move || _ = sender.send(folders::take_in(&first, &folder, is_new))).is_ok() {
+            let look = move || {
+                let lock = folders::take_in(&first, &folder, is_new)?;
+                Ok((lock, finish::probe_insert(&folder.path).map_err(|error| unwritable(&folder.path, &error))?))
+            };
+            if thread.spawn(move || _ = sender.send(look())).is_ok() {
                 slot.looking = Some(receiver);
             }
             return None;
@@ -207,15 +210,15 @@ impl Folders {
             Ok(looked) => looked,
         };
         slot.looking = None;
-        let taken = looked.and_then(|lock| {
-            let failed = |error: io::Error| format!("cannot write in the data folder {} ({error}): look after its disk", folder.path.display());
-            if settings.insert_supported && !finish::probe_insert(&folder.path).map_err(failed)? {
+        let taken = looked.and_then(|(lock, makes_room)| {
+            if settings.insert_supported && !makes_room {
                 return Err(format!(
                     "the file system of the data folder {} makes no room inside files, others do: start again to use it",
                     folder.path.display()
                 ));
             }
-            let left = LeftBehind::find_late(settings, |file_id| storage.places.get(file_id).is_some()).map_err(failed)?;
+            let left =
+                LeftBehind::find_late(settings, |file_id| storage.places.get(file_id).is_some()).map_err(|error| unwritable(&folder.path, &error))?;
             Ok((lock, left))
         });
         match taken {
@@ -236,6 +239,27 @@ impl Folders {
             }
         }
     }
+}
+
+fn unwritable(folder: &Path, error: &io::Error) -> String {
+    format!("cannot write in the data folder {} ({error}): look after its disk", folder.display())
+}
+
+/// [`finish::probe_insert`] in the first folder. Nothing goes without it: it is waited for, but not in silence.
+fn probe_first(folder: &Path) -> io::Result<bool> {
+    let owned = folder.to_owned();
+    let probe = Patient::spawn("disk-probe", move || finish::probe_insert(&owned))?;
+    if !probe.ends_within(folders::PATIENCE) {
+        tracing::error!(folder = %folder.display(), "the disk of the data folder does not answer: the start waits for it");
+    }
+    probe.join().unwrap_or_else(|_| Err(io::Error::other("the thread that looks at it is gone")))
+}
+
+/// The same in a further one, which is done without while its disk does not answer: what lies in it, and what belongs into it, waits.
+fn probe_further(folder: &Path) -> Result<bool, String> {
+    let owned = folder.to_owned();
+    let probe = folders::patiently(folder, move || finish::probe_insert(&owned));
+    probe?.map_err(|error| unwritable(folder, &error))
 }
 
 /// New ids must stay above this.
@@ -333,9 +357,12 @@ impl Parting {
 
     /// Runs `stop`, which ends the threads of `what`.
     pub fn wait(&mut self, what: &'static str, stop: impl FnOnce() + Send + 'static) {
-        let thread = match Patient::spawn("stopping", stop) {
+        let thread = match Patient::spawn_or_return(std::thread::Builder::new().name("stopping".to_owned()), stop) {
             Ok(thread) => thread,
-            Err(error) => return tracing::error!(part = what, %error, "there is no thread to end it"),
+            Err((error, stop)) => {
+                tracing::warn!(part = what, %error, "there is no thread to end it: it is waited for, whatever a disk does");
+                return stop.into_iter().for_each(|stop| stop());
+            }
         };
         // What hangs, hangs for others too.
         let patience = if self.has_left { LEAVE_LOOK } else { LEAVE_AFTER };

@@ -84,10 +84,13 @@ fn main() -> ExitCode {
         }
         Command::RebuildCatalog { config } => with_config(config.as_deref(), |config, _| capstan::rescue::rebuild_command(&config)),
         Command::CheckConfig { file } => match Config::load(&file) {
-            Ok(_) => {
-                println!("{}: OK", file.display());
-                ExitCode::SUCCESS
-            }
+            Ok(config) => match capstan::app::check(&config) {
+                Ok(()) => {
+                    println!("{}: OK", file.display());
+                    ExitCode::SUCCESS
+                }
+                Err(sentence) => refuse(&format!("{}: {sentence}", file.display())),
+            },
             Err(error) => refuse_config(&file, &error),
         },
         Command::RunChild { parent, manners, program } => capstan::process::launch::run(parent, &manners, &program),
@@ -114,7 +117,9 @@ fn with_config(file: Option<&Path>, run: impl FnOnce(Config, &Path) -> ExitCode)
     if let Err(error) = capstan::logging::init(&config.log) {
         return refuse(&error_chain(&error));
     }
-    run(config, path)
+    let code = run(config, path);
+    capstan::logging::flush();
+    code
 }
 
 /// One line for each problem, each with the file's name in front, as compilers do it.

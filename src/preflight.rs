@@ -13,6 +13,8 @@ use rustix::thread::{CapabilitySet, CpuSet, capabilities, sched_getaffinity};
 
 use crate::config::Config;
 use crate::limits::TMPFS_MAGIC;
+use crate::segment::folders::{LOCK_NAME, special_kind};
+use crate::segment::probe_ring;
 
 /// Locked memory of one executor: the buffers its io_uring registers.
 const MEMLOCK_CORE_BYTES: u64 = 1 << 20;
@@ -29,8 +31,6 @@ const ARENA_AUTO_BYTES_MAX: u64 = 512 << 20;
 const ARENA_BYTES_MIN: u64 = 8 << 20;
 /// The folder of a data folder's arenas begins with this.
 const ARENA_FOLDER_PREFIX: &str = "capstan-arena-";
-/// Held by the running process; also the proof that the folder can be written.
-const LOCK_FILE: &str = "capstan.lock";
 /// A child of a killed process that has not become its own program yet holds the lock for a moment longer: a restart must not fail for that.
 const LOCK_WAIT: std::time::Duration = std::time::Duration::from_millis(1_000);
 const LOCK_LOOK: std::time::Duration = std::time::Duration::from_millis(20);
@@ -68,6 +68,8 @@ pub enum StartError {
     OpenFiles { limit: u64 },
     #[error("cannot write to the data folder {folder}: make it writable for this user or set data_folder to another one")]
     DataFolder { folder: PathBuf, source: io::Error },
+    #[error("{path} is a {kind}, not a file: remove it")]
+    Special { path: PathBuf, kind: &'static str },
     #[error("another Capstan is running on the data folder {folder}: stop it or set data_folder to another one")]
     DataFolderInUse { folder: PathBuf },
     #[error("cannot use the arena folder {folder}: set ingest.arena_folder to a writable folder on a tmpfs")]
@@ -83,6 +85,11 @@ pub enum StartError {
     Affinity { source: io::Error },
     #[error("io_uring is switched off on this machine: allow it with `sysctl kernel.io_uring_disabled=0`")]
     IoUring,
+    #[error(
+        "this process may not use io_uring: a container's seccomp profile has to allow io_uring_setup, io_uring_enter and io_uring_register \
+         (Docker: `--security-opt seccomp=PROFILE.json`, or `seccomp=unconfined`); without a container, the kernel has to be 5.8 or newer"
+    )]
+    IoUringForbidden { source: io::Error },
 }
 
 /// The machine as it was found fit.
@@ -130,6 +137,8 @@ pub fn preflight(config: &Config) -> Result<Preflight, StartError> {
         cores.truncate(fitting);
     }
 
+    // Not before there is memory for it.
+    probe_ring().map_err(|source| StartError::IoUringForbidden { source })?;
     let files_wanted = FILES_MIN + FILES_PER_PUBLISHER * config.ingest.publishers_max as u64;
     let files_max = raise(Resource::Nofile, files_wanted);
     if files_max < FILES_MIN {
@@ -226,13 +235,20 @@ fn raise(resource: Resource, wanted: u64) -> u64 {
 /// Creates the folder if it is absent and takes its lock, which ends with the returned file. The path is absolute.
 ///
 /// # Errors
-/// [`StartError::DataFolder`], and [`StartError::DataFolderInUse`] while another process holds it.
+/// [`StartError::DataFolder`], [`StartError::Special`] if something in it would keep us waiting, and [`StartError::DataFolderInUse`] while another process holds it.
 pub fn open_data_folder(folder: &Path) -> Result<(PathBuf, File), StartError> {
     let refuse = |source| StartError::DataFolder { folder: folder.to_owned(), source };
     let folder = absolute(folder).map_err(refuse)?;
     fs::create_dir_all(&folder).map_err(refuse)?;
-    // Truncating writes to the inode: that a read-only file can be opened proves nothing on some network file systems.
-    let lock = OpenOptions::new().create(true).write(true).truncate(false).open(folder.join(LOCK_FILE)).map_err(refuse)?;
+    // Whoever opens one of them waits for somebody at its other end.
+    for entry in fs::read_dir(&folder).map_err(refuse)?.flatten() {
+        let path = entry.path();
+        if let Some(kind) = fs::metadata(&path).ok().and_then(|metadata| special_kind(metadata.file_type())) {
+            return Err(StartError::Special { path, kind });
+        }
+    }
+    // The lock is also the proof that the folder can be written. Truncating writes to the inode: that a read-only file can be opened proves nothing on some network file systems.
+    let lock = OpenOptions::new().create(true).write(true).truncate(false).open(folder.join(LOCK_NAME)).map_err(refuse)?;
     let patience = std::time::Instant::now() + LOCK_WAIT;
     loop {
         match lock.try_lock() {
@@ -363,6 +379,23 @@ mod tests {
             assert!(sentence.starts_with(begin) && sentence.contains(remedy), "{index}: {sentence}");
             assert!(!sentence.contains('\n') && !sentence.contains("  "), "{index}: {sentence}");
         }
+    }
+
+    #[test]
+    fn what_would_keep_the_start_waiting_is_refused_by_its_name() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in [LOCK_NAME, "policy.json", "master.key", "delivery.port"] {
+            let path = folder.path().join(name);
+            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0)
+                .expect("a pipe");
+            let refused = open_data_folder(folder.path()).expect_err("a pipe in place of a file").to_string();
+            assert_eq!(refused, format!("{} is a named pipe, not a file: remove it", path.display()));
+            fs::remove_file(&path).expect("removed");
+        }
+        // Nobody waits for these.
+        std::os::unix::fs::symlink("absent", folder.path().join("link")).expect("a link");
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).expect("a socket");
+        open_data_folder(folder.path()).expect("opened");
     }
 
     #[test]

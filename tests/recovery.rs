@@ -71,6 +71,25 @@ fn finished(found: Found) -> FinishedFile {
     }
 }
 
+/// Whoever opens a pipe in the place of a file waits for its other end.
+#[test]
+fn a_named_pipe_among_the_recordings_is_passed_over() {
+    let (_folder, settings, arenas) = folders();
+    let recording = settings.recording_folder();
+    let pipe = |path: PathBuf| {
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+        assert!(made.success(), "{}", path.display());
+    };
+    let [first, last] = [170_000_000_000_000_007, 170_000_000_000_000_009].map(|id| FileId::new(id).expect("an id"));
+    std::fs::create_dir(recording.join(first.to_string())).unwrap();
+    pipe(recording.join(first.to_string()).join("identity.json"));
+    pipe(recording.join(format!("{last}.finished")));
+    let mut left = LeftBehind::find(&settings, &arenas).unwrap();
+    assert_eq!((left.files().count(), left.last_file_id()), (0, Some(last)), "passed over, and their ids are not given again");
+    left.recover(&settings, |_| panic!("nothing is there"));
+    assert!(recording.join(first.to_string()).is_dir());
+}
+
 /// The process is killed before the disk writer has carried out anything at all.
 #[test]
 fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {

@@ -41,7 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("retention", &["domain", "catalog", "segment"]),
     // Parts of the start, for `app` alone.
     ("logging", &["config"]),
-    ("preflight", &["config"]),
+    ("preflight", &["config", "segment"]),
     ("supervise", &[]),
     // Commands of their own.
     ("inspect", &["domain", "codec", "media", "container", "segment", "logging"]),

@@ -18,6 +18,7 @@ use crate::delivery::{DeliverySettings, WhenBusy};
 use crate::domain::content_key::MasterKey;
 use crate::domain::{Busy, DataFolder, DataFolders, RecordTemplate, Resumptions};
 use crate::ingest::{EventSender, IngestError};
+use crate::logging::error_chain;
 use crate::notify::{DispatchSettings, Networks, intake};
 use crate::preflight::bind_error_sentence;
 use crate::process::arguments::Encoder;
@@ -97,6 +98,12 @@ pub(super) fn delivery_settings(config: &Config, busy: &Arc<Busy>) -> DeliverySe
 pub(super) fn certificate_files(config: &Config) -> Vec<ingest::tls::CertificateFiles> {
     let files = |tls: &config::TlsCertificate| ingest::tls::CertificateFiles { certificate: tls.certificate.clone(), key: tls.key.clone() };
     config.ingest.tls_certificates.iter().map(files).collect()
+}
+
+/// What RTMPS begins with: the certificates of the settings.
+pub(super) fn tls_acceptor(config: &Config) -> Result<ingest::tls::Acceptor, StartError> {
+    let server = ingest::tls::server_config(&certificate_files(config));
+    server.map(ingest::tls::Acceptor::from).map_err(|error| StartError(format!("ingest.tls_certificates: {}", error_chain(&error))))
 }
 
 /// The way of stream events from the cores to the catalog.

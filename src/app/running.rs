@@ -18,7 +18,7 @@ use crate::control::{Access, Server};
 use crate::delivery::sender::Senders;
 use crate::disks::{Checksums, DiskThreads, Parting};
 use crate::ingest::Ingest;
-use crate::logging::error_chain;
+use crate::logging::{self, error_chain};
 use crate::notify::Dispatcher;
 use crate::process::Processor;
 use crate::recovery::Recovery;
@@ -96,11 +96,13 @@ impl Running {
         let impatient = spawn("signals", move || {
             if signals.forever().any(|signal| signal != SIGHUP) {
                 tracing::warn!("stopped at once; open files are finished at the next start");
+                logging::flush();
                 std::process::exit(1);
             }
         });
         let watch = supervise::StopWatch::start(|| {
             tracing::error!("the stop is given up; what is open is finished at the next start");
+            logging::flush();
             std::process::exit(1);
         });
         let part = |name| watch.iter().for_each(|watch| watch.part(name));

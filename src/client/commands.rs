@@ -276,11 +276,11 @@ impl Session<'_> {
                 "StreamPaths": one(app.as_deref()),
                 "MediaTypes": format.map(|format| vec![format.to_ascii_lowercase()]),
                 "Sort": { "Field": "CreateTime", "Order": "Desc" },
-                "Limit": 1,
+                "Limit": NEWEST,
             });
             let answer = self.call("SearchMedia", Version::Vod, wanted)?;
-            let newest = list(&answer, "MediaInfoSet").into_iter().next();
-            newest.ok_or_else(|| ClientError::Usage(format!("there is no recording of a stream \"{}\"", printable(what))))?
+            best_of_newest(list(&answer, "MediaInfoSet"))
+                .ok_or_else(|| ClientError::Usage(format!("there is no recording of a stream \"{}\"", printable(what))))?
         };
         if self.json {
             return self.print_json(&file);
@@ -511,6 +511,18 @@ fn begin_of(file: &Value) -> i64 {
     begun.unwrap_or_default()
 }
 
+/// What ended last is looked for among so many files: a recording has one of each format.
+const NEWEST: u64 = 10;
+
+/// Of what ended together with the first of `files`, which are the newest first, what most players show most of.
+fn best_of_newest(files: Vec<Value>) -> Option<Value> {
+    const BEST_FIRST: [&str; 5] = ["mp4", "hls", "flv", "mp3", "aac"];
+    let end = |file: &Value| file["BasicInfo"]["SourceInfo"]["LiveRecordInfo"]["RecordEndTime"].clone();
+    let newest = end(files.first()?);
+    let rank = |file: &Value| BEST_FIRST.iter().position(|format| file["BasicInfo"]["Type"] == **format);
+    files.into_iter().filter(|file| end(file) == newest).min_by_key(|file| rank(file).unwrap_or(BEST_FIRST.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -528,6 +540,15 @@ mod tests {
         for text in ["", "/", "live/", "/cam", "a//cam"] {
             assert!(named(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn of_the_newest_recording_the_format_that_most_players_show_is_played() {
+        let file = |format: &str, end: &str| json!({"BasicInfo": {"Type": format, "SourceInfo": {"LiveRecordInfo": {"RecordEndTime": end}}}});
+        let newest = |files: &[(&str, &str)]| best_of_newest(files.iter().map(|(format, end)| file(format, end)).collect());
+        assert_eq!(newest(&[("aac", "b"), ("flv", "b"), ("hls", "b"), ("mp4", "a")]), Some(file("hls", "b")));
+        assert_eq!(newest(&[("aac", "b"), ("mp4", "a")]), Some(file("aac", "b")));
+        assert_eq!(newest(&[]), None);
     }
 
     #[test]

@@ -48,17 +48,15 @@ pub fn describe(maker: &ClipMaker, parts: &[ClipPart]) -> io::Result<Kept> {
     let duration_ms = parts.iter().map(|part| part.segment.duration_ms).sum();
     let mut summary = MediaSummary { duration_ms, ..MediaSummary::default() };
     if let Some((part, map)) = parts.first().and_then(|part| Some((part, part.segment.map_uri.as_deref()?))) {
-        for track in mp4::read_tracks(&read_small(maker, part, map)?) {
-            let one = TrackSummary {
-                codec: track.codec_name().to_owned(),
-                duration_ms,
-                width: u32::from(track.width),
-                height: u32::from(track.height),
-                ..TrackSummary::default()
-            };
-            match track.kind {
-                TrackKind::Video => summary.video = Some(one),
-                TrackKind::Audio => summary.audio = Some(one),
+        let entries = mp4::parse_entries(&read_small(maker, part, map)?).unwrap_or_default();
+        let shares = mp4::shares(&read_part(maker, part, &part.segment.uri, part.segment.offset, part.segment.bytes.min(mp4::SEGMENT_BYTES_MAX))?);
+        for entry in entries {
+            let one = track_of(&entry, &shares, size_bytes, duration_ms);
+            match entry.kind {
+                TrackKind::Video if summary.video.is_none() => summary.video = Some(one),
+                TrackKind::Video => summary.further_video.push(one),
+                TrackKind::Audio if summary.audio.is_none() => summary.audio = Some(one),
+                TrackKind::Audio => summary.further_audio.push(one),
             }
         }
     } else if let Some(part) = parts.first() {
@@ -67,17 +65,51 @@ pub fn describe(maker: &ClipMaker, parts: &[ClipPart]) -> io::Result<Kept> {
         if let Ok(rows) = maker.catalog.files(part.entry.sub_app_id, &[id])
             && let Some(row) = rows.get(&id)
         {
-            (summary.video, summary.audio) = (row.file.summary.video.clone(), row.file.summary.audio.clone());
+            let of_clip = |track: &TrackSummary| TrackSummary {
+                frames: part_of(track.frames, duration_ms, track.duration_ms),
+                bytes: part_of(track.bytes, duration_ms, track.duration_ms),
+                key_frames: part_of(track.key_frames, duration_ms, track.duration_ms),
+                duration_ms,
+                ..track.clone()
+            };
+            (summary.video, summary.audio) = (row.file.summary.video.as_ref().map(of_clip), row.file.summary.audio.as_ref().map(of_clip));
         }
     }
     Ok(Kept { size_bytes, summary })
 }
 
+/// `count * part / whole`; 0 of nothing.
+fn part_of(count: u64, part: u64, whole: u64) -> u64 {
+    (u128::from(count) * u128::from(part)).checked_div(u128::from(whole)).unwrap_or(0) as u64
+}
+
+/// A track of a clip, whose first segment stands for all of them: a clip may be a day long, and its caller waits.
+fn track_of(entry: &mp4::TrackEntry, first: &[mp4::TrackShare], size_bytes: u64, duration_ms: u64) -> TrackSummary {
+    let all: u64 = first.iter().map(|share| share.bytes).sum();
+    let share = first.iter().find(|share| share.id == entry.id);
+    TrackSummary {
+        codec: entry.codec.to_owned(),
+        frames: share.map_or(0, |share| part_of(share.samples, duration_ms, share.duration_ms)),
+        bytes: share.map_or(0, |share| part_of(share.bytes, size_bytes, all)),
+        duration_ms,
+        width: u32::from(entry.width),
+        height: u32::from(entry.height),
+        sample_rate_hz: entry.sample_rate_hz,
+        channels: entry.channels,
+        ..TrackSummary::default()
+    }
+}
+
 fn read_small(maker: &ClipMaker, part: &ClipPart, name: &str) -> io::Result<Vec<u8>> {
+    read_part(maker, part, name, 0, INIT_BYTES_MAX)
+}
+
+/// At most so many bytes of a file of the recording that a clip is cut out of.
+fn read_part(maker: &ClipMaker, part: &ClipPart, name: &str, offset: u64, bytes_max: u64) -> io::Result<Vec<u8>> {
     let stored = stored(&maker.media, &part.entry, name)?;
-    let length = stored.length.min(INIT_BYTES_MAX);
+    let length = stored.length.saturating_sub(offset).min(bytes_max);
     let mut bytes = Vec::with_capacity(length as usize);
-    io::Read::read_to_end(&mut FileBody { stored, start: 0, length }, &mut bytes)?;
+    io::Read::read_to_end(&mut FileBody { stored, start: offset, length }, &mut bytes)?;
     Ok(bytes)
 }
 

@@ -191,7 +191,7 @@ declare! {
         arena_mib: u64 = 0, in 0..=1_048_576, unit "MiB";
         /// Folder of that memory, on a tmpfs so that the disk never stalls a core.
         arena_folder: PathBuf = PathBuf::from("/dev/shm");
-        /// Domain of publishers that connect to a bare IP address and name no `vhost`.
+        /// Domain of publishers that connect to a bare IP address, or to a name that is no domain (`recorder`), and name no `vhost`.
         default_domain: String = "localhost".to_owned(), in DOMAIN;
         /// Refuse publishers of domains that `AddLiveDomain` has not added. Signed push addresses protect only the domains that have them.
         added_domains_only: bool = false;

@@ -122,6 +122,7 @@ impl Connection {
             };
             if let Refusal::Answer { status, error } = refusal {
                 let counters = &shared.control.counters;
+                counters.request(status);
                 match status {
                     413 | 431 => count(&counters.too_large),
                     408 => count(&counters.timed_out),

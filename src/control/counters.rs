@@ -24,6 +24,8 @@ pub struct Counters {
     pub panics: AtomicU64,
     pub media_requests: AtomicU64,
     calls: Mutex<Calls>,
+    /// By status code.
+    requests: Mutex<BTreeMap<u16, u64>>,
 }
 
 /// Adds one.
@@ -35,6 +37,11 @@ impl Counters {
     /// Counts an answered call; `code` is `ok` or the error code.
     pub fn call(&self, action: &'static str, code: &'static str) {
         *self.calls.lock().unwrap_or_else(PoisonError::into_inner).entry((action, code)).or_default() += 1;
+    }
+
+    /// Counts a request that was answered with this status.
+    pub fn request(&self, status: u16) {
+        *self.requests.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() += 1;
     }
 
     /// The exposition text (version 0.0.4).
@@ -56,6 +63,10 @@ impl Counters {
             let _ = writeln!(text, "# HELP capstan_http_{name}_total {help}.\n# TYPE capstan_http_{name}_total counter");
             let _ = writeln!(text, "capstan_http_{name}_total {}", counter.load(Ordering::Relaxed));
         }
+        let _ = writeln!(text, "# HELP capstan_http_requests_total HTTP requests by status code.\n# TYPE capstan_http_requests_total counter");
+        for (code, requests) in self.requests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let _ = writeln!(text, "capstan_http_requests_total{{code=\"{code}\"}} {requests}");
+        }
         let _ = writeln!(text, "# HELP capstan_api_calls_total API calls by action and result.\n# TYPE capstan_api_calls_total counter");
         for ((action, code), calls) in self.calls.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let _ = writeln!(text, "capstan_api_calls_total{{action=\"{action}\",code=\"{code}\"}} {calls}");
@@ -74,7 +85,11 @@ mod tests {
         count(&counters.panics);
         counters.call("SearchMedia", "ok");
         counters.call("SearchMedia", "ok");
+        counters.request(200);
+        counters.request(416);
+        counters.request(200);
         let text = counters.render();
+        assert!(text.contains("\ncapstan_http_requests_total{code=\"200\"} 2\ncapstan_http_requests_total{code=\"416\"} 1\n"), "{text}");
         assert!(text.contains("# TYPE capstan_http_panics_total counter\ncapstan_http_panics_total 1\n"));
         assert!(text.ends_with("capstan_api_calls_total{action=\"SearchMedia\",code=\"ok\"} 2\n"));
     }

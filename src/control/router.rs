@@ -50,14 +50,16 @@ impl Control {
 
     /// Answers any request here and now; where `waiting` is allowed this may take some seconds.
     pub fn answer(&self, request: &HttpRequest, waiting: Waiting) -> HttpAnswer {
-        match request.path() {
+        let answer = match request.path() {
             "/" if !console::is_page(request) => self.api(request, waiting),
             path => catch_unwind(AssertUnwindSafe(|| self.page(path, request))).unwrap_or_else(|panic| {
                 count(&self.counters.panics);
                 tracing::error!(path, panic = panic_text(panic.as_ref()), "a request ended in a panic");
                 HttpAnswer::text(500, "text/plain", "The appliance could not answer; its log says why.\n")
             }),
-        }
+        };
+        self.counters.request(answer.status);
+        answer
     }
 
     /// A call of an action that waits. Whether it is a rightful one is found out in its own thread: a wrong one ends there at once.

@@ -62,6 +62,12 @@ pub struct Admission {
     pub forbidden: HashMap<StreamKey, WallTime>,
 }
 
+/// Can calls name this domain? Labels of letters, digits and `-`, with a dot, or `localhost`; in lower case.
+pub fn is_domain_name(name: &str) -> bool {
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    name.len() <= DOMAIN_BYTES_MAX && name.split('.').all(is_label) && (name.contains('.') || name == "localhost")
+}
+
 /// Why a publication is refused, by the number behind 18.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotAdmitted {

@@ -143,9 +143,9 @@ impl Shared {
         now.saturating_sub(self.ticks[core].load(Ordering::Relaxed)) <= limit.as_nanos() as u64
     }
 
-    /// True while every core has passed its tick within `limit`.
-    pub fn alive(&self, limit: Duration) -> bool {
-        (0..self.ticks.len()).all(|core| self.passes_ticks(core, limit))
+    /// Cores that have not passed their tick within `limit`.
+    pub fn standing_still(&self, limit: Duration) -> impl Iterator<Item = usize> {
+        (0..self.ticks.len()).filter(move |core| !self.passes_ticks(*core, limit))
     }
 }
 
@@ -225,19 +225,29 @@ impl Ingest {
             inboxes,
         });
         let mut cores = Vec::new();
+        let mut begun = Vec::new();
         for (index, (part, inbox)) in parts.into_iter().zip(receivers).enumerate() {
             let CoreParts { cpu, listener, tls_listener, store, beside } = part;
             let shared = Arc::clone(&shared);
+            let (begins, has_begun) = bounded::<()>(1);
+            begun.push((cpu, has_begun));
             let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
                 .name(&format!("ingest-{index}"))
                 // Sockets are read outside the ring; it carries timers only.
                 .io_memory(1 << 20)
                 .spawn(move || async move {
+                    // Told at once: there is room.
+                    let _ = begins.send(());
                     let _vital = Vital("an ingest core");
                     core::run(index, (listener, tls_listener), (store, beside), inbox, shared).await;
                 })
                 .map_err(|error| IngestError::Executor { cpu, message: error.to_string() })?;
             cores.push(executor);
+        }
+        // An executor is made on its own thread, and without one nobody takes streams in.
+        if let Some(failed) = begun.iter().position(|(_, has_begun)| has_begun.recv().is_err()) {
+            let message = cores.swap_remove(failed).join().err().map_or_else(|| "it has ended".to_owned(), |error| error.to_string());
+            return Err(IngestError::Executor { cpu: begun[failed].0, message });
         }
         let waker = Waker::start(Arc::clone(&shared)).map_err(|error| IngestError::Thread { source: error })?;
         Ok(Self { shared, cores, waker })

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use percent_encoding::percent_decode_str;
 
-use crate::domain::admission::{Admission, NotAdmitted, PushSignature};
+use crate::domain::admission::{Admission, NotAdmitted, PushSignature, is_domain_name};
 use crate::domain::{EndReason, Policy};
 use crate::metrics::PublicationEnd;
 use crate::units::{StreamKey, WallTime};
@@ -92,18 +92,22 @@ pub struct PublishName {
 }
 
 /// Which domain a publication belongs to: the parameter `vhost`; else the host of `tcUrl`. Publishers that reach us by address belong to that address
-/// if it was added or rules or tasks name it, else to the default domain.
+/// if it was added or rules or tasks name it, else to the default domain. So do those whose host or `vhost` is no domain that a call could name (`recorder`,
+/// `__defaultVhost__`): nobody could record or drop them by it.
 pub fn publish_name(host: &str, app: &str, stream: &str, query: &str, default_domain: &str, policy: &Policy) -> PublishName {
     let key = |domain: &str| StreamKey::new(&domain.to_ascii_lowercase(), app, stream);
-    if let Some(domain) = query_value(query, "vhost").filter(|domain| !domain.is_empty()) {
-        return PublishName { key: key(&domain), alias: None };
+    let is_name = |domain: &str| is_domain_name(&domain.to_ascii_lowercase());
+    match query_value(query, "vhost").filter(|domain| !domain.is_empty()) {
+        Some(domain) if is_name(&domain) => return PublishName { key: key(&domain), alias: None },
+        Some(_) => return PublishName { key: key(default_domain), alias: None },
+        None => {}
     }
-    let is_address = host.is_empty() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    if !is_address {
+    let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    if !is_address && is_name(host) {
         return PublishName { key: key(host), alias: None };
     }
     let (by_address, by_default) = (key(host), key(default_domain));
-    if host.is_empty() || host == default_domain {
+    if !is_address || host == default_domain {
         return PublishName { key: by_default, alias: None };
     }
     let named = policy.admission.domains.contains_key(host) || policy.rules.has_domain(host) || !policy.tasks_for(&by_address).is_empty();
@@ -162,6 +166,13 @@ mod tests {
             ("10.0.0.1", "", "10.0.0.1", Some("localhost")),
             ("[::1]", "", "localhost", Some("[::1]")),
             ("", "", "localhost", None),
+            ("localhost", "", "localhost", None),
+            // A container's name, a machine's name, and what SRS calls its own.
+            ("recorder", "", "localhost", None),
+            ("my_host.lan", "", "localhost", None),
+            ("push.example.com", "vhost=__defaultVhost__", "localhost", None),
+            ("push.example.com", "vhost=..%2f..", "localhost", None),
+            ("push.example.com", "vhost=V.Example.com", "v.example.com", None),
         ] {
             let name = publish_name(host, "live", "cam", query, "localhost", &policy);
             assert_eq!(&*name.key.domain, domain, "{host} {query}");

@@ -3,7 +3,7 @@
 //! Source: Enhanced RTMP v2, "Extended VideoTagHeader", "Extended AudioTagHeader".
 
 use super::flv_tag::TagError;
-use super::{Payload, TagHeader};
+use super::{Payload, TagHeader, TrackKind};
 
 pub const PACKET_SEQUENCE_START: u8 = 0;
 pub const PACKET_CODED_FRAMES: u8 = 1;
@@ -32,6 +32,15 @@ const MODIFIERS_MAX: usize = 8;
 pub enum Tag {
     Video,
     Audio,
+}
+
+impl From<TrackKind> for Tag {
+    fn from(kind: TrackKind) -> Self {
+        match kind {
+            TrackKind::Video => Tag::Video,
+            TrackKind::Audio => Tag::Audio,
+        }
+    }
 }
 
 impl Tag {

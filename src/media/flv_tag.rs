@@ -361,11 +361,7 @@ pub fn further_track(kind: TrackKind, packet: Packet<'_>, known: Option<&Further
 
 /// The frame in the tag body of a further track, with the number of the track. `None`: it is no frame.
 pub fn further_frame(kind: TrackKind, body: &[u8]) -> Option<(u8, FramePart<'_>)> {
-    let tag = match kind {
-        TrackKind::Video => Tag::Video,
-        TrackKind::Audio => Tag::Audio,
-    };
-    let Ok(Enhanced::One(packet)) = enhanced::parse(tag, Payload::contiguous(body)) else { return None };
+    let Ok(Enhanced::One(packet)) = enhanced::parse(kind.into(), Payload::contiguous(body)) else { return None };
     let part = match kind {
         TrackKind::Video => match video_packet(packet) {
             Ok(VideoUnit::Frame(_, part)) => part,

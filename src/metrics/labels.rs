@@ -173,7 +173,3 @@ impl Codec {
         Self::ALL.iter().copied().find(|codec| codec.name().eq_ignore_ascii_case(name)).unwrap_or(Codec::Other)
     }
 }
-
-/// HTTP status codes that we send. Others share the last slot.
-pub(super) const HTTP_CODES: [u16; 22] =
-    [200, 204, 206, 301, 302, 304, 400, 401, 403, 404, 405, 408, 411, 413, 414, 416, 417, 429, 431, 500, 501, 503];

@@ -17,7 +17,7 @@ pub use labels::{CallbackResult, Codec, ConnectionError, DiskStep, DropReason, F
 
 use crate::units::{Format, MonoTime};
 use histogram::{Histogram, Merged, add_alone};
-use labels::{HTTP_CODES, Label};
+use labels::Label;
 use passes::{Pass, SlowPasses};
 use text::Exposition;
 
@@ -189,7 +189,6 @@ pub struct Metrics {
     recv_to_stored: Histogram,
     disk_steps: Vec<Histogram>,
     disk_queue_wait: Histogram,
-    http_requests: Counters,
     callback_attempts: Counters,
     gauges: Mutex<Vec<Gauge>>,
 }
@@ -206,7 +205,6 @@ impl Metrics {
             recv_to_stored: Histogram::new(),
             disk_steps: DiskStep::ALL.iter().map(|_| Histogram::new()).collect(),
             disk_queue_wait: Histogram::new(),
-            http_requests: Counters::new(HTTP_CODES.len() + 1),
             callback_attempts: Counters::of::<CallbackResult>(),
             gauges: Mutex::new(Vec::new()),
         })
@@ -277,11 +275,6 @@ impl Metrics {
     pub fn record_disk_step(&self, step: DiskStep, nanos: u64) {
         self.disk_steps[step.index()].record_shared(nanos);
     }
-    /// An HTTP request was answered with this status.
-    pub fn http_request(&self, code: u16) {
-        let slot = HTTP_CODES.iter().position(|known| *known == code).unwrap_or(HTTP_CODES.len());
-        self.http_requests.0[slot].fetch_add(1, Relaxed);
-    }
 
     /// A receiver was called.
     pub fn callback_attempt(&self, result: CallbackResult) {
@@ -323,10 +316,6 @@ impl Metrics {
         let mut text = Exposition::new();
         self.render_ingest(&mut text);
         self.render_files(&mut text);
-        text.family("http_requests_total", "counter", "HTTP requests by status code.");
-        for (slot, code) in HTTP_CODES.iter().map(u16::to_string).chain(["other".to_owned()]).enumerate() {
-            text.sample(&[("code", &code)], self.http_requests.get(slot) as f64);
-        }
         text.family("callback_attempts_total", "counter", "Attempts to deliver callbacks.");
         for result in CallbackResult::ALL {
             text.sample(&[("result", result.name())], self.callback_attempts.get(result.index()) as f64);
@@ -354,7 +343,7 @@ impl Metrics {
         per_core(text, "publishers", "Streams being published now.", CoreCounters::publishers);
         per_core(text, "blocks_free", "Free blocks of the arena.", |core| core.blocks_free.load(Relaxed));
         per_core(text, "blocked_publishers", "Publishers that are not read because their storage is busy.", |core| core.blocked.load(Relaxed));
-        per_core(text, "blocks_total", "Blocks of the arena.", |core| core.blocks.load(Relaxed));
+        per_core(text, "blocks", "Blocks of the arena.", |core| core.blocks.load(Relaxed));
 
         let total = |text: &mut Exposition, name: &str, help: &str, read: fn(&CoreCounters) -> u64| {
             text.family(name, "counter", help);

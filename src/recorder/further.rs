@@ -11,7 +11,7 @@ use super::{Now, Recorder};
 use crate::container::Store;
 use crate::domain::EndReason;
 use crate::limits::SEQUENCE_HEADER_BYTES_MAX;
-use crate::media::enhanced::{self, Enhanced, Packet, Tag};
+use crate::media::enhanced::{self, Enhanced, Packet};
 use crate::media::{FURTHER_TRACKS_MAX, FurtherTrack, Payload, TrackKind, Tracks, flv_tag};
 
 /// Sequence headers and the like that are kept for files to begin: some for each of a few tracks.
@@ -43,11 +43,7 @@ impl<S: Store> Recorder<S> {
 
     /// Learns from a tag of a further track, which comes later, what its track is.
     pub(super) fn expect_further(&mut self, kind: TrackKind, body: &[u8]) {
-        let tag = match kind {
-            TrackKind::Video => Tag::Video,
-            TrackKind::Audio => Tag::Audio,
-        };
-        if let Ok(Enhanced::One(packet)) = enhanced::parse(tag, Payload::contiguous(body)) {
+        if let Ok(Enhanced::One(packet)) = enhanced::parse(kind.into(), Payload::contiguous(body)) {
             self.describe_further(kind, packet);
         }
     }

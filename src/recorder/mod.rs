@@ -138,6 +138,8 @@ pub struct Recorder<S: Store> {
     unflushed: bool,
     totals: Totals,
     unsupported: Vec<&'static str>,
+    /// So many of them were told.
+    unsupported_told: usize,
     left_out: Vec<LeftOut>,
     /// Sessions begun so far.
     sessions_begun: u32,
@@ -179,6 +181,7 @@ impl<S: Store> Recorder<S> {
             unflushed: false,
             totals: Totals::default(),
             unsupported: Vec::new(),
+            unsupported_told: 0,
             left_out: Vec::new(),
             sessions_begun: 0,
             changes: Vec::new(),

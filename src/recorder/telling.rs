@@ -20,7 +20,8 @@ impl<S: Store> Recorder<S> {
 
     /// Codecs met and not recorded; each is named once.
     pub fn take_unsupported(&mut self) -> Vec<&'static str> {
-        std::mem::take(&mut self.unsupported)
+        let told = std::mem::replace(&mut self.unsupported_told, self.unsupported.len());
+        self.unsupported[told..].to_vec()
     }
 
     /// Tracks that a container has no place for, as container and codec; each is told once.

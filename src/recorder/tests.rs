@@ -455,6 +455,16 @@ fn frames_before_the_first_key_frame_are_counted() {
 }
 
 #[test]
+fn a_codec_that_is_not_recorded_is_named_once() {
+    let (mut store, mut recorder) = (MemoryStore::new(), recorder());
+    // Speex, then G.711.
+    for (number, (head, named)) in [(0xb2, vec!["Speex"]), (0xb2, vec![]), (0x72, vec!["G.711 A-law"]), (0xb2, vec![])].into_iter().enumerate() {
+        recorder.audio(number as u32 * 20, Payload::contiguous(&[head, 0, 0]), now(number as u64 * 20), &mut store).unwrap();
+        assert_eq!(recorder.take_unsupported(), named, "{number}");
+    }
+}
+
+#[test]
 fn a_busy_store_costs_nothing_until_it_has_been_busy_for_too_long() {
     let (mut recorder, mut store) = (recorder(), MemoryStore::new());
     recorder.start(source(), &template(&[Format::Flv], 1800), now(0), &mut store);

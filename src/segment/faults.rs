@@ -1,7 +1,7 @@
 //! Faults at the seam where files are touched, for tests: a disk that is slow, hangs, is full or broken.
 //!
 //! Switched on by the environment variable `CAPSTAN_TEST_DISK_FAULTS`, which names a text file; what stands in it at the moment holds. One fault a line:
-//! `<step> <fault> [part of the path]`. Steps: `create`, `write`, `sync`, `finish`, `index`, `publish`, `announce`, `look`. Faults: `eio`, `enospc`, `hang`, or
+//! `<step> <fault> [part of the path]`. Steps: `create`, `write`, `sync`, `finish`, `index`, `publish`, `announce`, `look`, `probe`. Faults: `eio`, `enospc`, `hang`, or
 //! milliseconds of delay. A simulation, which runs everything on its own thread, hooks itself in by [`hook`].
 
 use std::cell::{Cell, RefCell};
@@ -32,6 +32,8 @@ pub enum Step {
     Announce,
     /// The free space is to be read.
     Look,
+    /// It is to be tried whether a folder takes files.
+    Probe,
 }
 
 impl Step {
@@ -45,6 +47,7 @@ impl Step {
             Step::Publish => "publish",
             Step::Announce => "announce",
             Step::Look => "look",
+            Step::Probe => "probe",
         }
     }
 }

@@ -3,8 +3,9 @@
 //! A further folder carries a mark with its label, and the first one keeps a list of all marks it has ever seen. A folder that is on the list and has lost
 //! its mark is not mounted, or is another disk: nothing is written into it.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, FileType, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const LIST_NAME: &str = "folders.json";
 /// Keeps a second process away.
 pub const LOCK_NAME: &str = "capstan.lock";
 /// A folder that does not answer for this long is done without until it does.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(3);
 /// `d` and eight digits.
 const LABEL_BYTES: usize = 9;
 /// Bytes of a mark; a longer one is none.
@@ -99,7 +100,8 @@ pub fn open(first: &Path, paths: &[PathBuf]) -> io::Result<Opened> {
         let was = before.iter().find(|known| known.path == *path);
         let (known, makes_room) = (was.map(|known| known.label.clone()), was.and_then(|known| known.makes_room));
         let absent = |why: String| Absent { path: path.clone(), label: known.clone(), why, is_mistake: false, makes_room };
-        match look_patiently(path, known.is_some(), None) {
+        let (owned, was_used) = (path.clone(), known.is_some());
+        match patiently(path, move || look(&owned, was_used, None)).flatten() {
             Ok(Looked { label, real, lock, device }) => {
                 if seen.contains(&real) {
                     opened.absent.push(Absent { is_mistake: true, ..absent(format!("the data folder {} is named twice", path.display())) });
@@ -195,15 +197,14 @@ struct Looked {
     device: u64,
 }
 
-/// On a thread of its own: a disk that hangs must not keep the others from being used.
-fn look_patiently(path: &Path, was_used: bool, expected: Option<&str>) -> Result<Looked, String> {
+/// Does something in the folder `path` on a thread of its own: a disk that hangs must not keep the others from being used.
+///
+/// # Errors
+/// A sentence, if the disk does not answer in time.
+pub fn patiently<T: Send + 'static>(path: &Path, act: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     let (sender, receiver) = bounded(1);
-    let (owned, expected) = (path.to_owned(), expected.map(str::to_owned));
-    let thread = std::thread::Builder::new().name("disk-look".to_owned()).spawn(move || _ = sender.send(look(&owned, was_used, expected.as_deref())));
-    match thread {
-        Ok(_) => receiver
-            .recv_timeout(PATIENCE)
-            .unwrap_or_else(|_| Err(format!("the data folder {} does not answer: look after its disk", path.display()))),
+    match std::thread::Builder::new().name("disk-look".to_owned()).spawn(move || _ = sender.send(act())) {
+        Ok(_) => receiver.recv_timeout(PATIENCE).map_err(|_| format!("the data folder {} does not answer: look after its disk", path.display())),
         Err(error) => Err(format!("the data folder {} cannot be looked at: {error}", path.display())),
     }
 }
@@ -269,6 +270,17 @@ fn read_mark(folder: &Path) -> io::Result<Option<Mark>> {
     // It becomes the begin of places.
     let is_label = mark.label.len() == LABEL_BYTES && mark.label.starts_with('d') && mark.label.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if is_label { Ok(Some(mark)) } else { Err(io::Error::new(io::ErrorKind::InvalidData, format!("{MARK_NAME} holds no label"))) }
+}
+
+/// What a thing in the place of a file is, if opening it may wait for ever.
+pub fn special_kind(kind: FileType) -> Option<&'static str> {
+    if kind.is_fifo() {
+        Some("named pipe")
+    } else if kind.is_char_device() || kind.is_block_device() {
+        Some("device")
+    } else {
+        None
+    }
 }
 
 /// A label for a folder that was never used.

@@ -28,6 +28,7 @@ pub mod whole;
 pub use arena::Arena;
 pub use disk::{Disk, DiskHandle};
 pub use health::DiskHealth;
+pub use ring::probe as probe_ring;
 pub use space::SpaceWatch;
 pub use storage::Storage;
 pub use store::{CoreStore, DiskCommand, Disks, FileIds, Places};

@@ -1,6 +1,7 @@
 //! Threads that are waited for, but not for ever: one may hang with its disk.
 
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -17,12 +18,23 @@ impl<T: Send + 'static> Patient<T> {
     /// # Errors
     /// If there is no thread.
     pub fn spawn(name: &str, body: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
+        Self::spawn_or_return(thread::Builder::new().name(name.to_owned()), body).map_err(|(error, _)| error)
+    }
+
+    /// # Errors
+    /// If there is no thread: the body, which has not run.
+    pub fn spawn_or_return<F: FnOnce() -> T + Send + 'static>(thread: thread::Builder, body: F) -> Result<Self, (io::Error, Option<F>)> {
         let (alive, ended) = bounded::<()>(0);
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        // A thread that cannot be made takes what was to run in it along.
+        let handed = Arc::new(Mutex::new(Some(body)));
+        let take = |handed: &Mutex<Option<F>>| handed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken = Arc::clone(&handed);
+        let thread = thread.spawn(move || {
             let _alive = alive;
+            let body = take(&taken).expect("it was handed to this thread alone");
             body()
-        })?;
-        Ok(Self { thread, ended })
+        });
+        thread.map(|thread| Self { thread, ended }).map_err(|error| (error, take(&handed)))
     }
 
     /// Waits at most so long for its end.
@@ -50,5 +62,13 @@ mod tests {
         assert!(patient.join().expect("no panic"));
         let panics = Patient::spawn("patient", || panic!("a test body that panics")).expect("a thread");
         assert!(panics.ends_within(Duration::from_secs(60)) && panics.join().is_err());
+    }
+
+    #[test]
+    fn what_no_thread_takes_comes_back() {
+        // No machine has room for such a stack.
+        let refused = Patient::spawn_or_return(thread::Builder::new().stack_size(1 << 60), || 7);
+        let Err((_, Some(body))) = refused else { panic!("there is a thread, or no body") };
+        assert_eq!(body(), 7);
     }
 }

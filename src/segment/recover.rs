@@ -1,7 +1,7 @@
 //! What the last run left behind: blocks of its arena, open recordings, finished files that the catalog had not taken.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, OpenOptions};
+use std::fs::{DirEntry, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use super::arena::BlockKind;
 use super::aside;
 use super::faults;
 use super::finish::{self, ClosedFiles, FileReader, FinishError, FinishSettings, FoundOpen};
+use super::folders::special_kind;
 use super::health::{give_up_ballast, with_ballast};
 use super::open_record::OpenRecord;
 use super::orphans::{OrphanBlock, examine, read_orphans, read_taken, settle};
@@ -88,8 +89,12 @@ impl LeftBehind {
     fn find_in(settings: &FinishSettings) -> io::Result<Self> {
         let mut left = Self::default();
         for entry in std::fs::read_dir(settings.recording_folder())? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if let Some(id) = name.strip_suffix(".finished").and_then(FileId::parse) {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some((path, kind)) = special_within(&entry) {
+                tracing::error!(path = %path.display(), "a {kind} lies in the place of a file: what it belongs to is left as it is until the {kind} is removed");
+                left.last_file_id = left.last_file_id.max(FileId::parse(name.split('.').next().unwrap_or_default()));
+            } else if let Some(id) = name.strip_suffix(".finished").and_then(FileId::parse) {
                 left.notes.push(id);
             } else if let Some(id) = name.strip_suffix(".unsummed").and_then(FileId::parse) {
                 left.unsummed.push(id);
@@ -620,6 +625,13 @@ impl Recovered {
             }
         }
     }
+}
+
+/// What of an entry of the recording folder would keep whoever opens it waiting.
+fn special_within(entry: &DirEntry) -> Option<(PathBuf, &'static str)> {
+    let kind = |entry: &DirEntry| Some((entry.path(), special_kind(entry.file_type().ok()?)?));
+    // What is no folder has no entries.
+    kind(entry).or_else(|| std::fs::read_dir(entry.path()).ok()?.flatten().find_map(|entry| kind(&entry)))
 }
 
 /// When a file in `folder` was last changed.

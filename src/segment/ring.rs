@@ -40,6 +40,14 @@ pub struct Job<'a> {
     pub length: Option<u64>,
 }
 
+/// May this process have a ring at all? Containers often forbid it.
+///
+/// # Errors
+/// What the kernel says.
+pub fn probe() -> io::Result<()> {
+    IoUring::new(2).map(drop)
+}
+
 /// A submission queue of the calling thread.
 pub struct Ring {
     ring: IoUring,

@@ -1,9 +1,14 @@
 """Start, stop, restart, settings."""
 
+import ctypes
+import fcntl
+import os
 import signal
 import socket
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +56,10 @@ def test_check_config(tmp_path):
     assert done.returncode != 0
     assert "tick_seconds" in done.stderr and "3" in done.stderr
     assert not (tmp_path / "x").exists(), "checking makes nothing"
+    # What a start would refuse.
+    good.write_text('[ingest]\nrtmps_listen = "127.0.0.1:1936"\ntls_certificates = [{ certificate = "none.pem", key = "none.pem" }]\n')
+    done = subprocess.run([BINARY, "check-config", good], capture_output=True, text=True, timeout=10)
+    assert done.returncode != 0 and "tls_certificates" in done.stderr and "none.pem" in done.stderr
     absent = subprocess.run([BINARY, "check-config", tmp_path / "absent.toml"], capture_output=True, text=True, timeout=10)
     assert absent.returncode != 0 and "absent.toml" in absent.stderr
 
@@ -95,6 +104,27 @@ def test_port_in_use(tmp_path, which):
     assert code != 0
     assert str(ports[which]) in output and {"rtmp": "ingest.rtmp_listen", "http": "http.listen"}[which] in output, output
     assert "panicked" not in output
+
+
+# As containers do: io_uring_setup is answered with EPERM.
+WITHOUT_RINGS = """
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None)
+step = lambda code, if_true, if_false, value: struct.pack("HBBI", code, if_true, if_false, value)
+code = ctypes.create_string_buffer(step(0x20, 0, 0, 0) + step(0x15, 0, 1, 425) + step(0x06, 0, 0, 0x50001) + step(0x06, 0, 0, 0x7FFF0000))
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(Program(4, ctypes.addressof(code))), 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_io_uring_is_forbidden(tmp_path):
+    """A container's usual rules: the start says so, instead of standing there without a core."""
+    config = tmp_path / "capstan.toml"
+    config.write_text(toml(Appliance(tmp_path).settings))
+    done = subprocess.run([sys.executable, "-c", WITHOUT_RINGS, BINARY, "serve", "--config", config], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1 and "may not use io_uring" in done.stderr and "seccomp" in done.stderr, done.stderr
 
 
 def test_two_servers_on_one_address(start):
@@ -170,6 +200,27 @@ def test_a_log_that_cannot_be_written(tmp_path, source, push):
         assert appliance.process.wait(20) == 0
     finally:
         appliance.process.kill()
+
+
+def test_a_log_that_nobody_reads(tmp_path, source, push):
+    """Standard error is a pipe whose reader sleeps: streams come in, calls are answered, and what is missing is told when it wakes up."""
+    appliance = Appliance(tmp_path)
+    appliance.config.write_text(toml(appliance.settings))
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    appliance.log_path.write_text("")
+    appliance.process = subprocess.Popen([BINARY, "serve", "--config", appliance.config], stdout=subprocess.DEVNULL, stderr=writer, cwd=tmp_path)
+    os.close(writer)
+    until(lambda: appliance._ready((200,)), 20, "the server's start")
+    appliance.record("localhost", flv=True)
+    for _ in range(100):
+        appliance.call("DescribeLiveRecordRules")
+    push(source("av"), appliance.url("cam"))
+    check(appliance, appliance.file("cam"), media.packets(source("av")))
+    appliance.process.send_signal(signal.SIGTERM)
+    # It waits a moment for the log, and no longer.
+    assert appliance.process.wait(20) == 0
+    os.close(reader)
 
 
 def test_everything_survives_a_restart(start, source, push):
@@ -249,10 +300,29 @@ def test_metrics_and_health(start, source, push):
     assert appliance.metric("capstan_dropped_frames_total") == 0
     assert appliance.metric("capstan_files_failed_total") == 0
     assert appliance.metric("capstan_recv_to_stored_seconds_count") > 0
+    assert appliance.session.get(f"{appliance.http}/nothing", timeout=10).status_code == 404
+    assert appliance.metric("capstan_http_requests_total", code="404") == 1 and appliance.metric("capstan_http_requests_total", code="200") > 10
     assert appliance.session.get(f"{appliance.http}/healthz", timeout=10).json()
     # One line for the begin and one for the end of a publication.
     lines = [line for line in appliance.log.splitlines() if "a.example/live/cam" in line and "publishing " in line]
     assert len(lines) == 2, lines
+
+
+def test_a_core_that_stands_still(start):
+    """`/healthz` says so as long as it does. A debugger holds its thread, as a defect would."""
+    appliance = start()
+    tasks = sorted(Path(f"/proc/{appliance.process.pid}/task").iterdir(), key=lambda task: int(task.name))
+    # A core's thread is older than its helper of the same name.
+    core = next(task for task in tasks if (task / "comm").read_text().startswith("ingest-0"))
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+    seize, interrupt, detach = 0x4206, 0x4207, 17
+    assert ptrace(seize, int(core.name), None, None) == 0 and ptrace(interrupt, int(core.name), None, None) == 0, ctypes.get_errno()
+    health = lambda: appliance.session.get(f"{appliance.http}/healthz", timeout=10)  # noqa: E731
+    until(lambda: health().status_code == 503, 20, "the standstill being told")
+    assert health().json()["ingest"].startswith("ingest core 0 stands still")
+    assert ptrace(detach, int(core.name), None, None) == 0, ctypes.get_errno()
+    until(lambda: health().status_code == 200, 20, "its end")
 
 
 def test_log_as_json(start, source, push):

@@ -147,8 +147,11 @@ def test_simple_hls_clip(recorded):
     found = frames(clip["Url"])
     assert len(found) == 50 and "".join(found) in "".join(whole)
     kept = recorded.call("SimpleHlsClip", Url=url, StartTimeOffset=2.5, EndTimeOffset=0, IsPersistence=1, SourceContext="why")
-    assert kept["MetaData"]["VideoStreamSet"][0]["Codec"] == "h264"
     assert len(frames(kept["Url"])) == 100
+    for meta in (clip["MetaData"], kept["MetaData"]):
+        ((video,), (audio,)) = meta["VideoStreamSet"], meta["AudioStreamSet"]
+        assert (video["Codec"], video["Fps"], audio["Codec"], audio["SamplingRate"]) == ("h264", 25, "aac", 48000)
+        assert video["Bitrate"] > audio["Bitrate"] > 50_000
     info = recorded.call("DescribeMediaInfos", FileIds=[kept["FileId"]])["MediaInfoSet"][0]
     assert info["BasicInfo"]["SourceInfo"]["SourceContext"] == "why"
     for changes, code in (

@@ -235,3 +235,29 @@ def test_a_disk_that_hangs_does_not_hold_up_the_stop(two, step):
     for name in streams:
         packets = read(appliance, appliance.file(name))
         assert sum(len(packets[kind]) for kind in packets.kinds) >= arrived[name], name
+
+
+def test_a_disk_that_hangs_at_the_start_is_done_without(two):
+    """It still answers when it is only looked at. What a killed run had in memory for it waits until it takes it."""
+    appliance, fault = two
+    appliance.record("localhost", flv=True)
+    streams = {name: Looped(appliance, name, "live", speed=1) for name in ("one", "two")}
+    until(lambda: {root for name in streams for root in appliance.open_recordings(name)} == set(appliance.roots), 10, "both being used")
+    (hit,) = [name for name in streams if appliance.open_recordings(name) == [appliance.more]]
+    (spared,) = set(streams) - {hit}
+    until(lambda: all(stream.frames > 100 for stream in streams.values()), 20, "frames")
+    arrived = {name: stream.frames for name, stream in streams.items()}
+    # What is under way is not received yet: a tick later it is.
+    until(lambda: all(stream.frames > arrived[name] + 20 for name, stream in streams.items()), 20, "frames")
+    appliance.kill()
+    for stream in streams.values():
+        stream.join(20)
+    fault(f"probe hang {appliance.more}\nwrite hang {appliance.more}")
+    appliance.start()
+    assert f"the data folder {appliance.more} does not answer" in appliance.log
+    assert appliance.disks()[1][str(appliance.more)] == "missing"
+    appliance.file(spared)
+    fault("")
+    for name in streams:
+        packets = read(appliance, appliance.file(name))
+        assert sum(len(packets[kind]) for kind in packets.kinds) >= arrived[name], name

@@ -82,7 +82,7 @@ def test_get_head_range(recorded, container):
     for text in ("items=0-5", "bytes=5-2", "bytes=x-y", "bytes="):
         assert recorded.session.get(url, headers={"Range": text}, timeout=10).status_code == 200, text
     several = recorded.session.get(url, headers={"Range": "bytes=0-1,5-9"}, timeout=10)
-    assert several.status_code == 416 and several.headers["Content-Range"] == f"bytes */{size}"
+    assert several.status_code == 200 and len(several.content) == size
 
 
 @pytest.mark.parametrize("container", ["mp4", "flv", "hls"])

@@ -41,10 +41,11 @@ mod tests;
 mod writer;
 
 pub use cut::{Copy, CutPlan, Selection, difference, plan as plan_cut, select, summary_of};
+pub use entry::{TrackEntry, parse_entries};
 pub use fuzz::fuzz_scan;
 pub use growing::{Growing, fuzz_growing};
 pub use head::{INSERT_AT, head, head_of, init_segment};
-pub use movie::{Movie, MovieSample, MovieTrack, fuzz_movie, read_movie, read_tracks};
+pub use movie::{Movie, MovieSample, MovieTrack, fuzz_movie, read_movie};
 pub use package::{MovieSegment, SEGMENT_BYTES_MAX, fragment, init, segments};
 pub use recall::{StoredFrame, frames as stored_frames};
 pub use rendition::{InitTrack, Rendition, TrackShare, fuzz_rendition, init_of, init_tracks, segment_of, shares};

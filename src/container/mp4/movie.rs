@@ -180,12 +180,6 @@ pub fn read_movie<R: ReadAt + ?Sized>(file: &R) -> Result<Movie, ScanError> {
     Err(ScanError::Head { what: "there is no moov box" })
 }
 
-/// The tracks of an init segment, which has no samples.
-pub fn read_tracks(init: &[u8]) -> Vec<MovieTrack> {
-    let moov = find(init, b"moov").unwrap_or_default();
-    boxes(moov).filter(|(kind, _)| kind == b"trak").filter_map(|(_, trak)| parse_track(trak, 1_000, 0).flatten()).collect()
-}
-
 fn parse_movie(moov: &[u8], file_bytes: u64) -> Result<Movie, ScanError> {
     let movie_ticks = find(moov, b"mvhd").and_then(|mvhd| be32(mvhd, if mvhd.first() == Some(&1) { 20 } else { 12 }));
     let movie_ticks = movie_ticks.filter(|ticks| *ticks > 0).ok_or(ScanError::Head { what: "the mvhd box is damaged" })?;

@@ -1,6 +1,7 @@
 //! Rules that several actions share: names, texts and domains.
 
 use crate::control::errors::{ApiError, refuse};
+use crate::domain::admission::is_domain_name;
 use crate::limits::{APP_BYTES_MAX, DOMAIN_BYTES_MAX, STREAM_BYTES_MAX};
 
 /// Template names, catalog name patterns and names of task flows, bytes.
@@ -60,8 +61,7 @@ pub fn domain(name: &str) -> Result<String, ApiError> {
         return Err(refuse("InvalidParameter.DomainTooLong", format!("DomainName must be at most {DOMAIN_BYTES_MAX} bytes.")));
     }
     let name = name.to_ascii_lowercase();
-    let is_label = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if name.split('.').all(is_label) && (name.contains('.') || name == "localhost") {
+    if is_domain_name(&name) {
         return Ok(name);
     }
     let message = "DomainName must be labels of letters, digits and -, joined by dots, or localhost.";

@@ -469,14 +469,15 @@ fn write(path: &Path, bytes: &[u8], sync: Sync) -> Result<(), FinishError> {
     file.write_all(bytes).and_then(|()| if sync == Sync::Each { file.sync_data() } else { Ok(()) }).map_err(at("writing", path))
 }
 
-/// Does the file system of `folder` make room inside a file (FALLOC_FL_INSERT_RANGE)? On a full disk: not now.
+/// Does the file system of `folder` make room inside a file (FALLOC_FL_INSERT_RANGE)? On a full disk: not now. The disk was written to when this returns.
 ///
 /// # Errors
 /// If the folder takes no file at all.
 pub fn probe_insert(folder: &Path) -> io::Result<bool> {
     let path = folder.join(".insert-probe");
+    faults::before(faults::Step::Probe, &path)?;
     let file = File::create(&path)?;
-    let written = file.write_all_at(&[1; 8192], 0);
+    let written = file.write_all_at(&[1; 8192], 0).and_then(|()| file.sync_data());
     let supported = written.is_ok() && rustix::fs::fallocate(&file, FallocateFlags::INSERT_RANGE, 4096, 4096).is_ok();
     std::fs::remove_file(&path)?;
     match written {

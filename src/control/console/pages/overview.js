@@ -40,7 +40,7 @@ export default (context) => {
     return state.Threads.filter((thread) => /^ingest-\d+$/.test(thread.Name)).map((thread) => {
       const core = Number(thread.Name.split("-")[1]);
       const load = passed > 0 ? (thread.CpuSeconds - spent(before, thread.Name)) / passed : null;
-      return { core, load, streams: ofCore("capstan_publishers", core), free: ofCore("capstan_blocks_free", core), blocks: ofCore("capstan_blocks_total", core) };
+      return { core, load, streams: ofCore("capstan_publishers", core), free: ofCore("capstan_blocks_free", core), blocks: ofCore("capstan_blocks", core) };
     }).sort((left, right) => left.core - right.core);
   }
 
