@@ -35,6 +35,10 @@ const BYTES_MAX: usize = 4 << 20;
 const BATCH_BYTES: usize = 64 << 10;
 /// The end of the process waits this long for the lines before it.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+/// Whoever logs waits this long for its line, so that who has an answer finds the line of its call; while others wait already, not at all.
+const LINE_PATIENCE: Duration = Duration::from_millis(20);
+/// Threads whose names begin with this never wait: the ingest cores.
+const CORES: &str = "ingest-";
 
 /// Starts the process's log. To be called once, before the first thread.
 ///
@@ -71,12 +75,7 @@ fn log_panic(info: &std::panic::PanicHookInfo<'_>) {
 
 /// Waits until the lines so far are written, but not for long. For the end of the process, and before something is said on standard error beside the log.
 pub fn flush() {
-    let Some(queue) = QUEUE.get() else { return };
-    let (done, wait) = bounded(0);
-    if queue.sender.send_timeout(Entry::Flush(done), FLUSH_PATIENCE).is_ok() {
-        // Gone without an answer is as good: nobody writes any more.
-        let _ = wait.recv_timeout(FLUSH_PATIENCE);
-    }
+    QUEUE.get().into_iter().for_each(|queue| queue.flush(FLUSH_PATIENCE));
 }
 
 static QUEUE: OnceLock<Queue> = OnceLock::new();
@@ -102,11 +101,21 @@ impl Default for Queue {
 }
 
 impl Queue {
-    fn put(&self, line: &[u8]) {
-        let fits = self.bytes.fetch_add(line.len(), Relaxed) + line.len() <= BYTES_MAX;
-        if !fits || self.sender.try_send(Entry::Line(line.to_vec())).is_err() {
+    /// True: nothing waited before it.
+    fn put(&self, line: &[u8]) -> bool {
+        let before = self.bytes.fetch_add(line.len(), Relaxed);
+        if before + line.len() > BYTES_MAX || self.sender.try_send(Entry::Line(line.to_vec())).is_err() {
             self.bytes.fetch_sub(line.len(), Relaxed);
             self.lost.fetch_add(1, Relaxed);
+        }
+        before == 0
+    }
+
+    fn flush(&self, patience: Duration) {
+        let (done, wait) = bounded(0);
+        if self.sender.send_timeout(Entry::Flush(done), patience).is_ok() {
+            // Gone without an answer is as good: nobody writes any more.
+            let _ = wait.recv_timeout(patience);
         }
     }
 }
@@ -116,7 +125,13 @@ struct Line<'a>(&'a Queue);
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.put(line);
+        let was_idle = self.0.put(line);
+        if std::thread::panicking() {
+            // The process may abort next, and this tells why.
+            self.0.flush(FLUSH_PATIENCE);
+        } else if was_idle && !std::thread::current().name().is_some_and(|name| name.starts_with(CORES)) {
+            self.0.flush(LINE_PATIENCE);
+        }
         Ok(line.len())
     }
 

@@ -18,6 +18,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::arena::ArenaMemory;
 use super::disk::AlignedBuffer;
 use super::store::WRITE_ALIGN_BYTES;
+use super::vital::Vital;
 
 /// Writes in one call; a last page that is not whole is one more.
 pub const WRITES_MAX: usize = 512;
@@ -142,8 +143,9 @@ impl Ring {
                 Ok(_) => {}
                 Err(error) if [Errno::INTR, Errno::AGAIN, Errno::BUSY].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) => {}
                 Err(error) => {
-                    tracing::error!(%error, "the kernel does not answer for writes that it took; the process ends, the next start writes them again");
-                    std::process::abort();
+                    // Before anything is let go of that the kernel may still read.
+                    let _ends_the_process = Vital("writes that the kernel took and does not answer for");
+                    panic!("waiting for writes: {error}");
                 }
             }
             for completion in ring.completion() {
