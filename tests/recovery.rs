@@ -96,6 +96,7 @@ fn a_file_that_was_only_asked_for_is_recovered_with_its_frames() {
     let (_folder, settings, arenas) = folders();
     let (to_disk, commands) = crossbeam::channel::bounded::<DiskCommand>(100);
     let mut store = store(&settings, &arenas, 2, to_disk);
+    assert!(matches!(commands.try_recv(), Ok(DiskCommand::Memory(_))), "it tells where its arena is");
 
     let Ok(AudioUnit::Config(audio)) = parse_audio(Payload::contiguous(&[0xaf, 0, 0x12, 0x10])) else { panic!("no track") };
     let tracks = Tracks { audio: Some(audio), ..Tracks::default() };
