@@ -9,12 +9,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf, absolute};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CapabilitySet, CpuSet, capabilities, sched_getaffinity};
+use rustix::thread::{CapabilitySet, CpuSet, sched_getaffinity};
 
 use crate::config::Config;
 use crate::limits::TMPFS_MAGIC;
 use crate::segment::folders::{LOCK_NAME, special_kind};
-use crate::segment::probe_ring;
+use crate::segment::{has_capability, probe_ring};
 
 /// Locked memory of one executor: the buffers its io_uring registers.
 const MEMLOCK_CORE_BYTES: u64 = 1 << 20;
@@ -183,10 +183,6 @@ fn check_io_uring(warnings: &mut Vec<String>) -> Result<(), StartError> {
         _ => {}
     }
     Ok(())
-}
-
-fn has_capability(capability: CapabilitySet) -> bool {
-    capabilities(None).is_ok_and(|sets| sets.effective.contains(capability))
 }
 
 fn available_cpus() -> Result<Vec<usize>, StartError> {

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::catalog::{Catalog, FellBack};
 use crate::domain::{FinishedFile, naming};
+use crate::segment::gathering::Gathering;
 use crate::segment::{self, Storage, finish};
 use crate::units::FileId;
 
@@ -22,8 +23,6 @@ const ENTRY_BATCH_MAX: usize = 256;
 
 /// Those of recordings that ended together come one shortly after the other: the first of them waits for the others this long.
 const ENTRY_GATHER: Duration = Duration::from_millis(5);
-/// And while many recordings end, one transaction comes this long after the other: each costs as much as the entries of several files.
-const ENTRY_PACE: Duration = Duration::from_millis(60);
 
 /// A catalog that refuses is tried again after this.
 const ENTRY_RETRY: Duration = Duration::from_secs(1);
@@ -46,14 +45,14 @@ pub(super) fn enter_files(
 ) {
     let mut waiting: Vec<FinishedFile> = Vec::new();
     let mut ended = false;
-    let mut last: Option<Instant> = None;
+    let mut gathering = Gathering::new(ENTRY_GATHER);
     while !(ended && waiting.is_empty()) {
         if waiting.is_empty() {
             match queue.recv() {
                 Ok(file) => waiting.push(file),
                 Err(_) => return,
             }
-            std::thread::sleep(last.map_or(ENTRY_GATHER, |last| ENTRY_GATHER.max(ENTRY_PACE.saturating_sub(last.elapsed()))));
+            gathering.wait();
         }
         while waiting.len() < ENTRY_BATCH_MAX {
             match queue.try_recv() {
@@ -67,7 +66,6 @@ pub(super) fn enter_files(
         let named = waiting.iter().map(|file| (file.clone(), naming::catalog_name(&file.identity, file.end, zone))).collect();
         match catalog.enter_files(named, wall_now()) {
             Ok(fell_back) => {
-                last = Some(Instant::now());
                 for FellBack { file_id, gone } in fell_back {
                     tracing::warn!(%file_id, %gone, "what the template of a file names is not there");
                 }

@@ -9,9 +9,9 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crossbeam::channel::bounded;
 use serde::{Deserialize, Serialize};
 
+use super::patient::Patient;
 use crate::domain::DataFolder;
 
 /// The mark in a further folder. An empty one is filled in: "take this disk, although another was here".
@@ -202,11 +202,9 @@ struct Looked {
 /// # Errors
 /// A sentence, if the disk does not answer in time.
 pub fn patiently<T: Send + 'static>(path: &Path, act: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-    let (sender, receiver) = bounded(1);
-    match std::thread::Builder::new().name("disk-look".to_owned()).spawn(move || _ = sender.send(act())) {
-        Ok(_) => receiver.recv_timeout(PATIENCE).map_err(|_| format!("the data folder {} does not answer: look after its disk", path.display())),
-        Err(error) => Err(format!("the data folder {} cannot be looked at: {error}", path.display())),
-    }
+    let look = Patient::spawn("disk-look", act).map_err(|error| format!("the data folder {} cannot be looked at: {error}", path.display()))?;
+    let done = if look.ends_within(PATIENCE) { look.join().ok() } else { None };
+    done.ok_or_else(|| format!("the data folder {} does not answer: look after its disk", path.display()))
 }
 
 /// `expected`: the label that it has to have, or gets.

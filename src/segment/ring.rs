@@ -49,6 +49,11 @@ pub fn probe() -> io::Result<()> {
     IoUring::new(2).map(drop)
 }
 
+/// Has this process a right that io_uring asks for?
+pub fn has_capability(capability: CapabilitySet) -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(capability))
+}
+
 /// A submission queue of the calling thread.
 pub struct Ring {
     ring: IoUring,
@@ -82,8 +87,7 @@ impl Ring {
     /// # Errors
     /// Where memory may not be locked without bound: what there is, the ingest cores need. Else what the kernel says; kernels before 5.19 cannot.
     pub fn keep(&mut self, memory: ArenaMemory) -> io::Result<()> {
-        let locks_freely = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
-        if !locks_freely && getrlimit(Resource::Memlock).current.is_some() {
+        if !has_capability(CapabilitySet::IPC_LOCK) && getrlimit(Resource::Memlock).current.is_some() {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the limit of locked memory is not infinite"));
         }
         if self.kept.is_empty() {
@@ -121,9 +125,13 @@ impl Ring {
                 continue;
             }
             let (whole, rest) = job.bytes.split_at(job.bytes.len() - job.bytes.len() % PAGE);
-            page[..rest.len()].copy_from_slice(rest);
-            page[rest.len()..].fill(0);
-            let page = if rest.is_empty() { &[] } else { &*page };
+            let page = if rest.is_empty() {
+                &[]
+            } else {
+                page[..rest.len()].copy_from_slice(rest);
+                page[rest.len()..].fill(0);
+                &*page
+            };
             for (bytes, offset) in [(whole, job.offset), (page, job.offset + whole.len() as u64)] {
                 if bytes.is_empty() {
                     continue;

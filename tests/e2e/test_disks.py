@@ -209,16 +209,22 @@ def test_a_disk_that_is_unmounted_while_it_is_recorded_to(tmp_path):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-@pytest.mark.parametrize("step", ["write", "look"])
-def test_a_disk_that_hangs_does_not_hold_up_the_stop(two, step):
-    """What is for the others is finished; the next start brings the rest into its files. A disk may also hang without anything being written to it."""
-    appliance, fault = two
+def on_each_disk(appliance):
+    """Two streams, each recorded on a disk of its own; also the name of that on the further disk, and of the other."""
     appliance.record("localhost", flv=True)
     streams = {name: Looped(appliance, name, "live", speed=1) for name in ("one", "two")}
     until(lambda: {root for name in streams for root in appliance.open_recordings(name)} == set(appliance.roots), 10, "both being used")
     (hit,) = [name for name in streams if appliance.open_recordings(name) == [appliance.more]]
     (spared,) = set(streams) - {hit}
     until(lambda: all(stream.frames > 100 for stream in streams.values()), 20, "frames")
+    return streams, hit, spared
+
+
+@pytest.mark.parametrize("step", ["write", "look"])
+def test_a_disk_that_hangs_does_not_hold_up_the_stop(two, step):
+    """What is for the others is finished; the next start brings the rest into its files. A disk may also hang without anything being written to it."""
+    appliance, fault = two
+    streams, hit, spared = on_each_disk(appliance)
     fault(f"{step} hang {appliance.more}")
     frames = streams[hit].frames
     until(lambda: streams[hit].frames > frames + 50, 20, "frames")
@@ -240,12 +246,7 @@ def test_a_disk_that_hangs_does_not_hold_up_the_stop(two, step):
 def test_a_disk_that_hangs_at_the_start_is_done_without(two):
     """It still answers when it is only looked at. What a killed run had in memory for it waits until it takes it."""
     appliance, fault = two
-    appliance.record("localhost", flv=True)
-    streams = {name: Looped(appliance, name, "live", speed=1) for name in ("one", "two")}
-    until(lambda: {root for name in streams for root in appliance.open_recordings(name)} == set(appliance.roots), 10, "both being used")
-    (hit,) = [name for name in streams if appliance.open_recordings(name) == [appliance.more]]
-    (spared,) = set(streams) - {hit}
-    until(lambda: all(stream.frames > 100 for stream in streams.values()), 20, "frames")
+    streams, hit, spared = on_each_disk(appliance)
     arrived = {name: stream.frames for name, stream in streams.items()}
     # What is under way is not received yet: a tick later it is.
     until(lambda: all(stream.frames > arrived[name] + 20 for name, stream in streams.items()), 20, "frames")

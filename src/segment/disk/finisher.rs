@@ -19,6 +19,7 @@ use crate::metrics::{DiskStep, FileFailure, Metrics};
 use crate::segment::checksum::Running;
 use crate::segment::finish::{self, Checksum, ClosedFile, ClosedFiles, Ended, FinishSettings};
 use crate::segment::folders;
+use crate::segment::gathering::Gathering;
 use crate::segment::headers::Headers;
 use crate::segment::health::{DiskHealth, Helper};
 use crate::segment::open::OpenRecordings;
@@ -37,8 +38,6 @@ const TOGETHER_MIN: usize = 4;
 const TOGETHER_MAX: usize = 256;
 /// Recordings often end together: the first of them waits for others this long.
 const GATHER: Duration = Duration::from_millis(10);
-/// And while many end, one group is finished this long after the other.
-const PACE: Duration = Duration::from_millis(60);
 /// Closed files that keep their descriptor until their recording ends, which mostly comes next.
 const KEPT_OPEN_MAX: usize = 64;
 /// Interrupted recordings are looked at this often: their time may be over, their task stopped.
@@ -93,7 +92,7 @@ pub(super) struct Finisher {
 
 impl Finisher {
     pub(super) fn run(&mut self, queue: &Receiver<FinishCommand>) {
-        let mut finished: Option<Instant> = None;
+        let mut gathering = Gathering::new(GATHER);
         loop {
             let quiet = self.resumptions().is_quiet();
             let received = queue.recv_deadline(if quiet { Instant::now() + RETRY } else { self.next_check });
@@ -112,8 +111,7 @@ impl Finisher {
                 Err(RecvTimeoutError::Disconnected) => return self.finish_again(),
             };
             if matches!(command, FinishCommand::EndRecording(_)) && queue.len() < TOGETHER_MAX {
-                std::thread::sleep(finished.map_or(GATHER, |finished| GATHER.max(PACE.saturating_sub(finished.elapsed()))));
-                finished = Some(Instant::now());
+                gathering.wait();
             }
             self.carry_out_with(command, queue);
         }

@@ -289,39 +289,27 @@ fn complete(
 ) -> Result<FinishedFile, FinishError> {
     let folder = settings.recording_folder().join(file_id.to_string());
     faults::before(faults::Step::Finish, &folder).map_err(at("finishing", &folder))?;
-    let completed = complete_in(&folder, settings, file_id, (end, identity), closed, sync);
-    match completed {
+    if end.is_some() && !folder.exists() {
         // It could not even begin.
-        Err(_) if end.is_some() && !folder.exists() => Err(FinishError::Empty { file_id }),
-        completed => completed,
+        return Err(FinishError::Empty { file_id });
     }
-}
-
-fn complete_in(
-    folder: &Path,
-    settings: &FinishSettings,
-    file_id: FileId,
-    (end, identity): Known<'_>,
-    closed: &mut ClosedFiles,
-    sync: Sync,
-) -> Result<FinishedFile, FinishError> {
-    let identity = identity.cloned().map_or_else(|| read_identity(folder, file_id), Ok)?;
+    let identity = identity.cloned().map_or_else(|| read_identity(&folder, file_id), Ok)?;
     let slug = disk_slug(&identity.key.stream);
     let entry = format!("{slug}.{}", identity.format.extension());
     let shared = end.and_then(|end| end.shared_with).map(|shared| media_path(&settings.recording_folder(), shared));
     let mut receipt = end.map(|end| Receipt::clone(&end.receipt)).unwrap_or_default();
-    let parts = finish_parts(settings, folder, &identity, &entry, (closed, shared.as_deref()), (&mut receipt, sync))?;
+    let parts = finish_parts(settings, &folder, &identity, &entry, (closed, shared.as_deref()), (&mut receipt, sync))?;
 
     let entry_path = folder.join(&entry);
     let summary = total(parts.iter().map(|part| &part.summary));
     let size_bytes = if identity.format == Format::Hls {
-        let text = playlist(folder, &identity, &parts, settings, true);
+        let text = playlist(&folder, &identity, &parts, settings, true);
         write(&entry_path, text.as_bytes(), sync)?;
         remove_if_there(&folder.join(LIVE_PLAYLIST_NAME))?;
         if identity.resume.is_some() {
             remove_if_there(&folder.join(PAUSED_NAME))?;
         }
-        folder_bytes(folder)
+        folder_bytes(&folder)
     } else {
         let path = folder.join(&parts[0].name);
         receipt.checksums.iter_mut().for_each(|checksum| checksum.file.clone_from(&entry));
@@ -341,7 +329,7 @@ fn complete_in(
         reason: end.map_or(EndReason::Recovered, |end| end.reason),
         folder: format!("media/{}/{file_id}", day(identity.start, &settings.time_zone)),
         entry,
-        size_bytes: size_bytes.map_err(at("measuring", folder))?,
+        size_bytes: size_bytes.map_err(at("measuring", &folder))?,
         summary,
         receipt,
         identity,

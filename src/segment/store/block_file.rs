@@ -119,9 +119,6 @@ impl BlockFile {
 
     /// The headers of its blocks say from now on that everything is complete, and that so many frames are taken.
     pub(super) fn describe_progress(&self, taken: u64) {
-        if let Some(held) = self.held.back().filter(|held| held.start <= self.committed) {
-            return held.block.describe_progress(Progress { bytes: (self.position - held.start) as usize, taken });
-        }
         // Oldest first: a kill in between leaves the beginning of a frame, never a hole before the end of one.
         let first = self.held.iter().rposition(|held| held.start <= self.committed).unwrap_or(0);
         for held in self.held.range(first..) {
@@ -246,9 +243,6 @@ impl Sink for BlockFile {
 
     fn patch(&mut self, offset: u64, bytes: &[u8]) {
         assert!(offset >= self.sealed && offset + bytes.len() as u64 <= self.position, "a patch outside the unsealed bytes");
-        if let Some(held) = self.held.back_mut().filter(|held| held.start <= offset) {
-            return held.block.write((offset - held.start) as usize, bytes);
-        }
         // Patches go to the newest fragment: look from the end.
         let mut index = self.held.len();
         let mut end = offset + bytes.len() as u64;

@@ -232,6 +232,7 @@ impl CoreStore {
     /// Hands sealed bytes over: whole sealed blocks always; the sealed part of the last block too if `partial`.
     fn hand_over(&mut self, file: &mut BlockFile, partial: bool) {
         let disk = file.disk();
+        file.sum_up();
         while let Some(held) = file.held.front_mut() {
             let sealed = (file.sealed.max(held.start) - held.start).min(held.block.bytes() as u64) as usize;
             held.block.seal(sealed);
@@ -239,8 +240,6 @@ impl CoreStore {
             if !whole && (!partial || sealed == held.flushed) {
                 return;
             }
-            file.sum_up();
-            let Some(held) = file.held.front_mut() else { return };
             let serial = file.serial;
             let Some(disk) = disk else {
                 if whole && let Some(held) = file.held.pop_front() {
@@ -381,7 +380,6 @@ impl Store for CoreStore {
 
     fn close(&mut self, mut file: BlockFile, plan: Option<FinishPlan>) {
         file.seal(file.position);
-        file.sum_up();
         self.hand_over(&mut file, true);
         let (Some(disk), Some(sum)) = (file.disk(), file.sum.take()) else { return self.close_log(file) };
         let serial = file.serial;
