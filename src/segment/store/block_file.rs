@@ -119,6 +119,10 @@ impl BlockFile {
 
     /// The headers of its blocks say from now on that everything is complete, and that so many frames are taken.
     pub(super) fn describe_progress(&self, taken: u64) {
+        // Nearly always, and for every frame: what was appended lies in the last block.
+        if let Some(held) = self.held.back().filter(|held| held.start <= self.committed) {
+            return held.block.describe_progress(Progress { bytes: (self.position - held.start) as usize, taken });
+        }
         // Oldest first: a kill in between leaves the beginning of a frame, never a hole before the end of one.
         let first = self.held.iter().rposition(|held| held.start <= self.committed).unwrap_or(0);
         for held in self.held.range(first..) {
