@@ -1,5 +1,6 @@
 //! The data folders, as `app` opens them, recovers what lies in them, starts their threads and tells how they are.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use crate::config::Config;
-use crate::domain::{DataFolder, DataFolders, PausedRecording, Resumptions};
+use crate::domain::event::RecordSessionId;
+use crate::domain::{DataFolder, DataFolders, Resumptions};
 use crate::metrics::Metrics;
 use crate::replay;
 use crate::segment::finish::{self, FinishSettings};
@@ -160,12 +162,12 @@ impl Folders {
         true
     }
 
-    /// Those that hold the recordings' interrupted streams wait for.
-    pub fn announce_paused(&self, left: &mut [Option<LeftBehind>], table: &Mutex<Resumptions>, now: WallTime) {
-        for (settings, left) in self.storage.finish.iter().zip(left) {
-            let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
-            left.iter_mut().flat_map(|left| left.find_paused(settings, now)).for_each(|paused: &PausedRecording| table.announce(paused));
-        }
+    /// Lets the streams of interrupted recordings be waited for; returns which recordings these are.
+    pub fn announce_paused(&self, left: &mut [Option<LeftBehind>], table: &Mutex<Resumptions>, now: WallTime) -> HashSet<RecordSessionId> {
+        let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.storage.finish.iter().zip(left).filter_map(|(settings, left)| Some((settings, left.as_mut()?)));
+        let paused = all.flat_map(|(settings, left)| left.find_paused(settings, now));
+        paused.inspect(|paused| table.announce(paused)).map(|paused| paused.session).collect()
     }
 
     /// Looks whether folders are there that were not, and takes them in. Returns what was found in them.

@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use crossbeam::channel::Sender;
 
-use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordException, RecordExceptionKind, RecordSessionId, RecordState};
-use crate::domain::{EndReason, FinishedFile, PausedRecording, RecordingIdentity, RecordingSource};
+use crate::domain::event::{LiveEvent, LiveEventKind, Publisher, RecordException, RecordExceptionKind, RecordState};
+use crate::domain::{PausedRecording, RecordingIdentity};
 use crate::ingest::EventSender;
 use crate::segment::recover::{Found, LeftBehind, Recovered};
 use crate::segment::{DiskCommand, Storage};
+use crate::units::Format;
 
 use super::entry::{EntrySender, enter};
 use super::wall_now;
@@ -23,20 +24,9 @@ pub(super) fn recover_left(
     events: &EventSender,
 ) -> Recovered {
     let started = Instant::now();
-    // Several files of one may have been open: the newest was still being recorded, others were being finished.
-    let mut ended = Vec::new();
     let recovered = left.recover(&storage.finish[index], |found| {
         let is_taken = match found {
-            Found::Finished(file) => {
-                let identity = &file.identity;
-                let recording = (identity.session, identity.format);
-                let tells = identity.source.is_told() && identity.resume.is_none();
-                if file.reason == EndReason::Recovered && tells && !ended.contains(&recording) {
-                    ended.push(recording);
-                    events.send(cut_off(&file));
-                }
-                enter(files, storage.placed(index, *file))
-            }
+            Found::Finished(file) => enter(files, storage.placed(index, *file)),
             Found::Paused(paused) => to_disk.send(DiskCommand::PauseRecording(Box::new(paused))).is_ok(),
             Found::Over(paused) => {
                 events.send(resumption_over(&paused));
@@ -76,24 +66,8 @@ pub(super) fn resumption_over(paused: &PausedRecording) -> LiveEvent {
         stream_param: String::new(),
         alias_domain: String::new(),
     };
-    recording_over(publisher, paused.session, paused.source.clone(), crate::units::Format::Hls)
-}
-
-/// The end of the last run ended this recording.
-fn cut_off(file: &FinishedFile) -> LiveEvent {
-    let identity = &file.identity;
-    recording_over(publisher_of(identity), identity.session, identity.source.clone(), identity.format)
-}
-
-fn publisher_of(identity: &RecordingIdentity) -> Publisher {
-    Publisher {
-        key: identity.key.clone(),
-        publication: identity.publication,
-        publish_time: identity.start,
-        client_ip: String::new(),
-        stream_param: identity.stream_param.clone(),
-        alias_domain: identity.alias_domain.clone(),
-    }
+    let kind = LiveEventKind::RecordState { session: paused.session, source: paused.source.clone(), format: Format::Hls, state: RecordState::Ended };
+    LiveEvent { publisher: Arc::new(publisher), time: wall_now(), kind }
 }
 
 /// The disk does not take what the last run had received for this recording.
@@ -103,10 +77,13 @@ fn waits_for_its_disk(identity: &RecordingIdentity) -> LiveEvent {
         "the server ended, and the disk does not take now what it had received; the recording is finished when the disk does".to_owned();
     let exceptions = vec![RecordException { kind, occurs: 1, description }];
     let kind = LiveEventKind::RecordException { session: identity.session, format: identity.format, level: kind.level(), exceptions };
-    LiveEvent { publisher: Arc::new(publisher_of(identity)), time: wall_now(), kind }
-}
-
-fn recording_over(publisher: Publisher, session: RecordSessionId, source: RecordingSource, format: crate::units::Format) -> LiveEvent {
-    let kind = LiveEventKind::RecordState { session, source, format, state: RecordState::Ended };
+    let publisher = Publisher {
+        key: identity.key.clone(),
+        publication: identity.publication,
+        publish_time: identity.start,
+        client_ip: String::new(),
+        stream_param: identity.stream_param.clone(),
+        alias_domain: identity.alias_domain.clone(),
+    };
     LiveEvent { publisher: Arc::new(publisher), time: wall_now(), kind }
 }

@@ -1,5 +1,6 @@
 //! The start, step by step. What publishers need comes as early as it can; what takes long goes on beside the recording.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -23,6 +24,7 @@ use crate::delivery::protect::Protections;
 use crate::delivery::sender::Senders;
 use crate::disks::{Checksums, DiskThreads, Folders};
 use crate::domain::content_key::MasterKey;
+use crate::domain::event::RecordSessionId;
 use crate::domain::{Busy, DataFolders, FinishedFile, LiveStreams, Policy, Resumptions, StreamEnd, policy, sealing};
 use crate::ingest::{Clock, CoreParts, EventSender, Ingest, IngestContext, IngestSettings};
 use crate::logging::error_chain;
@@ -60,8 +62,8 @@ pub(super) fn start(config: &Config) -> Result<Running, StartError> {
     }
     let (base, folders, lost) = Base::open(config, &checked)?;
     let mut doors = Doors::open(&base)?;
-    base.tell_at(&doors.public_base)?;
     let left = Left::find(&base, &folders, lost.as_ref())?;
+    base.tell_at(&doors.public_base, &left.awaited)?;
     let files = FilePath::start(&base, left, folders)?;
     let keepers = Keepers::start(&base, &files)?;
     let stores = make_core_stores(&base, &files)?;
@@ -173,8 +175,9 @@ impl<'a> Base<'a> {
         &self.checked.cores
     }
 
-    /// Lets the catalog write events and callbacks, now that the addresses of files are known, and tells of what the last run could not tell.
-    fn tell_at(&self, public_base: &str) -> Result<(), StartError> {
+    /// Lets the catalog write events and callbacks, now that the addresses of files are known, and tells of what the last run could not tell: all its streams
+    /// and recordings have ended, but for those that are `awaited` to come back.
+    fn tell_at(&self, public_base: &str, awaited: &HashSet<RecordSessionId>) -> Result<(), StartError> {
         let (catalog, app_id) = (&self.catalog, self.config.api.app_id);
         self.protections.set(protections_of(catalog)?);
         let signed = signer(catalog, &self.protections, public_base, app_id);
@@ -197,9 +200,8 @@ impl<'a> Base<'a> {
             let bodies = Bodies { app_id, node, video_url: Box::new(video_url) };
             Arc::new(move |callback| bodies.write(callback))
         });
-        // Whoever is to be told of the end of a publication is told now.
-        if let Err(error) = catalog.close_stream_events(self.now) {
-            tracing::error!(%error, "the ends of the last run's publications are told at the next start");
+        if let Err(error) = catalog.close_stream_events(awaited, self.now) {
+            tracing::error!(%error, "the ends of the last run's streams and recordings are told at the next start");
         }
         Ok(())
     }
@@ -256,6 +258,8 @@ struct Left {
     master_key: MasterKey,
     /// By data folder.
     behind: Vec<Option<LeftBehind>>,
+    /// Interrupted recordings whose streams may come back.
+    awaited: HashSet<RecordSessionId>,
     /// New files get ids above all that were ever given.
     ids: Arc<FileIds>,
 }
@@ -266,13 +270,13 @@ impl Left {
         let master_key = process::keys::read_or_make(&base.checked.data_folder).map_err(because("cannot have the master key"))?;
         sealing::hold_master_key(&master_key);
         let mut behind = folders.find_left(&base.checked.arena_folder).map_err(because("cannot look for open recordings"))?;
-        folders.announce_paused(&mut behind, &base.resumptions, base.now);
+        let awaited = folders.announce_paused(&mut behind, &base.resumptions, base.now);
         let mut last_file = base.catalog.last_file_id()?;
         if let Some(lost) = lost {
             last_file = last_file.max(rescue::last_file_id(&lost.present).map_err(|error| StartError(error_chain(&error)))?);
         }
         let ids = Arc::new(FileIds::new(last_file.max(disks::last_file_id(&behind)), wall_now));
-        Ok(Self { master_key, behind, ids })
+        Ok(Self { master_key, behind, awaited, ids })
     }
 }
 
@@ -297,7 +301,7 @@ struct FilePath {
 
 impl FilePath {
     fn start(base: &Base<'_>, left: Left, folders: Folders) -> Result<Self, StartError> {
-        let Left { master_key, behind, ids } = left;
+        let Left { master_key, behind, ids, .. } = left;
         let storage = &base.storage;
         let checksums = Checksums::start(Arc::clone(storage)).map_err(because("cannot start the checksum thread"))?;
         let unsummed = checksums.sender();

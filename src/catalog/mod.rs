@@ -2,7 +2,7 @@
 //!
 //! A write returns when it is committed and synced; a read sees every write that returned before it began. The methods are grouped by what they are
 //! about: `templates`, `rules`, `tasks`, `files`, `search`, `modify`, `removal`, `apps`, `classes`, `definitions`, `flows`, `events`, `domains`, `forbids`,
-//! `stream_events`, `vod_tasks`, `callbacks`, `outbox`.
+//! `stream_events`, `running_recordings`, `vod_tasks`, `callbacks`, `outbox`.
 
 mod apps;
 mod callbacks;
@@ -22,6 +22,7 @@ mod readers;
 mod reindex;
 mod removal;
 mod rules;
+mod running_recordings;
 mod schema;
 mod search;
 mod signal;

@@ -298,6 +298,22 @@ const MIGRATIONS: &[M<'_>] = &[
     );
     ",
     ),
+    M::up(
+        "
+    -- Recordings whose begin was told and whose end was not yet: what is told of them when the appliance was killed meanwhile.
+    CREATE TABLE running_recording (
+        session INTEGER NOT NULL,
+        format TEXT NOT NULL,
+        publication INTEGER NOT NULL,
+        domain TEXT NOT NULL,
+        app TEXT NOT NULL,
+        stream TEXT NOT NULL,
+        alias_domain TEXT NOT NULL,
+        source TEXT NOT NULL,
+        PRIMARY KEY (session, format)
+    ) STRICT, WITHOUT ROWID;
+    ",
+    ),
 ];
 
 /// Opens the writer's connection and brings the schema up to date.

@@ -191,6 +191,8 @@ fn purge_to(connection: &Connection, now: WallTime, accepted_max: i64, refused_m
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn at(seconds: i64) -> WallTime {
@@ -261,7 +263,7 @@ mod tests {
         assert_eq!((page.rows[0].end, page.rows[0].reason.as_str(), page.rows[0].width), (None, "", 0));
         assert_eq!((page.rows[1].end, page.rows[1].reason.as_str(), page.rows[1].width), (Some(at(400)), "closed", 1920));
         // A restart ends what ran.
-        catalog.close_stream_events(at(500)).unwrap();
+        catalog.close_stream_events(&HashSet::new(), at(500)).unwrap();
         let page = catalog.stream_events(&all).unwrap();
         assert_eq!((page.total, page.rows[0].end, page.rows[0].begin), (4, Some(at(500)), at(150)));
     }
