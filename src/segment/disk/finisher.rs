@@ -245,7 +245,7 @@ impl Finisher {
     fn end_recordings(&mut self) {
         let ends = std::mem::take(&mut self.ended);
         let started = Instant::now();
-        let ends: Vec<Ended> = ends.into_iter().map(|end| Ended { identity: self.recordings.ended(end.file_id), end }).collect();
+        let ends: Vec<Ended> = ends.into_iter().map(|end| Ended { identity: self.recordings.ended(end.file_id, (self.clock)()), end }).collect();
         let results = match ends.as_slice() {
             [] => return,
             // The system may have much to write beside ours: for a few of them it is not asked to write all.
