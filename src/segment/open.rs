@@ -79,7 +79,8 @@ impl OpenRecordings {
         self.with(|recordings| {
             recordings.forget_old(now);
             let open = recordings.open.values().filter(|identity| matches(&identity.key));
-            let open = open.filter_map(|identity| Some((quality(identity)?, identity))).max_by_key(|(quality, identity)| (*quality, identity.file_id));
+            let open =
+                open.filter_map(|identity| Some((quality(identity)?, identity))).max_by_key(|(quality, identity)| (*quality, identity.file_id));
             let ended = || recordings.ended.iter().rev().filter(|(_, identity)| matches(&identity.key));
             let (since, publication) = match open {
                 Some((_, identity)) => (now, identity.publication),
@@ -148,10 +149,7 @@ mod tests {
             ("the best of what is open", &[(0, Begun(1, Format::Hls, 1)), (0, Begun(2, Format::Mp4, 1)), (1, Shown(Some(1)))]),
             ("the newest file of a kind", &[(0, Begun(1, Format::Mp4, 1)), (9, Begun(2, Format::Mp4, 1)), (9, Ended(1)), (9, Shown(Some(2)))]),
             ("sound alone is not", &[(0, Begun(1, Format::Aac, 1)), (1, Shown(None)), (1, Ended(1)), (1, Shown(None))]),
-            (
-                "its end",
-                &[(0, Begun(1, Format::Flv, 1)), (5, Ended(1)), (5, Shown(Some(1))), (304, Shown(Some(1))), (305, Shown(None))],
-            ),
+            ("its end", &[(0, Begun(1, Format::Flv, 1)), (5, Ended(1)), (5, Shown(Some(1))), (304, Shown(Some(1))), (305, Shown(None))]),
             (
                 "the end of all, in any order",
                 &[
@@ -187,10 +185,7 @@ mod tests {
                     (7, Shown(Some(2))),
                 ],
             ),
-            (
-                "on another disk it goes on",
-                &[(0, Begun(1, Format::Hls, 1)), (5, Begun(2, Format::Hls, 1)), (5, Ended(1)), (5, Shown(Some(2)))],
-            ),
+            ("on another disk it goes on", &[(0, Begun(1, Format::Hls, 1)), (5, Begun(2, Format::Hls, 1)), (5, Ended(1)), (5, Shown(Some(2)))]),
         ];
         for (name, steps) in cases {
             let recordings = OpenRecordings::default();
