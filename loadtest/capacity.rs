@@ -173,9 +173,9 @@ impl Capacity {
             return format!("not even the smallest trial was carried: {}\n", self.bound);
         }
         let mib = (self.streams as u64 * self.bitrate_kbit * 125 * 11 / 10).div_ceil(1 << 20);
-        let more = if self.generator_bound { " (not the server's limit: the machine may carry more)" } else { "" };
+        let (least, more) = if self.generator_bound { ("at least ", " (not the server's limit: the machine may carry more)") } else { ("", "") };
         format!(
-            "\nThis machine carries {} streams of {} kbit/s. Beyond that: {}{more}.\nAs an admission limit, in the configuration file:\n\n[ingest]\npublishers_max = {}\n\
+            "\nThis machine carries {least}{} streams of {} kbit/s. Beyond that: {}{more}.\nAs an admission limit, in the configuration file:\n\n[ingest]\npublishers_max = {}\n\
              bandwidth_max_mib = {mib}\n",
             self.streams, self.bitrate_kbit, self.bound, self.streams
         )

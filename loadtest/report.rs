@@ -213,7 +213,7 @@ impl Watched {
         let (cpu_s, threads_at_end) = at_rest.unwrap_or(last);
         let used = cpu_s - self.first.as_ref().map_or(0.0, |first| first.cpu_s);
         report.server_cpu_s = Some(used);
-        report.cpu_s_per_gb = Some(per_gb(used, report.media_bytes));
+        report.cpu_s_per_gb = (report.media_bytes > 0).then(|| per_gb(used, report.media_bytes));
         let threads = self.first.map(|first| first.threads).unwrap_or_default();
         let mut seen = self.server;
         seen.is_gone = is_gone;
@@ -235,8 +235,9 @@ impl Watched {
     }
 }
 
+/// 0 where nothing was sent.
 fn per_gb(cpu_s: f64, bytes: u64) -> f64 {
-    cpu_s / (bytes.max(1) as f64 / 1e9)
+    if bytes == 0 { 0.0 } else { cpu_s / (bytes as f64 / 1e9) }
 }
 
 fn difference(now: &BTreeMap<String, f64>, before: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
@@ -289,8 +290,9 @@ impl Report {
                 format!("p50 {:.1}   p90 {:.1}   p99 {:.1}   p99.9 {:.1}   max {:.1}", lag.p50, lag.p90, lag.p99, lag.p999, lag.max),
             ));
         }
-        if let (Some(cpu_s), Some(per_gb)) = (self.server_cpu_s, self.cpu_s_per_gb) {
-            rows.push(("server CPU", format!("{cpu_s:.2} s, {per_gb:.2} s/GB with connecting and finishing")));
+        if let Some(cpu_s) = self.server_cpu_s {
+            let per_gb = self.cpu_s_per_gb.map(|per_gb| format!(", {per_gb:.2} s/GB")).unwrap_or_default();
+            rows.push(("server CPU", format!("{cpu_s:.2} s{per_gb} with connecting and finishing")));
         }
         if self.server.as_ref().is_some_and(|server| server.is_gone) {
             rows.push(("", "the server's process is GONE; these are its last figures".to_owned()));

@@ -19,7 +19,6 @@ use crate::control::{console, times};
 use crate::delivery::resolve::LIVE_PREFIX;
 use crate::domain::{LiveStream, RecordingSource};
 use crate::metrics::passes::Stage;
-use crate::segment::open::Watched;
 use crate::units::{FileId, Format};
 
 pub const ACTIONS: &[Action] = &[
@@ -98,12 +97,12 @@ fn state(scope: &Scope<'_>, request: StateRequest) -> Result<Reply, ApiError> {
 fn live_url(scope: &Scope<'_>, stream: &LiveStream) -> String {
     let context = scope.context;
     let watched = context.media.open.watched((context.media.storage.clock)(), |key| *key == stream.key);
-    let Some(Watched { identity, .. }) = watched else { return String::new() };
+    let Some(watched) = watched else { return String::new() };
     let encoded = |text: &str| utf8_percent_encode(text, NAME).to_string();
     let app: Vec<String> = stream.key.app.split('/').map(encoded).collect();
     let dir = format!("{LIVE_PREFIX}{}/{}/{}/", context.app_id, encoded(&stream.key.domain), app.join("/"));
     let url = format!("{}{dir}{}.m3u8", context.public_base, encoded(&stream.key.stream));
-    context.signing(scope.now).signed(identity.vod_sub_app_id, &url, &dir).unwrap_or(url)
+    context.signing(scope.now).signed(watched.identity.vod_sub_app_id, &url, &dir).unwrap_or(url)
 }
 
 fn stream_info(scope: &Scope<'_>, stream: &LiveStream) -> Value {
