@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::Arguments;
 use crate::report::Report;
 use crate::server::{self, Server};
+use crate::stop;
 
 /// A frame is accepted by the kernel this long after it was due, at most, for 99 of 100 frames: the publisher's own buffer is not eaten up.
 const LAG_P99_MS_MAX: f64 = 200.0;
@@ -45,7 +46,7 @@ pub struct Capacity {
     pub bitrate_kbit: u64,
     /// What ended the search.
     pub bound: String,
-    /// The generator gave up before the server did: the machine may carry more.
+    /// The generator gave up before the server did, or the search was interrupted: the machine may carry more.
     pub generator_bound: bool,
     pub trials: Vec<Trial>,
 }
@@ -56,12 +57,19 @@ pub fn find(arguments: &Arguments) -> Result<Capacity, String> {
     let mut trials: Vec<Trial> = Vec::new();
     let mut bound = None;
     loop {
+        if stop::is_asked() {
+            bound = Some(("the search was interrupted".to_owned(), true));
+            break;
+        }
         if let Some(message) = no_room(arguments, next)? {
             eprintln!("loadtest: {message}");
             bound.get_or_insert((message, false));
             too_many = Some(too_many.map_or(next, |streams| streams.min(next)));
         } else {
             let trial = trial(arguments, next)?;
+            if trial.report.interrupted {
+                continue;
+            }
             eprintln!(
                 "{next:>6} streams: busiest ingest core {:.0} %, lag p99 {:.0} ms, stored p99 {:.0} ms, arena {:.0} % free: {}",
                 trial.ingest_percent,
@@ -165,9 +173,9 @@ impl Capacity {
             return format!("not even the smallest trial was carried: {}\n", self.bound);
         }
         let mib = (self.streams as u64 * self.bitrate_kbit * 125 * 11 / 10).div_ceil(1 << 20);
-        let more = if self.generator_bound { " (the generator's limit, not the server's: the machine may carry more)" } else { "" };
+        let (least, more) = if self.generator_bound { ("at least ", " (not the server's limit: the machine may carry more)") } else { ("", "") };
         format!(
-            "\nThis machine carries {} streams of {} kbit/s. Beyond that: {}{more}.\nAs an admission limit, in the configuration file:\n\n[ingest]\npublishers_max = {}\n\
+            "\nThis machine carries {least}{} streams of {} kbit/s. Beyond that: {}{more}.\nAs an admission limit, in the configuration file:\n\n[ingest]\npublishers_max = {}\n\
              bandwidth_max_mib = {mib}\n",
             self.streams, self.bitrate_kbit, self.bound, self.streams
         )

@@ -258,14 +258,22 @@ fn contains(body: &[u8], text: &[u8]) -> bool {
     body.windows(text.len()).any(|window| window == text)
 }
 
-/// The status code, if the command reports an error.
+/// The status code and what the server says to it, if the command reports an error.
 fn refusal(body: &[u8]) -> Option<String> {
     let name = Values(body).string()?;
     let refused = name == "_error" || (name == "onStatus" && contains(body, b"\x00\x05error"));
     let start = body.windows(3).position(|window| window == b"Net").unwrap_or(body.len());
     let code: String = body[start..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'.').map(|byte| char::from(*byte)).collect();
-    refused.then(|| format!("refused with {code}"))
+    // The value behind the property's name: a string.
+    let description = body.windows(DESCRIPTION.len()).position(|window| window == DESCRIPTION).and_then(|at| {
+        let (length, text) = body[at + DESCRIPTION.len()..].split_first_chunk::<2>()?;
+        text.get(..usize::from(u16::from_be_bytes(*length)))
+    });
+    let description = description.map(|text| format!(": {}", String::from_utf8_lossy(text))).unwrap_or_default();
+    refused.then(|| format!("refused with {code}{description}"))
 }
+
+const DESCRIPTION: &[u8] = b"\x00\x0bdescription\x02";
 
 /// A message with a full header (type 0) and its further chunks (type 3). Before [`TYPE_SET_CHUNK_SIZE`] only short ones may be written.
 pub fn message(out: &mut Vec<u8>, chunk_stream: u8, kind: u8, timestamp_ms: u32, stream_id: u32, body: &[u8]) {

@@ -47,6 +47,9 @@ pub fn compare(arguments: &Arguments) -> Result<Comparison, String> {
             // The peer stamps its files with times of its own; what it lost or changed counts alike.
             let report = crate::load(&plan, Some(&server.pids), &asked, !peer)?;
             eprint!("{}", report.table());
+            if report.interrupted {
+                return Err("interrupted".to_owned());
+            }
             runs.push(Run { server: server.name, report });
         }
     }

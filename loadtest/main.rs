@@ -13,6 +13,7 @@ mod publish;
 mod report;
 mod server;
 mod source;
+mod stop;
 mod verify;
 
 use std::path::PathBuf;
@@ -29,7 +30,10 @@ use crate::report::Report;
 use crate::source::{Shape, Source};
 
 #[derive(Parser, Clone)]
-#[command(name = "loadtest", about = "RTMP publishers by the thousand; one line of JSON at the end, exit code 1 if anything failed or is missing")]
+#[command(
+    name = "loadtest",
+    about = "RTMP publishers by the thousand; one line of JSON at the end, exit code 1 if anything failed or is missing, 2 if it could not be tried, 130 after Ctrl-C"
+)]
 struct Arguments {
     /// Publishers at once; 1, if there are neither --mix nor --idle
     #[arg(long)]
@@ -95,8 +99,8 @@ struct Arguments {
     /// Compare the recordings with what was sent: the server's HTTP address (http://127.0.0.1:8080) or a folder of finished FLV or MP4 files
     #[arg(long)]
     verify: Option<String>,
-    /// Formats that must hold every frame: flv,mp4,hls,aac; without it those that are there
-    #[arg(long, value_delimiter = ',')]
+    /// Formats that must hold every frame; without it those that are there
+    #[arg(long, value_delimiter = ',', value_parser = ["flv", "mp4", "hls", "aac"])]
     formats: Vec<String>,
     /// Seconds to wait for the recordings when verifying
     #[arg(long, default_value_t = 60)]
@@ -139,6 +143,10 @@ fn mix(text: &str) -> Result<(usize, u64), String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Err(message) = stop::listen() {
+        eprintln!("loadtest: {message}");
+        return ExitCode::from(2);
+    }
     let done = if arguments.find_capacity {
         capacity::find(&arguments).map(|capacity| (capacity.table(), line(&capacity), capacity.streams > 0))
     } else if arguments.compare.is_some() {
@@ -146,17 +154,18 @@ fn main() -> ExitCode {
     } else {
         run(&arguments).map(|report| (report.table(), line(&report), report.is_good()))
     };
-    match done {
+    let code = match done {
         Ok((table, line, good)) => {
             eprint!("{table}");
             println!("{line}");
-            if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            u8::from(!good)
         }
         Err(message) => {
             eprintln!("loadtest: {message}");
-            ExitCode::from(2)
+            2
         }
-    }
+    };
+    ExitCode::from(if stop::is_asked() { 130 } else { code })
 }
 
 fn line(report: &impl serde::Serialize) -> String {
@@ -183,8 +192,12 @@ fn groups(arguments: &Arguments) -> Result<Vec<Group>, String> {
     if arguments.idle > 0 {
         groups.push(Group { source: Source::generated(Shape::IDLE)?, streams: arguments.idle, prefix: format!("{}idle", arguments.prefix) });
     }
-    if groups.is_empty() || arguments.seconds <= 0.0 || arguments.rate < 0.0 {
+    let bounded = |value: f64| (0.0..=1e9).contains(&value);
+    if groups.is_empty() || !bounded(arguments.seconds) || arguments.seconds == 0.0 || !bounded(arguments.rate) {
         return Err("--streams and --seconds must be above 0, --rate at least 0".to_owned());
+    }
+    if !bounded(arguments.ramp) || !bounded(arguments.churn) {
+        return Err("--ramp and --churn must be at least 0".to_owned());
     }
     Ok(groups)
 }
@@ -215,6 +228,9 @@ fn run(arguments: &Arguments) -> Result<Report, String> {
 /// Publishes by the plan, looks at the server meanwhile, and verifies; with `times` the timestamps, too.
 fn load(plan: &Plan, server: Option<&Pids>, arguments: &Arguments, times: bool) -> Result<Report, String> {
     use std::io::IsTerminal;
+    if let Some(place) = arguments.verify.as_ref().filter(|place| !place.starts_with("http://") && !std::path::Path::new(place).is_dir()) {
+        return Err(format!("--verify {place} is neither an http:// address nor a folder"));
+    }
     let streams = plan.streams();
     raise_file_limit(streams as u64 + 64);
     if let Some(server) = server {
@@ -240,13 +256,18 @@ fn load(plan: &Plan, server: Option<&Pids>, arguments: &Arguments, times: bool) 
         ..Report::default()
     };
     report.add_totals(&board, own_cpu_s);
+    report.interrupted = stop::is_asked();
     if let Some(server) = server {
-        watched?.complete(&mut report, server)?;
+        watched?.complete(&mut report, server);
     }
     if let Some(place) = &arguments.verify {
         let patience = Duration::from_secs(arguments.verify_seconds);
         let wanted = verify::Wanted { place, formats: &arguments.formats, patience, times };
-        report.verified = Some(verify::verify(&wanted, &plan.groups, &outcome.sent)?);
+        match verify::verify(&wanted, &plan.groups, &outcome.sent) {
+            Ok(verified) => report.verified = Some(verified),
+            // What was measured is told all the same.
+            Err(message) => report.verify_error = Some(message),
+        }
     }
     Ok(report)
 }

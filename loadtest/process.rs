@@ -31,7 +31,7 @@ impl Pids {
         loop {
             std::thread::sleep(Duration::from_millis(500));
             let now = self.cpu_seconds()?;
-            if now - before < tick || Instant::now() > deadline {
+            if now - before < tick || Instant::now() > deadline || crate::stop::is_urgent() {
                 return Ok(now);
             }
             before = now;
@@ -73,7 +73,10 @@ pub fn own_cpu_seconds() -> Result<f64, String> {
 
 fn cpu_seconds(pid: u32) -> Result<f64, String> {
     let path = format!("/proc/{pid}/stat");
-    let stat = std::fs::read_to_string(&path).map_err(|error| format!("reading {path}: {error}"))?;
+    let stat = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!("there is no process {pid}"),
+        _ => format!("reading {path}: {error}"),
+    })?;
     // The name of the program may hold spaces and brackets: count from the last bracket, behind which field 3 comes first.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok()).ok_or_else(|| format!("{path} has no field {field}"));

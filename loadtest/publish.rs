@@ -14,6 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::client::{Client, Target};
 use crate::source::{Cursor, Source};
+use crate::stop;
 
 /// Bytes written to one connection before the next one gets its turn.
 const TURN_BYTES: u64 = 256 << 10;
@@ -190,7 +191,7 @@ pub fn publish(plan: &Plan, board: &Board) -> Result<Outcome, String> {
 fn pin(core: usize) -> Result<(), String> {
     let mut set = rustix::thread::CpuSet::new();
     set.set(core);
-    rustix::thread::sched_setaffinity(None, &set).map_err(|error| format!("pinning to core {core}: {error}"))
+    rustix::thread::sched_setaffinity(None, &set).map_err(|error| format!("--core {core}: this process may not use it ({error})"))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -232,6 +233,8 @@ struct Publisher {
     /// Since when it is in its phase.
     since: Instant,
     waits_for_room: bool,
+    /// Ended by the plan, to be followed by another publication.
+    comes_back: bool,
     /// It is on the wheel, or among those that write as much as they can.
     scheduled: bool,
     said_farewell: bool,
@@ -261,6 +264,8 @@ struct Worker<'a> {
     begun: bool,
     churn_next: Option<Instant>,
     churn_at: usize,
+    /// It was asked to end before its time.
+    stopping: bool,
     buffer: Vec<u8>,
     totals: Totals,
     sent: Vec<Sent>,
@@ -292,6 +297,7 @@ impl<'a> Worker<'a> {
                 end: u64::MAX,
                 since: start,
                 waits_for_room: false,
+                comes_back: false,
                 scheduled: false,
                 said_farewell: false,
             });
@@ -313,6 +319,7 @@ impl<'a> Worker<'a> {
             begun: false,
             churn_next: None,
             churn_at: 0,
+            stopping: false,
             buffer: vec![0; 16 << 10],
             totals: Totals::new(),
             sent: Vec::new(),
@@ -329,6 +336,9 @@ impl<'a> Worker<'a> {
         let (mut next_check, mut next_tell) = (self.epoch, self.epoch);
         while self.open > 0 {
             let now = Instant::now();
+            if stop::is_asked() && !std::mem::replace(&mut self.stopping, true) {
+                self.stop(now);
+            }
             self.connect_more(now);
             self.begin(now);
             self.serve_wheel(now);
@@ -631,6 +641,7 @@ impl<'a> Worker<'a> {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Err(format!("nobody listens at {}", plan.target.address)),
                 Err(error) => return Err(format!("reading: {error}")),
             }
         }
@@ -658,7 +669,7 @@ impl<'a> Worker<'a> {
 
     /// Publications end at the plan's rate; others of another name follow.
     fn churn(&mut self, now: Instant) {
-        if self.plan.churn_per_s <= 0.0 || !self.begun {
+        if self.plan.churn_per_s <= 0.0 || !self.begun || self.stopping {
             return;
         }
         let interval = Duration::from_secs_f64(self.board.workers.len() as f64 / self.plan.churn_per_s);
@@ -673,12 +684,41 @@ impl<'a> Worker<'a> {
             let publisher = &mut self.publishers[self.churn_at];
             let source = &self.plan.groups[publisher.group].source;
             if publisher.phase == Phase::Publishing && publisher.start <= now && publisher.end > source.number(publisher.cursor) + 1 {
-                let within = publisher.offset > source.begin(publisher.cursor);
-                publisher.end = source.number(publisher.cursor) + u64::from(within);
-                if !publisher.scheduled && !publisher.waits_for_room {
-                    self.step(self.churn_at);
-                }
+                publisher.comes_back = true;
+                self.cut(self.churn_at);
                 return;
+            }
+        }
+    }
+
+    /// The publication ends with the message that is under way.
+    fn cut(&mut self, place: usize) {
+        let publisher = &mut self.publishers[place];
+        let source = &self.plan.groups[publisher.group].source;
+        let within = publisher.offset > source.begin(publisher.cursor);
+        publisher.end = publisher.end.min(source.number(publisher.cursor) + u64::from(within));
+        if !publisher.scheduled && !publisher.waits_for_room {
+            self.step(place);
+        }
+    }
+
+    /// Everything ends now, in order.
+    fn stop(&mut self, now: Instant) {
+        self.planned.clear();
+        for place in 0..self.publishers.len() {
+            let publisher = &mut self.publishers[place];
+            publisher.comes_back = false;
+            match publisher.phase {
+                Phase::Planned => {
+                    publisher.phase = Phase::Ended;
+                    self.open -= 1;
+                }
+                Phase::Connecting | Phase::Waiting => self.end(place, None, now),
+                Phase::Publishing => {
+                    publisher.until = now;
+                    self.cut(place);
+                }
+                Phase::Closing | Phase::Ended => {}
             }
         }
     }
@@ -730,7 +770,9 @@ impl<'a> Worker<'a> {
         publisher.connection = None;
         publisher.waits_for_room = false;
         publisher.replies.clear();
-        if self.plan.churn_per_s > 0.0 && now + COME_BACK < publisher.until {
+        // Also in place of one that failed.
+        let comes_back = std::mem::take(&mut publisher.comes_back) || (error.is_some() && self.plan.churn_per_s > 0.0);
+        if comes_back && !self.stopping && now + COME_BACK < publisher.until {
             publisher.generation += 1;
             publisher.name = format!("{}{}-{}", self.plan.groups[publisher.group].prefix, publisher.index, publisher.generation);
             publisher.phase = Phase::Planned;

@@ -53,6 +53,12 @@ pub struct Report {
     pub server: Option<Server>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verified>,
+    /// Why the recordings could not be looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify_error: Option<String>,
+    /// It was ended by a signal, before its time.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
 }
 
 #[derive(Serialize, Default, Clone, Copy)]
@@ -83,6 +89,9 @@ pub struct Server {
     pub anonymous_mib_max: f64,
     /// CPU seconds of the whole run by name of thread.
     pub thread_cpu_s: BTreeMap<String, f64>,
+    /// Its process was gone before the end; the figures are those last seen.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_gone: bool,
 }
 
 #[derive(Serialize, Default, Clone)]
@@ -109,6 +118,8 @@ struct Sample {
 /// What was seen while publishing.
 pub struct Watched {
     first: Option<Sample>,
+    /// The last one of a server that was there.
+    last: Option<Sample>,
     steady: Option<(Sample, Sample)>,
     server: Server,
 }
@@ -117,7 +128,7 @@ pub struct Watched {
 pub fn watch(board: &Board, streams: usize, server: Option<&Pids>, progress: bool, done: &AtomicBool) -> Watched {
     let begun = Instant::now();
     let terminal = std::io::stderr().is_terminal();
-    let mut watched = Watched { first: None, steady: None, server: Server::default() };
+    let mut watched = Watched { first: None, last: None, steady: None, server: Server::default() };
     if let Some(server) = server {
         let memory = server.memory();
         watched.server.rss_mib_before = memory.resident as f64 / MIB;
@@ -128,20 +139,27 @@ pub fn watch(board: &Board, streams: usize, server: Option<&Pids>, progress: boo
     let mut count = 0;
     while !done.load(Ordering::Relaxed) {
         let totals = board.totals();
+        let seen = server.map(|server| server.cpu_seconds().map(|cpu_s| (cpu_s, server.threads())));
+        let is_gone = matches!(seen, Some(Err(_)));
+        let before = watched.last.as_ref().map(|last| (last.cpu_s, last.threads.clone()));
+        let (cpu_s, threads) = seen.and_then(Result::ok).or(before).unwrap_or_default();
         let sample = Sample {
             at: Instant::now(),
-            cpu_s: server.and_then(|server| server.cpu_seconds().ok()).unwrap_or(0.0),
+            cpu_s,
             own_cpu_s: own_cpu_seconds().unwrap_or(0.0),
             media_bytes: totals.media_bytes,
             publishing: totals.publishing,
-            threads: server.map(Pids::threads).unwrap_or_default(),
+            threads,
         };
+        if !is_gone {
+            watched.last = Some(sample.clone());
+        }
         let memory = server.map(Pids::memory).unwrap_or_default();
         watched.server.rss_mib_max = watched.server.rss_mib_max.max(memory.resident as f64 / MIB);
         watched.server.anonymous_mib_max = watched.server.anonymous_mib_max.max(memory.anonymous as f64 / MIB);
         watched.first.get_or_insert_with(|| sample.clone());
         // Publishers that come and go are never all there at once, and some may have been refused.
-        if sample.publishing * 10 >= streams * 9 && (totals.connecting == 0 || all_since.is_some()) {
+        if !is_gone && sample.publishing * 10 >= streams * 9 && (totals.connecting == 0 || all_since.is_some()) {
             let since = *all_since.get_or_insert(sample.at);
             if sample.at >= since + SETTLE {
                 match &mut watched.steady {
@@ -187,14 +205,19 @@ pub fn watch(board: &Board, streams: usize, server: Option<&Pids>, progress: boo
 }
 
 impl Watched {
-    /// Completes the report once the server has come to rest.
-    pub fn complete(self, report: &mut Report, server: &Pids) -> Result<(), String> {
-        let used = server.idle_cpu_seconds()? - self.first.as_ref().map_or(0.0, |first| first.cpu_s);
+    /// Completes the report once the server has come to rest, or with what was last seen of it.
+    pub fn complete(self, report: &mut Report, server: &Pids) {
+        let at_rest = server.idle_cpu_seconds().map(|cpu_s| (cpu_s, server.threads()));
+        let is_gone = at_rest.is_err();
+        let last = self.last.map(|last| (last.cpu_s, last.threads)).unwrap_or_default();
+        let (cpu_s, threads_at_end) = at_rest.unwrap_or(last);
+        let used = cpu_s - self.first.as_ref().map_or(0.0, |first| first.cpu_s);
         report.server_cpu_s = Some(used);
-        report.cpu_s_per_gb = Some(per_gb(used, report.media_bytes));
+        report.cpu_s_per_gb = (report.media_bytes > 0).then(|| per_gb(used, report.media_bytes));
         let threads = self.first.map(|first| first.threads).unwrap_or_default();
         let mut seen = self.server;
-        seen.thread_cpu_s = rounded(difference(&server.threads(), &threads));
+        seen.is_gone = is_gone;
+        seen.thread_cpu_s = rounded(difference(&threads_at_end, &threads));
         seen.steady = self.steady.filter(|(first, last)| last.at > first.at).map(|(first, last)| {
             let seconds = last.at.duration_since(first.at).as_secs_f64();
             let bytes = last.media_bytes - first.media_bytes;
@@ -209,12 +232,12 @@ impl Watched {
             }
         });
         report.server = Some(seen);
-        Ok(())
     }
 }
 
+/// 0 where nothing was sent.
 fn per_gb(cpu_s: f64, bytes: u64) -> f64 {
-    cpu_s / (bytes.max(1) as f64 / 1e9)
+    if bytes == 0 { 0.0 } else { cpu_s / (bytes as f64 / 1e9) }
 }
 
 fn difference(now: &BTreeMap<String, f64>, before: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
@@ -242,7 +265,8 @@ impl Report {
 
     /// Nothing failed, and every frame is where it belongs.
     pub fn is_good(&self) -> bool {
-        self.errors == 0 && self.verified.as_ref().is_none_or(Verified::is_good)
+        let is_gone = self.server.as_ref().is_some_and(|server| server.is_gone);
+        self.errors == 0 && !is_gone && self.verify_error.is_none() && self.verified.as_ref().is_none_or(Verified::is_good)
     }
 
     /// For people, on the error output.
@@ -266,8 +290,12 @@ impl Report {
                 format!("p50 {:.1}   p90 {:.1}   p99 {:.1}   p99.9 {:.1}   max {:.1}", lag.p50, lag.p90, lag.p99, lag.p999, lag.max),
             ));
         }
-        if let (Some(cpu_s), Some(per_gb)) = (self.server_cpu_s, self.cpu_s_per_gb) {
-            rows.push(("server CPU", format!("{cpu_s:.2} s, {per_gb:.2} s/GB with connecting and finishing")));
+        if let Some(cpu_s) = self.server_cpu_s {
+            let per_gb = self.cpu_s_per_gb.map(|per_gb| format!(", {per_gb:.2} s/GB")).unwrap_or_default();
+            rows.push(("server CPU", format!("{cpu_s:.2} s{per_gb} with connecting and finishing")));
+        }
+        if self.server.as_ref().is_some_and(|server| server.is_gone) {
+            rows.push(("", "the server's process is GONE; these are its last figures".to_owned()));
         }
         if let Some(server) = &self.server {
             if let Some(steady) = &server.steady {
@@ -295,6 +323,12 @@ impl Report {
         rows.push(("errors", self.errors.to_string()));
         if let Some(verified) = &self.verified {
             rows.push(("recorded", verified.summary()));
+        }
+        if let Some(message) = &self.verify_error {
+            rows.push(("recorded", format!("UNKNOWN: {message}")));
+        }
+        if self.interrupted {
+            rows.push(("", "interrupted before its time".to_owned()));
         }
         rows.iter().map(|(name, value)| format!("{name:<17} {value}\n")).collect()
     }

@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -85,6 +86,8 @@ fn start(mut command: Command, log: &Path, port: u16, files: u64) -> Result<Chil
     // Inherited by the child.
     crate::process::raise_file_limit(files);
     let begun = Instant::now();
+    // Ctrl-C is for this program, which stops the server when it has seen enough.
+    command.process_group(0);
     let mut child = command.stdin(Stdio::null()).stdout(out).stderr(errors).spawn().map_err(|error| format!("starting {command:?}: {error}"))?;
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         if let Ok(Some(status)) = child.try_wait() {
@@ -148,7 +151,10 @@ pub fn capstan(binary: Option<&Path>, disk: &Path, cores: &[usize], formats: &[S
 impl Server {
     fn text(&self, path: &str) -> Result<String, String> {
         let base = self.http.as_ref().ok_or("this server has no HTTP address")?;
-        let mut answer = crate::verify::get(base, path, None)?;
+        let mut answer = crate::verify::get(base, path, None).map_err(|error| {
+            let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            format!("{} does not answer ({error}); the last it said: {}", self.name, log.trim_end().lines().last().unwrap_or("nothing"))
+        })?;
         let mut text = String::new();
         answer.read_to_string(&mut text).map_err(|error| format!("GET {path}: {error}"))?;
         Ok(text)

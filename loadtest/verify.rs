@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::formats::{self, Content, Found, Place};
 use crate::publish::{Group, Sent};
 use crate::source::{Frame, Source};
+use crate::stop;
 
 const POLL: Duration = Duration::from_millis(250);
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,6 +64,9 @@ impl Verified {
     }
 
     pub fn summary(&self) -> String {
+        if self.verified_streams == 0 {
+            return "nothing was sent".to_owned();
+        }
         let files: Vec<_> = self.files.iter().map(|(format, count)| format!("{count} {format}")).collect();
         let mut text = format!("{} frames of {} publications in {} files", self.verified_frames, self.verified_streams, files.join(" + "));
         if self.is_good() {
@@ -264,6 +268,9 @@ fn verify_batch(wanted: &Wanted<'_>, streams: &Streams<'_>, all: &[Sent], batch:
     let mut verified = Verified::default();
     let mut left: Vec<&Sent> = batch.iter().collect();
     loop {
+        if stop::is_urgent() {
+            return Err("interrupted".to_owned());
+        }
         let by_http = wanted.place.starts_with("http://");
         let mut files = if by_http { search(wanted.place, &left)? } else { in_folder(Path::new(wanted.place), all)? };
         let last = Instant::now() > deadline;

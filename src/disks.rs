@@ -384,10 +384,13 @@ impl Parting {
 
 pub fn register_gauges(metrics: &Arc<Metrics>, threads: &DiskThreads, clock: fn() -> MonoTime) {
     type Read = fn(&DiskHealth, MonoTime) -> f64;
-    let gauges: [(&str, &str, Read); 4] = [
+    let gauges: [(&str, &str, Read); 5] = [
         ("disk_free_bytes", "Free space of a data folder's disk.", |disk, _| disk.free_bytes().map_or(f64::NAN, |bytes| bytes as f64)),
         ("disk_full_in_seconds", "Until the reserve is reached at the present rate.", |disk, _| disk.full_in_s().map_or(f64::INFINITY, |s| s as f64)),
         ("disk_state", "0 well, 1 nearly full, 2 full, 3 does not answer, 4 fails, 5 is not there.", |disk, now| f64::from(disk.state(now) as u8)),
+        ("disk_busy_seconds", "How long the step of a helper that is under way longest has taken so far.", |disk, now| {
+            disk.busy_nanos(now) as f64 / 1e9
+        }),
         ("disk_errors", "Writes and syncs that failed.", |disk, _| disk.errors() as f64),
     ];
     for (name, help, read) in gauges {

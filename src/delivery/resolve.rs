@@ -20,11 +20,11 @@ use crate::domain::flow::FileResults;
 use crate::domain::naming::disk_slug;
 use crate::domain::url_sign::UrlError;
 use crate::domain::vod::RING_APP;
-use crate::domain::{FinishedFile, RecordingIdentity, RecordingSource};
+use crate::domain::{FinishedFile, RecordingIdentity};
 use crate::segment::Storage;
 use crate::segment::finish::read_identity;
 use crate::segment::moves::{self, FileKey, MOVES};
-use crate::segment::open::OpenRecordings;
+use crate::segment::open::Watched;
 use crate::units::{FileId, Format, StreamKey};
 
 /// Where addresses begin.
@@ -354,13 +354,7 @@ fn open(folder: &Path, part: &str) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
-/// The open recording by which a stream is watched: HLS, or MP4 or FLV, which are packaged; the newest of them.
-pub fn watched(open: &OpenRecordings, is_it: impl Fn(&StreamKey) -> bool) -> Option<RecordingIdentity> {
-    let newest = |format| open.find(format, &is_it).into_iter().rfind(|identity| identity.source != RecordingSource::Ring);
-    [Format::Hls, Format::Mp4, Format::Flv].into_iter().find_map(newest)
-}
-
-/// `/live/<AppId>/<domain>/<app>/<stream>.m3u8`: leads to the newest HLS recording of the stream that is open now.
+/// `/live/<AppId>/<domain>/<app>/<stream>.m3u8`: leads to the recording by which the stream is watched, and for a while after its end to what was watched.
 fn live(context: &Context, request: &Request<'_>) -> Answer {
     let path = request.path();
     let found = || {
@@ -369,12 +363,16 @@ fn live(context: &Context, request: &Request<'_>) -> Answer {
         let [domain, app @ .., name] = parts.as_slice() else { return None };
         let (app, stream) = (app.join("/"), name.strip_suffix(".m3u8")?);
         let is_it = |key: &StreamKey| key.domain.eq_ignore_ascii_case(domain) && *key.app == *app && *key.stream == *stream;
-        let newest = watched(&context.open, is_it)?;
+        let Watched { identity, is_open } = context.open.watched((context.storage.clock)(), is_it)?;
+        // It may have held nothing, or have been deleted.
+        if !is_open && entry(context, identity.file_id).is_ok_and(|entry| entry.is_none_or(|entry| entry.original_deleted)) {
+            return None;
+        }
         // Relative: what is before our path, behind a proxy, is not ours to know.
         let up = "../".repeat(parts.len() + 1);
-        Some((up, newest))
+        Some((up, identity))
     };
-    let Some((up, newest)) = found() else { return refused(404, "No recording of this stream is open that can be watched.") };
+    let Some((up, newest)) = found() else { return refused(404, "No recording of this stream is open, or was a moment ago, that can be watched.") };
     let dir = format!("{VOD_PREFIX}{}/{}/", context.app_id, newest.file_id);
     let mut target = format!("{up}{}{}.m3u8", &dir[1..], disk_slug(&newest.key.stream));
     match context.protections.check(newest.vod_sub_app_id, request, (context.clock)().unix_seconds()) {

@@ -67,6 +67,10 @@ pub struct TrackReceipt {
     pub last_dts_ms: i64,
     /// Frames whose timestamp went back.
     pub late_frames: u64,
+    /// Frames that are to be shown more than a quarter of an hour from when they are decoded. The files keep it as it was sent.
+    /// Frames that are to be shown more than a quarter of an hour from when they are decoded. The files keep it as it was sent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub far_offsets: u64,
     pub gap_count: u64,
     /// All gaps together, from frame to frame.
     pub gaps_ms: u64,
@@ -169,6 +173,7 @@ impl TrackReceipt {
         self.bytes += next.bytes;
         self.last_dts_ms = next.last_dts_ms;
         self.late_frames += next.late_frames;
+        self.far_offsets += next.far_offsets;
         self.gap_count += next.gap_count;
         self.gaps_ms += next.gaps_ms;
         self.gaps.extend(next.gaps.iter().take(GAPS_MAX.saturating_sub(self.gaps.len())));
@@ -286,6 +291,18 @@ impl Receipt {
         [&self.video, &self.audio].into_iter().flatten().map(|track| track.frames).sum()
     }
 
+    /// What is odd about the times as they were sent; they are kept. `None`: nothing.
+    pub fn odd_times(&self) -> Option<String> {
+        let far = self.video.as_ref().map_or(0, |video| video.far_offsets);
+        let far = match far {
+            0 => None,
+            1 => Some("one picture is to be shown more than 15 minutes from when it is decoded".to_owned()),
+            far => Some(format!("{far} pictures are to be shown more than 15 minutes from when they are decoded")),
+        };
+        let odd: Vec<String> = self.drift.map(|drift| drift.to_string()).into_iter().chain(far).collect();
+        (!odd.is_empty()).then(|| odd.join("; "))
+    }
+
     /// What a user must know, in a sentence; empty if all is well.
     pub fn trouble(&self) -> String {
         let lost = self.lost.iter().map(|loss| format!("{} frames lost ({})", loss.frames, loss.reason));
@@ -365,7 +382,17 @@ mod tests {
         sum.add(&part(Some(150), Some(-350)));
         sum.add(&Receipt::default());
         let said = "the samples of the audio last 350 ms shorter than its timestamps say; the audio ends 350 ms before the video";
-        assert_eq!(sum.drift.map(|drift| drift.to_string()).as_deref(), Some(said));
+        assert_eq!(sum.odd_times().as_deref(), Some(said));
+        let far = TrackReceipt { far_offsets: 3, ..TrackReceipt::default() };
+        sum.add(&Receipt { video: Some(far), ..Receipt::default() });
+        assert!(sum.odd_times().is_some_and(|said| said.ends_with("; 3 pictures are to be shown more than 15 minutes from when they are decoded")));
+        assert_eq!(Receipt::default().odd_times(), None);
+        // Also what is left out is read again.
+        let written = serde_json::to_string(&sum).unwrap();
+        assert_eq!(serde_json::from_str::<Receipt>(&written).unwrap(), sum);
+        let (video, audio) = tracks();
+        let usual = Receipt { video, audio, ..Receipt::default() };
+        assert_eq!(serde_json::from_str::<Receipt>(&serde_json::to_string(&usual).unwrap()).unwrap(), usual);
         let (video, audio) = tracks();
         sum.add(&Receipt { video, audio, ..Receipt::default() });
         assert_eq!(sum.drift, Some(Drift { audio_clock_ms: Some(350), audio_end_ms: None }));

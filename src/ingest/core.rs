@@ -262,7 +262,7 @@ impl Core {
             }
         }
         self.metrics.set_blocks(self.store.units_free() as u64, self.store.units_total() as u64);
-        self.metrics.set_blocked(self.blocked.len() as u64);
+        self.metrics.set_blocked(self.blocked.len() as u64, now.mono);
         self.tell_load();
         laps.end(Stage::Timeouts);
         self.note_tick(now, late_nanos, &laps);

@@ -157,8 +157,7 @@ fn check_receipt(folder: &Path, recorded: &FinishedFile, faults: &mut Vec<String
 
 /// What a receipt has to say beside its numbers.
 fn told(receipt: &Receipt) -> impl Iterator<Item = String> {
-    let drift = receipt.drift.map(|drift| drift.to_string());
-    drift.into_iter().chain([receipt.trouble()]).filter(|sentence| !sentence.is_empty())
+    receipt.odd_times().into_iter().chain([receipt.trouble()]).filter(|sentence| !sentence.is_empty())
 }
 
 /// Notes what the receipt beside a recording's file says, if there is one.

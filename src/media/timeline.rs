@@ -7,6 +7,10 @@ pub const JUMP_BACK_MS: i64 = 500;
 /// behind a stalled link. A file with a gap of 10 s still plays; one with a gap of hours does not.
 pub const JUMP_FORWARD_MS: i64 = 10_000;
 
+/// A picture that is to be shown further than this from when it is decoded is a mistake of its encoder; ffmpeg's reader of FLV has the same bound. What was
+/// sent is recorded all the same, and told.
+pub const COMPOSITION_MS_MAX: u32 = 15 * 60 * 1_000;
+
 /// Unwraps the 32-bit millisecond timestamps of one track, which start anywhere and wrap after 49.7 days.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Timeline {

@@ -127,12 +127,10 @@ labels! {
         Open = "open",
         Write = "write",
         Sync = "sync",
-        /// Scan and write the index.
+        /// Scan, write the index, sync and rename.
         Finish = "finish",
         /// Truncate, or make room for the index.
         Resize = "resize",
-        /// Rename and sync the folder.
-        Rename = "rename",
     }
 
     /// What became of an attempt to deliver a callback.

@@ -9,7 +9,6 @@ pub mod passes;
 mod text;
 
 use std::cell::Cell;
-use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -63,6 +62,7 @@ struct CoreCounters {
     tick_late: Histogram,
     slow_passes: SlowPasses,
     blocked: AtomicU64,
+    blocked_nanos: AtomicU64,
     drained_bytes: AtomicU64,
 }
 
@@ -87,6 +87,7 @@ impl CoreCounters {
             tick_late: Histogram::new(),
             slow_passes: SlowPasses::default(),
             blocked: AtomicU64::new(0),
+            blocked_nanos: AtomicU64::new(0),
             drained_bytes: AtomicU64::new(0),
         }
     }
@@ -102,7 +103,28 @@ impl CoreCounters {
 #[derive(Debug)]
 pub struct CoreMetrics {
     counters: Arc<CoreCounters>,
-    one_thread: PhantomData<Cell<()>>,
+    /// When it was last said how many connections are blocked. A cell: one thread.
+    blocked_told: Cell<MonoTime>,
+}
+
+/// What the helper threads of one data folder count.
+#[derive(Debug)]
+pub struct DiskMetrics {
+    steps: Vec<Histogram>,
+    queue_wait: Histogram,
+}
+
+impl DiskMetrics {
+    fn new() -> Self {
+        Self { steps: DiskStep::ALL.iter().map(|_| Histogram::new()).collect(), queue_wait: Histogram::new() }
+    }
+    pub fn record_step(&self, step: DiskStep, nanos: u64) {
+        self.steps[step.index()].record_shared(nanos);
+    }
+    /// From a core's hand-over of a block to its disk writer's turn.
+    pub fn record_queue_wait(&self, nanos: u64) {
+        self.queue_wait.record_shared(nanos);
+    }
 }
 
 impl CoreMetrics {
@@ -155,7 +177,12 @@ impl CoreMetrics {
         self.counters.slow_passes.record(now, pass);
     }
     /// Connections whose storage is busy: they are not read until there is room.
-    pub fn set_blocked(&self, connections: u64) {
+    pub fn set_blocked(&self, connections: u64, now: MonoTime) {
+        let nanos = now.nanos_since(self.blocked_told.replace(now));
+        let before = self.counters.blocked.load(Relaxed);
+        if before > 0 {
+            add_alone(&self.counters.blocked_nanos, before.saturating_mul(nanos));
+        }
         self.counters.blocked.store(connections, Relaxed);
     }
     /// A pass has taken `bytes` from its sockets.
@@ -187,8 +214,8 @@ pub struct Metrics {
     files_failed: Counters,
     unwritten_frames: AtomicU64,
     recv_to_stored: Histogram,
-    disk_steps: Vec<Histogram>,
-    disk_queue_wait: Histogram,
+    /// By data folder, in their order.
+    disks: Mutex<Vec<(String, Arc<DiskMetrics>)>>,
     callback_attempts: Counters,
     gauges: Mutex<Vec<Gauge>>,
 }
@@ -203,8 +230,7 @@ impl Metrics {
             files_failed: Counters::of::<FileFailure>(),
             unwritten_frames: AtomicU64::new(0),
             recv_to_stored: Histogram::new(),
-            disk_steps: DiskStep::ALL.iter().map(|_| Histogram::new()).collect(),
-            disk_queue_wait: Histogram::new(),
+            disks: Mutex::new(Vec::new()),
             callback_attempts: Counters::of::<CallbackResult>(),
             gauges: Mutex::new(Vec::new()),
         })
@@ -217,7 +243,18 @@ impl Metrics {
     pub fn core(&self, index: usize) -> CoreMetrics {
         let counters = self.cores[index].clone();
         assert!(!counters.taken.swap(true, Relaxed), "the counters of core {index} have a writer");
-        CoreMetrics { counters, one_thread: PhantomData }
+        CoreMetrics { counters, blocked_told: Cell::default() }
+    }
+
+    /// What is counted of the disk of `folder`, for its helper threads.
+    pub fn disk(&self, folder: &str) -> Arc<DiskMetrics> {
+        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = disks.iter().find(|(known, _)| known == folder) {
+            return Arc::clone(known);
+        }
+        let disk = Arc::new(DiskMetrics::new());
+        disks.push((folder.to_owned(), Arc::clone(&disk)));
+        disk
     }
 
     /// Publishers of all cores.
@@ -267,13 +304,6 @@ impl Metrics {
     /// From `recv` to the return of the write, where a disk writer notices it.
     pub fn record_recv_to_stored(&self, nanos: u64) {
         self.recv_to_stored.record_shared(nanos);
-    }
-    /// From a core's hand-over of a block to its disk writer's turn.
-    pub fn record_disk_queue_wait(&self, nanos: u64) {
-        self.disk_queue_wait.record_shared(nanos);
-    }
-    pub fn record_disk_step(&self, step: DiskStep, nanos: u64) {
-        self.disk_steps[step.index()].record_shared(nanos);
     }
 
     /// A receiver was called.
@@ -363,9 +393,9 @@ impl Metrics {
         self.by_label::<Codec>(text, "unsupported_codec_total", "codec", "Tracks of codecs that are not recorded.", |core| &core.unsupported_codecs);
 
         let stored = Merged::read(self.cores.iter().map(|core| &core.recv_to_stored).chain([&self.recv_to_stored]));
-        text.durations("recv_to_stored", "From the socket to the disk.", &[(None, stored)]);
+        text.durations("recv_to_stored", "From the socket to the disk.", &[(&[], stored)]);
         let pass = Merged::read(self.cores.iter().map(|core| &core.tick_pass));
-        text.durations("tick_pass", "One pass of the media loop over its sockets.", &[(None, pass)]);
+        text.durations("tick_pass", "One pass of the media loop over its sockets.", &[(&[], pass)]);
         self.render_ticks(text);
     }
 
@@ -376,9 +406,18 @@ impl Metrics {
         for (name, core) in names.iter().zip(&self.cores) {
             text.sample(&[("core", name)], core.drained_bytes.load(Relaxed) as f64);
         }
+        text.family(
+            "core_blocked_seconds_total",
+            "counter",
+            "Time that publishers were not read because their storage was busy, of all of them together.",
+        );
+        for (name, core) in names.iter().zip(&self.cores) {
+            text.sample(&[("core", name)], core.blocked_nanos.load(Relaxed) as f64 / 1e9);
+        }
+        let labels: Vec<_> = names.iter().map(|name| [("core", name.as_str())]).collect();
         let mut by_core = |name: &str, help: &str, read: fn(&CoreCounters) -> &Histogram| {
-            let cores = names.iter().zip(&self.cores);
-            let series: Vec<_> = cores.map(|(name, core)| (Some(("core", name.as_str())), Merged::read([read(core)].into_iter()))).collect();
+            let cores = labels.iter().zip(&self.cores);
+            let series: Vec<_> = cores.map(|(labels, core)| (&labels[..], Merged::read([read(core)].into_iter()))).collect();
             text.durations(name, help, &series);
         };
         by_core("core_tick", "A whole tick of a core.", |core| &core.tick);
@@ -408,11 +447,21 @@ impl Metrics {
         }
         text.family("unwritten_frames_total", "counter", "Frames that were handed to the disk and are in no file, because it failed.");
         text.sample(&[], self.unwritten_frames() as f64);
+        self.render_disks(text);
+    }
+
+    /// What the helper threads of each data folder do.
+    fn render_disks(&self, text: &mut Exposition) {
+        let disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let folders: Vec<_> = disks.iter().map(|(folder, _)| [("folder", folder.as_str())]).collect();
+        let steps = disks.iter().flat_map(|(folder, disk)| DiskStep::ALL.iter().map(move |step| (folder, disk, step)));
         let steps: Vec<_> =
-            DiskStep::ALL.iter().map(|step| (Some(("step", step.name())), Merged::read([&self.disk_steps[step.index()]].into_iter()))).collect();
-        text.durations("disk_step", "Steps of the disk writers and the finisher.", &steps);
-        let waited = Merged::read([&self.disk_queue_wait].into_iter());
-        text.durations("disk_queue_wait", "From a core's hand-over of a block to the turn of its disk writer.", &[(None, waited)]);
+            steps.map(|(folder, disk, step)| ([("folder", folder.as_str()), ("step", step.name())], &disk.steps[step.index()])).collect();
+        let read = |histogram: &Histogram| Merged::read([histogram].into_iter());
+        let series: Vec<_> = steps.iter().map(|(labels, histogram)| (&labels[..], read(histogram))).collect();
+        text.durations("disk_step", "Steps of the disk writers and the finisher.", &series);
+        let series: Vec<_> = folders.iter().zip(&disks).map(|(labels, (_, disk))| (&labels[..], read(&disk.queue_wait))).collect();
+        text.durations("disk_queue_wait", "From a core's hand-over of a block to the turn of its disk writer.", &series);
     }
 }
 

@@ -76,7 +76,12 @@ fn everything_counted_is_in_the_text() {
     metrics.file_closed();
     metrics.file_finished(Format::Mp4);
     metrics.file_failed(FileFailure::DiskFull);
-    metrics.record_disk_step(DiskStep::Sync, 4_000_000_000);
+    metrics.disk("/first").record_step(DiskStep::Sync, 4_000_000_000);
+    metrics.disk("/second").record_queue_wait(20_000_000);
+    // Two connections for half a second, then one for a quarter.
+    for (connections, ms) in [(2, 1_000), (1, 1_500), (0, 1_750), (5, 9_000)] {
+        second.set_blocked(connections, MonoTime::from_millis(ms));
+    }
     metrics.register_disk_queue("/a\"b\\c\nd", Box::new(|| 5.0));
     metrics.register_gauge("uptime_seconds", "Since the start.", Box::new(|| 1.5));
     metrics.register_catalog_queue(Box::new(|| 2.0));
@@ -115,10 +120,14 @@ fn everything_counted_is_in_the_text() {
         ("capstan_recv_to_stored_max_seconds", 0.15),
         ("capstan_recv_to_stored_quantile_seconds{quantile=\"0.999\"}", 0.15),
         ("capstan_tick_pass_seconds_count", 2.0),
-        ("capstan_disk_step_seconds_bucket{step=\"sync\",le=\"5\"}", 1.0),
-        ("capstan_disk_step_seconds_bucket{step=\"sync\",le=\"2.5\"}", 0.0),
-        ("capstan_disk_step_max_seconds{step=\"sync\"}", 4.0),
-        ("capstan_disk_step_seconds_count{step=\"rename\"}", 0.0),
+        ("capstan_disk_step_seconds_bucket{folder=\"/first\",step=\"sync\",le=\"5\"}", 1.0),
+        ("capstan_disk_step_seconds_bucket{folder=\"/first\",step=\"sync\",le=\"2.5\"}", 0.0),
+        ("capstan_disk_step_max_seconds{folder=\"/first\",step=\"sync\"}", 4.0),
+        ("capstan_disk_step_seconds_count{folder=\"/second\",step=\"sync\"}", 0.0),
+        ("capstan_disk_queue_wait_seconds_count{folder=\"/second\"}", 1.0),
+        ("capstan_core_blocked_seconds_total{core=\"0\"}", 0.0),
+        ("capstan_core_blocked_seconds_total{core=\"1\"}", 1.25),
+        ("capstan_blocked_publishers{core=\"1\"}", 5.0),
     ];
     for (series, value) in expected {
         assert_eq!(samples.get(series), Some(&value), "{series} in\n{text}");
@@ -167,7 +176,7 @@ fn counts_of_several_threads_add_up_while_somebody_reads() {
     let metrics = Metrics::new(2);
     thread::scope(|scope| {
         for index in 0..2 {
-            let (core, metrics) = (metrics.core(index), &metrics);
+            let (core, disk) = (metrics.core(index), metrics.disk("/data"));
             scope.spawn(move || {
                 for count in 0..COUNT {
                     {
@@ -175,7 +184,7 @@ fn counts_of_several_threads_add_up_while_somebody_reads() {
                         core.media_bytes(3)
                     };
                     core.record_tick_pass(count);
-                    metrics.record_disk_step(DiskStep::Write, count);
+                    disk.record_step(DiskStep::Write, count);
                 }
             });
         }
@@ -187,5 +196,5 @@ fn counts_of_several_threads_add_up_while_somebody_reads() {
     assert_eq!(samples["capstan_frames_total{track=\"video\"}"], 2.0 * COUNT as f64);
     assert_eq!(samples["capstan_media_bytes_total"], 6.0 * COUNT as f64);
     assert_eq!(samples["capstan_tick_pass_seconds_count"], 2.0 * COUNT as f64);
-    assert_eq!(samples["capstan_disk_step_seconds_count{step=\"write\"}"], 2.0 * COUNT as f64);
+    assert_eq!(samples["capstan_disk_step_seconds_count{folder=\"/data\",step=\"write\"}"], 2.0 * COUNT as f64);
 }

@@ -60,11 +60,11 @@ impl Exposition {
         let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" });
     }
 
-    /// A histogram family `<name>_seconds`, then `<name>_quantile_seconds` and `<name>_max_seconds`. Each series has at most one label.
-    pub(super) fn durations(&mut self, name: &str, help: &str, series: &[(Option<(&str, &str)>, Merged)]) {
+    /// A histogram family `<name>_seconds`, then `<name>_quantile_seconds` and `<name>_max_seconds`, of series with these labels.
+    pub(super) fn durations(&mut self, name: &str, help: &str, series: &[(&[(&str, &str)], Merged)]) {
         self.family(&format!("{name}_seconds"), "histogram", help);
-        for (label, merged) in series {
-            let with = |extra: &[(&'static str, &'static str)]| -> Vec<(&str, &str)> { label.iter().copied().chain(extra.iter().copied()).collect() };
+        for (own, merged) in series {
+            let with = |extra: &[(&'static str, &'static str)]| -> Vec<(&str, &str)> { own.iter().copied().chain(extra.iter().copied()).collect() };
             for (bound, nanos) in BUCKETS {
                 self.line("_bucket", &with(&[("le", bound)]), merged.count_up_to(nanos) as f64);
             }
@@ -73,16 +73,15 @@ impl Exposition {
             self.line("_count", &with(&[]), merged.count as f64);
         }
         self.family(&format!("{name}_quantile_seconds"), "gauge", &format!("{help} Quantiles since the start."));
-        for (label, merged) in series {
+        for (own, merged) in series {
             for (text, part) in QUANTILES {
-                let labels: Vec<_> = label.iter().copied().chain([("quantile", text)]).collect();
+                let labels: Vec<_> = own.iter().copied().chain([("quantile", text)]).collect();
                 self.line("", &labels, seconds(merged.quantile_nanos(part)));
             }
         }
         self.family(&format!("{name}_max_seconds"), "gauge", &format!("{help} Longest since the start."));
-        for (label, merged) in series {
-            let labels: Vec<_> = label.iter().copied().collect();
-            self.line("", &labels, seconds(merged.max_nanos));
+        for (own, merged) in series {
+            self.line("", own, seconds(merged.max_nanos));
         }
     }
 

@@ -100,6 +100,8 @@ impl<S: Store> Recorder<S> {
             self.note_is_old = true;
             return;
         }
+        // Also sound that comes late, in the middle of a GOP, begins new files at once. Kept until the next key frame, its frames would have to be in a file of
+        // their own or in memory that does not outlive a kill; begun with the key frame before, files would hold frames twice.
         let mut tracks = self.epoch().tracks.clone();
         change(&mut tracks);
         self.new_epoch(tracks, EndReason::ParametersChanged);

@@ -18,6 +18,7 @@ impl<S: Store> Recorder<S> {
     pub(super) fn frame(&mut self, track: TrackKind, timestamp_ms: u32, part: FramePart<'_>, now: Now, store: &mut S) {
         let step = self.clocks.step(track, timestamp_ms);
         self.watch.frame(track, &step, now);
+        self.watch.composition(part.cts_ms);
         if step.late {
             self.totals.late_frames += 1;
         }

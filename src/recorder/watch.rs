@@ -6,7 +6,7 @@ use crate::domain::event::{
     ABNORMAL_DETAILS_MAX, ABNORMAL_PERIOD_MS, AbnormalDetail, AbnormalKind, EXCEPTION_PERIOD_MS, PushAbnormal, RecordException, RecordExceptionKind,
 };
 use crate::media::TrackKind;
-use crate::media::timeline::{JUMP_BACK_MS, JUMP_FORWARD_MS};
+use crate::media::timeline::{COMPOSITION_MS_MAX, JUMP_BACK_MS, JUMP_FORWARD_MS};
 use crate::units::MonoTime;
 
 use super::Now;
@@ -72,6 +72,13 @@ impl Watch {
         if std::mem::replace(&mut self.apart[track as usize], apart) != apart && apart && !step.jump {
             let (name, other) = of(track, ("video", "audio"), ("audio", "video"));
             self.exception(RecordExceptionKind::TracksFarApart, || format!("{name} is {} ms behind {other}", step.behind_other_ms));
+        }
+    }
+
+    /// When a picture is to be shown, ms from when it is decoded.
+    pub fn composition(&mut self, cts_ms: i32) {
+        if cts_ms.unsigned_abs() > COMPOSITION_MS_MAX {
+            self.exception(RecordExceptionKind::InvalidVideoTimestamp, || format!("a picture is to be shown {cts_ms} ms from when it is decoded"));
         }
     }
 
@@ -227,6 +234,22 @@ mod tests {
             let found: Vec<_> = watch.take_exceptions(end, false).iter().map(|found| found.kind).collect();
             assert_eq!(&found, exceptions, "{name}");
         }
+    }
+
+    #[test]
+    fn composition_times_of_hours_are_told() {
+        let mut watch = Watch::default();
+        watch.message(at(0));
+        for cts_ms in [0, -40, 900_000, -900_000] {
+            watch.composition(cts_ms);
+        }
+        assert!(watch.take_exceptions(at(0), true).is_empty());
+        for cts_ms in [900_001, i32::MIN] {
+            watch.composition(cts_ms);
+        }
+        let found = watch.take_exceptions(at(0), true);
+        let description = "a picture is to be shown 900001 ms from when it is decoded".to_owned();
+        assert_eq!(found, [RecordException { kind: RecordExceptionKind::InvalidVideoTimestamp, occurs: 2, description }]);
     }
 
     #[test]

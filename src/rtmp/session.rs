@@ -378,7 +378,8 @@ impl Session {
     }
 
     /// A message belongs to the live publication unless it is on another message stream that the peer has created: encoders that put media on
-    /// a wrong stream exist, ones that publish twice at once do not.
+    /// a wrong stream exist. A connection carries one publication at a time; another one on a message stream of its own (section 7.2.2 allows it, no encoder
+    /// at hand does it, and other servers mix both) is refused, so that the first goes on.
     fn is_published_on(&self, message_stream_id: u32) -> bool {
         match self.publication {
             Publication::Live { stream_id, .. } => message_stream_id == stream_id || !self.streams.contains(&message_stream_id),
@@ -480,6 +481,13 @@ impl Session {
                 }
                 if matches!(self.publication, Publication::Requested { .. }) {
                     return Err(SessionError::PublishUnanswered);
+                }
+                if let Publication::Live { name, .. } = &self.publication
+                    && !self.is_published_on(stream_id)
+                {
+                    let name = shorten(name, 64);
+                    let description = format!("This connection publishes {name} already: end that first, or publish over a connection of its own.");
+                    return Ok(Some(self.refuse(stream_id, RefuseReason::BadName.code(), description)));
                 }
                 return Ok(Some(match publish_request(connect, stream_id, command) {
                     Err(refusal) => self.refuse(stream_id, RefuseReason::BadName.code(), refusal.to_string()),

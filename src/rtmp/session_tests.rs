@@ -362,9 +362,28 @@ fn ways_to_publish_and_to_stop() {
             vec![cam1(), OwnedEvent::PublishEnd(EndCause::CloseStream)],
         ),
         (
-            "a second publish ends the first",
+            "a second publish on the same message stream ends the first",
             Client::publishing().publish(4.0, "cam2").message(4, 1, 9, 0, VIDEO),
             vec![cam1(), OwnedEvent::PublishEnd(EndCause::SecondPublish), publish_event("cam2", "", 1), media(MediaKind::Video, 0, VIDEO)],
+        ),
+        (
+            "a second publish on another message stream is refused, until the first has ended",
+            Client::publishing()
+                .command(3, 0, "createStream", 3.0, &[Value::Null])
+                .command(4, 2, "publish", 4.0, &[Value::Null, Value::string("cam2"), Value::string("live")])
+                .message(4, 2, 9, 0, VIDEO)
+                .message(4, 1, 9, 1, VIDEO)
+                .command(3, 0, "deleteStream", 0.0, &[Value::Null, Value::Number(1.0)])
+                .command(4, 2, "publish", 5.0, &[Value::Null, Value::string("cam2"), Value::string("live")])
+                .message(4, 2, 9, 2, VIDEO),
+            vec![
+                cam1(),
+                OwnedEvent::Refused("NetStream.Publish.BadName"),
+                media(MediaKind::Video, 1, VIDEO),
+                OwnedEvent::PublishEnd(EndCause::DeleteStream),
+                publish_event("cam2", "", 2),
+                media(MediaKind::Video, 2, VIDEO),
+            ],
         ),
         (
             "commands about other streams end nothing",

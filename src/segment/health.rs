@@ -163,6 +163,12 @@ impl DiskHealth {
         since != 0 && now.nanos().saturating_sub(since) > millis * 1_000_000
     }
 
+    /// How long the step has taken so far that has been under way for the longest time, nanoseconds; 0: there is none.
+    pub fn busy_nanos(&self, now: MonoTime) -> u64 {
+        let begun = self.busy_since.iter().map(|since| since.load(Relaxed)).filter(|since| *since != 0);
+        begun.map(|since| now.nanos().saturating_sub(since)).max().unwrap_or(0)
+    }
+
     pub fn is_failing(&self) -> bool {
         self.failing.load(Relaxed)
     }

@@ -110,11 +110,23 @@ def test_a_recording_that_grows(tmp_path, source):
     finally:
         publisher.terminate()
         publisher.wait(10)
+
+    def end():
+        """The same playlist all the while, until it ends."""
+        answer = appliance.session.get(address, timeout=15)
+        assert answer.status_code == 200 and answer.url == first.url, answer.text
+        return "ENDLIST" in answer.text and answer
+
+    ended = until(end, 10)
     file = appliance.file("cam", "a.example")
     finished = appliance.session.get(file["BasicInfo"]["MediaUrl"], timeout=10)
+    assert appliance.session.get(address, timeout=15).text == ended.text == finished.text
     assert "ENDLIST" in finished.text
     lines = lambda text: [line for line in text.splitlines() if line.startswith(("#EXT-X-BYTERANGE", "media"))]  # noqa: E731
     assert lines(finished.text)[: len(lines(second.text)) - 2] == lines(second.text)[:-2], "what a viewer loaded stays true"
+    # It is where the recording is.
+    appliance.call("DeleteMedia", FileId=file["FileId"])
+    until(lambda: appliance.session.get(address, timeout=15).status_code == 404, 10)
     appliance.stop()
 
 

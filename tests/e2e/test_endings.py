@@ -7,7 +7,7 @@ import pytest
 import media
 from appliance import until
 from check import check, check_fast_start, read
-from rtmp import VIDEO, Connection, Live, Refused, is_configuration, publisher, wait_acknowledged
+from rtmp import COMMAND, DATA, VIDEO, Connection, Live, Refused, amf, is_configuration, publisher, wait_acknowledged
 
 CONTAINERS = ("flv", "mp4", "hls", "aac")
 
@@ -156,6 +156,35 @@ def test_second_publisher_is_refused(start, source, push):
     assert appliance.metric("capstan_connection_errors_total", reason="name_in_use") == 2
 
 
+def test_a_second_publication_of_a_connection_is_refused(capstan, source, domain):
+    """On a message stream of its own: the first goes on, and the second has its turn when that has ended."""
+    capstan.record(domain, flv=True)
+    connection = publisher(capstan.rtmp_port, f"cam?vhost={domain}")
+    tags = list(media.flv_tags(source("av")))
+
+    def publish_second():
+        connection.send(COMMAND, amf("publish") + amf(9) + amf(None) + amf(f"second?vhost={domain}") + amf("live"), stream=2, chunk_stream=5)
+        return connection.expect(b"NetStream.Publish.Start")
+
+    for tag in tags[:200]:
+        connection.tag(*tag)
+    connection.send(COMMAND, amf("createStream") + amf(8) + amf(None))
+    connection.expect(b"_result")
+    with pytest.raises(Refused, match="NetStream.Publish.BadName.*publishes cam already"):
+        publish_second()
+    # What belongs to the second is nobody's.
+    connection.send(VIDEO, b"\x27\x01\0\0\0\0\0\0\x01\x09", timestamp=1, stream=2, chunk_stream=7)
+    for tag in tags[200:]:
+        connection.tag(*tag)
+    connection.send(COMMAND, amf("deleteStream") + amf(10) + amf(None) + amf(1))
+    publish_second()
+    for kind, timestamp, body in tags:
+        connection.send(kind, body if kind != DATA else amf("@setDataFrame") + body, timestamp=timestamp, stream=2, chunk_stream=6 if kind == VIDEO else 4)
+    connection.close()
+    for stream in ("cam", "second"):
+        check(capstan, capstan.file(stream, domain), media.packets(source("av")))
+
+
 def test_playing_is_refused_politely(capstan, source, push, domain):
     live = Live(source("live"), capstan.rtmp_port, f"cam?vhost={domain}")
     capstan.wait_online("cam", domain)
@@ -163,8 +192,6 @@ def test_playing_is_refused_politely(capstan, source, push, domain):
     process.communicate(timeout=20)
     assert process.returncode != 0
     connection = Connection(capstan.rtmp_port).handshake().connect()
-    from rtmp import COMMAND, amf
-
     connection.send(COMMAND, amf("createStream") + amf(2) + amf(None))
     connection.expect(b"_result")
     connection.send(COMMAND, amf("play") + amf(3) + amf(None) + amf("cam"), stream=1, chunk_stream=8)

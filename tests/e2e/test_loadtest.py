@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -62,6 +63,37 @@ def test_what_is_missing_is_found(start):
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60)
     report = json.loads(done.stdout)
     assert done.returncode == 1 and report["wrong_streams"] == 2 and report["missing_frames"] == report["frames"], done.stderr
+
+
+def test_an_end_before_its_time(start):
+    """Ctrl-C: what was sent until then is verified and told. And a server that dies costs no report."""
+    appliance = start()
+    appliance.record("localhost", flv=True)
+    command = [LOADTEST, "--target", f"rtmp://127.0.0.1:{appliance.rtmp_port}/live", "--pid", str(appliance.process.pid)]
+    command += ["--streams", "2", "--spread-ms", "0", "--seconds", "60"]
+
+    def begin(prefix, *options):
+        process = subprocess.Popen([*command, "--prefix", prefix, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        appliance.wait_recording(f"{prefix}0")
+        return process
+
+    process = begin("stopped", "--verify", appliance.http, "--formats", "flv")
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=30)
+    report = json.loads(out)
+    assert process.returncode == 130 and report["interrupted"] and report["errors"] == 0, said
+    assert report["verified_streams"] == 2 and report["wrong_streams"] == 0 and report["frames"] == report["verified_frames"] > 10, said
+    process = begin("died")
+    appliance.kill()
+    out, said = process.communicate(timeout=30)
+    report = json.loads(out)
+    assert process.returncode == 1 and report["errors"] == 2 and report["server"]["is_gone"] and report["frames"] > 10, said
+    # Nobody is there.
+    done = subprocess.run([*command[:3], "--verify", appliance.http, "--seconds", "1"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1 and f"nobody listens at 127.0.0.1:{appliance.rtmp_port}" in done.stderr, done.stderr
+    for wrong in (["--formats", "ogg"], ["--seconds", "nan"], ["--pid", "4194305"], ["--verify", "/nowhere"], ["--core", "1023"]):
+        done = subprocess.run([*command[:3], *wrong], capture_output=True, text=True, timeout=30)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
 
 
 def test_publishes_a_file_in_a_loop(start):

@@ -119,12 +119,23 @@ def parsed(url):
     return playlist
 
 
+def begin_gstreamer(url, raw):
+    command = ["gst-launch-1.0", "-q", "souphttpsrc", f"location={url}", "!", "hlsdemux", "!", "decodebin", "!", "videoconvert", "!", "video/x-raw,format=I420", "!", "filesink", f"location={raw}"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def end_gstreamer(process, raw, size=(96, 64)):
+    """How many pictures of this size it found, and the last one."""
+    said, _ = process.communicate(timeout=40)
+    assert process.returncode == 0, said[-4000:]
+    length = size[0] * size[1] * 3 // 2
+    data = raw.read_bytes()
+    return len(data) // length, data[-length:]
+
+
 def gstreamer(url, raw, size=(96, 64)):
     """Pictures of this size that GStreamer's demuxer finds."""
-    command = ["gst-launch-1.0", "-q", "souphttpsrc", f"location={url}", "!", "hlsdemux", "!", "decodebin", "!", "videoconvert", "!", "video/x-raw,format=I420", "!", "filesink", f"location={raw}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=40)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return raw.stat().st_size // (size[0] * size[1] * 3 // 2)
+    return end_gstreamer(begin_gstreamer(url, raw), raw, size)[0]
 
 
 def variants(url):
@@ -152,6 +163,8 @@ def test_every_playlist_in_every_reader(start, source, push, browser, tmp_path, 
         live = f"{appliance.media}/live/1300000001/localhost/live/cam.m3u8"
         until(lambda: len(parsed(live).segments) >= 2, 15, "two segments")
         assert parsed(live).playlist_type == "event" and not parsed(live).is_endlist
+        # It asks the live address again and again, also after the end of the stream.
+        watcher = begin_gstreamer(live, tmp_path / "watched")
         played_by_all(page, live)
         push.finish(publisher)
         files = appliance.by_format("cam", "localhost", "flv", "hls", "mp4")
@@ -165,7 +178,11 @@ def test_every_playlist_in_every_reader(start, source, push, browser, tmp_path, 
             played_by_all(page, url)
             frames = len(media.packets(url, quiet=False)["video"])
             assert frames >= (50 if kind == "clip" else sent), f"{kind}: {frames} of {sent}"
-        assert gstreamer(urls["hls"], tmp_path / "raw") >= sent - 1
+        count, last = end_gstreamer(begin_gstreamer(urls["hls"], tmp_path / "raw"), tmp_path / "raw")
+        assert count >= sent - 1
+        watched, last_watched = end_gstreamer(watcher, tmp_path / "watched")
+        assert watched > 20 and last_watched == last
+        assert parsed(live).is_endlist and requests.get(live, timeout=10).url.rsplit("/", 1)[0] == urls["hls"].rsplit("/", 1)[0]
     finally:
         page.close()
 

@@ -33,6 +33,8 @@ class Case:
     kept: list = None
     # Audio by its timestamps less audio by its samples, as the receipts tell it; None: nothing that could be noticed.
     drift_ms: int = None
+    # What else the log and `explain` say of its times.
+    odd: str = None
 
 
 def is_frame(kind, body):
@@ -108,6 +110,15 @@ def composition(offset):
         return whole([(kind, timestamp, body[:2] + time + body[5:] if kind == VIDEO and is_frame(kind, body) else body) for kind, timestamp, body in base()])
 
     return case
+
+
+def far_composition():
+    """A mistake of an encoder: one picture is to be shown in two hours. It is kept so, and told."""
+    sent = base()
+    index = next(index for index, (kind, _, body) in enumerate(sent) if kind == VIDEO and is_frame(kind, body) and body[0] >> 4 == 2)
+    kind, timestamp, body = sent[index]
+    sent[index] = (kind, timestamp, body[:2] + (7_200_000).to_bytes(3, "big") + body[5:])
+    return Case(sent, [frames(sent)], odd="one picture is to be shown more than 15 minutes from when it is decoded")
 
 
 def variable():
@@ -304,6 +315,7 @@ CASES = {
     "empty frames": empty_frames,
     "negative composition": composition(-40),
     "large composition": composition(5000),
+    "one picture in two hours": far_composition,
     "variable rate": variable,
     "a frame every minute": rate(60_000),
     "240 frames a second": rate(4),
@@ -352,6 +364,10 @@ def test_timeline(capstan, transport, domain, name):
             check = check_flv if container == "flv" else check_mp4
             check(capstan.path_of(part), wanted)
     check_drift(capstan, files, case.drift_ms)
+    if case.odd:
+        assert case.odd in "".join(line for line in capstan.log.splitlines() if "are odd; they are kept" in line)
+        for part in (part for part in files if part["MetaData"]["Container"] in ("flv", "mp4")):
+            assert case.odd in media.run([BINARY, "explain", capstan.path_of(part)]).stdout.decode()
     (playlist,) = (capstan.path_of(file) for file in files if file["MetaData"]["Container"] == "hls")
     check_playlist(playlist, "m4s", len(expected))
     if len(expected) == 1:
@@ -373,7 +389,7 @@ def check_drift(capstan, files, drift_ms):
             assert "audio_clock_ms" not in found, found
             continue
         assert abs(found["audio_clock_ms"] - drift_ms) < 10 and abs(found["audio_end_ms"] - drift_ms) < 60, found
-        assert f"file_id={file['FileId']} " in "".join(line for line in capstan.log.splitlines() if "do not match; they are kept" in line)
+        assert f"file_id={file['FileId']} " in "".join(line for line in capstan.log.splitlines() if "are odd; they are kept" in line)
         if file["MetaData"]["Container"] != "hls":
             told = media.run([BINARY, "explain", capstan.path_of(file)]).stdout.decode()
             assert f"the samples of the audio last {found['audio_clock_ms']} ms shorter than its timestamps say" in told, told

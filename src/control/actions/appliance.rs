@@ -16,7 +16,7 @@ use crate::control::errors::{ApiError, refuse};
 use crate::control::params::{NoParameters, parameters};
 use crate::control::protocol::Reply;
 use crate::control::{console, times};
-use crate::delivery::resolve::{LIVE_PREFIX, watched};
+use crate::delivery::resolve::LIVE_PREFIX;
 use crate::domain::{LiveStream, RecordingSource};
 use crate::metrics::passes::Stage;
 use crate::units::{FileId, Format};
@@ -96,12 +96,13 @@ fn state(scope: &Scope<'_>, request: StateRequest) -> Result<Reply, ApiError> {
 /// Where the recording of a stream is watched that grows; empty: there is none.
 fn live_url(scope: &Scope<'_>, stream: &LiveStream) -> String {
     let context = scope.context;
-    let Some(identity) = watched(&context.media.open, |key| *key == stream.key) else { return String::new() };
+    let watched = context.media.open.watched((context.media.storage.clock)(), |key| *key == stream.key);
+    let Some(watched) = watched else { return String::new() };
     let encoded = |text: &str| utf8_percent_encode(text, NAME).to_string();
     let app: Vec<String> = stream.key.app.split('/').map(encoded).collect();
     let dir = format!("{LIVE_PREFIX}{}/{}/{}/", context.app_id, encoded(&stream.key.domain), app.join("/"));
     let url = format!("{}{dir}{}.m3u8", context.public_base, encoded(&stream.key.stream));
-    context.signing(scope.now).signed(identity.vod_sub_app_id, &url, &dir).unwrap_or(url)
+    context.signing(scope.now).signed(watched.identity.vod_sub_app_id, &url, &dir).unwrap_or(url)
 }
 
 fn stream_info(scope: &Scope<'_>, stream: &LiveStream) -> Value {

@@ -12,6 +12,7 @@ use crate::domain::receipt::{Continued, FrameLength, FurtherReceipt, TrackReceip
 use crate::media::flv_tag;
 use crate::media::note;
 use crate::media::note::Note;
+use crate::media::timeline::COMPOSITION_MS_MAX;
 use crate::media::{Frame, TrackKind};
 use crate::units::{FileId, MonoTime};
 
@@ -341,7 +342,10 @@ impl<F: Sink> Output<F> {
         }
         if fits {
             match frame.track {
-                TrackKind::Video => open.video.count(frame.dts_ms, frame.media.len()),
+                TrackKind::Video => {
+                    open.video.count(frame.dts_ms, frame.media.len());
+                    open.video.far_offsets += u64::from(frame.cts_ms.unsigned_abs() > COMPOSITION_MS_MAX);
+                }
                 TrackKind::Audio => open.audio.count(frame.dts_ms, frame.media.len()),
             }
         }

@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use crate::container::{FinishPlan, RecordingEnd};
 use crate::domain::receipt::Damage;
 use crate::domain::{DataFolder, FinishedFile, PausedRecording, Policy, RecordingSource, Resumptions};
-use crate::metrics::{DiskStep, FileFailure, Metrics};
+use crate::metrics::{DiskMetrics, DiskStep, FileFailure, Metrics};
 use crate::segment::checksum::Running;
 use crate::segment::finish::{self, Checksum, ClosedFile, ClosedFiles, Ended, FinishSettings};
 use crate::segment::folders;
@@ -83,6 +83,7 @@ pub(super) struct Finisher {
     pub(super) health: Arc<DiskHealth>,
     pub(super) finished: Box<dyn FnMut(FinishedFile) + Send>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) times: Arc<DiskMetrics>,
     pub(super) recordings: Arc<OpenRecordings>,
     pub(super) resumption: ResumptionSettings,
     pub(super) clock: fn() -> MonoTime,
@@ -146,7 +147,7 @@ impl Finisher {
                 }
                 let (plan, checksum) = (plan.map(|plan| *plan), checksum.map(Checksum::Running));
                 self.closed.insert(path, ClosedFile { file, plan, damage, checksum, link, headers, found: None });
-                self.metrics.record_disk_step(DiskStep::Resize, nanos(started));
+                self.times.record_step(DiskStep::Resize, nanos(started));
             }
             FinishCommand::Text { folder, name, text } => {
                 let path = self.settings.recording_folder().join(folder.to_string()).join(name);
@@ -245,7 +246,7 @@ impl Finisher {
     fn end_recordings(&mut self) {
         let ends = std::mem::take(&mut self.ended);
         let started = Instant::now();
-        let ends: Vec<Ended> = ends.into_iter().map(|end| Ended { identity: self.recordings.ended(end.file_id), end }).collect();
+        let ends: Vec<Ended> = ends.into_iter().map(|end| Ended { identity: self.recordings.ended(end.file_id, (self.clock)()), end }).collect();
         let results = match ends.as_slice() {
             [] => return,
             // The system may have much to write beside ours: for a few of them it is not asked to write all.
@@ -266,7 +267,7 @@ impl Finisher {
         let each = nanos(started) / ends.len() as u64;
         for (ended, result) in ends.into_iter().zip(results) {
             self.ended(ended.end, result);
-            self.metrics.record_disk_step(DiskStep::Finish, each);
+            self.times.record_step(DiskStep::Finish, each);
         }
     }
 

@@ -152,6 +152,7 @@ impl Parts {
         let (to_finisher, finisher_queue) = bounded(finish_queue_max);
         // One sync may wait while another runs: it covers whatever was written until it begins.
         let (to_sync, sync_queue) = bounded(1);
+        let times = metrics.disk(&finish.data_folder.display().to_string());
         let recording = finish.recording_folder();
         let recording_folder = recording.clone();
         let writer = Writer {
@@ -174,6 +175,7 @@ impl Parts {
             next_removal_look: Instant::now(),
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
+            times: Arc::clone(&times),
             clock,
             recordings: Arc::clone(&open),
         };
@@ -187,13 +189,14 @@ impl Parts {
             health: Arc::clone(&health),
             finished,
             metrics: Arc::clone(&metrics),
+            times: Arc::clone(&times),
             recordings: open,
             resumption,
             clock,
             next_check: Instant::now(),
             next_retry: Instant::now(),
         };
-        let syncer = Syncer { path: recording_folder, queue: sync_queue, metrics, health, clock };
+        let syncer = Syncer { path: recording_folder, queue: sync_queue, metrics, times, health, clock };
         Ok(Self { writer, finisher, syncer, sender, queue: receiver, to_finish: finisher_queue })
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crossbeam::channel::Receiver;
 
-use crate::metrics::{DiskStep, FileFailure, Metrics};
+use crate::metrics::{DiskMetrics, DiskStep, FileFailure, Metrics};
 use crate::segment::faults;
 use crate::segment::health::{DiskHealth, Helper};
 use crate::units::MonoTime;
@@ -21,6 +21,7 @@ pub(super) struct Syncer {
     /// When each sync was asked for.
     pub(super) queue: Receiver<MonoTime>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) times: Arc<DiskMetrics>,
     pub(super) health: Arc<DiskHealth>,
     pub(super) clock: fn() -> MonoTime,
 }
@@ -48,7 +49,7 @@ impl Syncer {
             tracing::error!(%error, "syncing the data folder failed");
             self.metrics.file_failed(FileFailure::Sync);
         }
-        self.metrics.record_disk_step(DiskStep::Sync, nanos(started));
+        self.times.record_step(DiskStep::Sync, nanos(started));
         self.health.synced((self.clock)().nanos_since(asked));
         self.health.waits(Helper::Syncer);
     }

@@ -13,7 +13,7 @@ use crossbeam::channel::{Receiver, Sender};
 
 use crate::domain::Resumptions;
 use crate::limits::TMPFS_MAGIC;
-use crate::metrics::{DiskStep, FileFailure, Metrics};
+use crate::metrics::{DiskMetrics, DiskStep, FileFailure, Metrics};
 use crate::segment::arena::Block;
 use crate::segment::headers::Head;
 use crate::segment::health::{DiskHealth, Helper};
@@ -67,6 +67,7 @@ pub(super) struct Writer {
     pub(super) next_removal_look: Instant,
     pub(super) health: Arc<DiskHealth>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) times: Arc<DiskMetrics>,
     pub(super) clock: fn() -> MonoTime,
     pub(super) recordings: Arc<OpenRecordings>,
 }
@@ -227,7 +228,7 @@ impl Writer {
         }
         give_back(Some(record));
         self.written = true;
-        self.metrics.record_disk_step(DiskStep::Open, nanos(started));
+        self.times.record_step(DiskStep::Open, nanos(started));
     }
 
     /// Puts a write to those that go out together. They are carried out in any order, so one that touches what another of the same file writes (a page
@@ -245,7 +246,7 @@ impl Writer {
         } else if !self.failed.contains(&write.serial) {
             unreachable!("a write to a file that was never opened");
         }
-        self.metrics.record_disk_queue_wait((self.clock)().nanos_since(write.sent));
+        self.times.record_queue_wait((self.clock)().nanos_since(write.sent));
         self.batch_bytes += write.bytes.as_slice().len();
         self.batch.push(write);
         if self.batch.len() == BATCH_WRITES_MAX || self.batch_bytes >= BATCH_BYTES_MAX {
@@ -330,7 +331,7 @@ impl Writer {
                 }
             }
         }
-        self.metrics.record_disk_step(DiskStep::Write, nanos(started));
+        self.times.record_step(DiskStep::Write, nanos(started));
         for BlockWrite { bytes, release, .. } in batch.drain(..) {
             drop(bytes);
             give_back(release);

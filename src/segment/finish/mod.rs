@@ -321,8 +321,8 @@ fn complete(
         // What was written and is not there.
         receipt.lose("storage_failed", receipt.frames().saturating_sub(summary.frames()));
     }
-    if let Some(drift) = receipt.drift {
-        tracing::info!(%file_id, domain = %identity.key.domain, stream = %identity.key.stream, %drift, "the times of the tracks of a recording do not match; they are kept");
+    if let Some(odd) = receipt.odd_times() {
+        tracing::info!(%file_id, domain = %identity.key.domain, stream = %identity.key.stream, odd, "the times of a recording are odd; they are kept");
     }
     Ok(FinishedFile {
         end: end.map_or_else(|| WallTime::from_unix_micros(identity.start.unix_micros() + summary.duration_ms as i64 * 1000), |end| end.end),
