@@ -68,7 +68,6 @@ pub struct TrackReceipt {
     /// Frames whose timestamp went back.
     pub late_frames: u64,
     /// Frames that are to be shown more than a quarter of an hour from when they are decoded. The files keep it as it was sent.
-    /// Frames that are to be shown more than a quarter of an hour from when they are decoded. The files keep it as it was sent.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub far_offsets: u64,
     pub gap_count: u64,
