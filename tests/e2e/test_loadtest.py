@@ -11,7 +11,7 @@ from appliance import BINARY
 LOADTEST = Path(os.environ.get("CAPSTAN_LOADTEST", BINARY.parent / "examples" / "loadtest"))
 
 
-def loadtest(appliance, *options, timeout=120):
+def loadtest(appliance, *options, timeout=360):
     command = [LOADTEST, "--target", f"rtmp://127.0.0.1:{appliance.rtmp_port}/live", "--pid", str(appliance.process.pid), "--verify", appliance.http, *map(str, options)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
@@ -32,7 +32,7 @@ def test_twenty_streams_in_real_time(start):
     assert report["bytes"] > report["media_bytes"] and report["server_cpu_s"] >= 0 and report["cpu_s_per_gb"] >= 0
     assert appliance.metric("capstan_dropped_frames_total") == 0
     # The other way to count.
-    folder = subprocess.run([LOADTEST, "--help"], capture_output=True, text=True, timeout=10)
+    folder = subprocess.run([LOADTEST, "--help"], capture_output=True, text=True, timeout=60)
     assert "--verify" in folder.stdout
 
 

@@ -33,13 +33,13 @@ def test_a_stop_under_load(start, source, domain, receiver, then):  # noqa: F811
         until(lambda: "file finished" in capstan.log or capstan.process.poll() is not None, 20, "a finished file", pause=0.001)
     if then:
         capstan.process.send_signal(then)
-    code = capstan.process.wait(20)
+    code = capstan.process.wait(60)
     assert code == 0 or then, capstan.log
     capstan.check_log()
     capstan.start()
     whole = packets(source("live"))
     for name, live in publishers.items():
-        live.join(10)
+        live.join(60)
         arrived = {track: sum(at < asked for at in times) for track, times in live.sent.items()}
         for file in capstan.by_format(name, domain, "flv", "mp4").values():
             found = read(capstan, file)
@@ -59,4 +59,4 @@ def test_a_stop_under_load(start, source, domain, receiver, then):  # noqa: F811
                 if call["stream_id"] == name and json.loads(call["record_detail"])["file_format"] == format
             ]
             assert of_format == ["record_start_succeeded", "record_ended"], name
-    assert list((capstan.data / "recording").iterdir()) == []
+    until(lambda: not list((capstan.data / "recording").iterdir()), 10, "nothing being left to do")
