@@ -158,6 +158,8 @@ def test_kill_9_between_the_file_and_its_callback(start, source, push, domain, r
     push(source("av"), capstan.url("cam", domain))
     file = capstan.file("cam", domain)
     publisher = push.ffmpeg(source("live"), capstan.url("running", domain), realtime=True)
+    # Its begin, and that of its recording.
+    until(lambda: capstan.call("DescribeCallbackDeliveries", Stream=f"{domain}/live/running")["TotalCount"] == 2, what="what is to be told")
     capstan.wait_recording("running", domain)
     capstan.kill()
     publisher.wait(60)

@@ -58,7 +58,7 @@ def shown(frames_of_all, at, begin, end):
 def edited(appliance, files, **output):
     task = appliance.call("EditMedia", InputType="File", FileInfos=files, OutputConfig=output, SessionContext="mine")["TaskId"]
     assert re.fullmatch(r"1300000001-EditMedia-[0-9a-f]+", task)
-    detail = until(lambda: (found := appliance.call("DescribeTaskDetail", TaskId=task))["Status"] == "FINISH" and found, 20, "EditMedia")
+    detail = until(lambda: (found := appliance.call("DescribeTaskDetail", TaskId=task))["Status"] == "FINISH" and found, 60, "EditMedia")
     assert detail["TaskType"] == "EditMedia" and detail["EditMediaTask"]["SessionContext"] == "mine"
     return detail["EditMediaTask"]
 

@@ -27,6 +27,9 @@ def test_a_stop_under_load(start, source, domain, receiver, then):  # noqa: F811
     for name in names:
         capstan.wait_recording(name, domain)
     until(lambda: all(len(live.sent["video"]) > 40 for live in publishers.values()), what="pictures of all")
+    # Begun and told: what nobody heard of need not be told to have ended.
+    mine.wait(len(names), 1)
+    mine.wait(2 * len(names), 332)
     asked = time.time()
     capstan.process.send_signal(signal.SIGTERM)
     if then == signal.SIGKILL:
