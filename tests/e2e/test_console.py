@@ -241,6 +241,27 @@ def test_firefox_plays_what_lives_and_what_is_kept(start, source, push, firefox)
     assert firefox.errors == []
 
 
+def test_who_watches_goes_on_watching_when_the_recording_comes_again(start, source, push, browser):
+    """A player that had to begin anew does not stand still until somebody presses its button."""
+    appliance = start(record={"first_run_rule": False, "hls_segment_ms": 1000})
+    appliance.record("localhost", hls=True)
+    push.ffmpeg(source("live"), appliance.url("camera-1"), loop=True)
+    appliance.wait_recording("camera-1")
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(f"{appliance.http}/#/watch/localhost/live/camera-1")
+    played(page, 0.5)
+    page.route("**/*.m3u8", lambda route: route.fulfill(status=404))
+    page.get_by_text("it is asked for again").wait_for()
+    page.unroute("**/*.m3u8")
+    page.eval_on_selector("video", "video => video.addEventListener('emptied', () => { window.begunAnew = true; })")
+    page.wait_for_function("window.begunAnew")
+    at = "video => video.currentTime"
+    begin = until(lambda: page.eval_on_selector("video", "video => video.readyState >= 2") and page.eval_on_selector("video", at), 10, "a picture")
+    until(lambda: page.eval_on_selector("video", at) > begin + 0.5, 10, "the player advancing")
+    page.close()
+
+
 def test_a_restart_of_the_appliance_is_seen_and_survived(start, browser):
     appliance = start()
     page = browser.new_page()
