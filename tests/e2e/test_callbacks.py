@@ -152,7 +152,8 @@ def test_kill_9_between_the_file_and_its_callback(start, source, push, domain, r
     """The receiver is not there when the file is finished: it hears of it, and of the end, after the restart."""
     mine = receiver()
     mine.close()
-    capstan = start(callbacks={"retry_interval_ms": 200})
+    # Nothing is given up, however long the receiver is away.
+    capstan = start(callbacks={"retry_interval_ms": 200, "retries_max": 1000})
     tell(capstan, domain, template(capstan, mine, *URLS[:3], "RecordStatusNotifyUrl", CallbackKey="k"))
     capstan.record(domain, flv=True)
     push(source("av"), capstan.url("cam", domain))
