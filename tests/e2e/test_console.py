@@ -255,7 +255,7 @@ def test_who_watches_goes_on_watching_when_the_recording_comes_again(start, sour
     page.get_by_text("it is asked for again").wait_for()
     page.unroute("**/*.m3u8")
     page.eval_on_selector("video", "video => video.addEventListener('emptied', () => { window.begunAnew = true; })")
-    page.wait_for_function("window.begunAnew")
+    until(lambda: page.evaluate("window.begunAnew"), 10, "the player to begin anew")
     at = "video => video.currentTime"
     begin = until(lambda: page.eval_on_selector("video", "video => video.readyState >= 2") and page.eval_on_selector("video", at), 10, "a picture")
     until(lambda: page.eval_on_selector("video", at) > begin + 0.5, 10, "the player advancing")

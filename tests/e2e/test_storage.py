@@ -308,6 +308,7 @@ def test_an_error_of_the_disk(faulty, step):
     until(lambda: live.frames > frames + 600, 20, "frames")
     sent = live.stop()
     until(lambda: len(appliance.search(StreamIds=["cam"])) >= 2, 20, "files")
+    until(lambda: not list((appliance.data / "recording").iterdir()), 20, "everything being finished")
     files = sorted(appliance.search(StreamIds=["cam"]), key=lambda file: int(file["FileId"]))
     check_sum(appliance, files, sent)
     damaged = [file for file in files if receipt(appliance, file)["receipt"]["damaged"]]

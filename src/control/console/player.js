@@ -62,7 +62,8 @@ export function player(about, address, format, { audioOnly = false, poster = nul
         if (!data.fatal) return;
         if (data.type === Hls.ErrorTypes.MEDIA_ERROR) return goOn(() => hls.recoverMediaError());
         tell(data.type === Hls.ErrorTypes.NETWORK_ERROR ? "The recording does not come; it is asked for again." : `The recording cannot be played: ${data.details}.`);
-        // The appliance may just be starting again.
+        // The appliance may just be starting again. Once, however many requests failed.
+        clearTimeout(again);
         if (data.type === Hls.ErrorTypes.NETWORK_ERROR) again = setTimeout(() => (hls.levels?.length && !live ? hls.startLoad() : goOn(() => hls.loadSource(address))), AGAIN_MS);
       });
       hls.loadSource(address);
