@@ -131,7 +131,7 @@ class Publisher(threading.Thread):
     def finish(self):
         """Ends the publication as an encoder does."""
         self.ending.set()
-        self.join(20)
+        self.join(60)
         if self.connection and not self.is_alive():
             try:
                 self.connection.send(rtmp.COMMAND, rtmp.amf("deleteStream") + rtmp.amf(7) + rtmp.amf(None) + rtmp.amf(1))
@@ -141,7 +141,7 @@ class Publisher(threading.Thread):
 
     def cut(self):
         self.ending.set()
-        self.join(20)
+        self.join(60)
         assert not self.is_alive(), f"the publisher of {self.stream} hangs"
         if self.connection:
             self.connection.socket.close()
@@ -363,9 +363,12 @@ class Run:
     def publish_back(self):
         """The stream that comes back under its name, every other time with other pictures, so that its turns can be told apart."""
         source = ("long", "live")[len(self.back()) % 2]
-        if self.back():
+        was_there = bool(self.back())
+        publisher = Publisher(self.appliance, "back", source, 25, "back.example")
+        self.streams.append(Stream(publisher, source, "back.example"))
+        if was_there:
+            until(lambda: publisher.connection or not publisher.is_alive(), 20, "the stream that comes back")
             self.gaps.append(time.monotonic() - self.killed_at)
-        self.streams.append(Stream(Publisher(self.appliance, "back", source, 25, "back.example"), source, "back.example"))
 
     def back(self):
         return [stream for stream in self.streams if stream.domain == "back.example"]
@@ -479,7 +482,7 @@ class Run:
         if lying != known:
             faults.append(f"on the disk but not in the catalog: {lying - known}; in the catalog but not on the disk: {known - lying}")
         # A fresh scan finds in every file what was noted when it was finished or recovered.
-        verified = subprocess.run([BINARY, "verify", *self.appliance.roots], capture_output=True, text=True, timeout=60)
+        verified = subprocess.run([BINARY, "verify", *self.appliance.roots], capture_output=True, text=True, timeout=240)
         if verified.returncode:
             faults.append(verified.stdout)
         self.appliance.check_log()

@@ -73,7 +73,8 @@ class Holdings:
         self.counts["data"] += len(numbers)
         if self.transport:
             return
-        found = media.packets(path, each=True)
+        # Of the part whose times begin anew, ffmpeg has a word to say.
+        found = media.packets(path, each=True, quiet=len(parts) == 1)
         names = {"video0": "video", "video1": "video1", "audio0": "audio", "audio1": "audio1"}
         # A playlist over several files has holes in its times.
         times = len(parts) == 1

@@ -31,8 +31,13 @@ VOD_ACTIONS = {
 FORMATS = ("Flv", "Hls", "Mp4", "Aac", "Mp3")
 
 
+# Limits in the tests are what a machine with nothing else to do needs at most; one that is slow or busy may take so many times as long.
+PATIENCE = 4
+
+
 def until(question, seconds=30, what="it", pause=0.05):
-    """The first answer that is true; asks again and again, fails after `seconds`."""
+    """The first answer that is true; asks again and again, fails after `seconds` of a calm machine."""
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while True:
         answer = question()
@@ -43,6 +48,8 @@ def until(question, seconds=30, what="it", pause=0.05):
         time.sleep(pause)
 
 
+# Servers that this test process has started.
+_started = []
 _reserved = []
 # A byte of it is locked for each port that a test process was given, until that ends.
 _ports = open(Path(tempfile.gettempdir()) / f"capstan-test-ports-{os.getuid()}", "ab")
@@ -70,6 +77,13 @@ def free_port():
             continue
         _reserved.append(port)
         return port
+
+
+def kill_all():
+    """Ends what tests and fixtures that failed have left running."""
+    for process in _started:
+        if process.poll() is None:
+            process.kill()
 
 
 class ApiError(Exception):
@@ -140,26 +154,32 @@ class Appliance:
     def log(self):
         return self.log_path.read_text(errors="replace")
 
+    def said(self, *words, count=1):
+        """The log's lines with all these words, once there are so many. They are written a moment after what they tell of."""
+        lines = lambda: [line for line in self.log.splitlines() if all(word in line for word in words)]  # noqa: E731
+        return until(lambda: len(found := lines()) >= count and found, 10, f"{count} lines with {words}")
+
     def start(self, ready=(200,)):
         """Until it answers with one of these."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(toml(self.settings))
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([BINARY, "serve", "--config", self.config], stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder)
+        _started.append(self.process)
         until(lambda: self._ready(ready), 20, "the server's start")
         return self
 
     def _ready(self, codes):
         assert self.process.poll() is None, f"the server ended with {self.process.returncode}:\n{self.log}"
         try:
-            return self.session.get(f"{self.http}/healthz", timeout=5).status_code in codes
+            return self.session.get(f"{self.http}/healthz", timeout=5 * PATIENCE).status_code in codes
         except requests.ConnectionError:
             return False
 
     def stop(self, how=signal.SIGTERM, seconds=20):
         """Ends it as systemd does; it has to say 0."""
         self.process.send_signal(how)
-        code = self.process.wait(seconds)
+        code = self.process.wait(seconds * PATIENCE)
         assert code == 0, f"the server ended with {code}:\n{self.log}"
         self.check_log()
 
@@ -175,7 +195,7 @@ class Appliance:
     def post(self, action, version=None, headers=None, **parameters):
         version = version or (VOD if action in VOD_ACTIONS else LIVE)
         headers = {"Content-Type": "application/json", "X-TC-Action": action, "X-TC-Version": version, **(headers or {})}
-        return self.session.post(f"{self.http}/", data=json.dumps(parameters).encode(), headers=headers, timeout=15)
+        return self.session.post(f"{self.http}/", data=json.dumps(parameters).encode(), headers=headers, timeout=15 * PATIENCE)
 
     def call(self, action, **parameters):
         """The answer's fields without RequestId; [`ApiError`] for an error."""
@@ -185,7 +205,7 @@ class Appliance:
         """The same by a GET with flattened parameters."""
         version = version or (VOD if action in VOD_ACTIONS else LIVE)
         query = urllib.parse.urlencode({"Action": action, "Version": version, **flat})
-        return self.answer(self.session.get(f"{self.http}/?{query}", timeout=15))
+        return self.answer(self.session.get(f"{self.http}/?{query}", timeout=15 * PATIENCE))
 
     @staticmethod
     def answer(response):
@@ -271,6 +291,15 @@ class Appliance:
         assert len(found) == 1, found
         return found[0]
 
+    def open_identities(self):
+        """(data folder, identity) of each open recording; one that is just being begun or finished may be missing."""
+        for root in self.roots:
+            for place in (root / "recording").glob("*/identity.json"):
+                try:
+                    yield root, json.loads(place.read_text())["identity"]
+                except (FileNotFoundError, ValueError):
+                    continue
+
     def online(self, stream, domain=None):
         filters = {"StreamName": stream, **({"DomainName": domain} if domain else {})}
         return self.call("DescribeLiveStreamOnlineList", PageSize=100, **filters)["OnlineInfo"]
@@ -290,7 +319,7 @@ class Appliance:
     def metrics(self):
         """Samples by name and labels as written."""
         samples = {}
-        for line in self.session.get(f"{self.http}/metrics", timeout=10).text.splitlines():
+        for line in self.session.get(f"{self.http}/metrics", timeout=10 * PATIENCE).text.splitlines():
             if line and not line.startswith("#"):
                 name, value = line.rsplit(" ", 1)
                 samples[name] = float(value)

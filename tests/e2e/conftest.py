@@ -11,9 +11,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("media", "appliance", "check", "rtmp")
 
 import media  # noqa: E402
-from appliance import Appliance  # noqa: E402
+from appliance import PATIENCE, Appliance, kill_all  # noqa: E402
 
 _numbers = itertools.count()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish():
+    kill_all()
 
 
 @pytest.fixture(scope="session")
@@ -81,9 +86,9 @@ class Push:
         self.running.append(process)
         return process
 
-    def ffmpeg(self, path, url, *options, realtime=False, ffmpeg=media.FFMPEG):
-        """Starts ffmpeg: as fast as the server takes it, or in real time. H.264 and audio go out as they are in `path`."""
-        pace = ["-re"] if realtime else []
+    def ffmpeg(self, path, url, *options, realtime=False, loop=False, ffmpeg=media.FFMPEG):
+        """Starts ffmpeg: as fast as the server takes it, in real time, or in real time until it is ended. H.264 and audio go out as they are in `path`."""
+        pace = ["-re", "-stream_loop", "-1"] if loop else ["-re"] if realtime else []
         return self.start([ffmpeg, "-v", "error", "-nostdin", *pace, "-i", path, "-map", "0", "-c", "copy", "-f", "flv", "-flvflags", "no_duration_filesize", *options, url])
 
     def __call__(self, path, url, *options, **named):
@@ -92,7 +97,7 @@ class Push:
 
     @staticmethod
     def finish(process, seconds=90):
-        output = process.communicate(timeout=seconds)[0]
+        output = process.communicate(timeout=seconds * PATIENCE)[0]
         assert process.returncode == 0, f"{' '.join(process.args)} ended with {process.returncode}: {output.decode(errors='replace')}"
 
 

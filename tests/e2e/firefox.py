@@ -39,6 +39,13 @@ class Firefox:
         command = [BINARY, "--headless", "--no-remote", "--profile", str(profile), "--remote-debugging-port", "0", "about:blank"]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, env={**os.environ, "HOME": str(folder)})
         self.errors, self._ids, self._buffer = [], itertools.count(1), b""
+        try:
+            self._begin()
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def _begin(self):
         self._socket = self._connect(self._port())
         self._command("session.new", capabilities={})
         self._command("session.subscribe", events=["log.entryAdded"])
@@ -55,7 +62,7 @@ class Firefox:
 
     @staticmethod
     def _connect(port):
-        opened = socket.create_connection(("127.0.0.1", port), 30)
+        opened = socket.create_connection(("127.0.0.1", port), 120)
         key = base64.b64encode(os.urandom(16)).decode()
         opened.sendall(f"GET /session HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
         head = b""

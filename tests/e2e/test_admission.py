@@ -13,8 +13,8 @@ from test_storage import Looped, check_sum
 
 def test_bandwidth(start):
     appliance = start(ingest={"bandwidth_max_mib": 1})
-    # About 30 KiB a second in real time.
-    live = Looped(appliance, "fat", "live", speed=100)
+    # Twenty pictures a second in real time, 64 KiB each.
+    live = Looped(appliance, "fat", "live", padding=64 << 10)
     until(lambda: appliance.metric("capstan_media_bytes_total") > 1 << 20, 20, "bytes")
     text = until(lambda: denied(appliance, "second"), 10, "the rate being noticed")
     assert "no more bandwidth" in text

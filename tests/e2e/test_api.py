@@ -16,7 +16,7 @@ def test_the_same_call_in_three_forms(capstan):
     flat = {"TemplateName": "three-forms", "Description": "a b+c&d", "Mp4Param.Enable": "1", "Mp4Param.RecordInterval": "3600", "RemoveWatermark": "True"}
     ids = [capstan.get_call("CreateLiveRecordTemplate", **flat)["TemplateId"]]
     form = urllib.parse.urlencode({"Action": "CreateLiveRecordTemplate", "Version": LIVE, **flat})
-    response = capstan.session.post(f"{capstan.http}/", data=form, headers={"Content-Type": "application/x-www-form-urlencoded"}, timeout=10)
+    response = capstan.session.post(f"{capstan.http}/", data=form, headers={"Content-Type": "application/x-www-form-urlencoded"}, timeout=60)
     ids.append(capstan.answer(response)["TemplateId"])
     nested = {"TemplateName": "three-forms", "Description": "a b+c&d", "Mp4Param": {"Enable": 1, "RecordInterval": 3600}, "RemoveWatermark": True}
     ids.append(capstan.call("CreateLiveRecordTemplate", **nested)["TemplateId"])
@@ -162,11 +162,11 @@ def test_refusals_change_nothing(capstan):
 def test_bodies_that_are_none(capstan):
     headers = {"Content-Type": "application/json", "X-TC-Action": "DescribeLiveRecordTemplates", "X-TC-Version": LIVE}
     for body in (b"", b"{", b"[]", b"null", b'{"IsDelayLive": 0, "IsDelayLive": 0}', b"\xff\xfe", b'{"IsDelayLive": 1e400}', b"[" * 10_000):
-        response = capstan.session.post(f"{capstan.http}/", data=body, headers=headers, timeout=10)
+        response = capstan.session.post(f"{capstan.http}/", data=body, headers=headers, timeout=60)
         assert response.status_code == 200, body[:20]
         answer = response.json()["Response"]
         assert answer.get("Error", {}).get("Code", "ok") in (("ok", "InvalidParameter") if body == b"" else ("InvalidParameter",)), (body[:20], answer)
-    response = capstan.session.put(f"{capstan.http}/", data=b"{}", headers=headers, timeout=10)
+    response = capstan.session.put(f"{capstan.http}/", data=b"{}", headers=headers, timeout=60)
     assert response.status_code == 405 and response.json()["Response"]["Error"]["Code"] == "UnsupportedProtocol"
 
 
@@ -176,7 +176,7 @@ def test_oversized_bodies(capstan):
 
     headers = {"Content-Type": "application/json", "X-TC-Action": "DescribeLiveRecordTemplates", "X-TC-Version": LIVE}
     try:
-        response = requests.post(f"{capstan.http}/", data=b" " * (11 << 20), headers=headers, timeout=20)
+        response = requests.post(f"{capstan.http}/", data=b" " * (11 << 20), headers=headers, timeout=60)
         assert response.status_code == 413 or response.json()["Response"]["Error"]["Code"] == "RequestSizeLimitExceeded"
     except requests.ConnectionError:
         pass
@@ -321,7 +321,7 @@ def test_media_info_of_a_recording(capstan, source, push, domain):
 
 def test_online_list(capstan, source, push, domain):
     for index in range(12):
-        push.ffmpeg(source("live"), capstan.url(f"s{index:02}", domain), realtime=True)
+        push.ffmpeg(source("live"), capstan.url(f"s{index:02}", domain), loop=True)
         capstan.wait_online(f"s{index:02}", domain)
     first = capstan.call("DescribeLiveStreamOnlineList", DomainName=domain)
     assert (first["TotalNum"], first["TotalPage"], first["PageNum"], first["PageSize"], len(first["OnlineInfo"])) == (12, 2, 1, 10, 10)

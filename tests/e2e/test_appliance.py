@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 import media
-from appliance import BINARY, Appliance, free_port, toml, until
+from appliance import BINARY, PATIENCE, Appliance, free_port, toml, until
 from check import check, check_fast_start, read
 from rtmp import Live
 
 
-def serve(config, seconds=15):
+def serve(config, seconds=60):
     """Runs `capstan serve` with a settings text that is expected to be refused: (code, output)."""
     done = subprocess.run([BINARY, "serve", "--config", config], capture_output=True, text=True, timeout=seconds)
     return done.returncode, done.stdout + done.stderr
@@ -32,17 +32,16 @@ def test_first_run(start, source, push):
         check(appliance, file, media.packets(source("av")))
     push(source("av"), appliance.url("other", "some.example", app="app"))
     appliance.by_format("other", "some.example", "mp4", "hls")
-    assert f"rtmp://127.0.0.1:{appliance.rtmp_port}" in appliance.log
-    assert appliance.http in appliance.log
-    assert str(appliance.data) in appliance.log
+    for words in (f"rtmp://127.0.0.1:{appliance.rtmp_port}", appliance.http, str(appliance.data)):
+        appliance.said(words)
 
 
 def test_command_line(tmp_path):
-    shown = subprocess.run([BINARY, "--help"], capture_output=True, text=True, timeout=10)
+    shown = subprocess.run([BINARY, "--help"], capture_output=True, text=True, timeout=60)
     assert shown.returncode == 0 and "serve" in shown.stdout and "check-config" in shown.stdout
-    version = subprocess.run([BINARY, "--version"], capture_output=True, text=True, timeout=10)
+    version = subprocess.run([BINARY, "--version"], capture_output=True, text=True, timeout=60)
     assert version.returncode == 0 and version.stdout.startswith("capstan ")
-    wrong = subprocess.run([BINARY, "record"], capture_output=True, text=True, timeout=10)
+    wrong = subprocess.run([BINARY, "record"], capture_output=True, text=True, timeout=60)
     assert wrong.returncode == 2
 
 
@@ -50,17 +49,17 @@ def test_check_config(tmp_path):
     good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
     good.write_text('data_folder = "./x"\n[ingest]\ntick_ms = 20\n')
     bad.write_text("[ingest]\n\ntick_seconds = 20\n")
-    done = subprocess.run([BINARY, "check-config", good], capture_output=True, text=True, timeout=10)
+    done = subprocess.run([BINARY, "check-config", good], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    done = subprocess.run([BINARY, "check-config", bad], capture_output=True, text=True, timeout=10)
+    done = subprocess.run([BINARY, "check-config", bad], capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert "tick_seconds" in done.stderr and "3" in done.stderr
     assert not (tmp_path / "x").exists(), "checking makes nothing"
     # What a start would refuse.
     good.write_text('[ingest]\nrtmps_listen = "127.0.0.1:1936"\ntls_certificates = [{ certificate = "none.pem", key = "none.pem" }]\n')
-    done = subprocess.run([BINARY, "check-config", good], capture_output=True, text=True, timeout=10)
+    done = subprocess.run([BINARY, "check-config", good], capture_output=True, text=True, timeout=60)
     assert done.returncode != 0 and "tls_certificates" in done.stderr and "none.pem" in done.stderr
-    absent = subprocess.run([BINARY, "check-config", tmp_path / "absent.toml"], capture_output=True, text=True, timeout=10)
+    absent = subprocess.run([BINARY, "check-config", tmp_path / "absent.toml"], capture_output=True, text=True, timeout=60)
     assert absent.returncode != 0 and "absent.toml" in absent.stderr
 
 
@@ -123,7 +122,7 @@ def test_io_uring_is_forbidden(tmp_path):
     """A container's usual rules: the start says so, instead of standing there without a core."""
     config = tmp_path / "capstan.toml"
     config.write_text(toml(Appliance(tmp_path).settings))
-    done = subprocess.run([sys.executable, "-c", WITHOUT_RINGS, BINARY, "serve", "--config", config], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([sys.executable, "-c", WITHOUT_RINGS, BINARY, "serve", "--config", config], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "may not use io_uring" in done.stderr and "seccomp" in done.stderr, done.stderr
 
 
@@ -166,10 +165,10 @@ def test_stop_while_publishing_leaves_finished_files(start, source, push, how):
     counted = len(live.sent["video"])
     begin = time.monotonic()
     appliance.stop(how)
-    assert time.monotonic() - begin < 10
-    second.wait(10)
+    assert time.monotonic() - begin < 10 * PATIENCE
+    second.wait(60)
     live._stop_asked.set()
-    live.join(10)
+    live.join(60)
     assert list((appliance.data / "recording").iterdir()) == []
     appliance.start()
     whole = media.packets(source("live"))
@@ -194,10 +193,10 @@ def test_a_log_that_cannot_be_written(tmp_path, source, push):
     until(lambda: appliance._ready((200,)), 20, "the server's start")
     try:
         appliance.record("a.example", mp4=True, flv=True)
-        push.ffmpeg(source("av"), appliance.url("cam", "a.example")).wait(20)
+        push.ffmpeg(source("av"), appliance.url("cam", "a.example")).wait(60)
         assert sorted(appliance.by_format("cam", "a.example", "flv", "mp4")) == ["flv", "mp4"]
         appliance.process.send_signal(signal.SIGTERM)
-        assert appliance.process.wait(20) == 0
+        assert appliance.process.wait(60) == 0
     finally:
         appliance.process.kill()
 
@@ -219,7 +218,7 @@ def test_a_log_that_nobody_reads(tmp_path, source, push):
     check(appliance, appliance.file("cam"), media.packets(source("av")))
     appliance.process.send_signal(signal.SIGTERM)
     # It waits a moment for the log, and no longer.
-    assert appliance.process.wait(20) == 0
+    assert appliance.process.wait(60) == 0
     os.close(reader)
 
 
@@ -271,7 +270,7 @@ def test_killed_server_finishes_its_files_at_the_next_start(start, source):
     until(lambda: len(live.sent["video"]) > 80)
     appliance.kill()
     live._stop_asked.set()
-    live.join(10)
+    live.join(60)
     appliance.start()
     whole = media.packets(source("live"))
     for file in appliance.by_format("cam", "a.example", "flv", "hls", "mp4").values():
@@ -287,24 +286,25 @@ def test_metrics_and_health(start, source, push):
     appliance.record("a.example", mp4=True, flv=True)
     push(source("av"), appliance.url("cam", "a.example"))
     appliance.files("cam", "a.example", 2)
-    text = appliance.session.get(f"{appliance.http}/metrics", timeout=10)
+    text = appliance.session.get(f"{appliance.http}/metrics", timeout=60)
     assert text.headers["Content-Type"].startswith("text/plain")
     whole = media.packets(source("av"))
     assert appliance.metric("capstan_frames_total", track="video") == len(whole["video"])
     assert appliance.metric("capstan_frames_total", track="audio") == len(whole["audio"])
     assert appliance.metric("capstan_publications_total") == 1
+    # Its parts hear of the end one after the other.
+    for name, count in (("publication_ends_total", 1), ("files_finished_total", 2), ("open_files", 0), ("publishers", 0)):
+        until(lambda name=name, count=count: appliance.metric(f"capstan_{name}") == count, 10, name)
     assert appliance.metric("capstan_publication_ends_total", reason="closed") == 1
-    assert appliance.metric("capstan_files_finished_total") == 2
-    assert appliance.metric("capstan_open_files") == 0
-    assert appliance.metric("capstan_publishers") == 0
     assert appliance.metric("capstan_dropped_frames_total") == 0
     assert appliance.metric("capstan_files_failed_total") == 0
     assert appliance.metric("capstan_recv_to_stored_seconds_count") > 0
-    assert appliance.session.get(f"{appliance.http}/nothing", timeout=10).status_code == 404
-    assert appliance.metric("capstan_http_requests_total", code="404") == 1 and appliance.metric("capstan_http_requests_total", code="200") > 10
-    assert appliance.session.get(f"{appliance.http}/healthz", timeout=10).json()
+    assert appliance.session.get(f"{appliance.http}/nothing", timeout=60).status_code == 404
+    until(lambda: appliance.metric("capstan_http_requests_total", code="404") == 1, 10, "the count")
+    assert appliance.metric("capstan_http_requests_total", code="200") > 10
+    assert appliance.session.get(f"{appliance.http}/healthz", timeout=60).json()
     # One line for the begin and one for the end of a publication.
-    lines = [line for line in appliance.log.splitlines() if "a.example/live/cam" in line and "publishing " in line]
+    lines = appliance.said("a.example/live/cam", "publishing ", count=2)
     assert len(lines) == 2, lines
 
 
@@ -318,7 +318,7 @@ def test_a_core_that_stands_still(start):
     ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
     seize, interrupt, detach = 0x4206, 0x4207, 17
     assert ptrace(seize, int(core.name), None, None) == 0 and ptrace(interrupt, int(core.name), None, None) == 0, ctypes.get_errno()
-    health = lambda: appliance.session.get(f"{appliance.http}/healthz", timeout=10)  # noqa: E731
+    health = lambda: appliance.session.get(f"{appliance.http}/healthz", timeout=60)  # noqa: E731
     until(lambda: health().status_code == 503, 20, "the standstill being told")
     assert health().json()["ingest"].startswith("ingest core 0 stands still")
     assert ptrace(detach, int(core.name), None, None) == 0, ctypes.get_errno()
@@ -331,5 +331,7 @@ def test_log_as_json(start, source, push):
     appliance = start(log={"format": "json"})
     push(source("av"), appliance.url("cam"))
     appliance.wait_offline("cam")
-    lines = [line for line in appliance.log.splitlines() if line.startswith("{")]
+    appliance.said("publishing ended")
+    # The last one may be under way.
+    lines = [line for line in appliance.log.splitlines(keepends=True) if line.startswith("{") and line.endswith("\n")]
     assert lines and all(json.loads(line) for line in lines)

@@ -70,11 +70,12 @@ def test_every_signature(locked):
 
 
 def test_clock_window(locked):
-    now = int(time.time())
+    # 300 s to either side; the call may take its time.
     for name, way in ALL_WAYS.items():
-        for offset, expected in ((-290, "ok"), (290, "ok"), (-310, "AuthFailure.SignatureExpire"), (310, "AuthFailure.SignatureExpire")):
-            assert code(way(locked, "DescribeLiveRecordRules", ADMIN, now=now + offset)) == expected, (name, offset)
+        for offset, expected in ((-270, "ok"), (299, "ok"), (-301, "AuthFailure.SignatureExpire"), (330, "AuthFailure.SignatureExpire")):
+            assert code(way(locked, "DescribeLiveRecordRules", ADMIN, now=int(time.time()) + offset)) == expected, (name, offset)
     # A replay within the window is served: nonces are not remembered.
+    now = int(time.time())
     assert [code(older(locked, "DescribeLiveRecordRules", *ADMIN, now=now)) for _ in range(2)] == ["ok", "ok"]
 
 
@@ -104,7 +105,7 @@ def test_bearer_tokens(locked):
     assert code(bearer(locked, "DescribeLiveRecordRules", "reader-token-0002")) == "AuthFailure.TokenFailure"
     assert code(bearer(locked, "DescribeLiveRecordRules", "")) == FAILURE
     # A GET as one types it into curl.
-    response = locked.session.get(f"{locked.http}/?Action=DescribeLiveRecordRules", headers={"Authorization": "bearer admin-token-00001"}, timeout=10)
+    response = locked.session.get(f"{locked.http}/?Action=DescribeLiveRecordRules", headers={"Authorization": "bearer admin-token-00001"}, timeout=60)
     assert code(response) == "ok"
 
 
@@ -118,7 +119,8 @@ def test_keys_are_read_anew(locked):
     # A file with a mistake changes nothing, and says no secret.
     reload(locked, credential(ADMIN, "emperor"))
     assert code(tc3(locked, "DescribeLiveRecordRules", *READER)) == "ok"
-    assert "emperor" in locked.log and not any(key[1] in locked.log for key in (ADMIN, OPERATOR, READER))
+    locked.said("emperor")
+    assert not any(key[1] in locked.log for key in (ADMIN, OPERATOR, READER))
     # Without keys this machine may call again; unless that is switched off.
     reload(locked, "")
     assert code(locked.post("DescribeLiveRecordRules")) == "ok"
@@ -127,9 +129,10 @@ def test_keys_are_read_anew(locked):
 
 
 def test_rate_of_one_key(locked):
-    reload(locked, KEYS, api={"requests_per_second": 5})
-    codes = [code(tc3(locked, "DescribeLiveRecordRules", *READER)) for _ in range(30)]
-    assert codes[:10] == ["ok"] * 10 and "RequestLimitExceeded" in codes
+    reload(locked, KEYS, api={"requests_per_second": 1})
+    codes = [code(tc3(locked, "DescribeLiveRecordRules", *READER)) for _ in range(2)]
+    assert codes == ["ok", "ok"], "two seconds' worth at once"
+    assert until(lambda: (answer := code(tc3(locked, "DescribeLiveRecordRules", *READER))) != "ok" and answer, what="a refusal", pause=0) == "RequestLimitExceeded"
     # Others are not hindered, nor is another action.
     assert code(tc3(locked, "DescribeLiveRecordRules", *ADMIN)) == "ok"
     assert code(tc3(locked, "DescribeLiveRecordTemplates", *READER)) == "ok"
@@ -146,6 +149,6 @@ def test_every_request_is_in_the_log(locked):
         (locked.post("SearchMedia"), "-"),
     ):
         request_id = response.json()["Response"]["RequestId"]
-        lines = [line for line in locked.log.splitlines() if request_id in line]
+        lines = locked.said(request_id)
         assert len(lines) == 1 and caller in lines[0], lines
     assert not any(secret in locked.log for secret in (READER[1], "reader-token-0001"))

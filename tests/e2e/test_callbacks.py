@@ -90,7 +90,7 @@ def test_attempts_go_on_in_order(start, source, push, domain, receiver):
     """Refused three times (once by a redirect, once by silence): the end waits for the begin, and each attempt is signed anew."""
     answers = [lambda handler: handler.wfile.close() or None, 302, 500]
     mine = receiver(lambda call, number: answers[number] if number < len(answers) else 200)
-    capstan = start(callbacks={"retry_interval_ms": 300, "answer_timeout_ms": 2000})
+    capstan = start(callbacks={"retry_interval_ms": 300})
     tell(capstan, domain, template(capstan, mine, *URLS[:2], CallbackKey="k"))
     push(source("av"), capstan.url("cam", domain))
     mine.wait(1, 0)
@@ -99,7 +99,7 @@ def test_attempts_go_on_in_order(start, source, push, domain, receiver):
     gaps = [later.time - earlier.time for earlier, later in zip(mine.calls, mine.calls[1:4])]
     assert all(gap > 0.28 for gap in gaps), gaps
     until(lambda: capstan.metric("capstan_callback_attempts_total", result="delivered") == 2, 10, "the count")
-    assert capstan.metric("capstan_callback_attempts_total", result="failed") == 3
+    until(lambda: capstan.metric("capstan_callback_attempts_total", result="failed") == 3, 10, "the failures")
 
 
 def test_given_up_and_sent_again(start, source, push, domain, receiver):
@@ -114,7 +114,8 @@ def test_given_up_and_sent_again(start, source, push, domain, receiver):
     newest = failed["Deliveries"][0]
     assert (newest["EventType"], newest["Attempts"], newest["LastAnswer"], newest["State"]) == ("0", 3, "HTTP 503", "failed")
     assert newest["Url"] == mine.url() and newest["Stream"] == f"{domain}/live/cam" and json.loads(newest["Body"])["event_type"] == 0
-    assert "a callback is given up" in capstan.log and capstan.metric("capstan_callback_attempts_total", result="given_up") == 2
+    capstan.said("a callback is given up", count=2)
+    until(lambda: capstan.metric("capstan_callback_attempts_total", result="given_up") == 2, 10, "the count")
     refuse.clear()
     assert capstan.error("ReplayCallbackDeliveries") == "MissingParameter"
     rows = command(capstan, "callbacks", "list", "--state", "failed").splitlines()
@@ -128,8 +129,9 @@ def test_given_up_and_sent_again(start, source, push, domain, receiver):
 
 def test_a_slow_receiver_delays_nobody_else(start, source, push, domain, receiver):
     stop = threading.Event()
-    slow, fast = receiver(lambda call, number: stop.wait(30) and 200 or 200), receiver()
-    capstan = start(callbacks={"requests_max": 2})
+    # It answers when everything else has been looked at.
+    slow, fast = receiver(lambda call, number: stop.wait(300) and 200 or 200), receiver()
+    capstan = start(callbacks={"requests_max": 2, "answer_timeout_ms": 300_000})
     dead = f"http://127.0.0.1:{free_port()}/"
     tell(capstan, domain, template(capstan, slow, *URLS[:2]), app="slow")
     tell(capstan, domain, capstan.call("CreateLiveCallbackTemplate", TemplateName="t", StreamBeginNotifyUrl=dead)["TemplateId"], app="dead")
@@ -141,7 +143,7 @@ def test_a_slow_receiver_delays_nobody_else(start, source, push, domain, receive
     push(source("av"), capstan.url("two", domain, app="slow"))
     slow.wait(1, 1)
     push(source("av"), capstan.url("cam", domain, app="fast"))
-    assert [call["event_type"] for call in fast.wait(4, 0, 1, seconds=10)] == [1, 0, 1, 0]
+    assert [call["event_type"] for call in fast.wait(4, 0, 1)] == [1, 0, 1, 0]
     assert len(slow.calls) == 1, "one request at a time to an address that has not answered"
     stop.set()
 
@@ -150,15 +152,18 @@ def test_kill_9_between_the_file_and_its_callback(start, source, push, domain, r
     """The receiver is not there when the file is finished: it hears of it, and of the end, after the restart."""
     mine = receiver()
     mine.close()
-    capstan = start(callbacks={"retry_interval_ms": 200})
+    # Nothing is given up, however long the receiver is away.
+    capstan = start(callbacks={"retry_interval_ms": 200, "retries_max": 1000})
     tell(capstan, domain, template(capstan, mine, *URLS[:3], "RecordStatusNotifyUrl", CallbackKey="k"))
     capstan.record(domain, flv=True)
     push(source("av"), capstan.url("cam", domain))
     file = capstan.file("cam", domain)
     publisher = push.ffmpeg(source("live"), capstan.url("running", domain), realtime=True)
+    # Its begin, and that of its recording.
+    until(lambda: capstan.call("DescribeCallbackDeliveries", Stream=f"{domain}/live/running")["TotalCount"] == 2, what="what is to be told")
     capstan.wait_recording("running", domain)
     capstan.kill()
-    publisher.wait(10)
+    publisher.wait(60)
     mine.open()
     capstan.start()
     mine.wait(2, 0)
@@ -262,9 +267,11 @@ def test_states_of_recordings(capstan, source, push, domain, receiver):
 def test_pause_and_resume_are_told(capstan, source, push, domain, receiver):
     mine = receiver()
     tell(capstan, domain, template(capstan, mine, *URLS[2:4]))
-    capstan.record(domain, hls=True, HlsSpecialParam={"FlowContinueDuration": 4})
+    capstan.record(domain, hls=True, HlsSpecialParam={"FlowContinueDuration": 1800})
     push(source("av"), capstan.url("cam", domain))
     push(source("av"), capstan.url("cam", domain))
+    until(lambda: len(mine.of(332)) == 4, what="the second pause")
+    capstan.call("ForbidLiveStream", StreamName="cam", AppName="live", DomainName=domain)
     mine.wait(1, 100)
     told = ["record_start_succeeded", "record_paused", "record_resumed", "record_paused", "record_ended"]
     until(lambda: len(mine.of(332)) == len(told), 10, "all states")
@@ -292,17 +299,19 @@ def test_errors_of_the_stream_and_of_its_recording(capstan, source, domain, rece
                 offset -= 100
             publisher.tag(kind, timestamp + offset, body)
         publisher.close()
-    errors = mine.wait(1, 321)[0]
+    # Collected for a time; a publisher that is slow has its errors in several messages.
+    found = lambda: {one["type"]: one for call in mine.of(321) for one in call["abnormal_event"]}  # noqa: E731
+    # Both tracks went back and jumped; the chunks were large; one frame of audio came before its header.
+    until(lambda: set(found()) >= {1, 2, 3, 4, 5, 11}, what="all errors")
+    errors, found = mine.of(321)[0], found()
     expected = {"appid": 1300000001, "domain": domain, "path": "live", "stream_id": "cam", "report_interval": 5000, "interface": "general_callback", "timeout": 5000}
     assert {field: errors[field] for field in expected} == expected and is_signed(errors, "k")
-    found = {one["type"]: one for one in errors["abnormal_event"]}
-    # Both tracks went back and jumped; the chunks were large; one frame of audio came before its header.
     assert set(found) == {1, 2, 3, 4, 5, 11}, errors.body
     assert all(one["count"] == len(one["detail"]) >= 1 and one["type_desc_en"] and one["type_desc_cn"] for one in found.values())
     assert "60000 bytes" in found[5]["detail"][0]["desc"] and abs(found[5]["detail"][0]["occur_time"] / 1000 - time.time()) < 60
     trouble = mine.wait(1, 341)[0]
     assert (trouble["file_format"], trouble["exception_level"]) == ("FLV", "warning") and is_signed(trouble, "k")
-    assert {one["type"] for one in trouble["exception"]} >= {-8, -9, -11}
+    until(lambda: {one["type"] for call in mine.of(341) for one in call["exception"]} >= {-8, -9, -11}, what="all of the recording's")
     # A jump ends a file, in either app.
     capstan.files("cam", domain, 4)
     assert errors_only.of(341) == [], "warnings were not asked for"

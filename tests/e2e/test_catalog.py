@@ -65,10 +65,10 @@ def test_a_file_is_changed_and_found_by_it(capstan, source, push, domain):
     assert (basic["ExpireTime"], basic["CoverUrl"]) == ("2099-01-01T00:00:00Z", answer["CoverUrl"])
     assert basic["UpdateTime"] >= basic["CreateTime"]
     assert shown["KeyFrameDescInfo"]["KeyFrameDescSet"] == [{"TimeOffset": 1.25, "Content": "tor"}]
-    cover = requests.get(basic["CoverUrl"], timeout=10)
+    cover = requests.get(basic["CoverUrl"], timeout=60)
     assert (cover.status_code, cover.headers["Content-Type"], cover.content) == (200, "image/png", PNG)
     # The new name is in the address; the old address still plays.
-    assert requests.head(basic["MediaUrl"], timeout=10).status_code == 200
+    assert requests.head(basic["MediaUrl"], timeout=60).status_code == 200
     media.assert_decodes(capstan.path_of(shown))
     for filters in (
         {"Names": [f"вечер {domain}".upper()]},
@@ -93,7 +93,7 @@ def test_deleted_files_and_their_bytes_are_gone(capstan, source, push, domain):
     folder = capstan.folder_of(mp4)
     capstan.call("DeleteMedia", FileId=mp4["FileId"])
     assert [file["FileId"] for file in capstan.search(StreamDomains=[domain])] == [hls["FileId"]]
-    assert requests.get(mp4["BasicInfo"]["MediaUrl"], timeout=10).status_code == 404
+    assert requests.get(mp4["BasicInfo"]["MediaUrl"], timeout=60).status_code == 404
     assert capstan.call("DescribeMediaInfos", FileIds=[mp4["FileId"]])["NotExistFileIdSet"] == [mp4["FileId"]]
     until(lambda: not folder.exists(), 15, "the bytes being gone")
     media.assert_decodes(capstan.path_of(hls))
@@ -104,7 +104,7 @@ def test_deleted_files_and_their_bytes_are_gone(capstan, source, push, domain):
     capstan.call("DeleteMedia", FileId=hls["FileId"], DeleteParts=[{"Type": "OriginalFiles", "Definition": 0}])
     left = capstan.file("cam", domain)
     assert (left["BasicInfo"]["MediaUrl"], left["TranscodeInfo"]["TranscodeSet"]) == ("", [])
-    assert requests.get(hls["BasicInfo"]["MediaUrl"], timeout=10).status_code == 404
+    assert requests.get(hls["BasicInfo"]["MediaUrl"], timeout=60).status_code == 404
     until(lambda: sorted(path.name for path in folder.iterdir()) == ["recording.json"], 15, "the media being gone")
 
 
@@ -156,9 +156,9 @@ def test_applications_are_walls(start, source, push):
     assert capstan.search() == []
     assert capstan.call("DescribeMediaInfos", FileIds=[file["FileId"]])["NotExistFileIdSet"] == [file["FileId"]]
     media_url = file["BasicInfo"]["MediaUrl"]
-    assert requests.head(media_url, timeout=10).status_code == 200
+    assert requests.head(media_url, timeout=60).status_code == 200
     capstan.call("ModifySubAppIdStatus", SubAppId=app, Status="Off")
-    assert requests.head(media_url, timeout=10).status_code == 403
+    assert requests.head(media_url, timeout=60).status_code == 403
     assert capstan.error("ModifySubAppIdStatus", SubAppId=app, Status="Destroyed") == "FailedOperation"
 
     # What is gone when the file is ready costs the place, not the file.
@@ -181,7 +181,7 @@ def test_waiting_for_events_holds_up_nobody(start, source, push):
     answers = []
 
     def wait():
-        answers.append(capstan.answer(requests.post(f"{capstan.http}/?Action=PullEvents&Version=2018-07-17", timeout=20))["EventSet"])
+        answers.append(capstan.answer(requests.post(f"{capstan.http}/?Action=PullEvents&Version=2018-07-17", timeout=60))["EventSet"])
 
     begun = time.monotonic()
     waiting = [threading.Thread(target=wait) for _ in range(8)]
@@ -190,11 +190,13 @@ def test_waiting_for_events_holds_up_nobody(start, source, push):
     for _ in range(20):
         asked = time.monotonic()
         capstan.call("DescribeSubAppIds")
-        assert time.monotonic() - asked < 2
+        # Behind those who wait it would be one of their waits at least.
+        assert time.monotonic() - asked < 4
     for thread in waiting:
-        thread.join(20)
+        thread.join(60)
     assert answers == [[]] * 8
-    assert 4 < time.monotonic() - begun < 15
+    # One after the other it would be 20 s.
+    assert 4 < time.monotonic() - begun < 18
 
     # A file that comes ends the wait.
     record(capstan, push, source, "a.example", "cam", mp4=True)

@@ -102,7 +102,7 @@ def test_a_catalog_that_is_replaced_while_it_runs(start, source, push):
     os.replace(copy, path)
 
     def health():
-        answer = appliance.session.get(f"{appliance.http}/healthz", timeout=5)
+        answer = appliance.session.get(f"{appliance.http}/healthz", timeout=60)
         assert answer.status_code == 200
         return answer.json()
 

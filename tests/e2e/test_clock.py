@@ -1,6 +1,5 @@
 """The time of day jumps under a running server: nothing that is recorded ends, lasts longer or shorter for it; windows of tasks follow it."""
 
-import json
 import time
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def more_frames(live, count=50):
 
 
 def formats_written(capstan):
-    return {json.loads(place.read_text())["identity"]["format"] for place in (capstan.data / "recording").glob("*/identity.json")}
+    return {identity["format"] for _, identity in capstan.open_identities()}
 
 
 def test_recordings_and_tasks_when_the_clock_jumps(start, source, domain, clock):

@@ -21,7 +21,7 @@ def test_a_stream_is_recorded_and_found_from_a_terminal(start, source, push):
     appliance = start(record={"first_run_rule": False})
     template = appliance.record("localhost", mp4=True)
     assert capstan(appliance, "streams") == "Nobody publishes at the moment.\n"
-    pushing = push.ffmpeg(source("live"), appliance.url("camera-1"), realtime=True)
+    pushing = push.ffmpeg(source("live"), appliance.url("camera-1"), loop=True)
     appliance.wait_online("camera-1")
 
     row = until(lambda: (found := re.search(r"^localhost +live +camera-1 +h264 96x64 +aac 44100 Hz +\d+ kbit/s +0:\d\d +mp4 +0 +127.0.0.1$", capstan(appliance, "streams"), re.M)), 15, "the stream's line")
@@ -44,7 +44,7 @@ def test_a_stream_is_recorded_and_found_from_a_terminal(start, source, push):
     assert capstan(appliance, "search", "--before", "1h") == "Nothing fits.\n"
     assert len(capstan(appliance, "recordings").splitlines()) == 3
     url = capstan(appliance, "play-url", files["mp4"]).strip()
-    assert url.endswith(".mp4") and appliance.session.head(url, timeout=10).status_code == 200
+    assert url.endswith(".mp4") and appliance.session.head(url, timeout=60).status_code == 200
     assert capstan(appliance, "play-url", "camera-1", "--format", "flv").strip().endswith(".flv")
     assert re.search(rf"^ +{template}  t +mp4$", capstan(appliance, "templates"), re.M)
     assert re.search(rf"^localhost  \*    \* +{template}  ", capstan(appliance, "rules"), re.M)

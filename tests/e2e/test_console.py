@@ -31,7 +31,7 @@ def page(browser):
     """A page that may neither fail nor ask anybody else for anything."""
     context = browser.new_context(viewport={"width": 1280, "height": 860})
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(60_000)
     wrong, hosts = [], set()
     page.on("console", lambda message: message.type == "error" and wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -64,7 +64,9 @@ def played(page, seconds=1.0):
     # Asked to play while it still loads, it says that it was interrupted.
     page.locator("video").wait_for(state="attached")
     until(lambda: page.eval_on_selector("video", "video => video.readyState >= 2"), 10, "a picture")
-    page.eval_on_selector("video", "video => { video.muted = true; return video.play(); }")
+    # A player that begins anew meanwhile interrupts it, and is asked again.
+    asked = "video => { video.muted = true; return video.play().then(() => true, (error) => { if (error.name !== 'AbortError') throw error; return false; }); }"
+    until(lambda: page.eval_on_selector("video", asked), 10, "the player to begin")
     figures = "video => [video.currentTime, video.getVideoPlaybackQuality().totalVideoFrames, video.error && video.error.message]"
     begin, frames, _ = page.eval_on_selector("video", figures)
 
@@ -82,7 +84,7 @@ def test_a_stream_is_seen_recorded_played_and_deleted(start, source, push, page)
     appliance.record("localhost", hls=True)
     page.goto(f"{appliance.http}/")
     page.get_by_text("Nobody publishes at the moment").wait_for()
-    pushing = push.ffmpeg(source("live"), appliance.url("camera-1"), realtime=True)
+    pushing = push.ffmpeg(source("live"), appliance.url("camera-1"), loop=True)
 
     # Seen, with what it is and that it is recorded.
     row = page.get_by_role("row").filter(has_text="camera-1")
@@ -137,7 +139,7 @@ def sought(page, seconds):
             const begun = performance.now();
             video.addEventListener("seeked", () => resolve(performance.now() - begun), { once: true });
             const state = () => `${video.error?.message}, state ${video.readyState}, at ${video.currentTime}, ${video.buffered.length} stretches`;
-            setTimeout(() => reject(new Error(`no picture at ${seconds} s: ${state()}`)), 20000);
+            setTimeout(() => reject(new Error(`no picture at ${seconds} s: ${state()}`)), 60000);
             video.currentTime = seconds;
         })""",
         seconds,
@@ -148,7 +150,7 @@ def test_watching_a_live_recording_and_cutting_it(start, source, push, page):
     """A stream is watched while it is recorded, back to its beginning; its recording is sought through, and cut with the two handles."""
     appliance = start(record={"first_run_rule": False, "hls_segment_ms": 1000})
     appliance.record("localhost", hls=True)
-    pushing = push.ffmpeg(source("live"), appliance.url("camera-1"), realtime=True)
+    pushing = push.ffmpeg(source("live"), appliance.url("camera-1"), loop=True)
     appliance.wait_recording("camera-1")
     page.goto(f"{appliance.http}/#/overview")
     page.get_by_role("row").filter(has_text="camera-1").get_by_role("link", name="Watch").click()
@@ -204,7 +206,7 @@ def test_firefox_plays_what_lives_and_what_is_kept(start, source, push, firefox)
     """The same page in another browser: a stream that is live, then its recordings, sought through."""
     appliance = start(record={"first_run_rule": False, "hls_segment_ms": 1000})
     appliance.record("localhost", hls=True, mp4=True, flv=True)
-    pushing = push.ffmpeg(source("live"), appliance.url("camera-1"), realtime=True)
+    pushing = push.ffmpeg(source("live"), appliance.url("camera-1"), loop=True)
     appliance.wait_recording("camera-1")
     figures = "(() => { const v = document.querySelector('video'); return v && [v.currentTime, v.getVideoPlaybackQuality().totalVideoFrames, v.error?.message, v.readyState, v.duration]; })()"
 
@@ -214,7 +216,7 @@ def test_firefox_plays_what_lives_and_what_is_kept(start, source, push, firefox)
             return now and now[3] >= 2 and now
 
         before = until(ready, 15, "a picture")
-        firefox.evaluate("Object.assign(document.querySelector('video'), { muted: true }).play()")
+        until(lambda: firefox.evaluate("Object.assign(document.querySelector('video'), { muted: true }).play().then(() => true, (error) => { if (error.name !== 'AbortError') throw error; return false; })"), 10, "the player to begin")
 
         def advanced():
             now = firefox.evaluate(figures)
@@ -237,6 +239,27 @@ def test_firefox_plays_what_lives_and_what_is_kept(start, source, push, firefox)
             length = firefox.evaluate(figures)[4]
             assert firefox.evaluate(sought % part) == pytest.approx(length * part, abs=0.3), kind
     assert firefox.errors == []
+
+
+def test_who_watches_goes_on_watching_when_the_recording_comes_again(start, source, push, browser):
+    """A player that had to begin anew does not stand still until somebody presses its button."""
+    appliance = start(record={"first_run_rule": False, "hls_segment_ms": 1000})
+    appliance.record("localhost", hls=True)
+    push.ffmpeg(source("live"), appliance.url("camera-1"), loop=True)
+    appliance.wait_recording("camera-1")
+    page = browser.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(f"{appliance.http}/#/watch/localhost/live/camera-1")
+    played(page, 0.5)
+    page.route("**/*.m3u8", lambda route: route.fulfill(status=404))
+    page.get_by_text("it is asked for again").wait_for()
+    page.unroute("**/*.m3u8")
+    page.eval_on_selector("video", "video => video.addEventListener('emptied', () => { window.begunAnew = true; })")
+    until(lambda: page.evaluate("window.begunAnew"), 10, "the player to begin anew")
+    at = "video => video.currentTime"
+    begin = until(lambda: page.eval_on_selector("video", "video => video.readyState >= 2") and page.eval_on_selector("video", at), 10, "a picture")
+    until(lambda: page.eval_on_selector("video", at) > begin + 0.5, 10, "the player advancing")
+    page.close()
 
 
 def test_a_restart_of_the_appliance_is_seen_and_survived(start, browser):

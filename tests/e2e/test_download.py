@@ -51,16 +51,16 @@ def test_get_head_range(recorded, container):
     url = address(recorded, container)
     bytes_on_disk = recorded.path_of(recorded.files_by_format[container]).read_bytes()
     size = len(bytes_on_disk)
-    whole = recorded.session.get(url, timeout=10)
+    whole = recorded.session.get(url, timeout=60)
     assert whole.status_code == 200 and whole.content == bytes_on_disk
-    other = recorded.session.get(on_control_port(recorded, url), timeout=10)
+    other = recorded.session.get(on_control_port(recorded, url), timeout=60)
     assert other.content == bytes_on_disk and other.headers["ETag"] == whole.headers["ETag"]
     assert whole.headers["Content-Type"] in TYPES[container]
     assert whole.headers["Content-Length"] == str(size)
     assert whole.headers["Accept-Ranges"] == "bytes"
     assert whole.headers["Access-Control-Allow-Origin"] == "*"
     assert "Content-Encoding" not in whole.headers
-    head = recorded.session.head(url, timeout=10)
+    head = recorded.session.head(url, timeout=60)
     assert head.status_code == 200 and head.content == b""
     assert {name: head.headers[name] for name in ("Content-Type", "Content-Length")} == {name: whole.headers[name] for name in ("Content-Type", "Content-Length")}
     for text, begin, end in (
@@ -71,17 +71,17 @@ def test_get_head_range(recorded, container):
         (f"bytes=0-{size + 1000}", 0, size),
         (f"bytes=-{size + 5}", 0, size),
     ):
-        part = recorded.session.get(url, headers={"Range": text}, timeout=10)
+        part = recorded.session.get(url, headers={"Range": text}, timeout=60)
         assert part.status_code == 206, text
         assert part.content == bytes_on_disk[begin:end], text
         assert part.headers["Content-Range"] == f"bytes {begin}-{end - 1}/{size}", text
         assert part.headers["Content-Type"] in TYPES[container]
-    beyond = recorded.session.get(url, headers={"Range": f"bytes={size}-"}, timeout=10)
+    beyond = recorded.session.get(url, headers={"Range": f"bytes={size}-"}, timeout=60)
     assert beyond.status_code == 416 and beyond.headers["Content-Range"] == f"bytes */{size}"
     # What is no byte range is no reason to fail (RFC 9110, 14.2).
     for text in ("items=0-5", "bytes=5-2", "bytes=x-y", "bytes="):
-        assert recorded.session.get(url, headers={"Range": text}, timeout=10).status_code == 200, text
-    several = recorded.session.get(url, headers={"Range": "bytes=0-1,5-9"}, timeout=10)
+        assert recorded.session.get(url, headers={"Range": text}, timeout=60).status_code == 200, text
+    several = recorded.session.get(url, headers={"Range": "bytes=0-1,5-9"}, timeout=60)
     assert several.status_code == 200 and len(several.content) == size
 
 
@@ -95,16 +95,16 @@ def test_every_part_of_a_playlist(recorded):
     url = address(recorded, "hls")
     folder = url.rsplit("/", 1)[0]
     for _, uri, (length, offset) in check_playlist(recorded.path_of(recorded.files_by_format["hls"])):
-        part = recorded.session.get(f"{folder}/{uri}", headers={"Range": f"bytes={offset}-{offset + length - 1}"}, timeout=10)
+        part = recorded.session.get(f"{folder}/{uri}", headers={"Range": f"bytes={offset}-{offset + length - 1}"}, timeout=60)
         assert part.status_code == 206 and len(part.content) == length
         assert part.headers["Content-Type"] in ("video/mp4", "video/iso.segment")
-    start = recorded.session.get(f"{folder}/init-1.m4s", timeout=10)
+    start = recorded.session.get(f"{folder}/init-1.m4s", timeout=60)
     assert start.status_code == 200 and start.content[4:8] == b"ftyp"
 
 
 def raw(appliance, request, port=None):
     """An answer to bytes that no client library would send."""
-    with socket.create_connection(("127.0.0.1", port or appliance.media_port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", port or appliance.media_port), timeout=60) as sock:
         sock.sendall(request)
         sock.settimeout(10)
         data = b""
@@ -149,7 +149,7 @@ def test_nothing_else_is_served(recorded, path):
 
 def test_other_methods_on_files(recorded):
     for method in ("POST", "PUT", "DELETE"):
-        assert recorded.session.request(method, address(recorded, "mp4"), timeout=10).status_code in (404, 405)
+        assert recorded.session.request(method, address(recorded, "mp4"), timeout=60).status_code in (404, 405)
     assert recorded.path_of(recorded.files_by_format["mp4"]).exists()
 
 

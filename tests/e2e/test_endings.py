@@ -49,7 +49,7 @@ def test_interrupted_encoder(capstan, source, push, domain):
     frames = capstan.metric("capstan_frames_total")
     until(lambda: capstan.metric("capstan_frames_total") > frames + 150, what="frames")
     process.send_signal(signal.SIGINT)
-    process.wait(10)
+    process.wait(60)
     check_all(capstan, "stopped", domain, media.packets(source("live")))
 
 
@@ -145,7 +145,7 @@ def test_second_publisher_is_refused(start, source, push):
     with pytest.raises(Refused, match="NetStream.Publish.BadName"):
         publisher(appliance.rtmp_port, "cam?vhost=a.example")
     process = push.ffmpeg(source("av"), appliance.url("cam", "a.example"))
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode != 0
     # Another domain is another stream.
     push(source("av"), appliance.url("cam", "b.example"))
@@ -189,7 +189,7 @@ def test_playing_is_refused_politely(capstan, source, push, domain):
     live = Live(source("live"), capstan.rtmp_port, f"cam?vhost={domain}")
     capstan.wait_online("cam", domain)
     process = push.start(["ffprobe", "-v", "error", "-rw_timeout", "5000000", capstan.url("cam", domain)])
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode != 0
     connection = Connection(capstan.rtmp_port).handshake().connect()
     connection.send(COMMAND, amf("createStream") + amf(2) + amf(None))

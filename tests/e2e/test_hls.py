@@ -93,10 +93,10 @@ def test_a_recording_that_is_no_hls_is_watched_while_it_grows(start, source, pus
     """Back to its beginning, and from one list to the next; what was listed is the same when the recording is finished."""
     appliance = start(record={"hls_segment_ms": 1000})
     appliance.record("hls.example", **{container: True})
-    publisher = push.ffmpeg(source("live"), appliance.url("one", "hls.example"), "-t", "7", realtime=True)
+    publisher = push.ffmpeg(source("live"), appliance.url("one", "hls.example"), "-t", "12", realtime=True)
     appliance.wait_recording("one")
     live = f"{appliance.media}/live/1300000001/hls.example/live/one.m3u8"
-    get = lambda url: appliance.session.get(url, timeout=10)  # noqa: E731
+    get = lambda url: appliance.session.get(url, timeout=60)  # noqa: E731
     names = lambda text: [line for line in text.splitlines() if line.startswith("seg-")]  # noqa: E731
     growing = until(lambda: len(names((answer := get(live)).text)) >= 2 and answer, 15, "two segments")
     assert "#EXT-X-PLAYLIST-TYPE:EVENT" in growing.text and "ENDLIST" not in growing.text

@@ -33,7 +33,7 @@ def protected(capstan):
 def signed(url, key=KEY, **terms):
     """The address as a backend signs it, by the documented formula."""
     path = urlsplit(url).path
-    terms = {"t": f"{int(time.time()) + 60:x}", **terms}
+    terms = {"t": f"{int(time.time()) + 600:x}", **terms}
     names = ["t", "exper", "rlimit", "us", "whref", "bkref", "whreg", "bkreg"]
     sign = hashlib.md5((key + path[: path.rindex("/") + 1] + "".join(str(terms.get(name, "")) for name in names)).encode()).hexdigest()
     return url.split("?")[0] + "?" + "&".join(f"{name}={value}" for name, value in [*terms.items(), ("sign", sign)])
@@ -42,7 +42,7 @@ def signed(url, key=KEY, **terms):
 def test_only_signed_addresses_are_answered(protected):
     _, _, urls = protected
     url = urls["mp4"]
-    assert "sign=" in url and requests.get(url, timeout=10).status_code == 200, "answers give signed ones"
+    assert "sign=" in url and requests.get(url, timeout=60).status_code == 200, "answers give signed ones"
     plain = url.split("?")[0]
     for address, sentence in [
         (plain, "needs a signature"),
@@ -52,13 +52,13 @@ def test_only_signed_addresses_are_answered(protected):
         (signed(urls["flv"]).replace(urls["flv"].split("?")[0], plain), "is wrong"),
         (signed(plain, whref="a.example"), "may not"),
     ]:
-        answer = requests.get(address, timeout=10)
+        answer = requests.get(address, timeout=60)
         assert answer.status_code == 403 and sentence in answer.text, f"{address}: {answer.status_code} {answer.text}"
     for address in [signed(plain), signed(plain, key="backupkey2"), signed(plain, us="user-7", rlimit=1)]:
-        assert requests.head(address, timeout=10).status_code == 200, address
-    assert requests.get(signed(plain, whref="a.example"), headers={"Referer": "https://www.a.example/x"}, timeout=10).status_code == 200
+        assert requests.head(address, timeout=60).status_code == 200, address
+    assert requests.get(signed(plain, whref="a.example"), headers={"Referer": "https://www.a.example/x"}, timeout=60).status_code == 200
     control = plain.replace(urlsplit(plain).netloc, urlsplit(protected[0].http).netloc)
-    assert requests.get(control, timeout=10).status_code == 403 and requests.get(signed(control), timeout=10).status_code == 200
+    assert requests.get(control, timeout=60).status_code == 403 and requests.get(signed(control), timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize("container", ["hls", "mp4", "flv"])
@@ -66,7 +66,7 @@ def test_playlists_list_signed_addresses(protected, container):
     """Readers follow a playlist to its parts: ffmpeg, and whoever asks for each address."""
     _, _, urls = protected
     url = signed(re.sub(r"\.(mp4|flv)$", ".m3u8", urls[container].split("?")[0]), us="u1")
-    text = requests.get(url, headers={"Range": "bytes=0-5"}, timeout=10).text
+    text = requests.get(url, headers={"Range": "bytes=0-5"}, timeout=60).text
     names = [line for line in text.splitlines() if line and not line.startswith("#")] + re.findall(r'URI="([^"]+)"', text)
     assert len(names) >= 3 and all(parse_qs(urlsplit(name).query)["us"] == ["u1"] for name in names)
     media.assert_same_payloads(media.packets(media.source("av")), media.packets(url))
@@ -91,15 +91,15 @@ def test_a_preview_ends(protected):
         url = signed(re.sub(r"\.mp4$", ".m3u8", urls[container].split("?")[0]), exper=1)
         whole, seen = media.packets(media.source("av")), media.packets(url, quiet=False)
         assert 25 <= len(seen["video"]) < len(whole["video"]) - 20, "the first segment of several"
-        listed = requests.get(url, timeout=10).text
+        listed = requests.get(url, timeout=60).text
         assert listed.rstrip().endswith("#EXT-X-ENDLIST")
         parts = [line for line in listed.splitlines() if line and not line.startswith("#")]
         part = requests.compat.urljoin(url, parts[-1])
         if container == "hls":
-            assert requests.get(part, timeout=10).status_code == 403, "more of the file than the preview"
-        later = requests.get(part.replace("seg-1.", "seg-2.").replace("upto=", "upto=9"), timeout=10)
+            assert requests.get(part, timeout=60).status_code == 403, "more of the file than the preview"
+        later = requests.get(part.replace("seg-1.", "seg-2.").replace("upto=", "upto=9"), timeout=60)
         assert later.status_code == 403 and "preview" in later.text
-    assert requests.get(signed(urls["flv"].split("?")[0], exper=30), timeout=10).status_code == 403
+    assert requests.get(signed(urls["flv"].split("?")[0], exper=30), timeout=60).status_code == 403
 
 
 def test_other_applications_are_not_protected(protected):
@@ -122,7 +122,7 @@ def test_nothing_else_is_readable(protected, path):
     capstan, _, urls = protected
     identity = urlsplit(urls["hls"]).path.split("/")[3]
     for port in (capstan.media_port, urlsplit(capstan.http).port):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         # As it stands here: other clients tidy paths up.
         connection.putrequest("GET", path.format(id=identity), skip_host=False)
         connection.endheaders()

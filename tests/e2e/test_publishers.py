@@ -87,5 +87,5 @@ def test_librtmp_from_a_file(capstan, source, push, domain):
 def test_rtmpdump_is_told_that_nothing_is_played(capstan, domain):
     if not shutil.which("rtmpdump"):
         pytest.fail("rtmpdump is missing; tests/run installs it")
-    done = subprocess.run(["rtmpdump", "-q", "-r", capstan.url("cam", domain), "-o", "/dev/null", "-m", "5"], capture_output=True, timeout=30)
+    done = subprocess.run(["rtmpdump", "-q", "-r", capstan.url("cam", domain), "-o", "/dev/null", "-m", "5"], capture_output=True, timeout=60)
     assert done.returncode != 0

@@ -64,7 +64,7 @@ def check_results(busy, name):
     assert min(made["width"], made["height"]) == 360 and (made["width"] > made["height"]) == (source["width"] > source["height"])
     if name != "silent":
         assert abs(loudness(original) - loudness(rendition["Url"])) < 0.5
-    playlist = requests.get(stream["Url"], timeout=10).text
+    playlist = requests.get(stream["Url"], timeout=60).text
     steps = variants(playlist)
     even = lambda value: -(-value // 2) * 2  # noqa: E731
     top = (even(source["width"]), even(source["height"]))
@@ -80,7 +80,7 @@ def check_results(busy, name):
         times, end = key_indices(url)
         keys.append(times)
         assert abs(end - source_ms) <= 1000 * denominator / numerator + 1
-        body = requests.get(url, timeout=10).text
+        body = requests.get(url, timeout=60).text
         parts = [(float(s), int(b) * 8) for s, b in re.findall(r"#EXTINF:([\d.]+),\n#EXT-X-BYTERANGE:(\d+)@", body)]
         average = sum(bits for _, bits in parts) / sum(seconds for seconds, _ in parts)
         assert average <= int(attributes["AVERAGE-BANDWIDTH"]) <= int(attributes["BANDWIDTH"])
@@ -103,11 +103,11 @@ def test_moving_pictures_and_a_lost_catalog(start, push, source, domain):
     gif, webp = before["AnimatedGraphicsInfo"]["AnimatedGraphicsSet"]
     assert (gif["Definition"], gif["Container"], gif["StartTimeOffset"], gif["EndTimeOffset"], gif["Width"]) == (20000, "gif", 1, 3, 320)
     assert (webp["Container"], round(webp["EndTimeOffset"] - webp["StartTimeOffset"], 3)) == ("webp", 2)
-    answer = requests.get(gif["Url"], timeout=10)
+    answer = requests.get(gif["Url"], timeout=60)
     assert (answer.headers["Content-Type"], answer.content[:6], len(answer.content)) == ("image/gif", b"GIF89a", gif["Size"])
     frames = media.run(["ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=nb_read_frames,width", "-of", "csv=p=0", gif["Url"]]).stdout.decode()
     assert frames.strip() == "320,10"
-    body = requests.get(webp["Url"], timeout=10)
+    body = requests.get(webp["Url"], timeout=60)
     assert body.headers["Content-Type"] == "image/webp" and body.content[8:12] == b"WEBP" and body.content.count(b"ANMF") == 10
     refused = [{"Definition": 20000, "StartTimeOffset": 0, "EndTimeOffset": 1}, {"Definition": 20000, "StartTimeOffset": 5}]
     assert appliance.error("ProcessMedia", FileId=file["FileId"], MediaProcessTask={"AnimatedGraphicTaskSet": [{**refused[0], "Definition": 5}]}) == "InvalidParameterValue"
@@ -119,7 +119,7 @@ def test_moving_pictures_and_a_lost_catalog(start, push, source, domain):
     until(lambda: "the catalog was built again" in appliance.log, what="the end of the rebuilding")
     after = info(appliance, file["FileId"])
     assert {key: after[key] for key in after if key != "BasicInfo"} == {key: before[key] for key in before if key != "BasicInfo"}
-    assert after["BasicInfo"]["CoverUrl"] == before["BasicInfo"]["CoverUrl"] and requests.get(after["BasicInfo"]["CoverUrl"], timeout=10).status_code == 200
+    assert after["BasicInfo"]["CoverUrl"] == before["BasicInfo"]["CoverUrl"] and requests.get(after["BasicInfo"]["CoverUrl"], timeout=60).status_code == 200
 
 
 def edited(appliance, task, seconds=60):

@@ -58,6 +58,11 @@ def test_audio_only(capstan, source, push, domain):
     assert [stream["codec_type"] for stream in media.probe(capstan.path_of(file), quiet=False)["streams"]] == ["audio"]
 
 
+def slack(live):
+    """How much longer than on a calm machine anything takes, s."""
+    return 3 * live.late_s
+
+
 def key_frame_before(live, moment):
     """Index of the last key frame that had left by then."""
     return max(index for index in live.key_frames if live.sent["video"][index] <= moment)
@@ -75,6 +80,7 @@ def test_from_now(capstan, source, domain):
     until(lambda: len(live.key_frames) >= 3 and len(live.sent["video"]) >= live.key_frames[-1] + 10, what="three key frames")
     asked = time.time()
     task_id = task(capstan, "cam", domain, asked + 3600)
+    told = time.time()
     until(lambda: len(live.sent["video"]) >= live.key_frames[-1] + 10 and time.time() > asked + 2)
     stopped = time.time()
     capstan.call("StopRecordTask", TaskId=task_id)
@@ -84,13 +90,14 @@ def test_from_now(capstan, source, domain):
     found, whole = read(capstan, file), media.packets(source("live"))
     begins = media.assert_part_of(whole, found)
     assert file["BasicInfo"]["Type"] == "flv"
-    assert begins["video"] == key_frame_before(live, asked), "the file begins with the key frame before the moment asked for"
+    # Asked when the call came, which is somewhere between its begin and its answer.
+    assert key_frame_before(live, asked) <= begins["video"] <= key_frame_before(live, told), "the file begins with the key frame before the moment asked for"
     # Sound begins with the picture, to a frame.
     assert abs(whole["audio"][begins["audio"]].pts - whole["video"][begins["video"]].pts) <= 24
     # To the end: everything that had left before the stop (but for what was on its way), nothing from after it.
     last = begins["video"] + len(found["video"]) - 1
     # The cores hear of it at their next tick.
-    assert stopped - 0.5 <= live.sent["video"][last] <= answered + 0.2
+    assert stopped - 0.5 - slack(live) <= live.sent["video"][last] <= answered + 0.2 + slack(live)
     media.assert_decodes(capstan.path_of(file))
 
 
@@ -111,10 +118,10 @@ def test_by_time_period(capstan, source, domain):
         # The key frame at or before the start, or the first one after it; frames come in with the tick.
         assert begins["video"] in live.key_frames
         # Groups of a second; the one before is kept for a quarter of a second more.
-        assert start - 1.35 <= live.sent["video"][begins["video"]] <= start + 1.2
+        assert start - 1.35 - slack(live) <= live.sent["video"][begins["video"]] <= start + 1.2 + slack(live)
         last = live.sent["video"][begins["video"] + len(found["video"]) - 1]
-        assert start + 3.7 <= last <= start + 4.1
-        assert file["MetaData"]["Duration"] == pytest.approx(4, abs=1.3)
+        assert start + 3.7 - slack(live) <= last <= start + 4.1 + slack(live)
+        assert file["MetaData"]["Duration"] == pytest.approx(4, abs=1.3 + 2 * slack(live))
 
 
 def test_task_waits_for_the_stream(capstan, source, push, domain):

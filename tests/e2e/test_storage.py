@@ -12,16 +12,18 @@ import pytest
 import media
 from appliance import BINARY, ApiError, Appliance, until
 from check import read
-from rtmp import is_configuration, publisher
+from rtmp import VIDEO, is_configuration, publisher
 from test_callbacks import receiver, tell, template  # noqa: F401
 
 
 class Looped(threading.Thread):
-    """Publishes a source again and again, `speed` times as fast as real time, until it is stopped."""
+    """Publishes a source again and again, `speed` times as fast as real time, until it is stopped; each picture with so many bytes more than it has."""
 
-    def __init__(self, appliance, name, source, speed=4):
+    def __init__(self, appliance, name, source, speed=4, padding=0):
         super().__init__(daemon=True)
-        self.tags = list(media.flv_tags(media.source(source)))
+        self.tags = [
+            (kind, timestamp, body if kind != VIDEO or is_configuration(kind, body) else body + bytes(padding)) for kind, timestamp, body in media.flv_tags(media.source(source))
+        ]
         self.connection = publisher(appliance.rtmp_port, name)
         self.speed, self.frames, self.ending = speed, 0, threading.Event()
         self.error = None
@@ -47,7 +49,7 @@ class Looped(threading.Thread):
 
     def stop(self):
         self.ending.set()
-        self.join(20)
+        self.join(60)
         assert self.error is None, self.error
         self.connection.close()
         return self.frames
@@ -58,8 +60,15 @@ def receipt(appliance, file):
 
 
 def health(appliance):
-    answer = appliance.session.get(f"{appliance.http}/healthz", timeout=5)
+    answer = appliance.session.get(f"{appliance.http}/healthz", timeout=60)
     return answer.status_code, answer.json()["disks"][0]
+
+
+def assert_no_core_waited(appliance):
+    """Not for a disk that hung: no pass of a core took as long as that, though one may get no processor for a while."""
+    passes = {name: value for name, value in appliance.metrics().items() if name.startswith("capstan_tick_pass_seconds_bucket")}
+    within, all_passes = (sum(value for name, value in passes.items() if f'le="{le}"' in name) for le in ("2.5", "+Inf"))
+    assert within == all_passes > 0, passes
 
 
 def check_sum(appliance, files, sent):
@@ -144,16 +153,21 @@ def test_a_full_disk(tmp_path, small_disk):
             appliance.kill()
 
 
+def wait_received(appliance, *publishers):
+    """How many frames the only publishers have sent by now; until all of these have been received."""
+    sent = sum(live.frames for live in publishers)
+    until(lambda: appliance.metric("capstan_frames_total") >= sent, 20, "what is under way")
+    return sent
+
+
 def killed_while_recording(appliance, frames):
     """A publisher of `cam`, killed with the appliance when it has sent so many frames: how many of them had been received."""
     live = Looped(appliance, "cam", "live", speed=1)
     until(lambda: live.frames > frames, 20, "frames")
-    sent = live.frames
-    # What is under way is not received yet: a tick later it is.
-    until(lambda: live.frames > sent + 20, 20, "frames")
+    sent = wait_received(appliance, live)
     appliance.kill()
     live.ending.set()
-    live.join(20)
+    live.join(60)
     return sent
 
 
@@ -170,10 +184,10 @@ def test_a_disk_that_is_full_at_the_next_start(tmp_path, small_disk):
         fill(0)
         for ending in (appliance.kill, appliance.stop):
             appliance.start(ready=(200, 503))
-            answer = appliance.session.get(f"{appliance.http}/healthz", timeout=5).json()
+            answer = appliance.session.get(f"{appliance.http}/healthz", timeout=60).json()
             assert answer["status"] == "degraded" and sum(answer["recovery"].values()) > 0, answer
             assert appliance.search(StreamIds=["cam"]) == []
-            assert "tried again" in appliance.log
+            appliance.said("tried again")
             ending()
         appliance.start(ready=(200, 503))
         other = Looped(appliance, "other", "live", speed=2)
@@ -182,7 +196,7 @@ def test_a_disk_that_is_full_at_the_next_start(tmp_path, small_disk):
         for file in appliance.files("cam", count=2):
             packets = read(appliance, file)
             assert sum(len(packets[kind]) for kind in packets.kinds) >= sent
-        until(lambda: "recovery" not in appliance.session.get(f"{appliance.http}/healthz", timeout=5).json(), 10, "all being well")
+        until(lambda: "recovery" not in appliance.session.get(f"{appliance.http}/healthz", timeout=60).json(), 10, "all being well")
         until(lambda: appliance.metric("capstan_open_files") > 0, 20, "recording to begin")
         other.stop()
         appliance.files("other", count=2)
@@ -294,14 +308,17 @@ def test_an_error_of_the_disk(faulty, step):
     until(lambda: live.frames > frames + 600, 20, "frames")
     sent = live.stop()
     until(lambda: len(appliance.search(StreamIds=["cam"])) >= 2, 20, "files")
+    until(lambda: not list((appliance.data / "recording").iterdir()), 20, "everything being finished")
     files = sorted(appliance.search(StreamIds=["cam"]), key=lambda file: int(file["FileId"]))
     check_sum(appliance, files, sent)
     damaged = [file for file in files if receipt(appliance, file)["receipt"]["damaged"]]
-    assert len(damaged) == len(files) - 1 == 1
-    (damage,) = receipt(appliance, damaged[0])["receipt"]["damaged"]
-    assert damage["file"] == "media-1.flv" and damage["bytes"] > 0
-    assert f"damaged, bytes {damage['offset']} to" in damaged[0]["BasicInfo"]["Description"]
-    assert receipt(appliance, damaged[0])["reason"] == "StorageFailed"
+    # One, and whatever was begun until the fault was taken back.
+    assert damaged == files[:-1] != []
+    for file in damaged:
+        (damage,) = receipt(appliance, file)["receipt"]["damaged"]
+        assert damage["file"] == "media-1.flv" and damage["bytes"] > 0
+        assert f"damaged, bytes {damage['offset']} to" in file["BasicInfo"]["Description"]
+        assert receipt(appliance, file)["reason"] == "StorageFailed"
 
 
 def test_a_disk_that_fails_at_the_next_start(faulty, receiver):  # noqa: F811
@@ -337,7 +354,7 @@ def test_removed_files(start):
     until(lambda: live.frames > frames + 100, 20, "frames")
     live.stop()
     appliance.files("cam", count=3)
-    assert appliance.log.count("somebody has removed a file that is recorded to") == 2
+    assert len(appliance.said("somebody has removed a file that is recorded to", count=2)) == 2
 
 
 def test_a_disk_that_hangs_for_a_moment_costs_nothing(faulty):
@@ -349,8 +366,7 @@ def test_a_disk_that_hangs_for_a_moment_costs_nothing(faulty):
     until(lambda: health(appliance)[1]["state"] == "stalled", 20, "the stall being noticed")
     frames = live.frames
     until(lambda: live.frames > frames + 100, 20, "frames while the disk hangs")
-    # No core waits for the disk.
-    assert appliance.metric("capstan_tick_pass_seconds_sum") / appliance.metric("capstan_tick_pass_seconds_count") < 0.05
+    assert_no_core_waited(appliance)
     fault("")
     until(lambda: health(appliance)[1]["state"] == "ok", 20, "the disk's return")
     sent = live.stop()

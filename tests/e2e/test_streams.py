@@ -34,7 +34,7 @@ def key(domain):
 def live(capstan, source, push, domain):
     """A stream that runs."""
     capstan.record(domain, flv=True)
-    publisher = push.ffmpeg(source("live"), capstan.url("cam", domain), realtime=True)
+    publisher = push.ffmpeg(source("live"), capstan.url("cam", domain), loop=True)
     capstan.wait_recording("cam", domain)
     return publisher
 
@@ -44,14 +44,14 @@ def test_drop(capstan, source, push, domain, key, live):
     running = until(lambda: events(capstan, domain), 10, "the begin in the list")
     assert [(event["StreamEndTime"], event["StopReason"], event["ClientIp"]) for event in running] == [("", "", "127.0.0.1")]
     capstan.call("DropLiveStream", **key)
-    live.wait(15)
+    live.wait(60)
     capstan.wait_offline("cam", domain)
     assert state(capstan, key) == "inactive"
     # What it sent is a file.
     assert capstan.file("cam", domain)["MetaData"]["Duration"] > 0
     ended = until(lambda: [event for event in events(capstan, domain) if event["StreamEndTime"]], 10, "the end in the list")
     assert len(ended) == 1 and ended[0]["StopReason"].startswith("21/100") and ended[0]["Resolution"] == "96x64"
-    assert ended[0]["StreamStartTime"] == running[0]["StreamStartTime"] and ended[0]["Duration"] <= 30
+    assert ended[0]["StreamStartTime"] == running[0]["StreamStartTime"] and 0 <= ended[0]["Duration"] <= 120
     # One that does not run is fine; and it may come back.
     capstan.call("DropLiveStream", **key)
     push(source("av"), capstan.url("cam", domain))
@@ -60,13 +60,13 @@ def test_drop(capstan, source, push, domain, key, live):
 
 def test_forbid_and_resume(capstan, source, push, domain, key, live):
     capstan.call("ForbidLiveStream", Reason="a test", **key)
-    live.wait(15)
+    live.wait(60)
     assert state(capstan, key) == "forbid"
     listed = capstan.call("DescribeLiveForbidStreamList", PageSize=100)["ProhibitStreamList"]
     assert [entry for entry in listed if entry["StreamName"] == "cam"] != []
     assert capstan.call("DescribeLiveProhibitStreamList", PageSize=100)["ProhibitStreamList"] == listed
     refused = push.ffmpeg(source("av"), capstan.url("cam", domain))
-    assert "18/305" in refused.communicate(timeout=30)[0].decode(errors="replace") and refused.returncode != 0
+    assert "18/305" in refused.communicate(timeout=60)[0].decode(errors="replace") and refused.returncode != 0
     # Others of the domain may.
     push(source("av"), capstan.url("other", domain))
     capstan.file("other", domain)
@@ -88,7 +88,7 @@ def test_a_short_ban_ends_by_itself(capstan, source, push, domain, key):
     capstan.record(domain, flv=True)
     capstan.call("ForbidLiveStream", ResumeTime=utc(time.time() + 3600), **key)
     # The second call replaces the time.
-    capstan.call("ForbidLiveStream", ResumeTime=utc(time.time() + 3), **key)
+    capstan.call("ForbidLiveStream", ResumeTime=utc(time.time() + 5), **key)
     assert state(capstan, key) == "forbid"
     until(lambda: state(capstan, key) == "inactive", 10, "the end of the ban")
     push(source("av"), capstan.url("cam", domain))
@@ -99,16 +99,16 @@ def test_bans_and_events_outlive_a_restart(start, source, push):
     appliance = start()
     cam = {"DomainName": "a.example", "AppName": "live", "StreamName": "cam"}
     appliance.call("ForbidLiveStream", **cam)
-    publisher = push.ffmpeg(source("live"), appliance.url("killed", "a.example"), realtime=True)
+    publisher = push.ffmpeg(source("live"), appliance.url("killed", "a.example"), loop=True)
     until(lambda: events(appliance, "a.example"), 10, "the begin in the list")
     appliance.kill()
-    publisher.wait(15)
+    publisher.wait(60)
     appliance.start()
     assert state(appliance, cam) == "forbid"
     killed = events(appliance, "a.example")
     assert len(killed) == 1 and killed[0]["StreamEndTime"] and "stopped" in killed[0]["StopReason"]
     refused = push.ffmpeg(source("av"), appliance.url("cam", "a.example"))
-    assert "18/305" in refused.communicate(timeout=30)[0].decode(errors="replace")
+    assert "18/305" in refused.communicate(timeout=60)[0].decode(errors="replace")
 
 
 def test_refusals(capstan):

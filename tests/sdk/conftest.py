@@ -48,7 +48,7 @@ def recorded(signed):
 
     def record(stream):
         """Pushes a stream and answers the FileId of what was recorded."""
-        subprocess.run([str(part) for part in push_command(signed, stream, domain)], check=True, timeout=60)
+        subprocess.run([str(part) for part in push_command(signed, stream, domain)], check=True, timeout=240)
         search = {"StreamDomains": [domain], "StreamIds": [stream]}
         (file,) = until(lambda: client.call("vod", "SearchMedia", search)["MediaInfoSet"], what="the recording")
         return file["FileId"]
@@ -57,7 +57,7 @@ def recorded(signed):
         """The address of a recording that is a playlist."""
         template = client.call("live", "CreateLiveRecordTemplate", {"TemplateName": "recorded-hls", "HlsParam": {"Enable": 1}})["TemplateId"]
         client.call("live", "CreateLiveRecordRule", {"DomainName": "hls-recorded.example", "TemplateId": template})
-        subprocess.run([str(part) for part in push_command(signed, "hlscam", "hls-recorded.example")], check=True, timeout=60)
+        subprocess.run([str(part) for part in push_command(signed, "hlscam", "hls-recorded.example")], check=True, timeout=240)
         search = {"StreamDomains": ["hls-recorded.example"], "StreamIds": ["hlscam"]}
         (file,) = until(lambda: client.call("vod", "SearchMedia", search)["MediaInfoSet"], what="the HLS recording")
         return file["BasicInfo"]["MediaUrl"]

@@ -17,7 +17,7 @@ SMOKE = Path(os.environ.get("CAPSTAN_SDK_SMOKE", REPOSITORY.parent / "shared" / 
 @pytest.mark.skipif(not SMOKE.exists(), reason=f"{SMOKE} is not there")
 def test_smoke(signed):
     command = [sys.executable, SMOKE, "--endpoint", signed.endpoint, "--secret-id", SECRET_ID, "--secret-key", SECRET_KEY]
-    run = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=480)
     print(run.stdout, run.stderr)
     steps = re.findall(r"^(PASS|FAIL) (.+?) \[\w+\]", run.stdout, re.MULTILINE)
     assert len(steps) > 30, run.stdout + run.stderr

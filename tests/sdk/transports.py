@@ -32,7 +32,7 @@ class Python:
 
     def __init__(self, endpoint, secret_id, secret_key, signature, method):
         key = credential.Credential(secret_id, secret_key)
-        http = HttpProfile(protocol="http", endpoint=endpoint, reqMethod=method, reqTimeout=20)
+        http = HttpProfile(protocol="http", endpoint=endpoint, reqMethod=method, reqTimeout=60)
         unsigned = signature == "unsigned_payload"
         profile = ClientProfile(signMethod="TC3-HMAC-SHA256" if unsigned else signature, httpProfile=http)
         profile.unsignedPayload = unsigned

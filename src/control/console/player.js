@@ -35,6 +35,13 @@ export function player(about, address, format, { audioOnly = false, poster = nul
   media.addEventListener("error", () => tell(media.error?.code === 4 ? "This browser cannot play the file; it can be downloaded." : "The file could not be played to its end."));
   media.addEventListener("playing", () => (say.hidden = true));
 
+  // Media that is attached anew stands still: who was watching goes on watching.
+  const goOn = (begin) => {
+    const isWatched = !media.paused;
+    begin();
+    if (isWatched) media.play().catch(() => {});
+  };
+
   async function attach() {
     if (format === "flv") {
       // What no browser plays may be packaged for it.
@@ -53,10 +60,11 @@ export function player(about, address, format, { audioOnly = false, poster = nul
       hls = new Hls({ enableWorker: false, ...(live ? { liveSyncDuration: BEHIND_S } : {}) });
       hls.on(Hls.Events.ERROR, (_, data) => {
         if (!data.fatal) return;
-        if (data.type === Hls.ErrorTypes.MEDIA_ERROR) return hls.recoverMediaError();
+        if (data.type === Hls.ErrorTypes.MEDIA_ERROR) return goOn(() => hls.recoverMediaError());
         tell(data.type === Hls.ErrorTypes.NETWORK_ERROR ? "The recording does not come; it is asked for again." : `The recording cannot be played: ${data.details}.`);
-        // The appliance may just be starting again.
-        if (data.type === Hls.ErrorTypes.NETWORK_ERROR) again = setTimeout(() => (hls.levels?.length && !live ? hls.startLoad() : hls.loadSource(address)), AGAIN_MS);
+        // The appliance may just be starting again. Once, however many requests failed.
+        clearTimeout(again);
+        if (data.type === Hls.ErrorTypes.NETWORK_ERROR) again = setTimeout(() => (hls.levels?.length && !live ? hls.startLoad() : goOn(() => hls.loadSource(address))), AGAIN_MS);
       });
       hls.loadSource(address);
       hls.attachMedia(media);

@@ -61,8 +61,12 @@ async function attach(address, output) {
   let recovered = 0;
   hls.on(Hls.Events.ERROR, (_, data) => {
     if (!data.fatal) return;
-    if (data.type === Hls.ErrorTypes.MEDIA_ERROR && recovered++ < 3) hls.recoverMediaError();
-    else if (data.details === "keyLoadError") tell("The key of this stream was refused: the link has expired.");
+    if (data.type === Hls.ErrorTypes.MEDIA_ERROR && recovered++ < 3) {
+      // Media that is attached anew stands still: who was watching goes on watching.
+      const isWatched = !video.paused;
+      hls.recoverMediaError();
+      if (isWatched) video.play().catch(() => {});
+    } else if (data.details === "keyLoadError") tell("The key of this stream was refused: the link has expired.");
     else tell(`The file cannot be played: ${data.details}.`);
   });
   hls.on(Hls.Events.MANIFEST_PARSED, () => {

@@ -8,7 +8,7 @@ const options = {
   region: "ap-guangzhou",
   profile: {
     signMethod: settings.signMethod,
-    httpProfile: { reqMethod: settings.reqMethod, protocol: "http://", endpoint: settings.endpoint, reqTimeout: 20 },
+    httpProfile: { reqMethod: settings.reqMethod, protocol: "http://", endpoint: settings.endpoint, reqTimeout: 60 },
   },
 };
 const clients = { live: new live.v20180801.Client(options), vod: new vod.v20180717.Client(options) };
