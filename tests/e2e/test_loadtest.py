@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import media
-from appliance import BINARY
+from appliance import BINARY, until
 
 LOADTEST = Path(os.environ.get("CAPSTAN_LOADTEST", BINARY.parent / "examples" / "loadtest"))
 
