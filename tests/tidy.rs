@@ -72,10 +72,11 @@ const CRATES: &[(&str, &str)] = &[
     ("rusqlite_migration", "src/catalog/"),
     ("memmap2", "src/segment/"),
     ("io_uring", "src/segment/ring.rs"),
+    ("libc", "src/segment/huge.rs"),
 ];
 
-/// The files with `unsafe` blocks: the arena's mapping, and the writes that the kernel carries out from it.
-const UNSAFE_FILES: &[&str] = &["src/segment/arena.rs", "src/segment/ring.rs"];
+/// The files with `unsafe` blocks: the arena's mapping, its pages, and the writes that the kernel carries out from it.
+const UNSAFE_FILES: &[&str] = &["src/segment/arena.rs", "src/segment/huge.rs", "src/segment/ring.rs"];
 
 /// Sans-IO rooms: time is an argument, bytes come in and go out. This is what keeps an hour of stream replayable in seconds.
 const PURE: &[&str] = &["rtmp", "codec", "media", "container", "recorder", "domain"];

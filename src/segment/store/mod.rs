@@ -59,6 +59,7 @@ pub struct CoreStore {
     serials: Arc<AtomicU64>,
     resumptions: Arc<Mutex<Resumptions>>,
     recaller: Option<Recaller>,
+    is_memory_told: bool,
     /// The receipt time of the bytes that are being appended now.
     now: MonoTime,
 }
@@ -70,12 +71,25 @@ impl CoreStore {
         let link = |DiskHandle { sender: to_disk, health }| {
             // Every block of the arena fits, so giving one back never blocks the disk writer.
             let (give_back, returned) = crossbeam::channel::bounded(arena.units_total());
-            // It helps the writer, no more.
-            let _ = to_disk.try_send(DiskCommand::Memory(arena.memory()));
             DiskLink { to_disk, health, outbox: VecDeque::new(), returned, give_back, held_bytes: 0 }
         };
         let disks = handles.into_iter().map(link).collect();
-        Self { arena, disks, places, chosen: None, ids, serials, resumptions, recaller: None, now: MonoTime::default() }
+        let now = MonoTime::default();
+        let mut store = Self { arena, disks, places, chosen: None, ids, serials, resumptions, recaller: None, is_memory_told: false, now };
+        store.tell_memory();
+        store
+    }
+
+    /// Lets the disks know where all blocks lie, once that is known. It helps them, no more.
+    fn tell_memory(&mut self) {
+        if !self.is_memory_told
+            && let Some(memory) = self.arena.memory()
+        {
+            self.is_memory_told = true;
+            for disk in &self.disks {
+                let _ = disk.to_disk.try_send(DiskCommand::Memory(memory.clone()));
+            }
+        }
     }
 
     /// Whom to ask for what was recorded before.
@@ -88,6 +102,7 @@ impl CoreStore {
         vital(|| {
             self.now = now;
             self.take_back();
+            self.tell_memory();
             self.disks.iter_mut().for_each(DiskLink::send_waiting);
         })
     }
