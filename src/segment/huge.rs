@@ -11,6 +11,7 @@
 
 use std::fs::File;
 use std::io;
+use std::time::{Duration, Instant};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -22,6 +23,9 @@ const PAGE_BYTES: usize = 4096;
 const ALIGN_ATTEMPTS: usize = 8;
 /// A range for which there was no huge page may get one the next time.
 const COLLAPSE_ATTEMPTS: usize = 2;
+/// So much time is spent on huge pages. Out of free memory in one piece 512 MiB take 100 ms; where it is cut up the system has to move other pages first, which
+/// costs twenty times as much. The slabs that are used most come first.
+const COLLAPSE_TIME_MAX: Duration = Duration::from_millis(200);
 
 /// Maps `bytes` of a file, from where a huge page could begin. What is behind the end of the file is not to be touched.
 ///
@@ -48,12 +52,14 @@ pub struct Filler {
     bytes: usize,
     filled: usize,
     huge: usize,
+    /// Time spent on huge pages.
+    spent: Duration,
 }
 
 impl Filler {
     /// Of `bytes` of a file that is a hole.
     pub fn new(file: File, bytes: usize) -> Self {
-        Self { file, bytes, filled: 0, huge: 0 }
+        Self { file, bytes, filled: 0, huge: 0, spent: Duration::ZERO }
     }
 
     /// So many bytes are there.
@@ -78,8 +84,12 @@ impl Filler {
         let (from, bytes) = (self.filled, HUGE_BYTES.min(self.bytes - self.filled));
         // A range that is a hole is not collapsed: its first page has to be there.
         self.allocate(from, PAGE_BYTES.min(bytes))?;
-        if bytes == HUGE_BYTES && self.huge == from && (0..COLLAPSE_ATTEMPTS).any(|_| collapse(map, from)) {
-            self.huge += bytes;
+        if bytes == HUGE_BYTES && self.huge == from && self.spent < COLLAPSE_TIME_MAX {
+            let begun = Instant::now();
+            if (0..COLLAPSE_ATTEMPTS).any(|_| collapse(map, from)) {
+                self.huge += bytes;
+            }
+            self.spent += begun.elapsed();
         }
         self.allocate(from, bytes)?;
         // Page faults here; none on the ingest core.
