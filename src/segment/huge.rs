@@ -23,9 +23,11 @@ const PAGE_BYTES: usize = 4096;
 const ALIGN_ATTEMPTS: usize = 8;
 /// A range for which there was no huge page may get one the next time.
 const COLLAPSE_ATTEMPTS: usize = 2;
-/// So much time is spent on huge pages. Out of free memory in one piece 512 MiB take 100 ms; where it is cut up the system has to move other pages first, which
-/// costs twenty times as much. The slabs that are used most come first.
-const COLLAPSE_TIME_MAX: Duration = Duration::from_millis(200);
+/// No more huge pages are asked for once they have taken longer than this all together, and than so much each. Out of free memory in one piece each takes a
+/// third of a millisecond, less than its small ones. Where memory is cut up the system has to move other pages first: that takes several milliseconds, a
+/// second for the usual arena, and the first streams wait for the processor meanwhile.
+const COLLAPSE_TIME: Duration = Duration::from_millis(30);
+const COLLAPSE_TIME_EACH: Duration = Duration::from_micros(800);
 
 /// Maps `bytes` of a file, from where a huge page could begin. What is behind the end of the file is not to be touched.
 ///
@@ -84,7 +86,8 @@ impl Filler {
         let (from, bytes) = (self.filled, HUGE_BYTES.min(self.bytes - self.filled));
         // A range that is a hole is not collapsed: its first page has to be there.
         self.allocate(from, PAGE_BYTES.min(bytes))?;
-        if bytes == HUGE_BYTES && self.huge == from && self.spent < COLLAPSE_TIME_MAX {
+        let is_cheap = self.spent < COLLAPSE_TIME + COLLAPSE_TIME_EACH * (from / HUGE_BYTES) as u32;
+        if bytes == HUGE_BYTES && self.huge == from && is_cheap {
             let begun = Instant::now();
             if (0..COLLAPSE_ATTEMPTS).any(|_| collapse(map, from)) {
                 self.huge += bytes;
