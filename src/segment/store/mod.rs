@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::channel::Sender;
 
-use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, OpenMedia, Recalling, RecordingEnd, Room, Sink, Store, Unfit};
+use crate::container::{HEAD_ALIGN_BYTES, OpenMedia, Recalling, RecordingEnd, Room, Scanned, Sink, Store, Unfit};
 use crate::domain::{PausedRecording, Resume, ResumeClaim, Resumptions};
 use crate::units::{FileId, MonoTime, PublicationId};
 
@@ -393,7 +393,7 @@ impl Store for CoreStore {
         self.close(file, None);
     }
 
-    fn close(&mut self, mut file: BlockFile, plan: Option<FinishPlan>) {
+    fn close(&mut self, mut file: BlockFile, known: Option<Scanned>) {
         file.seal(file.position);
         self.hand_over(&mut file, true);
         let (Some(disk), Some(sum)) = (file.disk(), file.sum.take()) else { return self.close_log(file) };
@@ -411,7 +411,7 @@ impl Store for CoreStore {
             self.free(Some(disk), block);
         }
         self.disks[disk].health.file_ends();
-        self.disks[disk].send(DiskCommand::Close { serial, bytes, plan: plan.map(Box::new), sum, tail, headers: file.headers });
+        self.disks[disk].send(DiskCommand::Close { serial, bytes, known: known.map(Box::new), sum, tail, headers: file.headers });
     }
 
     fn resume(&mut self, claim: &ResumeClaim, patient: bool) -> Resume {
