@@ -59,11 +59,16 @@ impl AdtsWriter {
 
 /// Appends MPEG audio frames as they are.
 #[derive(Clone, Debug, Default)]
-pub struct Mp3Writer;
+pub struct Mp3Writer {
+    first: Option<Mp3Header>,
+    counts: Counts,
+    /// Something was no whole frame.
+    is_odd: bool,
+}
 
 impl Mp3Writer {
     pub fn new() -> Self {
-        Self
+        Self::default()
     }
 
     /// The bytes that [`Mp3Writer::push`] appends for `frame`.
@@ -72,7 +77,27 @@ impl Mp3Writer {
     }
 
     pub fn push(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) {
+        let mut left = frame.media;
+        while !(self.is_odd || left.is_empty()) {
+            let mut header = [0; MP3_HEADER_BYTES];
+            left.peek(&mut header);
+            match parse_mp3_header(header) {
+                Ok(header) if header.frame_bytes as usize <= left.len() => {
+                    self.first.get_or_insert(header);
+                    self.counts.take(header.samples_per_frame, header.frame_bytes as usize);
+                    left = left.skip(header.frame_bytes as usize);
+                }
+                _ => self.is_odd = true,
+            }
+        }
         append_media(frame, sink);
+    }
+
+    /// What makes the file final, now that it ends at `end`: the same as [`scan_mp3`] finds, without reading the file. `None`: only reading it tells, as
+    /// there is something in it that is no frame.
+    pub fn finish(self, end: u64) -> Option<FinishPlan> {
+        let first = self.first.filter(|_| !self.is_odd)?;
+        Some(self.counts.plan(AudioCodec::Mp3, (first.sample_rate_hz, first.channels), end, 0))
     }
 }
 
@@ -254,6 +279,7 @@ mod tests {
             ends.push(ends[index] + writer.push_bytes_max(&frame));
         }
         assert_eq!(sink.bytes.len(), ends[count]);
+        assert_eq!(writer.finish(sink.position()), scan_mp3(&sink.bytes[..]).ok(), "what the writer counted is there");
         (sink.bytes, ends)
     }
 
@@ -320,6 +346,22 @@ mod tests {
         let long = vec![1; 8185];
         assert_eq!(writer.push(&frame(Payload::contiguous(&long)), &mut sink), Err(AacError::AccessUnitTooLong { bytes: 8185 }));
         assert!(sink.bytes.is_empty());
+    }
+
+    #[test]
+    fn an_mp3_writer_knows_its_file_unless_something_in_it_is_no_frame() {
+        let (file, ends) = mp3(3);
+        let torn = [&file[..ends[2]], &file[ends[2]..ends[2] + 100]].concat();
+        // Messages with two frames, cut inside the second header and elsewhere; with a tag between frames; with a frame that is not whole.
+        for (message, is_known) in [(&file[..], true), (&[&file[..], b"TAG", &file[..]].concat()[..], false), (&torn, false)] {
+            for cut in [0, 1, ends[1] + 2, ends[1] + 50] {
+                let (mut writer, mut sink) = (Mp3Writer::new(), MemorySink::default());
+                let (prefix, input) = message.split_at(cut);
+                writer.push(&frame(Payload::chunked(prefix, input, &[Span { start: 0, end: input.len() as u32 }])), &mut sink);
+                assert_eq!(writer.finish(sink.position()), scan_mp3(&sink.bytes[..]).ok().filter(|_| is_known), "cut at {cut}");
+            }
+        }
+        assert_eq!(Mp3Writer::new().finish(0), None);
     }
 
     #[test]

@@ -129,6 +129,26 @@ pub struct FinishPlan {
     pub summary: MediaSummary,
 }
 
+/// All that is known of a media file that is to be made final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scanned {
+    pub plan: FinishPlan,
+    /// HLS segments can be cut here.
+    pub fragments: Vec<mp4::Fragment>,
+}
+
+impl From<FinishPlan> for Scanned {
+    fn from(plan: FinishPlan) -> Self {
+        Self { plan, fragments: Vec::new() }
+    }
+}
+
+impl From<mpegts::TsScan> for Scanned {
+    fn from(scan: mpegts::TsScan) -> Self {
+        Self { fragments: scan.fragments(), plan: scan.plan }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Insert {
     pub offset: u64,
@@ -287,8 +307,8 @@ pub trait Store {
     }
     /// Appends a text to a small file of a recording (the live playlist), behind everything flushed before.
     fn append_text(&mut self, folder: FileId, name: &'static str, text: String);
-    /// No more bytes come to `file`. `plan`: how to make it final, where the writer knows; else the file is scanned.
-    fn close(&mut self, file: Self::File, plan: Option<FinishPlan>);
+    /// No more bytes come to `file`. `known`: what its writer knows of it; else the file is scanned.
+    fn close(&mut self, file: Self::File, known: Option<Scanned>);
     /// No more bytes come to `file`, whose writer met a defect: what was committed stays.
     fn abandon(&mut self, file: Self::File) {
         self.close(file, None);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::*;
-use crate::container::{FinishPlan, MediaPath, MemorySink, OpenMedia, Pinned, Recalling, RecordingEnd, Room, Sink};
+use crate::container::{MediaPath, MemorySink, OpenMedia, Pinned, Recalling, RecordingEnd, Room, Scanned, Sink};
 use crate::domain::{PausedRecording, RecordingIdentity, Resume, ResumeClaim, Resumptions};
 use crate::media::Payload;
 use crate::units::{FileId, Format, TaskId, TemplateId};
@@ -113,7 +113,7 @@ impl Store for MemoryStore {
     fn append_text(&mut self, folder: FileId, _: &'static str, text: String) {
         self.texts.entry(folder.get()).or_default().push_str(&text);
     }
-    fn close(&mut self, file: MemoryFile, _: Option<FinishPlan>) {
+    fn close(&mut self, file: MemoryFile, _: Option<Scanned>) {
         self.files.get_mut(&file.number).unwrap().1 = file.sink.borrow().bytes.clone();
     }
     fn end_recording(&mut self, end: RecordingEnd) {

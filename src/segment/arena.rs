@@ -1,10 +1,10 @@
-//! The arena: a preallocated tmpfs file, mapped and populated once, cut into blocks that open files grow in.
+//! The arena: a preallocated tmpfs file, mapped and populated once, in huge pages if they are to be had, cut into blocks that open files grow in.
 //!
 //! tmpfs has no write-back, so a store to the map never stalls, never meets a full disk and never raises SIGBUS once the file is allocated; and
 //! its pages outlive a killed process. Each block has a header in the file that says which bytes of which recording it holds, so that the next start
 //! can write back what had not reached the disk.
 //!
-//! This is the one module with `unsafe`. Its contract:
+//! This module has `unsafe`. Its contract:
 //! * a [`Block`] is the only owner of its memory; it moves between threads, it is never copied;
 //! * bytes before a block's sealed mark are immutable until the block is freed; [`SealedBytes`] lends them to the disk writer;
 //! * a block is freed only after every `SealedBytes` of it is gone: the disk writer handles both in the order in which they were sent;
@@ -14,20 +14,26 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
-use rustix::fs::{FallocateFlags, fallocate};
+use memmap2::MmapRaw;
+use rustix::fs::fstatvfs;
+
+use super::huge::{self, Filler};
 
 /// The smallest block: enough for a second of a picture now and then, so that ten thousand such streams fit into the usual arena.
 pub const UNIT_BYTES: usize = 16 << 10;
 /// The largest block: one efficient direct write.
 pub const SLAB_BYTES: usize = 1 << 20;
 pub(super) const SLAB_UNITS: usize = SLAB_BYTES / UNIT_BYTES;
-/// Slabs that are populated before a start goes on: more than what the first publishers fill until the rest is.
-const POPULATED_SLABS: usize = 64;
+/// Slabs that have their memory before a start goes on: the first number of them at least, more than what the first publishers fill until the rest has it;
+/// and as many more up to the second as come in [`AT_ONCE_TIME`].
+const AT_ONCE_SLABS: Range<usize> = 16..64;
+const AT_ONCE_TIME: Duration = Duration::from_millis(40);
 pub(super) const HEADER_BYTES: usize = 64;
 /// "CAPARENA", then the format version.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"CAPARENA");
@@ -152,11 +158,47 @@ impl BlockClass {
 pub(super) struct ArenaMap {
     map: MmapRaw,
     slabs: usize,
+    filled: Filled,
     /// Pins of the block that begins at each unit.
     pins: Box<[AtomicU32]>,
 }
 
+/// How many slabs of an arena, from the first one on, have their memory.
+#[derive(Default)]
+struct Filled {
+    slabs: AtomicUsize,
+    /// So many of them in huge pages.
+    huge: AtomicUsize,
+    /// There will be no more.
+    is_over: AtomicBool,
+}
+
 impl ArenaMap {
+    /// Is there enough to begin with?
+    fn suffices(&self, begun: Instant) -> bool {
+        let slabs = self.filled.slabs.load(Ordering::Relaxed);
+        slabs >= AT_ONCE_SLABS.end || slabs >= AT_ONCE_SLABS.start && begun.elapsed() >= AT_ONCE_TIME
+    }
+
+    fn note(&self, filler: &Filler) {
+        let slabs = |bytes: usize| bytes.saturating_sub(Self::data_start(self.slabs)) / SLAB_BYTES;
+        self.filled.huge.store(slabs(filler.huge()), Ordering::Relaxed);
+        self.filled.slabs.store(slabs(filler.filled()), Ordering::Release);
+        self.filled.is_over.store(filler.is_full(), Ordering::Release);
+    }
+
+    /// Gives the arena the rest of its memory, unless nobody uses it any more.
+    fn fill(self: &Arc<Self>, mut filler: Filler) {
+        while !filler.is_full() && Arc::strong_count(self) > 1 {
+            if let Err(error) = filler.step(&self.map) {
+                let mib = self.filled.slabs.load(Ordering::Relaxed);
+                tracing::warn!(%error, mib, "there is no room for the whole arena any more; using less until the next start");
+                return self.filled.is_over.store(true, Ordering::Release);
+            }
+            self.note(&filler);
+        }
+    }
+
     pub(super) fn data_start(slabs: usize) -> usize {
         // One page for the file's own header, then the block headers, rounded up to pages.
         4096 + (slabs * SLAB_UNITS * HEADER_BYTES).next_multiple_of(4096)
@@ -379,15 +421,21 @@ impl SealedBytes {
 }
 
 /// The memory in which an arena's blocks lie; mapped as long as this is there.
+#[derive(Clone)]
 pub struct ArenaMemory(Arc<ArenaMap>);
 
 impl ArenaMemory {
-    /// Where it begins and its length, in parts of at most `bytes_max`, a multiple of a slab: no block lies in two of them.
+    /// Where it begins and its length, in parts of at most `bytes_max`, a multiple of a slab: no block lies in two of them. None has huge pages and small ones:
+    /// the kernel would take all for small ones.
     pub fn parts(&self, bytes_max: usize) -> impl Iterator<Item = (*const u8, usize)> + use<'_> {
         let slabs_max = bytes_max / SLAB_BYTES;
-        (0..self.0.slabs).step_by(slabs_max).map(move |slab| {
-            let slabs = slabs_max.min(self.0.slabs - slab);
-            (self.0.unit_pointer(slab * SLAB_UNITS).cast_const(), slabs * SLAB_BYTES)
+        let Filled { slabs, huge, .. } = &self.0.filled;
+        let (slabs, huge) = (slabs.load(Ordering::Relaxed), huge.load(Ordering::Relaxed));
+        [0..huge, huge..slabs].into_iter().flat_map(move |range| {
+            range.clone().step_by(slabs_max).map(move |slab| {
+                let slabs = slabs_max.min(range.end - slab);
+                (self.0.unit_pointer(slab * SLAB_UNITS).cast_const(), slabs * SLAB_BYTES)
+            })
         })
     }
 }
@@ -405,6 +453,8 @@ pub struct Arena {
     map: Arc<ArenaMap>,
     slabs: Vec<Slab>,
     unused: Vec<usize>,
+    /// So many slabs were taken into use, from the first one on.
+    taken: usize,
     /// Slabs with at least one free block, by class. May hold stale entries, dropped when met.
     partial: [Vec<usize>; BlockClass::ALL.len()],
     free_units: usize,
@@ -413,29 +463,27 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Creates the arena file at `path` (replacing an old one), allocates and populates it.
+    /// Creates the arena file at `path` (replacing an old one). A large one gets the rest of its memory on another thread: until then it has less to give.
     ///
     /// # Errors
     /// What the file system says: no room on the tmpfs, no permission.
     pub fn create(path: &Path, bytes: usize) -> io::Result<Self> {
         let slabs = (bytes / SLAB_BYTES).max(1);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
-        // fallocate, not set_len: touching a hole of a mapped file on a full tmpfs is SIGBUS, not an error.
-        fallocate(&file, FallocateFlags::empty(), 0, ArenaMap::file_bytes(slabs) as u64)?;
-        let map = MmapOptions::new().len(ArenaMap::file_bytes(slabs)).map_raw(&file)?;
-        // Page faults now, or soon on another thread; none on the ingest core. Slabs are taken from the first one on.
-        let now = ArenaMap::data_start(slabs) + slabs.min(POPULATED_SLABS) * SLAB_BYTES;
-        map.advise_range(Advice::PopulateWrite, 0, now)?;
+        let bytes = ArenaMap::file_bytes(slabs);
+        let room = fstatvfs(&file)?;
+        // A file system without a bound says that it has no block at all.
+        if room.f_blocks > 0 && room.f_bavail.saturating_mul(room.f_frsize) < bytes as u64 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        file.set_len(bytes as u64)?;
         let pins = (0..slabs * SLAB_UNITS).map(|_| AtomicU32::new(0)).collect();
-        let map = Arc::new(ArenaMap { map, slabs, pins });
-        if slabs > POPULATED_SLABS {
-            let rest = Arc::clone(&map);
-            std::thread::Builder::new().name("arena".to_owned()).spawn(move || {
-                // What it does not bring about the first store to each page does.
-                if let Err(error) = rest.map.advise_range(Advice::PopulateWrite, now, slabs * SLAB_BYTES - POPULATED_SLABS * SLAB_BYTES) {
-                    tracing::warn!(%error, "the arena cannot be populated in advance");
-                }
-            })?;
+        let map = Arc::new(ArenaMap { map: huge::map(&file, bytes)?, slabs, filled: Filled::default(), pins });
+        let mut filler = Filler::new(file, bytes);
+        let begun = Instant::now();
+        while !(filler.is_full() || slabs > AT_ONCE_SLABS.end && map.suffices(begun)) {
+            filler.step(&map.map)?;
+            map.note(&filler);
         }
         // SAFETY: the first page holds nothing but these four words, written once before the arena is shared.
         unsafe {
@@ -445,19 +493,40 @@ impl Arena {
             words.add(1).write(VERSION);
             words.write(MAGIC);
         }
-        Ok(Self {
+        if !filler.is_full() {
+            let map = Arc::clone(&map);
+            std::thread::Builder::new().name("arena".to_owned()).spawn(move || map.fill(filler))?;
+        }
+        let mut arena = Self {
             slabs: vec![Slab { class: None, free: 0 }; slabs],
-            unused: (0..slabs).rev().collect(),
-            // Every slab at most once a class, so these never grow on the hot path.
+            // Every slab at most once, and at most once a class, so these never grow on the hot path.
+            unused: Vec::with_capacity(slabs),
             partial: std::array::from_fn(|_| Vec::with_capacity(slabs)),
+            taken: 0,
             free_units: slabs * SLAB_UNITS,
             parked: Vec::new(),
             map,
-        })
+        };
+        arena.take_filled();
+        Ok(arena)
     }
 
-    pub fn memory(&self) -> ArenaMemory {
-        ArenaMemory(Arc::clone(&self.map))
+    /// Takes the slabs that have got their memory meanwhile. They are used last.
+    fn take_filled(&mut self) {
+        let Filled { slabs: filled, is_over, .. } = &self.map.filled;
+        // In this order: when it is over, what is there is all.
+        let (is_over, filled) = (is_over.load(Ordering::Acquire), filled.load(Ordering::Acquire));
+        self.unused.splice(0..0, (self.taken..filled).rev());
+        self.taken = filled;
+        if is_over {
+            self.free_units -= (self.slabs.len() - filled) * SLAB_UNITS;
+            self.slabs.truncate(filled);
+        }
+    }
+
+    /// All of its memory; `None`: it gets more still.
+    pub fn memory(&self) -> Option<ArenaMemory> {
+        (self.taken == self.slabs.len()).then(|| ArenaMemory(Arc::clone(&self.map)))
     }
 
     pub fn units_total(&self) -> usize {
@@ -497,6 +566,9 @@ impl Arena {
             }
             partial.pop();
         }
+        if self.unused.is_empty() && self.taken < self.slabs.len() {
+            self.take_filled();
+        }
         let slab_index = self.unused.pop()?;
         let mut free = 0_u64;
         for first in (0..SLAB_UNITS).step_by(class.units()).skip(1) {
@@ -525,8 +597,11 @@ impl Arena {
         self.map.pins[block.unit].load(Ordering::Relaxed) > 0
     }
 
-    /// Makes freed blocks available whose pins are gone.
+    /// Makes available freed blocks whose pins are gone, and memory that was not there before.
     pub fn reap(&mut self) {
+        if self.taken < self.slabs.len() {
+            self.take_filled();
+        }
         let mut index = 0;
         while index < self.parked.len() {
             if self.is_pinned(&self.parked[index]) {
@@ -590,6 +665,38 @@ pub(super) mod tests {
         // Nothing large is left, nor medium: a request falls back to what there is.
         arena.free(large);
         assert!(arena.allocate(BlockClass::Large).is_some());
+    }
+
+    #[test]
+    fn a_large_arena_has_all_its_memory_after_a_while() {
+        let (_folder, mut arena) = arena(100);
+        assert_eq!(arena.units_free(), 100 * SLAB_UNITS);
+        let blocks: Vec<_> = std::iter::repeat_with(|| arena.allocate_exact(BlockClass::Large)).flatten().take(100).collect();
+        assert!(arena.allocate(BlockClass::Tiny).is_none() && arena.units_free() == 0);
+        let memory = arena.memory().expect("it is all there");
+        let parts: Vec<_> = memory.parts(32 << 20).collect();
+        assert_eq!(parts.iter().map(|(_, bytes)| bytes).sum::<usize>(), 100 << 20);
+        assert!(
+            blocks
+                .iter()
+                .all(|block| parts.iter().any(|(start, bytes)| (start.addr()..start.addr() + bytes).contains(&block.read(0..1).as_ptr().addr())))
+        );
+    }
+
+    #[test]
+    fn an_arena_that_gets_no_more_memory_is_a_smaller_one() {
+        let (_folder, mut arena) = arena(100);
+        let filled = &arena.map.filled;
+        while !filled.is_over.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        filled.slabs.store(90, Ordering::Release);
+        (arena.taken, arena.unused) = (20, (0..20).rev().collect());
+        assert!(arena.memory().is_none());
+        arena.reap();
+        assert_eq!((arena.units_free(), arena.units_total()), (90 * SLAB_UNITS, 90 * SLAB_UNITS));
+        assert_eq!(std::iter::from_fn(|| arena.allocate_exact(BlockClass::Large)).count(), 90);
+        assert!(arena.memory().is_some());
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod folders;
 pub mod gathering;
 pub mod headers;
 pub mod health;
+mod huge;
 pub mod moves;
 pub mod open;
 pub mod open_record;

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::container::{FinishPlan, MemorySink, OpenMedia, Pinned, RecordingEnd, Room, Sink, Store};
+use crate::container::{MemorySink, OpenMedia, Pinned, RecordingEnd, Room, Scanned, Sink, Store};
 use crate::domain::{PausedRecording, Resume, ResumeClaim};
 use crate::units::FileId;
 
@@ -135,7 +135,7 @@ impl Store for WholeStore {
     fn append_text(&mut self, _: FileId, _: &'static str, _: String) {}
 
     // Recovery scans every file.
-    fn close(&mut self, file: WholeFile, _: Option<FinishPlan>) {
+    fn close(&mut self, file: WholeFile, _: Option<Scanned>) {
         if let Some(open) = &file.open
             && self.failed.is_none()
             && let Err(error) = self.write(open, &file.bytes.borrow())

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use capstan::container::{FinishPlan, OpenMedia, Recalled, RecalledBatch, RecalledFrame, Recalling, RecordingEnd, Room, Store, mp4};
+use capstan::container::{OpenMedia, Recalled, RecalledBatch, RecalledFrame, Recalling, RecordingEnd, Room, Scanned, Store, mp4};
 use capstan::domain::{FinishedFile, PausedRecording, Resume, ResumeClaim};
 use capstan::segment::CoreStore;
 use capstan::segment::arena::Block;
@@ -90,9 +90,9 @@ impl Store for SimStore {
         instant();
         self.core.append_text(folder, name, text);
     }
-    fn close(&mut self, file: BlockFile, plan: Option<FinishPlan>) {
+    fn close(&mut self, file: BlockFile, known: Option<Scanned>) {
         instant();
-        self.core.close(file, plan);
+        self.core.close(file, known);
     }
     fn abandon(&mut self, file: BlockFile) {
         instant();

@@ -13,6 +13,7 @@ mod opus;
 mod scan;
 pub mod seal;
 mod tables;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod write;

@@ -5,8 +5,9 @@ use std::io;
 use std::ops::Range;
 
 use super::opus;
-use super::scan::{Packet, PesStart, nearest};
+use super::scan::{Packet, PesStart};
 use super::tables::{AudioStream, Program, VideoStream};
+use super::tally::nearest;
 use super::{PACKET_BYTES, PID_AUDIO, PID_PMT, PID_VIDEO, TICKS_PER_MS, ZERO_TICKS};
 use crate::codec::aac::{ADTS_HEADER_BYTES, parse_adts_header};
 use crate::codec::nal::annexb_units;

@@ -103,6 +103,11 @@ fn write(tracks: &Tracks, samples: &[Sample]) -> (Vec<u8>, Vec<usize>, Vec<TsSeg
         push(&mut writer, sample, &mut sink);
         ends.push(sink.bytes.len());
     }
+    // The writer knows what reading the file tells; also of a segment that begins at its end.
+    assert_eq!(writer.clone().finish(sink.bytes.len() as u64).unwrap(), scan(sink.bytes.as_slice()).unwrap());
+    let mut more = sink.clone();
+    writer.start_segment(&mut more);
+    assert_eq!(writer.finish(more.bytes.len() as u64).unwrap(), scan(more.bytes.as_slice()).unwrap());
     (sink.bytes, ends, segments)
 }
 

@@ -2,7 +2,9 @@
 
 use super::annexb::{NalCodec, START_CODE, convert, measure};
 use super::opus::{channel_code, header_bytes_max, push_header};
+use super::scan::TsScan;
 use super::tables::{AudioStream, Program, VideoStream};
+use super::tally::{Kind, Tally};
 use super::{
     HAS_ADAPTATION, HAS_PAYLOAD, HAS_PCR, PACKET_BYTES, PACKET_ROOM_BYTES, PAYLOAD_UNIT_START, PCR_LEAD_TICKS, PID_AUDIO, PID_MESSAGES, PID_VIDEO,
     RANDOM_ACCESS, SYNC_BYTE, TICKS_MASK, TICKS_PER_MS, TRANSPORT_PRIORITY, ZERO_TICKS,
@@ -11,7 +13,7 @@ use crate::codec::aac::{AacError, AdtsHeader};
 use crate::codec::avc::{AvcError, parse_avc_config};
 use crate::codec::hevc::{HevcError, parse_hevc_config};
 use crate::codec::opus::parse_specific_box;
-use crate::container::{Sink, id3};
+use crate::container::{ScanError, Sink, id3};
 use crate::media::note::Note;
 use crate::media::{AudioCodec, AudioTrack, Frame, TrackKind, Tracks, VideoCodec, VideoTrack};
 
@@ -50,6 +52,9 @@ pub struct TsWriter {
     video: Option<Video>,
     audio: Option<Audio>,
     program: Program,
+    tally: Tally,
+    /// Where the last frame ends.
+    whole_end: u64,
     /// The ID3 tag of the data message that is being written.
     tag: Vec<u8>,
     messages_counter: u8,
@@ -126,11 +131,25 @@ impl TsWriter {
             messages: false,
         };
         let (pat, pmt) = (Program::pat_packet(), program.pmt_packet());
-        Ok(Self { zero_ms, pat, pmt, tables: TablesState::Due, tables_counter: 0, video, audio, program, tag: Vec::new(), messages_counter: 0 })
+        Ok(Self {
+            zero_ms,
+            pat,
+            pmt,
+            tables: TablesState::Due,
+            tables_counter: 0,
+            video,
+            audio,
+            program,
+            tally: Tally::new(program),
+            whole_end: 0,
+            tag: Vec::new(),
+            messages_counter: 0,
+        })
     }
 
     /// Begins an HLS segment: PAT and PMT, [`SEGMENT_START_BYTES`] in all. The next frame should be a key frame.
     pub fn start_segment(&mut self, sink: &mut impl Sink) {
+        self.tally.start_segment(sink.position());
         self.write_tables(TRANSPORT_PRIORITY, sink);
         self.tables = TablesState::Fresh;
         sink.seal(sink.position());
@@ -165,7 +184,8 @@ impl TsWriter {
         packets.write(header.as_slice());
         packets.write(&self.tag);
         packets.end();
-        sink.seal(sink.position());
+        self.tally.begin(Kind::Messages, (ticks & TICKS_MASK, ticks & TICKS_MASK), false);
+        self.end_frame(Kind::Messages, self.tag.len(), sink);
         true
     }
 
@@ -196,15 +216,31 @@ impl TsWriter {
     /// # Errors
     /// [`AacError::AccessUnitTooLong`] and [`TsError::UnknownTrack`]: nothing is appended, the frame is lost to this file.
     pub fn push(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) -> Result<(), TsError> {
-        match frame.track {
-            TrackKind::Video => self.push_video(frame, sink)?,
-            TrackKind::Audio => self.push_audio(frame, sink)?,
-        }
-        sink.seal(sink.position());
+        let (kind, stream_bytes) = match frame.track {
+            TrackKind::Video => (Kind::Video, self.push_video(frame, sink)?),
+            TrackKind::Audio => (Kind::Audio, self.push_audio(frame, sink)?),
+        };
+        self.end_frame(kind, stream_bytes, sink);
         Ok(())
     }
 
-    fn push_video(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) -> Result<(), TsError> {
+    fn end_frame(&mut self, kind: Kind, stream_bytes: usize, sink: &mut impl Sink) {
+        self.tally.take(kind, stream_bytes);
+        self.tally.end(kind);
+        self.whole_end = sink.position();
+        sink.seal(self.whole_end);
+    }
+
+    /// What the file holds, now that it ends at `end`: the same as [`super::scan`] finds, without reading it.
+    ///
+    /// # Errors
+    /// [`ScanError::Empty`] if no frame was pushed.
+    pub fn finish(self, end: u64) -> Result<TsScan, ScanError> {
+        self.tally.finish(self.whole_end, end - self.whole_end)
+    }
+
+    /// Returns the bytes of its stream.
+    fn push_video(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) -> Result<usize, TsError> {
         if self.video.is_none() {
             return Err(TsError::UnknownTrack);
         }
@@ -220,12 +256,22 @@ impl TsWriter {
         let mut packets = Packets::begin(PID_VIDEO, &mut video.counter, header.len + stream_bytes, &adaptation, sink);
         packets.write(header.as_slice());
         packets.write(delimiter);
-        convert(frame.media, video.codec, video.nal_length_bytes, sets, |bytes| packets.write(bytes));
+        self.tally.begin(Kind::Video, times.in_33_bits(), frame.key);
+        if self.tally.looks_at(Kind::Video) {
+            self.tally.look_at(Kind::Video, delimiter);
+            convert(frame.media, video.codec, video.nal_length_bytes, sets, |bytes| {
+                self.tally.look_at(Kind::Video, bytes);
+                packets.write(bytes);
+            });
+        } else {
+            convert(frame.media, video.codec, video.nal_length_bytes, sets, |bytes| packets.write(bytes));
+        }
         packets.end();
-        Ok(())
+        Ok(stream_bytes)
     }
 
-    fn push_audio(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) -> Result<(), TsError> {
+    /// Returns the bytes of its stream.
+    fn push_audio(&mut self, frame: &Frame<'_>, sink: &mut impl Sink) -> Result<usize, TsError> {
         let media_bytes = frame.media.len();
         let (adts, mut control);
         let audio = self.audio.as_mut().ok_or(TsError::UnknownTrack)?;
@@ -257,7 +303,14 @@ impl TsWriter {
             packets.write(slice);
         }
         packets.end();
-        Ok(())
+        self.tally.begin(Kind::Audio, times.in_33_bits(), frame.key);
+        if self.tally.looks_at(Kind::Audio) {
+            let program = if let Framing::Adts(header) = &audio.framing { header.program() } else { &[] };
+            let pieces = [front, program].into_iter().chain(frame.media.slices());
+            let first: Vec<u8> = pieces.flatten().copied().take(adaptation.room() - header.len).collect();
+            self.tally.look_at_begin(Kind::Audio, &first);
+        }
+        Ok(stream_bytes)
     }
 
     fn times(&self, frame: &Frame<'_>) -> Times {
@@ -355,6 +408,13 @@ struct Times {
     pts: i64,
 }
 
+impl Times {
+    /// Presentation and decoding time, as the file has them.
+    fn in_33_bits(self) -> (i64, i64) {
+        (self.pts & TICKS_MASK, self.dts & TICKS_MASK)
+    }
+}
+
 /// The header of a PES packet (ISO/IEC 13818-1, 2.4.3.6).
 struct PesHeader {
     bytes: [u8; PES_HEADER_BYTES_MAX],
@@ -396,6 +456,11 @@ struct Adaptation {
 
 impl Adaptation {
     const NONE: Self = Self { bytes: [0; ADAPTATION_BYTES_MAX - 1], len: 0 };
+
+    /// What it leaves of a packet.
+    fn room(&self) -> usize {
+        PACKET_ROOM_BYTES - if self.len == 0 { 0 } else { 1 + self.len }
+    }
 
     fn with_pcr(key: bool, times: Times) -> Self {
         let base = (times.dts.saturating_sub(PCR_LEAD_TICKS) & TICKS_MASK) as u64;
@@ -443,8 +508,8 @@ impl<'a, S: Sink> Packets<'a, S> {
 
     /// Begins a packet: header, adaptation field, and stuffing in it if what is left does not fill the packet.
     fn open(&mut self, unit_start: u8, adaptation: &Adaptation) {
-        let adaptation_bytes = if adaptation.len == 0 { 0 } else { 1 + adaptation.len };
-        self.room = self.left.min(PACKET_ROOM_BYTES - adaptation_bytes);
+        let adaptation_bytes = PACKET_ROOM_BYTES - adaptation.room();
+        self.room = self.left.min(adaptation.room());
         let stuffing_bytes = PACKET_ROOM_BYTES - adaptation_bytes - self.room;
         let is_last = self.room == self.left;
 

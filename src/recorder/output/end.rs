@@ -1,6 +1,6 @@
 //! How an output ends a file: in order, or because its disk does not take it.
 
-use crate::container::{MediaPath, RecordingEnd, Room, Sink, Store, Unfit};
+use crate::container::{MediaPath, RecordingEnd, Room, Scanned, Sink, Store, Unfit};
 use crate::domain::event::RecordState;
 use crate::domain::receipt::Continued;
 use crate::domain::{EndReason, PausedRecording, Receipt, ResumeClaim};
@@ -51,13 +51,16 @@ impl<F: Sink> Output<F> {
             Writer::Flv(_) | Writer::Adts(_) | Writer::Mp3(_) => {}
         }
         let given = open.receipt(&std::mem::take(&mut self.lost));
-        let OpenFile { file, writer, recording, continues, .. } = *open;
-        let plan = match writer {
-            Writer::Flv(writer) => writer.finish(file.position()).ok(),
-            Writer::Adts(writer) => writer.finish(file.position()).ok(),
-            _ => None,
+        let OpenFile { file, writer, sealer, recording, continues, .. } = *open;
+        let known = match writer {
+            Writer::Flv(writer) => writer.finish(file.position()).ok().map(Scanned::from),
+            Writer::Adts(writer) => writer.finish(file.position()).ok().map(Scanned::from),
+            // What is encrypted lies elsewhere than its writer thinks.
+            Writer::Ts(writer) if sealer.is_none() => writer.finish(file.position()).ok().map(Scanned::from),
+            Writer::Mp3(writer) => writer.finish(file.position()).map(Scanned::from),
+            Writer::Ts(_) | Writer::Mp4(_) => None,
         };
-        store.close(file, plan);
+        store.close(file, known);
         self.end_file((recording, continues), given, reason, now, store);
     }
 

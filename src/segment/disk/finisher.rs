@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use rustix::fs::OFlags;
 
-use crate::container::{FinishPlan, RecordingEnd};
+use crate::container::{RecordingEnd, Scanned};
 use crate::domain::receipt::Damage;
 use crate::domain::{DataFolder, FinishedFile, PausedRecording, Policy, RecordingSource, Resumptions};
 use crate::metrics::{DiskMetrics, DiskStep, FileFailure, Metrics};
@@ -50,7 +50,7 @@ pub(super) enum FinishCommand {
         bytes: u64,
         path: PathBuf,
         link: Option<PathBuf>,
-        plan: Option<Box<FinishPlan>>,
+        known: Option<Box<Scanned>>,
         damage: Option<Damage>,
         checksum: Option<Running>,
         /// Its last page, which is on the disk; `None`: it is whole, or not known.
@@ -131,7 +131,7 @@ impl Finisher {
 
     fn carry_out(&mut self, command: FinishCommand) {
         match command {
-            FinishCommand::Close { file, bytes, path, link, plan, damage, checksum, tail, headers } => {
+            FinishCommand::Close { file, bytes, path, link, known, damage, checksum, tail, headers } => {
                 let started = Instant::now();
                 // Cuts the preallocation and the padding of the last page.
                 let file = file.map_or_else(|| open_media(&path, false), Ok);
@@ -145,8 +145,8 @@ impl Finisher {
                     let linked = ClosedFile { damage: damage.clone(), headers: headers.clone(), link: Some(path.clone()), ..ClosedFile::default() };
                     self.closed.insert(link.clone(), linked);
                 }
-                let (plan, checksum) = (plan.map(|plan| *plan), checksum.map(Checksum::Running));
-                self.closed.insert(path, ClosedFile { file, plan, damage, checksum, link, headers, found: None });
+                let (known, checksum) = (known.map(|known| *known), checksum.map(Checksum::Running));
+                self.closed.insert(path, ClosedFile { file, known, damage, checksum, link, headers, found: None });
                 self.times.record_step(DiskStep::Resize, nanos(started));
             }
             FinishCommand::Text { folder, name, text } => {

@@ -107,7 +107,7 @@ impl Writer {
             }
             DiskCommand::Open(open) => self.open(*open),
             DiskCommand::Text { folder, name, text } => self.forward(FinishCommand::Text { folder, name, text }),
-            DiskCommand::Close { serial, bytes, plan, sum, mut tail, headers } => {
+            DiskCommand::Close { serial, bytes, known, sum, mut tail, headers } => {
                 self.failed.remove(&serial);
                 if let Some(mut open) = self.open.remove(&serial) {
                     self.descriptors -= usize::from(open.file.is_some());
@@ -117,7 +117,7 @@ impl Writer {
                     self.metrics.file_closed();
                     // A file that failed is not what its core thinks.
                     let failed = open.failed.load(Ordering::Relaxed);
-                    let (plan, checksum, headers) = if failed { (None, None, None) } else { (plan, Some(*sum), headers) };
+                    let (known, checksum, headers) = if failed { (None, None, None) } else { (known, Some(*sum), headers) };
                     let headers = headers.map(|headers| Arc::new(headers.behind(open.head.unwrap_or_default())));
                     // Where writes go through memory it is there.
                     let tail = tail.filter(|_| open.direct && !failed);
@@ -126,7 +126,7 @@ impl Writer {
                         bytes,
                         path: open.path,
                         link: open.link,
-                        plan,
+                        known,
                         damage: open.damage,
                         checksum,
                         tail,

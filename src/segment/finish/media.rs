@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{Advice, FallocateFlags};
 
 use crate::container::mp4::Fragment;
-use crate::container::{FinishPlan, MediaSummary, ScanError};
+use crate::container::{FinishPlan, MediaSummary, ScanError, Scanned};
 use crate::domain::receipt::{Damage, MediaChecksum};
 use crate::domain::sealing::Sealing;
 use crate::domain::{Receipt, RecordingIdentity};
@@ -18,7 +18,7 @@ use crate::segment::moves::{self, MOVES};
 use crate::segment::store::WRITE_ALIGN_BYTES;
 use crate::units::Format;
 
-use super::scan::{FileReader, Scanned, scan_media, scan_sealed};
+use super::scan::{FileReader, scan_media, scan_sealed};
 use super::{Checksum, ClosedFile, ClosedFiles, Contents, FinishError, FinishSettings, Sync, at, media_files, media_name};
 
 /// One media file of the recording, scanned and made final.
@@ -78,7 +78,7 @@ fn finish_media(
     (closed, shared): (&mut ClosedFiles, Option<&Path>),
     (receipt, sync): (&mut Receipt, Sync),
 ) -> Result<Option<Contents>, FinishError> {
-    let ClosedFile { file, plan, damage, checksum, link, headers, found } = closed.remove(path).unwrap_or_default();
+    let ClosedFile { file, known, damage, checksum, link, headers, found } = closed.remove(path).unwrap_or_default();
     receipt.damaged.extend(damage);
     if let Some(found) = found {
         receipt.checksums.extend(checksum.and_then(Checksum::into_final));
@@ -91,10 +91,10 @@ fn finish_media(
     }
     let file = file.map_or_else(|| OpenOptions::new().read(true).write(true).open(path), Ok).map_err(at("opening", path))?;
     let length = file.metadata().map_err(at("measuring", path))?.len();
-    let (plan, fragments) = match plan {
-        Some(plan) => (plan, None),
+    let Scanned { plan, fragments } = match known {
+        Some(known) => known,
         None => match scanned(&file, length, path, (insert_supported, sealing), headers.as_deref()) {
-            Ok(Scanned { plan, fragments }) => (plan, Some(fragments)),
+            Ok(scanned) => scanned,
             Err(ScanError::Empty) => return Ok(None),
             Err(source) => return Err(FinishError::Scan { path: path.to_owned(), source }),
         },
@@ -106,13 +106,13 @@ fn finish_media(
     };
     // A running checksum is that of the name under which it was written.
     let linked = linked.filter(|linked| linked.checksum.is_none());
-    if let (Some(linked), Some(name), Some(fragments)) = (linked, link.as_ref().and_then(|link| link.file_name()), &fragments) {
+    if let (Some(linked), Some(name)) = (linked, link.as_ref().and_then(|link| link.file_name())) {
         let file = name.to_string_lossy().into_owned();
         linked.checksum = checksum.clone().map(|checksum| Checksum::Final(MediaChecksum { file, ..checksum }));
         linked.found = Some((fragments.clone(), plan.summary.clone()));
     }
     receipt.checksums.extend(checksum);
-    Ok(Some((fragments.unwrap_or_default(), plan.summary)))
+    Ok(Some((fragments, plan.summary)))
 }
 
 /// What the scan of a media file finds.

@@ -21,7 +21,7 @@ use rustix::fs::FallocateFlags;
 
 use crate::container::hls::LIVE_PLAYLIST_NAME;
 use crate::container::mp4::Fragment;
-use crate::container::{FinishPlan, MediaPath, MediaSummary, RecordingEnd, ScanError};
+use crate::container::{MediaPath, MediaSummary, RecordingEnd, ScanError, Scanned};
 use crate::domain::naming::disk_slug;
 use crate::domain::receipt::{Damage, MediaChecksum};
 use crate::domain::{EndReason, FinishedFile, Receipt, RecordingIdentity};
@@ -39,7 +39,7 @@ use resumption::PAUSED_NAME;
 
 pub use identity::{IDENTITY_NAME, identity_text, read_identity, replace};
 pub use resumption::{note_pause, paused_recording, prepare_resumption};
-pub use scan::{FileReader, Scanned, scan_media, scan_sealed};
+pub use scan::{FileReader, scan_media, scan_sealed};
 pub use summary::total;
 
 /// What a finished folder says of itself.
@@ -69,8 +69,8 @@ impl FinishSettings {
 pub struct ClosedFile {
     /// Open for reading and writing, through memory.
     pub file: Option<File>,
-    /// How to make it final, if its writer knew. Else it is scanned.
-    pub plan: Option<FinishPlan>,
+    /// What its writer knew. Else it is scanned.
+    pub known: Option<Scanned>,
     pub damage: Option<Damage>,
     pub checksum: Option<Checksum>,
     /// Its other name: an MP4 recording is a part of an HLS recording, too.

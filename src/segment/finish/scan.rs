@@ -5,8 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::container::mp4::Fragment;
-use crate::container::{FinishPlan, ReadAt, ScanError, es, flv, hls, mp4, mpegts};
+use crate::container::{ReadAt, ScanError, Scanned, es, flv, mp4, mpegts};
 use crate::domain::sealing::Sealing;
 use crate::segment::headers::Headers;
 
@@ -50,19 +49,11 @@ impl ReadAt for FileReader<'_> {
     }
 }
 
-/// What any of the scans finds.
-pub struct Scanned {
-    pub plan: FinishPlan,
-    /// HLS segments can be cut here.
-    pub fragments: Vec<Fragment>,
-}
-
 /// Scans a media file by the extension of its name.
 ///
 /// # Errors
 /// Those of the container's scan.
 pub fn scan_media(reader: &FileReader<'_>, path: &Path, insert_supported: bool) -> Result<Scanned, ScanError> {
-    let whole = |plan| Scanned { plan, fragments: Vec::new() };
     match path.extension().and_then(|extension| extension.to_str()).unwrap_or_default() {
         "mp4" | "m4s" => mp4::scan(reader, insert_supported).map(|mut scan| {
             // Fragments are timed by their video; the part ends when its last track does.
@@ -73,10 +64,10 @@ pub fn scan_media(reader: &FileReader<'_>, path: &Path, insert_supported: bool) 
             }
             Scanned { plan: scan.plan, fragments: scan.fragments }
         }),
-        "ts" => mpegts::scan(reader).map(ts_scanned),
-        "flv" => flv::scan(reader).map(whole),
-        "aac" => es::scan_adts(reader).map(whole),
-        _ => es::scan_mp3(reader).map(whole),
+        "ts" => mpegts::scan(reader).map(Scanned::from),
+        "flv" => flv::scan(reader).map(Scanned::from),
+        "aac" => es::scan_adts(reader).map(Scanned::from),
+        _ => es::scan_mp3(reader).map(Scanned::from),
     }
 }
 
@@ -85,23 +76,5 @@ pub fn scan_media(reader: &FileReader<'_>, path: &Path, insert_supported: bool) 
 /// # Errors
 /// Those of the scan.
 pub fn scan_sealed(reader: &FileReader<'_>, sealing: &Sealing) -> Result<Scanned, ScanError> {
-    mpegts::seal::scan(reader, sealing).map(ts_scanned)
-}
-
-fn ts_scanned(scan: mpegts::TsScan) -> Scanned {
-    Scanned { fragments: ts_fragments(&scan), plan: scan.plan }
-}
-
-/// The segments of a transport stream, as the playlist takes them: each ends where the next begins.
-fn ts_fragments(scan: &mpegts::TsScan) -> Vec<Fragment> {
-    let first_ms = scan.segments.first().map_or(0, |segment| segment.pts_ms);
-    let end = (scan.plan.truncate_to, first_ms.saturating_add_unsigned(scan.plan.summary.duration_ms));
-    let ends = scan.segments.iter().skip(1).map(|next| (next.offset, next.pts_ms)).chain([end]);
-    scan.segments
-        .iter()
-        .zip(ends)
-        .map(|(segment, (end_offset, end_ms))| {
-            hls::TsStart { offset: segment.offset, start_ms: segment.pts_ms, key: segment.key }.until(end_offset, end_ms)
-        })
-        .collect()
+    mpegts::seal::scan(reader, sealing).map(Scanned::from)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam::channel::Sender;
 
-use crate::container::{FinishPlan, OpenMedia, RecordingEnd};
+use crate::container::{OpenMedia, RecordingEnd, Scanned};
 use crate::domain::PausedRecording;
 use crate::segment::arena::{ArenaMemory, Block, SealedBytes};
 use crate::segment::checksum::Running;
@@ -30,7 +30,7 @@ pub enum DiskCommand {
     Close {
         serial: FileSerial,
         bytes: u64,
-        plan: Option<Box<FinishPlan>>,
+        known: Option<Box<Scanned>>,
         /// Of what was handed over.
         sum: Box<Running>,
         /// The last page, padded with zeros, if the file does not end with a whole one.

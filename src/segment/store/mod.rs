@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::channel::Sender;
 
-use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, OpenMedia, Recalling, RecordingEnd, Room, Sink, Store, Unfit};
+use crate::container::{HEAD_ALIGN_BYTES, OpenMedia, Recalling, RecordingEnd, Room, Scanned, Sink, Store, Unfit};
 use crate::domain::{PausedRecording, Resume, ResumeClaim, Resumptions};
 use crate::units::{FileId, MonoTime, PublicationId};
 
@@ -59,6 +59,7 @@ pub struct CoreStore {
     serials: Arc<AtomicU64>,
     resumptions: Arc<Mutex<Resumptions>>,
     recaller: Option<Recaller>,
+    is_memory_told: bool,
     /// The receipt time of the bytes that are being appended now.
     now: MonoTime,
 }
@@ -70,12 +71,25 @@ impl CoreStore {
         let link = |DiskHandle { sender: to_disk, health }| {
             // Every block of the arena fits, so giving one back never blocks the disk writer.
             let (give_back, returned) = crossbeam::channel::bounded(arena.units_total());
-            // It helps the writer, no more.
-            let _ = to_disk.try_send(DiskCommand::Memory(arena.memory()));
             DiskLink { to_disk, health, outbox: VecDeque::new(), returned, give_back, held_bytes: 0 }
         };
         let disks = handles.into_iter().map(link).collect();
-        Self { arena, disks, places, chosen: None, ids, serials, resumptions, recaller: None, now: MonoTime::default() }
+        let now = MonoTime::default();
+        let mut store = Self { arena, disks, places, chosen: None, ids, serials, resumptions, recaller: None, is_memory_told: false, now };
+        store.tell_memory();
+        store
+    }
+
+    /// Lets the disks know where all blocks lie, once that is known. It helps them, no more.
+    fn tell_memory(&mut self) {
+        if !self.is_memory_told
+            && let Some(memory) = self.arena.memory()
+        {
+            self.is_memory_told = true;
+            for disk in &self.disks {
+                let _ = disk.to_disk.try_send(DiskCommand::Memory(memory.clone()));
+            }
+        }
     }
 
     /// Whom to ask for what was recorded before.
@@ -88,6 +102,7 @@ impl CoreStore {
         vital(|| {
             self.now = now;
             self.take_back();
+            self.tell_memory();
             self.disks.iter_mut().for_each(DiskLink::send_waiting);
         })
     }
@@ -378,7 +393,7 @@ impl Store for CoreStore {
         self.close(file, None);
     }
 
-    fn close(&mut self, mut file: BlockFile, plan: Option<FinishPlan>) {
+    fn close(&mut self, mut file: BlockFile, known: Option<Scanned>) {
         file.seal(file.position);
         self.hand_over(&mut file, true);
         let (Some(disk), Some(sum)) = (file.disk(), file.sum.take()) else { return self.close_log(file) };
@@ -396,7 +411,7 @@ impl Store for CoreStore {
             self.free(Some(disk), block);
         }
         self.disks[disk].health.file_ends();
-        self.disks[disk].send(DiskCommand::Close { serial, bytes, plan: plan.map(Box::new), sum, tail, headers: file.headers });
+        self.disks[disk].send(DiskCommand::Close { serial, bytes, known: known.map(Box::new), sum, tail, headers: file.headers });
     }
 
     fn resume(&mut self, claim: &ResumeClaim, patient: bool) -> Resume {
