@@ -11,10 +11,11 @@
 
 use std::fs::File;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, fallocate};
+use rustix::time::{ClockId, clock_gettime};
 
 /// On x86-64, and on ARM with pages of 4 KiB. Where they are larger the system refuses, and the pages are small ones.
 pub const HUGE_BYTES: usize = 2 << 20;
@@ -23,7 +24,7 @@ const PAGE_BYTES: usize = 4096;
 const ALIGN_ATTEMPTS: usize = 8;
 /// A range for which there was no huge page may get one the next time.
 const COLLAPSE_ATTEMPTS: usize = 2;
-/// No more huge pages are asked for once they have taken longer than this all together, and than so much each. Out of free memory in one piece each takes a
+/// No more huge pages are asked for once they have taken more of the processor than this all together, and than so much each. Out of free memory in one piece each takes a
 /// third of a millisecond, less than its small ones. Where memory is cut up the system has to move other pages first: that takes several milliseconds, a
 /// second for the usual arena, and the first streams wait for the processor meanwhile.
 const COLLAPSE_TIME: Duration = Duration::from_millis(30);
@@ -54,7 +55,7 @@ pub struct Filler {
     bytes: usize,
     filled: usize,
     huge: usize,
-    /// Time spent on huge pages.
+    /// Time of the processor spent on huge pages.
     spent: Duration,
 }
 
@@ -88,11 +89,11 @@ impl Filler {
         self.allocate(from, PAGE_BYTES.min(bytes))?;
         let is_cheap = self.spent < COLLAPSE_TIME + COLLAPSE_TIME_EACH * (from / HUGE_BYTES) as u32;
         if bytes == HUGE_BYTES && self.huge == from && is_cheap {
-            let begun = Instant::now();
+            let begun = processor_time();
             if (0..COLLAPSE_ATTEMPTS).any(|_| collapse(map, from)) {
                 self.huge += bytes;
             }
-            self.spent += begun.elapsed();
+            self.spent += processor_time().saturating_sub(begun);
         }
         self.allocate(from, bytes)?;
         // Page faults here; none on the ingest core.
@@ -105,6 +106,12 @@ impl Filler {
     fn allocate(&self, from: usize, bytes: usize) -> io::Result<()> {
         Ok(fallocate(&self.file, FallocateFlags::empty(), from as u64, bytes as u64)?)
     }
+}
+
+/// Of this thread. How long something took says little where others want the processor, too.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 /// Asks for a huge page at `offset`.
