@@ -140,6 +140,8 @@ def sought(page, seconds):
             video.addEventListener("seeked", () => resolve(performance.now() - begun), { once: true });
             const state = () => `${video.error?.message}, state ${video.readyState}, at ${video.currentTime}, ${video.buffered.length} stretches`;
             setTimeout(() => reject(new Error(`no picture at ${seconds} s: ${state()}`)), 60000);
+            // Whoever waits for long jumps once more.
+            setTimeout(() => (video.currentTime = seconds), 20000);
             video.currentTime = seconds;
         })""",
         seconds,

@@ -120,22 +120,27 @@ def parsed(url):
 
 
 def begin_gstreamer(url, raw):
-    command = ["gst-launch-1.0", "-q", "souphttpsrc", f"location={url}", "!", "hlsdemux", "!", "decodebin", "!", "videoconvert", "!", "video/x-raw,format=I420", "!", "filesink", f"location={raw}"]
+    command = ["gst-launch-1.0", "-q", "souphttpsrc", f"location={url}", "!", "hlsdemux", "!", "decodebin", "!", "videoconvert", "!", "video/x-raw,format=I420", "!", "filesink", "buffer-mode=unbuffered", f"location={raw}"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def end_gstreamer(process, raw, size=(96, 64)):
-    """How many pictures of this size it found, and the last one."""
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said[-4000:]
+    """How many pictures of this size it found, and the last one. Now and then it has read all and waits for itself for ever."""
+    try:
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, said[-4000:]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
     length = size[0] * size[1] * 3 // 2
     data = raw.read_bytes()
     return len(data) // length, data[-length:]
 
 
-def gstreamer(url, raw, size=(96, 64)):
-    """Pictures of this size that GStreamer's demuxer finds."""
-    return end_gstreamer(begin_gstreamer(url, raw), raw, size)[0]
+def gstreamer(url, raw, enough, size=(96, 64)):
+    """Pictures of this size that GStreamer's demuxer finds. If they are not enough it is asked once more."""
+    counts = (end_gstreamer(begin_gstreamer(url, raw), raw, size)[0] for _ in range(2))
+    return next((count for count in counts if count >= enough), 0)
 
 
 def variants(url):
