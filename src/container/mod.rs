@@ -14,6 +14,7 @@ pub mod hls_renditions;
 pub mod id3;
 pub mod mp4;
 pub mod mpegts;
+mod track_times;
 pub mod window;
 
 use std::io;

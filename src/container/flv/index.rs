@@ -2,6 +2,7 @@
 
 use super::FILE_HEADER_BYTES;
 use super::metadata::{KeyFrame, Metadata, TAIL_BYTES};
+use crate::container::track_times::TrackTimes;
 use crate::container::{FinishPlan, HEAD_ALIGN_BYTES, MediaSummary, ScanError, TrackSummary};
 use crate::media::Tracks;
 
@@ -11,8 +12,8 @@ pub(super) struct Index {
     file_header: [u8; FILE_HEADER_BYTES],
     /// The whole onMetaData tag, which keeps its size.
     metadata_bytes: usize,
-    video: TrackWalk,
-    audio: TrackWalk,
+    video: TrackTimes,
+    audio: TrackTimes,
     key_frames: KeyFrameIndex,
     last_video_is_key: bool,
 }
@@ -20,13 +21,13 @@ pub(super) struct Index {
 impl Index {
     pub fn new(tracks: Tracks, file_header: [u8; FILE_HEADER_BYTES], metadata_bytes: usize) -> Self {
         let key_frames = KeyFrameIndex::new(metadata_bytes / 18);
-        let (video, audio) = (TrackWalk::default(), TrackWalk::default());
+        let (video, audio) = (TrackTimes::default(), TrackTimes::default());
         Self { tracks, file_header, metadata_bytes, video, audio, key_frames, last_video_is_key: false }
     }
 
     /// `offset` is that of the tag; times are those in the file, not modulo 2^32.
     pub fn video_frame(&mut self, offset: u64, dts_ms: i64, cts_ms: i32, key: bool, media_bytes: u64) {
-        self.video.take(dts_ms, cts_ms, key, media_bytes);
+        self.video.take(dts_ms, dts_ms + i64::from(cts_ms), key, media_bytes);
         if key {
             self.key_frames.push(KeyFrame { offset, time_ms: dts_ms });
         }
@@ -34,7 +35,7 @@ impl Index {
     }
 
     pub fn audio_frame(&mut self, dts_ms: i64, media_bytes: u64) {
-        self.audio.take(dts_ms, 0, true, media_bytes);
+        self.audio.take(dts_ms, dts_ms, true, media_bytes);
     }
 
     /// What makes the file final: it ends at `end`. `old`: the onMetaData tag that stands in it, if it may be another than that of the head.
@@ -53,20 +54,21 @@ impl Index {
         tracks.video = tracks.video.filter(|_| video_span.is_some());
         tracks.audio = tracks.audio.filter(|_| audio_span.is_some());
         let spans = || [video_span, audio_span].into_iter().flatten();
-        let Some(start_ms) = spans().map(|span| span.pts_start_ms).min() else { return Err(ScanError::Empty) };
-        let end_ms = spans().map(|span| span.pts_end_ms).max().unwrap_or(start_ms);
-        let last_dts_ms = spans().map(|span| span.dts_last_ms).max().unwrap_or(0);
-        let duration_ms = (end_ms - start_ms).max(0) as u64;
+        let Some(start_ms) = spans().map(|span| span.pts_start).min() else { return Err(ScanError::Empty) };
+        let end_ms = spans().map(|span| span.pts_end).max().unwrap_or(start_ms);
+        let last_dts_ms = spans().map(|span| span.dts_last).max().unwrap_or(0);
+        let length_ms = |ms: i64| ms.max(0) as u64;
+        let duration_ms = length_ms(end_ms - start_ms);
         let summary = MediaSummary {
             duration_ms,
             video: video_span.map(|span| {
                 let (codec, width, height) = tracks.video.as_ref().map_or(("", 0, 0), |track| (track.codec.name(), track.width, track.height));
-                TrackSummary { width, height, key_frames: video.key_frames, ..video.summary(codec, span) }
+                TrackSummary { width, height, key_frames: video.key_frames, ..video.summary(codec, length_ms(span.duration)) }
             }),
             audio: audio_span.map(|span| {
                 let (codec, sample_rate_hz, channels) =
                     tracks.audio.as_ref().map_or(("", 0, 0), |track| (track.codec.name(), track.sample_rate_hz, track.channels));
-                TrackSummary { sample_rate_hz, channels, ..audio.summary(codec, span) }
+                TrackSummary { sample_rate_hz, channels, ..audio.summary(codec, length_ms(span.duration)) }
             }),
             ..MediaSummary::default()
         };
@@ -100,58 +102,6 @@ fn changed_bytes(tag: &[u8], old: Option<&[u8]>) -> usize {
     };
     let end = FILE_HEADER_BYTES + used.max(differs).max(1);
     (end.next_multiple_of(HEAD_ALIGN_BYTES) - FILE_HEADER_BYTES).min(tag.len())
-}
-
-/// Counts and times of one track.
-#[derive(Clone, Debug, Default)]
-struct TrackWalk {
-    frames: u64,
-    bytes: u64,
-    key_frames: u64,
-    dts: Option<DtsRange>,
-    pts: Option<(i64, i64)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct DtsRange {
-    first_ms: i64,
-    last_ms: i64,
-    last_delta_ms: i64,
-}
-
-/// Where a track's frames lie in time.
-#[derive(Clone, Copy)]
-struct TrackSpan {
-    dts_last_ms: i64,
-    duration_ms: u64,
-    pts_start_ms: i64,
-    pts_end_ms: i64,
-}
-
-impl TrackWalk {
-    fn take(&mut self, dts_ms: i64, cts_ms: i32, key: bool, media_bytes: u64) {
-        let pts_ms = dts_ms + i64::from(cts_ms);
-        self.frames += 1;
-        self.bytes += media_bytes;
-        self.key_frames += u64::from(key);
-        self.dts = Some(match self.dts {
-            None => DtsRange { first_ms: dts_ms, last_ms: dts_ms, last_delta_ms: 0 },
-            Some(range) => DtsRange { last_ms: dts_ms, last_delta_ms: (dts_ms - range.last_ms).max(0), ..range },
-        });
-        self.pts = Some(self.pts.map_or((pts_ms, pts_ms), |(least, most)| (least.min(pts_ms), most.max(pts_ms))));
-    }
-
-    /// `frame_ms`: how long a frame lasts, if the codec says so; else the last one is taken to last as long as the one before.
-    fn span(&self, frame_ms: Option<i64>) -> Option<TrackSpan> {
-        let (dts, (pts_start_ms, pts_last_ms)) = (self.dts?, self.pts?);
-        let last_ms = frame_ms.unwrap_or(dts.last_delta_ms);
-        let duration_ms = (dts.last_ms - dts.first_ms + last_ms).max(0) as u64;
-        Some(TrackSpan { dts_last_ms: dts.last_ms, duration_ms, pts_start_ms, pts_end_ms: pts_last_ms + last_ms })
-    }
-
-    fn summary(&self, codec: &str, span: TrackSpan) -> TrackSummary {
-        TrackSummary { codec: codec.to_owned(), frames: self.frames, bytes: self.bytes, duration_ms: span.duration_ms, ..TrackSummary::default() }
-    }
 }
 
 /// Key frames, thinned evenly as soon as there are twice as many as can be written: memory stays constant however long the file is.

@@ -10,6 +10,7 @@ use crate::codec::avc::{self, parse_sps};
 use crate::codec::hevc;
 use crate::codec::mp3::parse_mp3_header;
 use crate::codec::opus::{SAMPLE_RATE_HZ, packet_samples};
+use crate::container::track_times::TrackTimes;
 use crate::container::{FinishPlan, MediaSummary, ScanError, TrackSummary};
 use crate::media::AudioCodec;
 
@@ -128,23 +129,19 @@ impl Tally {
 
     /// Its frame has ended.
     pub fn end(&mut self, kind: Kind) {
-        if kind == Kind::Messages {
-            return self.messages.end();
-        }
-        let is_video = kind == Kind::Video;
-        let track = if is_video { &mut self.video } else { &mut self.audio };
+        let track = self.track(kind);
         track.end();
         let pts_ticks = track.pts_last;
-        if !is_video {
-            self.audio_format = self.audio_format.or(self.audio_format_begun.take());
-        }
-        if is_video {
-            if self.video_size.is_none() {
+        match kind {
+            Kind::Messages => return,
+            Kind::Video if self.video_size.is_none() => {
                 self.video_size = self.program.video.and_then(|video| picture_size(video, &self.video_head));
                 self.video_head.clear();
             }
-            self.begin_segment(Some(pts_ticks));
-        } else if self.program.video.is_none() {
+            Kind::Video => {}
+            Kind::Audio => self.audio_format = self.audio_format.or(self.audio_format_begun.take()),
+        }
+        if kind == Kind::Video || self.program.video.is_none() {
             self.begin_segment(Some(pts_ticks));
         } else if let Some(begun) = &mut self.segment_begun {
             begun.audio_pts_ticks.get_or_insert(pts_ticks);
@@ -170,7 +167,7 @@ impl Tally {
     pub fn finish(mut self, whole_end: u64, torn_bytes: u64) -> Result<TsScan, ScanError> {
         self.begin_segment(None);
         let audio_frame_ticks = self.audio_format.map(|format| i64::from(format.samples) * 1000 * TICKS_PER_MS / i64::from(format.sample_rate_hz));
-        let spans = [self.video.span(None), self.audio.span(audio_frame_ticks)];
+        let spans = [self.video.times.span(None), self.audio.times.span(audio_frame_ticks)];
         let [video_span, audio_span] = spans;
         let spans = || spans.into_iter().flatten();
         let Some(start) = spans().map(|span| span.pts_start).min() else { return Err(ScanError::Empty) };
@@ -178,14 +175,14 @@ impl Tally {
         let video = video_span.map(|span| {
             let (width, height) = self.video_size.unwrap_or((0, 0));
             let codec = self.program.video.map_or("", |video| video.codec().name());
-            TrackSummary { width, height, key_frames: self.video.key_frames, ..self.video.summary(codec, span) }
+            TrackSummary { width, height, key_frames: self.video.times.key_frames, ..self.video.times.summary(codec, milliseconds(span.duration)) }
         });
         let audio = audio_span.map(|span| {
             let (sample_rate_hz, channels) = self.audio_format.map_or((0, 0), |format| (format.sample_rate_hz, format.channels));
             let codec = self.program.audio.map_or("", |audio| audio.codec().name());
-            TrackSummary { sample_rate_hz, channels, ..self.audio.summary(codec, span) }
+            TrackSummary { sample_rate_hz, channels, ..self.audio.times.summary(codec, milliseconds(span.duration)) }
         });
-        let data_messages = self.messages.frames;
+        let data_messages = self.messages.times.frames;
         let summary = MediaSummary { duration_ms: milliseconds(end - start), video, audio, data_messages, ..MediaSummary::default() };
         let plan = FinishPlan { truncate_to: whole_end, insert: None, writes: Vec::new(), append: Vec::new(), torn_bytes, summary };
         Ok(TsScan { plan, segments: self.segments, begin_ms: (start - ZERO_TICKS).div_euclid(TICKS_PER_MS) })
@@ -231,33 +228,15 @@ fn audio_format(audio: AudioStream, stream: &[u8]) -> Option<AudioFormat> {
     }
 }
 
-/// Counts and times of one track. Times are 90 kHz ticks, unwrapped; a frame counts when it has ended.
+/// One track, in 90 kHz ticks, unwrapped; a frame counts when it has ended.
 #[derive(Clone, Default, Debug)]
 struct TrackTally {
-    frames: u64,
-    key_frames: u64,
-    bytes: u64,
-    dts: Option<DtsRange>,
-    pts: Option<(i64, i64)>,
+    times: TrackTimes,
     /// Of the frame under way, or the last one.
     key: bool,
     dts_last: Option<i64>,
     pts_last: i64,
     stream_bytes: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct DtsRange {
-    first: i64,
-    last: i64,
-    last_delta: i64,
-}
-
-#[derive(Clone, Copy)]
-struct TrackSpan {
-    duration: i64,
-    pts_start: i64,
-    pts_end: i64,
 }
 
 impl TrackTally {
@@ -272,26 +251,7 @@ impl TrackTally {
 
     fn end(&mut self) {
         let Some(dts) = self.dts_last else { return };
-        let pts = self.pts_last;
-        self.frames += 1;
-        self.key_frames += u64::from(self.key);
-        self.bytes += self.stream_bytes;
-        self.dts = Some(match self.dts {
-            None => DtsRange { first: dts, last: dts, last_delta: 0 },
-            Some(range) => DtsRange { last: dts, last_delta: (dts - range.last).max(0), ..range },
-        });
-        self.pts = Some(self.pts.map_or((pts, pts), |(least, most)| (least.min(pts), most.max(pts))));
-    }
-
-    fn span(&self, frame_ticks: Option<i64>) -> Option<TrackSpan> {
-        let (dts, (pts_start, pts_last)) = (self.dts?, self.pts?);
-        let last = frame_ticks.unwrap_or(dts.last_delta);
-        Some(TrackSpan { duration: dts.last - dts.first + last, pts_start, pts_end: pts_last + last })
-    }
-
-    fn summary(&self, codec: &str, span: TrackSpan) -> TrackSummary {
-        let duration_ms = milliseconds(span.duration);
-        TrackSummary { codec: codec.to_owned(), frames: self.frames, bytes: self.bytes, duration_ms, ..TrackSummary::default() }
+        self.times.take(dts, self.pts_last, self.key, self.stream_bytes);
     }
 }
 
